@@ -1,0 +1,47 @@
+"""What the package raises."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from resilience.circuit import CircuitState
+
+
+class ResilienceError(Exception):
+    """The base of every error that this package raises on its own account."""
+
+
+class CircuitBreakerOpenError(ResilienceError):
+    """A call was rejected without being made, because its region's circuit does not admit it.
+
+    T10: "All subsequent calls to that region fast-fail immediately." NACK the message and let it
+    come back. The error never carries another caller's exception, so it is safe to log.
+
+    Args:
+        region: The region whose circuit rejected the call.
+        state: What the circuit was at that moment: OPEN, or HALF_OPEN with its probes under way.
+        reason: Why the circuit opened, in short: ``ClientResponseError 503``.
+        retry_after: Seconds until a call may be admitted; None while the circuit is forced open.
+    """
+
+    def __init__(
+        self,
+        region: str,
+        state: CircuitState,
+        reason: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(region, state, reason, retry_after)
+        self.region = region
+        self.state = state
+        self.reason = reason
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        text = f"circuit breaker for region {self.region!r} is {self.state}"
+        if self.reason is not None:
+            text += f": {self.reason}"
+        if self.retry_after is None:
+            return f"{text}; open until it is reset by hand"
+        return f"{text}; retry after {self.retry_after:.3g} s"

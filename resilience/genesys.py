@@ -1,0 +1,106 @@
+"""The Genesys Cloud regions, and the one name for each."""
+
+import re
+from enum import StrEnum
+from typing import Self
+
+
+class GenesysRegion(StrEnum):
+    """A Genesys Cloud region; its value is the AWS name, such as `us-east-1`."""
+
+    _value_: str
+    _domain: str
+
+    US_EAST_1 = "us-east-1", "mypurecloud.com"
+    US_EAST_2 = "us-east-2", "use2.us-gov-pure.cloud"
+    US_WEST_2 = "us-west-2", "usw2.pure.cloud"
+    CA_CENTRAL_1 = "ca-central-1", "cac1.pure.cloud"
+    MX_CENTRAL_1 = "mx-central-1", "mxc1.pure.cloud"
+    SA_EAST_1 = "sa-east-1", "sae1.pure.cloud"
+    EU_WEST_1 = "eu-west-1", "mypurecloud.ie"
+    EU_WEST_2 = "eu-west-2", "euw2.pure.cloud"
+    EU_CENTRAL_1 = "eu-central-1", "mypurecloud.de"
+    EU_CENTRAL_2 = "eu-central-2", "euc2.pure.cloud"
+    EUSC_DE_EAST_1 = "eusc-de-east-1", "edee1.eusc-pure.cloud"
+    ME_CENTRAL_1 = "me-central-1", "mec1.pure.cloud"
+    AP_SOUTH_1 = "ap-south-1", "aps1.pure.cloud"
+    AP_SOUTHEAST_1 = "ap-southeast-1", "apse1.pure.cloud"
+    AP_SOUTHEAST_2 = "ap-southeast-2", "mypurecloud.com.au"
+    AP_NORTHEAST_1 = "ap-northeast-1", "mypurecloud.jp"
+    AP_NORTHEAST_2 = "ap-northeast-2", "apne2.pure.cloud"
+    AP_NORTHEAST_3 = "ap-northeast-3", "apne3.pure.cloud"
+
+    def __new__(cls, name: str, domain: str) -> Self:
+        """Keep the domain beside the value."""
+        region = str.__new__(cls, name)
+        region._value_ = name
+        region._domain = domain  # noqa: SLF001 - its own
+        return region
+
+    @property
+    def domain(self) -> str:
+        """The region's domain, such as `mypurecloud.com`."""
+        return self._domain
+
+    @property
+    def api_url(self) -> str:
+        """Where API calls go, without a trailing slash."""
+        return f"https://api.{self._domain}"
+
+    @property
+    def login_url(self) -> str:
+        """Where tokens come from, without a trailing slash."""
+        return f"https://login.{self._domain}"
+
+
+_BY_NAME = {region.value: region.value for region in GenesysRegion}
+_BY_HOST = {
+    prefix + region.domain: region.value
+    for region in GenesysRegion
+    for prefix in ("", "api.", "login.", "apps.")
+}
+
+# User information ends at the first @ and holds nothing that could end the host before it: parsers
+# disagree about the rest, and a text that two parsers read differently is not a known region.
+_HOST = re.compile(
+    r"(?:https?://(?:[^\s/?#\\@]*@)?)?"
+    r"(?P<host>[a-z0-9.-]+?)\.?"
+    r"(?::[0-9]*)?"
+    r"(?:[/?#].*)?",
+    re.IGNORECASE | re.ASCII,
+)
+
+
+def canonical_region(text: str) -> str:
+    """Give the AWS name of a Genesys region, however the region is written.
+
+    Known are AWS names (`us-east-1`, `US_EAST_1`), the regions' domains, their `api.`, `login.`
+    and `apps.` hosts, and URLs of these. No text raises.
+
+    Args:
+        text: A region's name, host or URL.
+
+    Returns:
+        The AWS name as a plain `str`; a text that is not known comes back as it is.
+
+    Raises:
+        TypeError: `text` is not a `str`.
+    """
+    plain = _plain(text)
+    if plain in _BY_NAME:
+        return plain
+    written = plain.strip()
+    name = _BY_NAME.get(written.lower().replace("_", "-"))
+    if name is not None:
+        return name
+    match = _HOST.fullmatch(written)
+    return plain if match is None else _BY_HOST.get(match["host"].lower(), plain)
+
+
+def _plain(text: object) -> str:
+    if type(text) is str:
+        return text
+    if isinstance(text, str):
+        return str.__str__(text)  # the member of a StrEnum becomes its value
+    # Whoever passes the wrong object may well pass credentials: the message shows the type alone.
+    raise TypeError(f"canonical_region() expects a str, got {type(text).__name__}")

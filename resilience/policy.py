@@ -1,0 +1,45 @@
+"""The thresholds of a circuit, checked once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from resilience.checks import check_count, check_seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerPolicy:
+    """When a circuit opens, how long it stays open, and what closes it again.
+
+    The defaults are those of T10 ("State Transitions").
+
+    Args:
+        failure_threshold: Consecutive failures that trip the circuit.
+        recovery_timeout: Seconds from opening until the first probe.
+        success_threshold: Consecutive successful probes that close it.
+        half_open_probes: Probes that may be under way at a time.
+        probe_timeout: Seconds a probe may keep its place; None means `recovery_timeout`.
+
+    Raises:
+        TypeError: A field has the wrong type.
+        ValueError: A field is zero, negative, infinite or no number.
+    """
+
+    failure_threshold: int = 10
+    recovery_timeout: float = 60.0
+    success_threshold: int = 3
+    half_open_probes: int = 1
+    probe_timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        check_count("failure_threshold", self.failure_threshold)
+        check_seconds("recovery_timeout", self.recovery_timeout)
+        check_count("success_threshold", self.success_threshold)
+        check_count("half_open_probes", self.half_open_probes)
+        if self.probe_timeout is not None:
+            check_seconds("probe_timeout", self.probe_timeout)
+
+    @property
+    def lease(self) -> float:
+        """Seconds that a probe may keep its place."""
+        return self.recovery_timeout if self.probe_timeout is None else self.probe_timeout

@@ -1,0 +1,264 @@
+"""CircuitBreakerRegistry: one breaker per region, made on first use; default_registry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypedDict, Unpack
+from weakref import WeakValueDictionary
+
+from resilience import events
+from resilience.breaker import CircuitBreaker, CircuitSnapshot, check_classifiers
+from resilience.checks import check_callable, check_clock, check_count, check_text, check_type
+from resilience.classify import Classifier, ResultClassifier, classify_error
+from resilience.genesys import canonical_region
+from resilience.lock import lock
+from resilience.policy import BreakerPolicy
+
+# A region may be spelled in so many ways, on average, before all spellings are looked up anew.
+_SPELLINGS_PER_REGION = 2
+
+
+class Settings(TypedDict, total=False):
+    """What `CircuitBreakerRegistry.configure` takes."""
+
+    policy: BreakerPolicy
+    policies: Mapping[str, BreakerPolicy] | None
+    max_regions: int
+    classifier: Classifier
+    result_classifier: ResultClassifier | None
+    normalize: Callable[[str], str] | None
+    clock: Callable[[], float] | None
+
+
+class CircuitBreakerRegistry:
+    """Makes one breaker per region on first use, and hands out the same ever after (T10, "Scope").
+
+    Args:
+        policy: The thresholds of every region that has none of its own.
+        policies: Region -> its own thresholds.
+        max_regions: How many breakers it keeps. Beyond that it lets go of those that know least:
+            first CLOSED without a streak, then idle for ten recovery timeouts, then the oldest;
+            never one that is forced open or listened to, and never one that anybody still holds.
+        classifier: Decides what an exception says.
+        result_classifier: Decides what a returned value says; None: it is a success.
+        normalize: Gives the one name of a region that is spelled in several ways.
+        clock: Returns seconds; None means `time.monotonic`.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: An argument has a wrong value.
+    """
+
+    def __init__(
+        self,
+        policy: BreakerPolicy = BreakerPolicy(),  # noqa: B008 - immutable
+        *,
+        policies: Mapping[str, BreakerPolicy] | None = None,
+        max_regions: int = 1000,
+        classifier: Classifier = classify_error,
+        result_classifier: ResultClassifier | None = None,
+        normalize: Callable[[str], str] | None = None,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self._settings: dict[str, Any] = {}
+        self._policies: dict[str, BreakerPolicy] = {}
+        self._breakers: dict[str, CircuitBreaker] = {}
+        # Let go of, but still held by somebody: a region has one circuit, whoever asks.
+        self._let_go: WeakValueDictionary[str, CircuitBreaker] = WeakValueDictionary()
+        # Every spelling seen of late -> its breaker: the decorator looks here first.
+        self.spellings: dict[str, CircuitBreaker] = {}
+        self._listeners = events.Listeners()
+        self._warned = False
+        self.configure(
+            policy=policy,
+            policies=policies,
+            max_regions=max_regions,
+            classifier=classifier,
+            result_classifier=result_classifier,
+            normalize=normalize,
+            clock=clock,
+        )
+
+    def get(self, region: str) -> CircuitBreaker:
+        """Give the breaker of a region; thread safe.
+
+        Args:
+            region: Its name, in any spelling that `normalize` knows.
+
+        Returns:
+            The same breaker at every call.
+
+        Raises:
+            TypeError: The region is no text, or `normalize` did not give one.
+            ValueError: The region is empty.
+        """
+        try:
+            return self.spellings[region]
+        except (KeyError, TypeError):  # TypeError: not hashable, so no text either
+            return self._find(check_text("region", region))
+
+    def configure(self, **settings: Unpack[Settings]) -> None:
+        """Change settings, at once also for the circuits that exist.
+
+        A running OPEN follows a new recovery timeout; a probe keeps the end of its lease.
+
+        Args:
+            settings: The keywords of the registry itself; what is not given stays as it is.
+
+        Raises:
+            TypeError: A setting is unknown or has the wrong type.
+            ValueError: A setting has a wrong value.
+            RuntimeError: `normalize` or `clock` is changed while there are breakers.
+        """
+        merged: dict[str, Any] = {**self._settings, **settings}
+        _check(merged)
+        policies = _by_name(merged["policies"], merged["normalize"])
+        with lock:
+            breakers = self._alive()
+            for fixed in ("normalize", "clock"):
+                if breakers and merged[fixed] is not self._settings[fixed]:
+                    raise RuntimeError(f"{fixed} can be set only while the registry is empty")
+            self._settings, self._policies = merged, policies
+            for breaker in breakers:
+                self._set_up(breaker)
+            crowded = self._make_room(merged["max_regions"])
+        self._warn_once(crowded=crowded)
+
+    def snapshots(self) -> list[CircuitSnapshot]:
+        """Describe every circuit, in the order in which they were made."""
+        return [breaker.snapshot() for breaker in self]
+
+    def reset(self) -> None:
+        """Close every circuit by hand."""
+        with lock:
+            breakers = self._alive()
+        for breaker in breakers:
+            breaker.reset()
+
+    def listen(self, listener: events.Listener) -> Callable[[], None]:
+        """Tell a function about each change of state of every circuit, also of later ones.
+
+        Args:
+            listener: Takes one `StateChanged`, as with `CircuitBreaker.listen`.
+
+        Returns:
+            A function that ends it.
+
+        Raises:
+            TypeError: The listener cannot be called, or is an `async def`.
+        """
+        return self._listeners.add(listener)
+
+    def __iter__(self) -> Iterator[CircuitBreaker]:
+        with lock:
+            return iter(list(self._breakers.values()))
+
+    def __len__(self) -> int:
+        return len(self._breakers)
+
+    def __contains__(self, region: object) -> bool:
+        if not isinstance(region, str) or not region.strip():
+            return False
+        return _name(region, self._settings["normalize"]) in self._breakers
+
+    def _find(self, region: str) -> CircuitBreaker:
+        name = _name(region, self._settings["normalize"])
+        limit, crowded = self._settings["max_regions"], False
+        with lock:
+            breaker = self._breakers.get(name)
+            if breaker is None:
+                breaker = self._let_go.pop(name, None) or self._make(name)
+                crowded = self._make_room(limit - 1)
+                self._breakers[name] = breaker
+            if len(self.spellings) >= _SPELLINGS_PER_REGION * limit:
+                self.spellings.clear()
+            self.spellings[region] = breaker
+        self._warn_once(crowded=crowded)
+        return breaker
+
+    def _make(self, name: str) -> CircuitBreaker:
+        breaker = CircuitBreaker(name, clock=self._settings["clock"])
+        breaker._outbox.registry_listeners = self._listeners
+        self._set_up(breaker)
+        return breaker
+
+    def _set_up(self, breaker: CircuitBreaker) -> None:
+        breaker._configure(
+            self._policies.get(breaker.region, self._settings["policy"]),
+            self._settings["classifier"],
+            self._settings["result_classifier"],
+        )
+
+    def _alive(self) -> list[CircuitBreaker]:
+        return [*self._breakers.values(), *self._let_go.values()]
+
+    def _make_room(self, limit: int) -> bool:
+        """Let go of breakers until `limit` are left; True if any went."""
+        crowded = len(self._breakers) > limit
+        while len(self._breakers) > limit:
+            name = self._least_needed()
+            if name is None:
+                break
+            self._let_go[name] = self._breakers.pop(name)
+            self.spellings.clear()
+        return crowded
+
+    def _least_needed(self) -> str | None:
+        least: tuple[int, str] | None = None
+        for name, breaker in self._breakers.items():
+            spare = breaker._spare()
+            if spare == 0:
+                return name
+            if spare is not None and (least is None or spare < least[0]):
+                least = (spare, name)
+        return None if least is None else least[1]
+
+    def _warn_once(self, *, crowded: bool) -> None:
+        if crowded and not self._warned:
+            self._warned = True
+            events.log_crowded(self._settings["max_regions"])
+
+
+def _check(settings: dict[str, Any]) -> None:
+    unknown = settings.keys() - Settings.__annotations__.keys()
+    if unknown:
+        raise TypeError(
+            f"unknown setting {min(unknown)!r}, expected {', '.join(Settings.__annotations__)}"
+        )
+    check_type("policy", settings["policy"], BreakerPolicy)
+    check_count("max_regions", settings["max_regions"])
+    check_classifiers(settings["classifier"], settings["result_classifier"])
+    check_clock(settings["clock"])
+    if settings["normalize"] is not None:
+        check_callable("normalize", settings["normalize"], "a region and returns its name")
+
+
+def _by_name(
+    policies: Mapping[str, BreakerPolicy] | None, normalize: Callable[[str], str] | None
+) -> dict[str, BreakerPolicy]:
+    """Check the regions' own policies, and key them by the regions' one name."""
+    if policies is None:
+        return {}
+    check_type("policies", policies, Mapping)
+    named: dict[str, BreakerPolicy] = {}
+    for region, policy in policies.items():
+        check_type(f"policies[{region!r}]", policy, BreakerPolicy)
+        name = _name(check_text("a region in policies", region), normalize)
+        if name in named:
+            raise ValueError(f"policies has the region {name!r} twice, once as {region!r}")
+        named[name] = policy
+    return named
+
+
+def _name(region: str, normalize: Callable[[str], str] | None) -> str:
+    if normalize is None:
+        return check_text("region", region)
+    try:
+        name = normalize(region)
+    except Exception as error:
+        raise ValueError(f"normalize raised {type(error).__name__} for {region!r}") from error
+    return check_text(f"what normalize gives for {region!r}", name)
+
+
+default_registry = CircuitBreakerRegistry(normalize=canonical_region)
+"""The registry that `@region_breaker` uses unless told otherwise; knows the Genesys regions."""

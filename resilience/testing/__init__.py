@@ -1,0 +1,19 @@
+"""What tests of code that uses `resilience` need: a clock and a Genesys region of their own."""
+
+from typing import TYPE_CHECKING
+
+from resilience.testing.clock import FakeClock
+
+if TYPE_CHECKING:
+    from resilience.testing.genesys import FakeGenesys
+
+__all__ = ["FakeClock", "FakeGenesys"]
+
+
+def __getattr__(name: str) -> object:
+    # FakeGenesys needs aiohttp, an extra: whoever wants the clock alone does without it.
+    if name == "FakeGenesys":
+        from resilience.testing.genesys import FakeGenesys  # noqa: PLC0415 - only when asked for
+
+        return FakeGenesys
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
