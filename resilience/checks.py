@@ -1,27 +1,25 @@
 """Arguments, checked where they come in: an error names the argument, what came, and what fits."""
 
-from __future__ import annotations
-
 import inspect
 import math
-from collections.abc import Callable
 from typing import Any
 
 
-def check_callable(name: str, value: Any, takes: str) -> None:
+def check_callable(name: str, value: Any, takes: str, *, optional: bool = False) -> None:
     """Refuse what cannot be called without awaiting; `takes` describes its argument."""
+    if optional and value is None:
+        return
     if not callable(value):
         raise TypeError(f"{name} must be a callable that takes {takes}, got {value!r}")
     if is_async(value):
-        raise TypeError(
-            f"{name} must be a plain function, not the async {value!r}: nobody awaits it"
-        )
+        raise TypeError(f"{name} must be a plain function, nobody awaits the async {value!r}")
 
 
-def check_clock(clock: Callable[[], float] | None) -> None:
-    """Refuse a clock that cannot be asked."""
-    if clock is not None:
-        check_callable("clock", clock, "nothing and returns seconds")
+def check_classifiers(on_error: object, on_result: object) -> None:
+    """Refuse classifiers that nobody could ask."""
+    check_callable("classifier", on_error, "an exception and returns an Outcome")
+    returns = "a result and returns an Outcome"
+    check_callable("result_classifier", on_result, returns, optional=True)
 
 
 def check_type(name: str, value: object, expected: type) -> None:
@@ -42,31 +40,25 @@ def check_text(name: str, value: object) -> str:
 
 def check_count(name: str, value: object) -> None:
     """Refuse what is no whole number of at least 1."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a whole number of at least 1, got {value!r}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value!r}")
+    _check_number(name, value, int, lambda n: n >= 1, "a whole number of at least 1")
 
 
 def check_seconds(name: str, value: object) -> None:
     """Refuse what is no finite number of seconds above 0."""
-    expected = "a finite number of seconds above 0"
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError(f"{name} must be {expected}, got {value!r}")
-    if not (value > 0 and math.isfinite(value)):
-        raise ValueError(f"{name} must be {expected}, got {value!r}")
+    _check_number(name, value, float, lambda n: 0 < n < math.inf, "a finite number of seconds > 0")
 
 
-def check_timeout(value: float | None) -> None:
+def check_timeout(value: object) -> None:
     """Refuse a time-out that is neither None nor a number of seconds from 0 on."""
-    expected = "None or a number of seconds of at least 0"
-    if value is None:
-        return
-    given: object = value
-    if not isinstance(given, int | float) or isinstance(given, bool):
-        raise TypeError(f"timeout must be {expected}, got {value!r}")
-    if not value >= 0:
-        raise ValueError(f"timeout must be {expected}, got {value!r}")
+    if value is not None:
+        _check_number("timeout", value, float, lambda n: n >= 0, "None or seconds of at least 0")
+
+
+def _check_number(name: str, value: Any, kind: type, fits: Any, expected: str) -> None:
+    if not isinstance(value, (int, kind)) or isinstance(value, bool):
+        raise TypeError(f"{name} must be {expected}, got {value!r}")
+    if not fits(value):
+        raise ValueError(f"{name} must be {expected}, got {value!r}")
 
 
 def is_async(function: object) -> bool:

@@ -41,7 +41,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, TypeAlias
 
-from resilience.classify import Outcome
+from resilience.classify import Outcome, Report
 from resilience.policy import BreakerPolicy
 
 # A probe may end at any moment: who was rejected beside one should ask again soon.
@@ -70,83 +70,74 @@ class Transition:
     retry_after: float | None
 
 
-class Closed:
-    """Calls pass. Holds the streak, and `passed`: successes while there was none."""
+@dataclass(slots=True, eq=False)
+class Probe:
+    """The ticket of one probe: its place, and how long it may keep it."""
 
-    __slots__ = ("at", "failed_at", "passed", "quiet", "streak")
+    since: float
+    timeout: float
+    opened: Transition | None  # the transition that this very probe brought about
+    displaced: tuple[float, ...]  # the time-outs of the overdue probes whose place it took
+
+
+@dataclass(slots=True, eq=False)
+class Closed:
+    """Calls pass."""
+
     name: ClassVar = CircuitState.CLOSED
     reason: ClassVar = None
-
-    def __init__(self, at: float) -> None:
-        self.at = at
-        self.streak = 0
-        self.failed_at = at
-        self.passed = 0
-        # True while a success changes nothing: it is the present state and has no streak.
-        self.quiet = True
+    at: float
+    streak: int = 0
+    touched_at: float = -math.inf
+    passed: int = 0  # successes that `guard` counted by itself
 
 
+@dataclass(slots=True, eq=False)
 class Open:
     """Calls are rejected until the recovery timeout is over, or for good while `forced`."""
 
-    __slots__ = ("at", "forced", "reason", "streak")
     name: ClassVar = CircuitState.OPEN
-
-    def __init__(self, at: float, streak: int, reason: str, *, forced: bool = False) -> None:
-        self.at = at
-        self.streak = streak
-        self.reason = reason
-        self.forced = forced
+    at: float
+    streak: int
+    reason: str
+    forced: bool = False
 
 
+@dataclass(slots=True, eq=False)
 class HalfOpen:
     """A few calls pass as probes; `reason` still says why the circuit had opened."""
 
-    __slots__ = ("at", "probes", "reason", "streak", "successes", "touched_at")
     name: ClassVar = CircuitState.HALF_OPEN
-
-    def __init__(self, at: float, streak: int, reason: str) -> None:
-        self.at = at
-        self.streak = streak
-        self.reason = reason
-        self.successes = 0
-        self.probes: list[Probe] = []
-        self.touched_at = at
-
-
-class Probe:
-    """The ticket of one probe: its place and how long it may keep it."""
-
-    __slots__ = ("displaced", "opened", "since", "timeout")
-
-    def __init__(
-        self, since: float, timeout: float, opened: Transition | None, displaced: list[Probe]
-    ) -> None:
-        self.since = since
-        self.timeout = timeout
-        self.opened = opened  # the transition that this very probe brought about
-        self.displaced = displaced  # the probes whose lease had run out, and whose place it took
+    at: float
+    streak: int
+    reason: str
+    touched_at: float
+    successes: int = 0
+    probes: tuple[Probe, ...] = ()
 
 
 Ticket: TypeAlias = Closed | Probe
 Rejection: TypeAlias = tuple[CircuitState, str | None, float | None]  # state, reason, retry_after
 
 
+@dataclass(slots=True, eq=False)
 class Circuit:
     """One circuit, as the rules above say.
 
     Args:
         policy: The thresholds. May be replaced at any time: what runs is judged by the new ones,
             except that a lease keeps its length.
-        now: Seconds of the clock that all later times come from.
+        state: Where it starts: ``Closed(now)``.
     """
 
-    __slots__ = ("_passed", "failures", "ignored", "policy", "probes", "rejected", "state", "trips")
-
-    def __init__(self, policy: BreakerPolicy, now: float) -> None:
-        self.policy = policy
-        self.state: Closed | Open | HalfOpen = Closed(now)
-        self.failures = self.ignored = self.rejected = self.probes = self.trips = self._passed = 0
+    policy: BreakerPolicy
+    state: Closed | Open | HalfOpen
+    successes: int = 0
+    failures: int = 0
+    ignored: int = 0
+    rejected: int = 0
+    probes: int = 0
+    trips: int = 0
 
     # Deciding
 
@@ -156,34 +147,52 @@ class Circuit:
         if isinstance(state, Closed):
             return state
         self.reanchor(now)
+        wait = self.retry_after(now)
+        if wait != 0.0:
+            self.rejected += 1
+            return state.name, state.reason, wait
         opened = None
         if isinstance(state, Open):
-            if state.forced or self.retry_after(now) != 0.0:
-                return self._reject(state, now)
-            timeout = self.policy.recovery_timeout
-            state = HalfOpen(now, state.streak, state.reason)
-            opened = self._enter(state, f"recovery timeout of {timeout:g} s elapsed", now)
-        displaced = self._displaced(state, now)
-        if displaced is None:
-            return self._reject(state, now)
-        return self._grant(state, Probe(now, self.policy.lease, opened, displaced))
+            reason = f"recovery timeout of {self.policy.recovery_timeout:g} s elapsed"
+            state = HalfOpen(now, state.streak, state.reason, touched_at=now)
+            opened = self._enter(state, reason, now)
+        displaced = self._in_the_way(state, now)
+        probe = Probe(now, self.policy.lease, opened, tuple(lost.timeout for lost in displaced))
+        state.probes = (*(kept for kept in state.probes if kept not in displaced), probe)
+        state.touched_at = now
+        self.probes += 1
+        return probe
 
-    def record(
-        self, ticket: Ticket, outcome: Outcome, reason: str, now: float
-    ) -> Transition | None:
-        """Take in what a call has to report; `reason` says what failed, if it did."""
+    def record(self, ticket: Ticket, report: Report, now: float) -> Transition | None:
+        """Take in what a call has to report."""
         state = self.state
-        if isinstance(state, HalfOpen) and ticket in state.probes:
-            return self._record_probe(state, ticket, outcome, reason, now)
-        if isinstance(state, Closed) and ticket is state:
-            return self._record_closed(state, outcome, reason, now)
-        return None
+        valid = state.probes if isinstance(state, HalfOpen) else (state,)
+        if isinstance(state, Open) or ticket not in valid:
+            return None
+        outcome, reason = report
+        if isinstance(state, HalfOpen):
+            state.probes = tuple(probe for probe in state.probes if probe is not ticket)
+            state.touched_at = now
+        if outcome is Outcome.IGNORED:
+            self.ignored += 1
+            return None
+        if outcome is Outcome.SUCCESS:
+            self.successes += 1
+            state.streak = 0
+            return self._succeeded(state, now) if isinstance(state, HalfOpen) else None
+        self.failures += 1
+        state.streak += 1
+        state.touched_at = now
+        if isinstance(state, Closed):
+            if state.streak < self.policy.failure_threshold:
+                return None
+            self.trips += 1
+        return self._enter(Open(now, state.streak, reason), reason, now)
 
     def reset(self, now: float) -> Transition | None:
         """Close the circuit by hand, whatever it is; a CLOSED one starts afresh."""
-        was_closed = isinstance(self.state, Closed)
         transition = self._enter(Closed(now), "reset by hand", now)
-        return None if was_closed else transition
+        return None if transition.old is CircuitState.CLOSED else transition
 
     def force_open(self, reason: str, now: float) -> Transition | None:
         """Open the circuit by hand until `reset`; doing it again for the same reason is nothing."""
@@ -197,9 +206,8 @@ class Circuit:
     def phase(self, now: float) -> CircuitState:
         """Say the state; an OPEN that is due is HALF_OPEN already."""
         state = self.state
-        if isinstance(state, Open) and not state.forced and self.retry_after(now) == 0.0:
-            return CircuitState.HALF_OPEN
-        return state.name
+        due = isinstance(state, Open) and self.retry_after(now) == 0.0
+        return CircuitState.HALF_OPEN if due else state.name
 
     def phase_since(self, now: float) -> float:
         """Say since when it is what `phase` says."""
@@ -213,32 +221,23 @@ class Circuit:
             return 0.0
         if isinstance(state, Open):
             return None if state.forced else _left(state.at, self.policy.recovery_timeout, now)
-        taken = len(state.probes) - self.policy.half_open_probes
-        if taken < 0:
-            return 0.0
-        waits = sorted(_left(probe.since, probe.timeout, now) for probe in state.probes)
-        return min(waits[taken], _MAX_WAIT_FOR_PLACE)
+        waits = (_left(p.since, p.timeout, now) for p in self._in_the_way(state, now))
+        return min(max(waits, default=0.0), _MAX_WAIT_FOR_PLACE)
 
-    @property
-    def successes(self) -> int:
-        """Successes since the start."""
-        state = self.state
-        return self._passed + (state.passed if isinstance(state, Closed) else 0)
+    def counts(self) -> tuple[int, int, int, int, int, int]:
+        """Count since the start: successes, failures, ignored, rejected, probes, trips."""
+        successes = self.successes + getattr(self.state, "passed", 0)
+        return successes, self.failures, self.ignored, self.rejected, self.probes, self.trips
 
     def spare(self, now: float) -> int | None:
         """Say how well one can do without this circuit: 0 best, 2 least, None not at all."""
-        state = self.state
-        if isinstance(state, Closed):
-            if not state.streak:
-                return 0
-            quiet_since = state.failed_at
-        elif isinstance(state, Open):
-            if state.forced:
-                return None
-            quiet_since = state.at + self.policy.recovery_timeout
-        else:
-            quiet_since = state.touched_at
-        return 1 if now - quiet_since >= _STALE_AFTER * self.policy.recovery_timeout else 2
+        state, timeout = self.state, self.policy.recovery_timeout
+        if isinstance(state, Closed) and not state.streak:
+            return 0
+        if isinstance(state, Open) and state.forced:
+            return None
+        quiet_since = state.at + timeout if isinstance(state, Open) else state.touched_at
+        return 1 if now - quiet_since >= _STALE_AFTER * timeout else 2
 
     # Rule 10
 
@@ -253,56 +252,13 @@ class Circuit:
 
     # The steps
 
-    def _reject(self, state: Open | HalfOpen, now: float) -> Rejection:
-        self.rejected += 1
-        return state.name, state.reason, self.retry_after(now)
+    def _in_the_way(self, state: HalfOpen, now: float) -> tuple[Probe, ...]:
+        """Find the probes that must go before one more may start: those whose lease ends first."""
+        too_many = max(0, len(state.probes) + 1 - self.policy.half_open_probes)
+        by_end = sorted(state.probes, key=lambda probe: _left(probe.since, probe.timeout, now))
+        return tuple(by_end[:too_many])
 
-    def _displaced(self, state: HalfOpen, now: float) -> list[Probe] | None:
-        """Find the overdue probes that must go for one more to start; None: there is no place."""
-        too_many = len(state.probes) + 1 - self.policy.half_open_probes
-        if too_many <= 0:
-            return []
-        overdue = [p for p in state.probes if _left(p.since, p.timeout, now) == 0.0]
-        return overdue[:too_many] if len(overdue) >= too_many else None
-
-    def _grant(self, state: HalfOpen, probe: Probe) -> Probe:
-        state.probes = [p for p in state.probes if p not in probe.displaced] + [probe]
-        state.touched_at = probe.since
-        self.probes += 1
-        return probe
-
-    def _record_closed(
-        self, state: Closed, outcome: Outcome, reason: str, now: float
-    ) -> Transition | None:
-        if outcome is Outcome.SUCCESS:
-            state.passed += 1
-            state.streak = 0
-            state.quiet = True
-        elif outcome is Outcome.IGNORED:
-            self.ignored += 1
-        else:
-            self.failures += 1
-            state.streak += 1
-            state.failed_at = now
-            state.quiet = False
-            if state.streak >= self.policy.failure_threshold:
-                self.trips += 1
-                return self._enter(Open(now, state.streak, reason), reason, now)
-        return None
-
-    def _record_probe(
-        self, state: HalfOpen, ticket: Ticket, outcome: Outcome, reason: str, now: float
-    ) -> Transition | None:
-        state.probes = [probe for probe in state.probes if probe is not ticket]
-        state.touched_at = now
-        if outcome is Outcome.FAILURE:
-            self.failures += 1
-            return self._enter(Open(now, state.streak + 1, reason), reason, now)
-        if outcome is Outcome.IGNORED:
-            self.ignored += 1
-            return None
-        self._passed += 1
-        state.streak = 0
+    def _succeeded(self, state: HalfOpen, now: float) -> Transition | None:
         state.successes += 1
         if state.successes < self.policy.success_threshold:
             return None
@@ -311,9 +267,7 @@ class Circuit:
 
     def _enter(self, new: Closed | Open | HalfOpen, reason: str, now: float) -> Transition:
         old = self.state
-        if isinstance(old, Closed):
-            old.quiet = False
-            self._passed += old.passed
+        self.successes += getattr(old, "passed", 0)
         self.state = new
         return Transition(old.name, new.name, reason, now, new.streak, self.retry_after(now))
 

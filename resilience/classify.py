@@ -9,13 +9,11 @@ The types of aiohttp, httpx and the others are looked up among the modules that 
 already; nothing is imported for it.
 """
 
-from __future__ import annotations
-
-import errno
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
 from enum import StrEnum
+from errno import EHOSTDOWN, EHOSTUNREACH, EMFILE, ENETDOWN, ENETRESET, ENETUNREACH, ENFILE
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -33,41 +31,27 @@ class Outcome(StrEnum):
 
 Classifier: TypeAlias = Callable[[BaseException], Outcome]
 ResultClassifier: TypeAlias = Callable[[Any], Outcome]
+Report: TypeAlias = tuple[Outcome, str]  # what a call says, and what failed if it did
+SUCCESS: Report = (Outcome.SUCCESS, "")
+IGNORED: Report = (Outcome.IGNORED, "")
 
-_CLIENT_ERROR = 400
-_SERVER_ERROR = 500
+_CLIENT_ERROR, _SERVER_ERROR = 400, 500
 _MAX_DEPTH = 16  # wrapped errors may form a circle
 
-# Module -> types in it. First those that are a time-out or a connection error without being a
-# TimeoutError or ConnectionError; then what aiohttp's parser raises.
-_OUTAGE = {
-    "aiohttp": ("ClientConnectionError", "ClientPayloadError"),
-    "asyncio": ("IncompleteReadError",),
-    "http.client": ("BadStatusLine", "IncompleteRead", "LineTooLong"),
-    "httpx": ("NetworkError", "ProxyError", "RemoteProtocolError", "TimeoutException"),
-    "requests.exceptions": ("ChunkedEncodingError", "ConnectionError", "Timeout"),
-    "socket": ("gaierror", "herror"),
-    "ssl": ("SSLError",),
-    "trio": ("BrokenResourceError", "TooSlowError"),
-    "urllib.error": ("ContentTooShortError",),
-    "urllib3.exceptions": (
-        "NewConnectionError",
-        "ProtocolError",
-        "ProxyError",
-        "SSLError",
-        "TimeoutError",
-    ),
-}
-_UNPARSABLE = {"aiohttp.http_exceptions": ("HttpProcessingError",)}
-
-_UNREACHABLE = {
-    errno.EHOSTDOWN,
-    errno.EHOSTUNREACH,
-    errno.ENETDOWN,
-    errno.ENETRESET,
-    errno.ENETUNREACH,
-}
-_OUT_OF_FILES = {errno.EMFILE, errno.ENFILE}
+# Time-outs and connection errors that are neither a TimeoutError nor a ConnectionError.
+_OUTAGE = """
+    aiohttp.ClientConnectionError aiohttp.ClientPayloadError asyncio.IncompleteReadError
+    http.client.BadStatusLine http.client.IncompleteRead http.client.LineTooLong
+    httpx.NetworkError httpx.ProxyError httpx.RemoteProtocolError httpx.TimeoutException
+    requests.exceptions.ChunkedEncodingError requests.exceptions.ConnectionError
+    requests.exceptions.Timeout socket.gaierror socket.herror ssl.SSLError
+    trio.BrokenResourceError trio.TooSlowError urllib.error.ContentTooShortError
+    urllib3.exceptions.NewConnectionError urllib3.exceptions.ProtocolError
+    urllib3.exceptions.ProxyError urllib3.exceptions.SSLError urllib3.exceptions.TimeoutError
+"""
+_UNPARSABLE = "aiohttp.http_exceptions.HttpProcessingError"
+_UNREACHABLE = {EHOSTDOWN, EHOSTUNREACH, ENETDOWN, ENETRESET, ENETUNREACH}
+_OUT_OF_FILES = {EMFILE, ENFILE}
 
 
 def classify_error(error: BaseException) -> Outcome:
@@ -115,12 +99,10 @@ def failures(*types: type[Exception]) -> Classifier:
     Raises:
         TypeError: No type was given, or something that is no subclass of Exception.
     """
-    if not types:
-        raise TypeError("failures() needs at least one exception type, got none")
-    given: tuple[object, ...] = types
-    for kind in given:
-        if not (isinstance(kind, type) and issubclass(kind, Exception)):
-            raise TypeError(f"failures() takes subclasses of Exception, got {kind!r}")
+    given: tuple[Any, ...] = types
+    wrong = [k for k in given if not (isinstance(k, type) and issubclass(k, Exception))]
+    if wrong or not given:
+        raise TypeError(f"failures() takes subclasses of Exception, got {wrong or 'none'!r}")
 
     def classify(error: BaseException) -> Outcome:
         return _verdict(error, types)[0] or Outcome.IGNORED
@@ -133,30 +115,23 @@ def says_nothing(error: BaseException) -> bool:
     return _verdict(error)[0] is None
 
 
-def describe_error(error: BaseException) -> str:
-    """Name an error by type and HTTP status, and never by its text, which may hold secrets."""
-    return _describe(_verdict(error)[1])
-
-
-def describe_result(result: object) -> str:
-    """Name a returned object by type and HTTP status."""
-    return _describe(result)
-
-
-def _describe(thing: object) -> str:
-    name, status = type(thing).__name__, _status(thing)
+def describe(thing: object) -> str:
+    """Name an error or a result by type and HTTP status; its text may hold secrets."""
+    speaker = _verdict(thing)[1] if isinstance(thing, BaseException) else thing
+    name, status = type(speaker).__name__, _status(speaker)
     return one_line(name if status is None else f"{name} {status}")
 
 
 _Verdict: TypeAlias = tuple[Outcome | None, BaseException]
+_Types: TypeAlias = tuple[type[Exception], ...]
 
 
-def _verdict(
-    error: BaseException, counted: tuple[type[Exception], ...] = (), depth: int = 0
-) -> _Verdict:
+def _verdict(error: BaseException, counted: _Types = (), depth: int = 0) -> _Verdict:
     """Find what an error says, and which of the errors it wraps says so; None is nothing."""
     if isinstance(error, counted):
         return Outcome.FAILURE, error
+    if depth > _MAX_DEPTH:
+        return None, error
     if isinstance(error, BaseExceptionGroup):
         return _group_verdict(error, counted, depth)
     if not isinstance(error, Exception) or isinstance(error, CircuitBreakerOpenError):
@@ -165,23 +140,14 @@ def _verdict(
     if own is not None:
         return own, error
     inner = _wrapped(error)
-    if inner is None or depth >= _MAX_DEPTH:
-        return None, error
-    outcome, speaker = _verdict(inner, counted, depth + 1)
-    return (None, error) if outcome is None else (outcome, speaker)
+    verdict = (None, error) if inner is None else _verdict(inner, counted, depth + 1)
+    return (None, error) if verdict[0] is None else verdict
 
 
-def _group_verdict(
-    group: BaseExceptionGroup[BaseException], counted: tuple[type[Exception], ...], depth: int
-) -> _Verdict:
-    if depth >= _MAX_DEPTH:
-        return None, group
+def _group_verdict(group: BaseExceptionGroup[Any], counted: _Types, depth: int) -> _Verdict:
     verdicts = [_verdict(error, counted, depth + 1) for error in group.exceptions]
-    for wanted in (Outcome.FAILURE, Outcome.IGNORED):
-        for outcome, speaker in verdicts:
-            if outcome is wanted:
-                return outcome, speaker
-    return None, group
+    order = (Outcome.FAILURE, Outcome.IGNORED, None)
+    return min(verdicts, key=lambda verdict: order.index(verdict[0]))
 
 
 def _own_verdict(error: Exception) -> Outcome | None:
@@ -207,12 +173,9 @@ def _status(thing: object) -> int | None:
     attempt = _last_attempt(thing)
     if attempt is not None and attempt.exception() is None:
         return _status(attempt.result())  # a result that the retries did not want
-    for owner in (thing, _get(thing, "response")):
-        for name in ("status", "status_code"):
-            status = _get(owner, name)
-            if isinstance(status, int) and not isinstance(status, bool):
-                return int(status)
-    return None
+    owners = (thing, _get(thing, "response"))
+    found = (_get(owner, name) for owner in owners for name in ("status", "status_code"))
+    return next((int(s) for s in found if isinstance(s, int) and not isinstance(s, bool)), None)
 
 
 def _wrapped(error: Exception) -> BaseException | None:
@@ -240,34 +203,23 @@ def _get(thing: object, name: str) -> Any:
 
 def _is_malformed_answer(error: Exception) -> bool:
     # aiohttp turns an answer that it cannot parse into a status 400 that the server never sent.
-    cause = error.__cause__
-    return cause is not None and _get(error, "headers") is None and _is_unparsable(type(cause))  # type: ignore[arg-type] # a class can be hashed
+    kind: Any = type(error.__cause__)
+    return _is_one_of(kind, _UNPARSABLE) and _get(error, "headers") is None
 
 
 def _is_outage(error: Exception) -> bool:
-    return (
-        isinstance(error, TimeoutError | ConnectionError)
-        or (isinstance(error, OSError) and error.errno in _UNREACHABLE)
-        or _is_listed_outage(type(error))  # type: ignore[arg-type] # a class can be hashed
-    )
+    if isinstance(error, OSError) and error.errno in _UNREACHABLE:
+        return True
+    kind: Any = type(error)
+    return isinstance(error, TimeoutError | ConnectionError) or _is_one_of(kind, _OUTAGE)
 
 
 # Cached by class: where a class of error exists, the library that it comes from is loaded.
 @lru_cache(maxsize=512)
-def _is_listed_outage(kind: type) -> bool:
-    return issubclass(kind, _loaded(_OUTAGE))
-
-
-@lru_cache(maxsize=512)
-def _is_unparsable(kind: type) -> bool:
-    return issubclass(kind, _loaded(_UNPARSABLE))
-
-
-def _loaded(table: Mapping[str, tuple[str, ...]]) -> tuple[type, ...]:
-    types = (
-        _get(sys.modules.get(module), name) for module, names in table.items() for name in names
-    )
-    return tuple(kind for kind in types if isinstance(kind, type))
+def _is_one_of(kind: Any, names: str) -> bool:
+    paths = (name.rpartition(".") for name in names.split())
+    found = (_get(sys.modules.get(module), name) for module, _, name in paths)
+    return issubclass(kind, tuple(known for known in found if isinstance(known, type)))
 
 
 def _is_out_of_files(error: BaseException) -> bool:

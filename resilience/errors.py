@@ -33,15 +33,13 @@ class CircuitBreakerOpenError(ResilienceError):
         retry_after: float | None = None,
     ) -> None:
         super().__init__(region, state, reason, retry_after)
-        self.region = region
-        self.state = state
-        self.reason = reason
-        self.retry_after = retry_after
+        self.region, self.state = region, state
+        self.reason, self.retry_after = reason, retry_after
 
     def __str__(self) -> str:
-        text = f"circuit breaker for region {self.region!r} is {self.state}"
-        if self.reason is not None:
-            text += f": {self.reason}"
-        if self.retry_after is None:
-            return f"{text}; open until it is reset by hand"
-        return f"{text}; retry after {self.retry_after:.3g} s"
+        why = "" if self.reason is None else f": {self.reason}"
+        forced = self.retry_after is None
+        wait = (
+            "open until it is reset by hand" if forced else f"retry after {self.retry_after:.3g} s"
+        )
+        return f"circuit breaker for region {self.region!r} is {self.state}{why}; {wait}"

@@ -5,28 +5,25 @@ their order, by whichever thread finds nobody delivering. Everything that the pa
 written here.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
-import sys
-import threading
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from loguru import logger
 
 from resilience.checks import check_callable
-from resilience.circuit import CircuitState
+from resilience.circuit import CircuitState, Transition
 from resilience.lock import lock
 from resilience.text import one_line
 
 
-@dataclass(frozen=True, slots=True)
-class StateChanged:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateChanged(Transition):
     """A circuit changed its state (T10: "logged with region and reason").
 
     Args:
@@ -41,25 +38,17 @@ class StateChanged:
     """
 
     region: str
-    old: CircuitState
-    new: CircuitState
-    reason: str
-    at: float
     time: datetime
-    streak: int
-    retry_after: float | None
 
 
 Listener: TypeAlias = Callable[[StateChanged], object]
 
 
+@dataclass(slots=True, eq=False)
 class Listeners:
     """Callables that want to be told; safe to change while they are being told."""
 
-    __slots__ = ("_entries",)
-
-    def __init__(self) -> None:
-        self._entries: tuple[tuple[Listener], ...] = ()
+    _entries: tuple[tuple[Listener], ...] = ()
 
     def add(self, listener: Listener) -> Callable[[], None]:
         """Tell this one too.
@@ -95,23 +84,23 @@ class Listeners:
             except (KeyboardInterrupt, SystemExit):
                 raise
             except BaseException as error:  # noqa: BLE001 - a CancelledError out of a plain function is a fault too
-                log_fault("listener", listener, error, event.region)
+                log_fault("listener", listener, raised(error), event.region)
 
 
+@dataclass(slots=True, eq=False)
 class Outbox:
     """What is still to be told about one breaker, and to whom."""
 
-    __slots__ = ("_queue", "listeners", "registry_listeners")
-
-    def __init__(self) -> None:
-        self.listeners = Listeners()
-        self.registry_listeners: Listeners | None = None
-        self._queue: list[StateChanged] | None = None  # most breakers never need one
+    listeners: Listeners = field(default_factory=Listeners)
+    registry_listeners: Listeners | None = None
+    _queue: deque[StateChanged] | None = None
+    _process: int | None = None  # where the queue was made: the child of a fork makes its own
+    _delivering: bool = False
 
     def put(self, event: StateChanged) -> None:
         """Queue an event; the caller holds the lock."""
-        if self._queue is None:
-            self._queue = []
+        if self._queue is None or self._process != os.getpid():
+            self._queue, self._process, self._delivering = deque(), os.getpid(), False
         self._queue.append(event)
 
     def deliver(self) -> None:
@@ -119,9 +108,9 @@ class Outbox:
         if not self._queue:
             return
         with lock:
-            if not self._queue or self in _deliverers:
+            if self._delivering:
                 return
-            _deliverers[self] = threading.get_ident()
+            self._delivering = True
         try:
             while (event := self._next()) is not None:
                 log_state(event)
@@ -129,35 +118,16 @@ class Outbox:
                 if self.registry_listeners is not None:
                     self.registry_listeners.tell(event)
         except BaseException:
-            _deliverers.pop(self, None)
+            self._delivering = False
             raise
 
     def _next(self) -> StateChanged | None:
         with lock:
-            if self._queue:
-                return self._queue.pop(0)
+            if self._queue and self._process == os.getpid():
+                return self._queue.popleft()
             # Given up under the lock: whoever queues an event from here on delivers it.
-            del _deliverers[self]
+            self._delivering = False
             return None
-
-    def forget(self) -> None:
-        """Drop what is queued."""
-        self._queue = None
-
-
-_deliverers: dict[Outbox, int] = {}  # who is being emptied, by which thread
-
-
-def _leave_to_parent() -> None:
-    """Give up, in the child of a fork, what threads of the parent were delivering."""
-    for outbox, thread in list(_deliverers.items()):
-        if thread != threading.get_ident():
-            outbox.forget()
-            del _deliverers[outbox]
-
-
-if sys.platform != "win32":  # pragma: no branch - Windows has no fork
-    os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 # What is logged
@@ -165,86 +135,55 @@ if sys.platform != "win32":  # pragma: no branch - Windows has no fork
 
 def log_state(event: StateChanged) -> None:
     """Log a change of state, with T10's levels and words."""
-    region = one_line(event.region)
-    bound = {
-        "region": region,
-        "old": event.old.value,
-        "new": event.new.value,
-        "reason": event.reason,
-        "streak": event.streak,
-    }
-    if event.new is CircuitState.OPEN:
-        failures = f" after {event.streak} failure{'s' if event.streak != 1 else ''}"
-        forced = event.retry_after is None
-        _log(
-            "ERROR", f"OPEN for region {region}{'' if forced else failures}: {event.reason}", bound
-        )
-    elif event.new is CircuitState.HALF_OPEN:
-        _log("WARNING", f"HALF_OPEN for region {region}: {event.reason}", bound)
-    else:
-        how = "recovered" if event.old is CircuitState.HALF_OPEN else event.reason
-        _log("INFO", f"CLOSED for region {region} — {how}", bound)
+    forced = event.retry_after is None
+    failures = f" after {event.streak} failure{'' if event.streak == 1 else 's'}"
+    closed = "recovered" if event.old is CircuitState.HALF_OPEN else event.reason
+    level, text = {
+        CircuitState.OPEN: ("ERROR", f"{'' if forced else failures}: {event.reason}"),
+        CircuitState.HALF_OPEN: ("WARNING", f": {event.reason}"),
+        CircuitState.CLOSED: ("INFO", f" — {closed}"),
+    }[event.new]
+    bound = {"old": event.old, "new": event.new, "reason": event.reason, "streak": event.streak}
+    _log(level, event.region, f"{event.new} for region {{}}{text}", bound)
 
 
 def log_lost_probe(region: str, timeout: float) -> None:
     """Warn that a probe has lost its place."""
-    text = (
-        f"lost a probe for region {one_line(region)}: no result within {timeout:g} s, next caller"
-    )
-    _log("WARNING", f"{text} probes", {"region": one_line(region)})
+    _log("WARNING", region, f"lost a probe for region {{}}: no result within {timeout:g} s")
 
 
 def log_unknown_errors(region: str, count: int, error: BaseException) -> None:
     """Warn that a breaker sees nothing but errors that no rule knows."""
     kind = one_line(type(error).__name__)
-    _log(
-        "WARNING",
-        f"ignored {count} errors in a row for region {one_line(region)}, the last a {kind}:"
-        f" if it is the region's fault, count it with classifier=failures({kind})",
-        {"region": one_line(region)},
-    )
+    hint = f"if they are the region's fault, count them with classifier=failures({kind})"
+    _log("WARNING", region, f"ignored {count} errors in a row for region {{}}, a {kind}: {hint}")
 
 
 def log_crowded(limit: int) -> None:
     """Warn that a registry has let go of its first breaker."""
-    _log(
-        "WARNING",
-        f"registry is full: more than {limit} regions (max_regions), letting go of idle ones;"
-        " is region_from a region, or something that never repeats?",
-        {},
-    )
+    hint = "is region_from a region, or something that never repeats?"
+    _log("WARNING", "", f"registry keeps {limit} regions (max_regions) and lets go of one: {hint}")
 
 
-def log_fault(role: str, function: object, error: BaseException, region: str) -> None:
-    """Log that a listener or a classifier failed, by type and place.
+def log_fault(role: str, function: object, what: str, region: str) -> None:
+    """Log that a listener or a classifier did what it must not."""
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    _log("ERROR", region, f"{role} {one_line(name)} {what} for region {{}}")
 
-    Neither the error's text nor local values are logged: they may hold a tenant's secrets.
+
+def raised(error: BaseException) -> str:
+    """Tell what was raised and where, by type and place.
+
+    Neither the error's text nor local values: they may hold a tenant's secrets.
     """
     places = traceback.extract_tb(error.__traceback__)
     at = "".join(f"\n  {place.filename}:{place.lineno} in {place.name}" for place in places)
-    _log(
-        "ERROR",
-        f"{role} {_name(function)} raised {one_line(type(error).__name__)}"
-        f" for region {one_line(region)}{at}",
-        {"region": one_line(region)},
-    )
+    return f"raised {one_line(type(error).__name__)}{at}\n"
 
 
-def log_not_an_outcome(role: str, function: object, returned: object, region: str) -> None:
-    """Log that a classifier returned something else than an Outcome."""
-    _log(
-        "ERROR",
-        f"{role} {_name(function)} returned a {one_line(type(returned).__name__)}"
-        f" for region {one_line(region)}, expected Outcome.SUCCESS, FAILURE or IGNORED",
-        {"region": one_line(region)},
-    )
-
-
-def _name(function: object) -> str:
-    return one_line(getattr(function, "__qualname__", type(function).__qualname__))
-
-
-def _log(level: str, text: str, bound: dict[str, Any]) -> None:
+def _log(level: str, region: str, text: str, bound: Mapping[str, object] | None = None) -> None:
+    region = one_line(region)
     # A sink with catch=False may raise: a log that fails must not fail a call.
     with contextlib.suppress(Exception):
-        logger.bind(**bound).log(level, "Circuit breaker {}", text)
+        log = logger.bind(region=region, **(bound or {}))
+        log.log(level, "Circuit breaker {}", text.replace("{}", region, 1))

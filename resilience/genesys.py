@@ -8,7 +8,6 @@ from typing import Self
 class GenesysRegion(StrEnum):
     """A Genesys Cloud region; its value is the AWS name, such as `us-east-1`."""
 
-    _value_: str
     _domain: str
 
     US_EAST_1 = "us-east-1", "mypurecloud.com"
@@ -30,7 +29,7 @@ class GenesysRegion(StrEnum):
     AP_NORTHEAST_2 = "ap-northeast-2", "apne2.pure.cloud"
     AP_NORTHEAST_3 = "ap-northeast-3", "apne3.pure.cloud"
 
-    def __new__(cls, name: str, domain: str) -> Self:
+    def __new__(cls, name: str, domain: str = "") -> Self:
         """Keep the domain beside the value."""
         region = str.__new__(cls, name)
         region._value_ = name
@@ -54,20 +53,13 @@ class GenesysRegion(StrEnum):
 
 
 _BY_NAME = {region.value: region.value for region in GenesysRegion}
-_BY_HOST = {
-    prefix + region.domain: region.value
-    for region in GenesysRegion
-    for prefix in ("", "api.", "login.", "apps.")
-}
+_PREFIXES = ("", "api.", "login.", "apps.")
+_BY_HOST = {prefix + r.domain: r.value for r in GenesysRegion for prefix in _PREFIXES}
 
 # User information ends at the first @ and holds nothing that could end the host before it: parsers
 # disagree about the rest, and a text that two parsers read differently is not a known region.
 _HOST = re.compile(
-    r"(?:https?://(?:[^\s/?#\\@]*@)?)?"
-    r"(?P<host>[a-z0-9.-]+?)\.?"
-    r"(?::[0-9]*)?"
-    r"(?:[/?#].*)?",
-    re.IGNORECASE | re.ASCII,
+    r"(?i:(?:https?://(?:[^\s/?#\\@]*@)?)?([a-z0-9.-]+?)\.?(?::[0-9]*)?(?:[/?#].*)?)", re.ASCII
 )
 
 
@@ -86,21 +78,11 @@ def canonical_region(text: str) -> str:
     Raises:
         TypeError: `text` is not a `str`.
     """
-    plain = _plain(text)
-    if plain in _BY_NAME:
-        return plain
+    if not isinstance(text, str):
+        # Whoever passes the wrong object may well pass credentials: its type alone is shown.
+        raise TypeError(f"canonical_region() expects a str, got {type(text).__name__}")
+    plain = str.__str__(text)  # the member of a StrEnum becomes its value
     written = plain.strip()
     name = _BY_NAME.get(written.lower().replace("_", "-"))
-    if name is not None:
-        return name
-    match = _HOST.fullmatch(written)
-    return plain if match is None else _BY_HOST.get(match["host"].lower(), plain)
-
-
-def _plain(text: object) -> str:
-    if type(text) is str:
-        return text
-    if isinstance(text, str):
-        return str.__str__(text)  # the member of a StrEnum becomes its value
-    # Whoever passes the wrong object may well pass credentials: the message shows the type alone.
-    raise TypeError(f"canonical_region() expects a str, got {type(text).__name__}")
+    match = _HOST.fullmatch(written) if name is None else None
+    return name or (plain if match is None else _BY_HOST.get(match[1].lower(), plain))

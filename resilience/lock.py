@@ -13,6 +13,5 @@ import threading
 lock = threading.RLock()
 
 if sys.platform != "win32":  # pragma: no branch - Windows has no fork
-    os.register_at_fork(
-        before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release
-    )
+    release = lock.release
+    os.register_at_fork(before=lock.acquire, after_in_parent=release, after_in_child=release)

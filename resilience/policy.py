@@ -1,7 +1,5 @@
 """The thresholds of a circuit, checked once."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from resilience.checks import check_count, check_seconds

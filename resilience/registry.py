@@ -1,14 +1,11 @@
 """CircuitBreakerRegistry: one breaker per region, made on first use; default_registry."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypedDict, Unpack
+from typing import Any, TypeAlias, TypedDict, Unpack, cast
 from weakref import WeakValueDictionary
 
-from resilience import events
-from resilience.breaker import CircuitBreaker, CircuitSnapshot, check_classifiers
-from resilience.checks import check_callable, check_clock, check_count, check_text, check_type
+from resilience import checks, events
+from resilience.breaker import CircuitBreaker, CircuitSnapshot
 from resilience.classify import Classifier, ResultClassifier, classify_error
 from resilience.genesys import canonical_region
 from resilience.lock import lock
@@ -16,6 +13,9 @@ from resilience.policy import BreakerPolicy
 
 # A region may be spelled in so many ways, on average, before all spellings are looked up anew.
 _SPELLINGS_PER_REGION = 2
+
+
+_Normalize: TypeAlias = Callable[[str], str]
 
 
 class Settings(TypedDict, total=False):
@@ -26,7 +26,7 @@ class Settings(TypedDict, total=False):
     max_regions: int
     classifier: Classifier
     result_classifier: ResultClassifier | None
-    normalize: Callable[[str], str] | None
+    normalize: _Normalize | None
     clock: Callable[[], float] | None
 
 
@@ -57,7 +57,7 @@ class CircuitBreakerRegistry:
         max_regions: int = 1000,
         classifier: Classifier = classify_error,
         result_classifier: ResultClassifier | None = None,
-        normalize: Callable[[str], str] | None = None,
+        normalize: _Normalize | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._settings: dict[str, Any] = {}
@@ -70,14 +70,9 @@ class CircuitBreakerRegistry:
         self._listeners = events.Listeners()
         self._warned = False
         self.configure(
-            policy=policy,
-            policies=policies,
-            max_regions=max_regions,
-            classifier=classifier,
-            result_classifier=result_classifier,
-            normalize=normalize,
-            clock=clock,
-        )
+            policy=policy, policies=policies, max_regions=max_regions, classifier=classifier,
+            result_classifier=result_classifier, normalize=normalize, clock=clock,
+        )  # fmt: skip
 
     def get(self, region: str) -> CircuitBreaker:
         """Give the breaker of a region; thread safe.
@@ -95,7 +90,7 @@ class CircuitBreakerRegistry:
         try:
             return self.spellings[region]
         except (KeyError, TypeError):  # TypeError: not hashable, so no text either
-            return self._find(check_text("region", region))
+            return self._find(checks.check_text("region", region))
 
     def configure(self, **settings: Unpack[Settings]) -> None:
         """Change settings, at once also for the circuits that exist.
@@ -130,9 +125,7 @@ class CircuitBreakerRegistry:
 
     def reset(self) -> None:
         """Close every circuit by hand."""
-        with lock:
-            breakers = self._alive()
-        for breaker in breakers:
+        for breaker in self._alive():
             breaker.reset()
 
     def listen(self, listener: events.Listener) -> Callable[[], None]:
@@ -150,24 +143,24 @@ class CircuitBreakerRegistry:
         return self._listeners.add(listener)
 
     def __iter__(self) -> Iterator[CircuitBreaker]:
-        with lock:
-            return iter(list(self._breakers.values()))
+        return iter(list(self._breakers.values()))
 
     def __len__(self) -> int:
         return len(self._breakers)
 
     def __contains__(self, region: object) -> bool:
-        if not isinstance(region, str) or not region.strip():
-            return False
-        return _name(region, self._settings["normalize"]) in self._breakers
+        known = isinstance(region, str) and bool(region.strip())
+        return known and _name(cast("str", region), self._settings["normalize"]) in self._breakers
 
     def _find(self, region: str) -> CircuitBreaker:
         name = _name(region, self._settings["normalize"])
-        limit, crowded = self._settings["max_regions"], False
+        limit, clock, crowded = self._settings["max_regions"], self._settings["clock"], False
         with lock:
             breaker = self._breakers.get(name)
             if breaker is None:
-                breaker = self._let_go.pop(name, None) or self._make(name)
+                breaker = self._let_go.pop(name, None) or CircuitBreaker(name, clock=clock)
+                breaker._outbox.registry_listeners = self._listeners
+                self._set_up(breaker)
                 crowded = self._make_room(limit - 1)
                 self._breakers[name] = breaker
             if len(self.spellings) >= _SPELLINGS_PER_REGION * limit:
@@ -176,21 +169,14 @@ class CircuitBreakerRegistry:
         self._warn_once(crowded=crowded)
         return breaker
 
-    def _make(self, name: str) -> CircuitBreaker:
-        breaker = CircuitBreaker(name, clock=self._settings["clock"])
-        breaker._outbox.registry_listeners = self._listeners
-        self._set_up(breaker)
-        return breaker
-
     def _set_up(self, breaker: CircuitBreaker) -> None:
-        breaker._configure(
-            self._policies.get(breaker.region, self._settings["policy"]),
-            self._settings["classifier"],
-            self._settings["result_classifier"],
-        )
+        settings = self._settings
+        policy = self._policies.get(breaker.region) or settings["policy"]
+        breaker._configure(policy, settings["classifier"], settings["result_classifier"])
 
     def _alive(self) -> list[CircuitBreaker]:
-        return [*self._breakers.values(), *self._let_go.values()]
+        with lock:
+            return [*self._breakers.values(), *self._let_go.values()]
 
     def _make_room(self, limit: int) -> bool:
         """Let go of breakers until `limit` are left; True if any went."""
@@ -204,14 +190,11 @@ class CircuitBreakerRegistry:
         return crowded
 
     def _least_needed(self) -> str | None:
-        least: tuple[int, str] | None = None
-        for name, breaker in self._breakers.items():
-            spare = breaker._spare()
-            if spare == 0:
-                return name
-            if spare is not None and (least is None or spare < least[0]):
-                least = (spare, name)
-        return None if least is None else least[1]
+        for wanted in range(3):
+            for name, breaker in self._breakers.items():
+                if breaker._spare() == wanted:
+                    return name
+        return None
 
     def _warn_once(self, *, crowded: bool) -> None:
         if crowded and not self._warned:
@@ -222,43 +205,38 @@ class CircuitBreakerRegistry:
 def _check(settings: dict[str, Any]) -> None:
     unknown = settings.keys() - Settings.__annotations__.keys()
     if unknown:
-        raise TypeError(
-            f"unknown setting {min(unknown)!r}, expected {', '.join(Settings.__annotations__)}"
-        )
-    check_type("policy", settings["policy"], BreakerPolicy)
-    check_count("max_regions", settings["max_regions"])
-    check_classifiers(settings["classifier"], settings["result_classifier"])
-    check_clock(settings["clock"])
-    if settings["normalize"] is not None:
-        check_callable("normalize", settings["normalize"], "a region and returns its name")
+        known = ", ".join(Settings.__annotations__)
+        raise TypeError(f"unknown setting {min(unknown)!r}, expected one of {known}")
+    checks.check_type("policy", settings["policy"], BreakerPolicy)
+    checks.check_count("max_regions", settings["max_regions"])
+    checks.check_classifiers(settings["classifier"], settings["result_classifier"])
+    for name, takes in (("clock", "nothing"), ("normalize", "a region and returns its name")):
+        checks.check_callable(name, settings[name], takes, optional=True)
 
 
-def _by_name(
-    policies: Mapping[str, BreakerPolicy] | None, normalize: Callable[[str], str] | None
-) -> dict[str, BreakerPolicy]:
+def _by_name(policies: Any, normalize: _Normalize | None) -> dict[str, BreakerPolicy]:
     """Check the regions' own policies, and key them by the regions' one name."""
-    if policies is None:
-        return {}
-    check_type("policies", policies, Mapping)
     named: dict[str, BreakerPolicy] = {}
+    if policies is None:
+        return named
+    checks.check_type("policies", policies, Mapping)
     for region, policy in policies.items():
-        check_type(f"policies[{region!r}]", policy, BreakerPolicy)
-        name = _name(check_text("a region in policies", region), normalize)
-        if name in named:
-            raise ValueError(f"policies has the region {name!r} twice, once as {region!r}")
-        named[name] = policy
+        checks.check_type(f"policies[{region!r}]", policy, BreakerPolicy)
+        named[_name(checks.check_text("a region in policies", region), normalize)] = policy
+    if len(named) < len(policies):
+        raise ValueError(f"policies names a region twice: {', '.join(policies)}")
     return named
 
 
-def _name(region: str, normalize: Callable[[str], str] | None) -> str:
+def _name(region: str, normalize: _Normalize | None) -> str:
     if normalize is None:
-        return check_text("region", region)
+        return checks.check_text("region", region)
     try:
         name = normalize(region)
     except Exception as error:
         raise ValueError(f"normalize raised {type(error).__name__} for {region!r}") from error
-    return check_text(f"what normalize gives for {region!r}", name)
+    return checks.check_text(f"what normalize gives for {region!r}", name)
 
 
+#: The registry that `@region_breaker` uses unless told otherwise; it knows the Genesys regions.
 default_registry = CircuitBreakerRegistry(normalize=canonical_region)
-"""The registry that `@region_breaker` uses unless told otherwise; knows the Genesys regions."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 from resilience.lock import lock
 
@@ -19,6 +20,7 @@ from resilience.lock import lock
 _HEAD_START = 1.0
 
 
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Line:
     """The waiting tasks of one circuit, first come first served.
 
@@ -26,11 +28,9 @@ class Line:
         next_try: Says in how many seconds a call may be admitted: 0.0 is now, None is unknown.
     """
 
-    __slots__ = ("_next_try", "_waiters")
-
-    def __init__(self, next_try: Callable[[], float | None]) -> None:
-        self._next_try = next_try
-        self._waiters: deque[_Waiter] = deque()
+    _next_try: Callable[[], float | None]
+    _waiters: deque[_Waiter] = field(default_factory=deque)
+    _process: int = field(default_factory=os.getpid)
 
     async def wait(self, timeout: float | None) -> bool:
         """Wait until a call would be admitted; False when `timeout` seconds were not enough."""
@@ -38,15 +38,16 @@ class Line:
             return True
         waiter = _Waiter()
         with lock:
-            _lines.add(self)
+            if self._process != os.getpid():
+                self._waiters.clear()  # they wait in the process that forked this one off
+                self._process = os.getpid()
             self._waiters.append(waiter)
         admitted = False
         try:
-            async with asyncio.timeout(timeout):
-                await self._stand(waiter)
-                admitted = True
-        except TimeoutError:
-            pass
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._stand(waiter)
+                    admitted = True
         finally:
             self._leave(waiter, head_start=admitted)
         return admitted
@@ -62,15 +63,10 @@ class Line:
         with lock:
             self._waiters = deque(waiter for waiter in self._waiters if waiter.wake())
 
-    def forget(self) -> None:
-        """Drop everybody without a word."""
-        self._waiters.clear()
-
     async def _stand(self, waiter: _Waiter) -> None:
         delay = self._next_try()
         while delay != 0.0:
-            with lock:
-                first = self._waiters[0] is waiter
+            first = self._waiters[0] is waiter
             gives_head_start = await waiter.sleep(delay if first else None)
             delay = _HEAD_START if gives_head_start else self._next_try()
 
@@ -82,30 +78,25 @@ class Line:
             self._waiters.remove(waiter)
             if was_first:
                 self.wake_first(head_start=head_start)
-            if not self._waiters:
-                _lines.discard(self)
 
 
 class _Waiter:
-    """One task in line: asleep until its timer or somebody rings."""
-
-    __slots__ = ("_future", "_head_start", "_loop")
+    """One task in line: asleep until its time is over or somebody rings."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._future: asyncio.Future[None] = self._loop.create_future()
+        self._rung = asyncio.Event()
         self._head_start = True
 
     async def sleep(self, delay: float | None) -> bool:
         """Sleep until woken or `delay` seconds have passed; True: give a head start."""
-        timer = None if delay is None else self._loop.call_later(delay, self._ring, False)  # noqa: FBT003
         try:
-            await self._future
-        finally:
-            if timer is not None:
-                timer.cancel()
+            async with asyncio.timeout(delay):
+                await self._rung.wait()
+        except TimeoutError:
+            return False
         head_start, self._head_start = self._head_start, True
-        self._future = self._loop.create_future()
+        self._rung.clear()
         return head_start
 
     def wake(self, *, head_start: bool = False) -> bool:
@@ -119,19 +110,4 @@ class _Waiter:
     def _ring(self, head_start: bool) -> None:  # noqa: FBT001 - a callback takes what it is given
         # Whoever is asked to look, looks, however often it was told to move up besides.
         self._head_start = self._head_start and head_start
-        if not self._future.done():
-            self._future.set_result(None)
-
-
-_lines: set[Line] = set()  # those in which somebody stands
-
-
-def _leave_to_parent() -> None:
-    """Forget, in the child of a fork, the tasks that wait in the parent."""
-    for line in _lines:
-        line.forget()
-    _lines.clear()
-
-
-if sys.platform != "win32":  # pragma: no branch - Windows has no fork
-    os.register_at_fork(after_in_child=_leave_to_parent)
+        self._rung.set()

@@ -1,10 +1,11 @@
 """A clock for tests: time passes when the test says so."""
 
 import math
-import threading
 from collections.abc import Callable
 from typing import Any
 from weakref import WeakMethod
+
+from resilience.lock import lock
 
 
 class FakeClock:
@@ -20,7 +21,6 @@ class FakeClock:
 
     def __init__(self, start: float = 0.0) -> None:
         self._now = _sum(0.0, start, "start")
-        self._lock = threading.Lock()
         self._wakes: dict[int, WeakMethod[Callable[[], Any]]] = {}
 
     def __call__(self) -> float:
@@ -40,7 +40,7 @@ class FakeClock:
             TypeError: `seconds` is not a number.
             ValueError: `seconds`, or the time it leads to, is not finite.
         """
-        with self._lock:
+        with lock:
             self._now = _sum(self._now, seconds, "seconds")
         for reference in list(self._wakes.values()):
             wake = reference()

@@ -1,0 +1,195 @@
+"""Permit: leave to make one call, and the one report on it; `guard` gives each call its own.
+
+In a CLOSED circuit without a streak a call that goes well does without: it pays for nothing but
+the lines of `guard` that it passes.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
+
+from resilience import classify
+from resilience.checks import is_async
+from resilience.circuit import Ticket
+from resilience.classify import IGNORED, SUCCESS, Classifier, Outcome, Report, ResultClassifier
+from resilience.errors import CircuitBreakerOpenError
+from resilience.lock import lock
+
+if TYPE_CHECKING:
+    from resilience.breaker import CircuitBreaker
+
+T = TypeVar("T")
+Find: TypeAlias = "Callable[[tuple[Any, ...], dict[str, Any]], CircuitBreaker]"
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Permit:
+    """Leave to make one call; settle it once, the rest changes nothing.
+
+    As a context manager, in sync and async code, it settles itself: a block that ends well is a
+    success, and what a block raises is for the classifier.
+    """
+
+    _breaker: CircuitBreaker
+    _ticket: Ticket | None
+    _on_error: Classifier | None = None
+    _on_result: ResultClassifier | None = None
+    _attempts_counted: bool = False
+
+    def succeed(self) -> None:
+        """Report that the region did what was asked."""
+        self._settle(SUCCESS)
+
+    def fail(self, error: BaseException | None = None) -> None:
+        """Report a failure of the region; no classifier is asked.
+
+        Args:
+            error: What went wrong; its type and status become the reason.
+        """
+        self._settle(_failure(error))
+
+    def ignore(self) -> None:
+        """Report that the call said nothing about the region."""
+        self._settle(IGNORED)
+
+    def attempt_failed(self, error: BaseException) -> None:
+        """Count the failure of one attempt while the call goes on.
+
+        The failure of the call itself is not counted once more then; its success ends the streak.
+
+        Args:
+            error: What went wrong; its type and status become the reason.
+        """
+        if (ticket := self._ticket) is not None:
+            self._attempts_counted = True
+            self._breaker._record(ticket, _failure(error))
+
+    def __enter__(self) -> Self:
+        if self._ticket is None:
+            raise RuntimeError("this permit is settled: acquire a new one for each call")
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        self.succeed() if error is None else self._raised(error)
+
+    def _raised(self, error: BaseException) -> None:
+        self._settle_by(self._breaker._judge_error, error, self._on_error)
+
+    def _returned(self, result: T) -> T:
+        self._settle_by(self._breaker._judge_result, result, self._on_result)
+        return result
+
+    def _returned_awaitable(self, awaitable: Awaitable[T]) -> Coroutine[Any, Any, T]:
+        """Settle only when what a plain function returned has been awaited."""
+        permit = Permit(self._breaker, self._take_ticket(), self._on_error, self._on_result)
+        awaited = permit._await(awaitable)
+        weakref.finalize(awaited, permit.ignore).atexit = False  # if nobody awaits it
+        return awaited
+
+    async def _await(self, awaitable: Awaitable[T]) -> T:
+        with self:
+            return self._returned(await awaitable)
+
+    def _settle_by(self, judge: Callable[..., Report], what: object, classifier: object) -> None:
+        if self._ticket is None:
+            return
+        report = IGNORED
+        try:
+            report = judge(what, classifier)
+        finally:  # whatever a classifier does, the permit is given back
+            self._settle(report)
+
+    def _settle(self, report: Report) -> None:
+        ticket = self._take_ticket()
+        counted_already = self._attempts_counted and report[0] is Outcome.FAILURE
+        if ticket is not None and not counted_already:
+            self._breaker._record(ticket, report)
+
+    def _take_ticket(self) -> Ticket | None:
+        with lock:
+            ticket, self._ticket = self._ticket, None
+        return ticket
+
+
+def _failure(error: BaseException | None) -> Report:
+    reason = "reported by the caller" if error is None else classify.describe(error)
+    return Outcome.FAILURE, reason
+
+
+def guard(fn: Callable[..., Any], find: Find, on_error: Any = None, on_result: Any = None) -> Any:
+    """Wrap a function so that each call goes through the breaker that `find` gives for it."""
+    wrap = _guard_async if is_async(fn) else _guard_sync
+    return functools.wraps(fn)(wrap(fn, find, on_error, on_result))
+
+
+# The two say the same, once with and once without `await`: a call that goes well has no time for
+# a helper between them.
+
+
+def _guard_async(call: Any, find: Find, on_error: Any, on_result: Any) -> Any:
+    async def guarded(*args: Any, **kwargs: Any) -> Any:
+        breaker = find(args, kwargs)
+        passing = None if on_result else breaker._passing
+        if passing is None:
+            permit = breaker._admit(on_error, on_result)
+            if isinstance(permit, tuple):
+                raise CircuitBreakerOpenError(breaker.region, *permit)
+            with permit:
+                return permit._returned(await call(*args, **kwargs))
+        try:
+            result = await call(*args, **kwargs)
+        except BaseException as error:
+            Permit(breaker, passing, on_error)._raised(error)
+            raise
+        if passing.streak:
+            breaker._record(passing, SUCCESS)
+        else:
+            passing.passed += 1
+        return result
+
+    return guarded
+
+
+def _guard_sync(call: Any, find: Find, on_error: Any, on_result: Any) -> Any:
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        breaker = find(args, kwargs)
+        passing = None if on_result else breaker._passing
+        if passing is None:
+            permit = breaker._admit(on_error, on_result)
+            if isinstance(permit, tuple):
+                raise CircuitBreakerOpenError(breaker.region, *permit)
+            with permit:
+                result = call(*args, **kwargs)
+                later = hasattr(result, "__await__")
+                return permit._returned_awaitable(result) if later else permit._returned(result)
+        try:
+            result = call(*args, **kwargs)
+        except BaseException as error:
+            Permit(breaker, passing, on_error)._raised(error)
+            raise
+        if hasattr(result, "__await__"):
+            return Permit(breaker, passing, on_error)._returned_awaitable(result)
+        if passing.streak:
+            breaker._record(passing, SUCCESS)
+        else:
+            passing.passed += 1
+        return result
+
+    return guarded
+
+
+def check_guardable(fn: object, decorator: str) -> None:
+    """Refuse what cannot be decorated, and say how to do it instead."""
+    name = getattr(fn, "__qualname__", repr(fn))
+    if inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn):
+        hint = "write `with breaker.acquire():` around each call inside it"
+        raise TypeError(f"{decorator} cannot decorate the generator {name}: {hint}")
+    if isinstance(fn, classmethod | staticmethod):
+        raise TypeError(f"{decorator} goes under @{type(fn).__name__}, not over it, on {name}")
+    if isinstance(fn, type) or not callable(fn):
+        raise TypeError(f"{decorator} decorates a function, got {fn!r}")
