@@ -1,0 +1,111 @@
+# `make` prints the menu. Every target sets up what it needs: .venv, made once from requirements.lock.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+SHELL := /bin/sh
+
+# What the caller's shell has set must not leak into the environment of the project.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+VENV := .venv
+STAMP := $(VENV)/stamp
+# `python -m` throughout: the scripts in .venv/bin hold absolute paths and break in a moved folder.
+RUN := $(VENV)/bin/python -m
+EXAMPLES := $(wildcard examples/*.py)
+
+.PHONY: help
+help: ## this menu
+	@echo "usage: make <target>"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+
+# --- set-up ---------------------------------------------------------------------------------------
+
+# A virtual environment knows the folder it was made in. After a move it is made anew, as it is when
+# its Python has gone.
+ifneq ($(CURDIR),$(shell test -x $(VENV)/bin/python && cat $(STAMP) 2>/dev/null))
+$(STAMP): FORCE
+endif
+FORCE: ;
+
+$(STAMP): requirements.lock pyproject.toml scripts/set_up.py
+	@for python in python3.11 python3 "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.11.*/bin/python; do \
+	    "$$python" -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	        && exec "$$python" scripts/set_up.py $(VENV); \
+	done; \
+	echo "set-up: no Python found. It needs Python 3.11 or newer with venv, as python3.11 or python3" >&2; \
+	echo "        (on Debian and Ubuntu: apt-get install python3 python3-venv)" >&2; \
+	exit 1
+
+# --- the fast loop --------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: $(STAMP) ## two regions on real HTTP, one of them goes down and comes back (under 30 s)
+	@$(VENV)/bin/python examples/outage.py
+
+.PHONY: test
+test: $(STAMP) ## the tests, with branch coverage of 100 %
+	@$(RUN) pytest --cov --cov-report=term --cov-fail-under=100
+
+.PHONY: check
+check: $(STAMP) ## ruff, mypy and pyright
+	@$(RUN) ruff check .
+	@$(RUN) ruff format --check .
+	@$(RUN) mypy
+	@$(RUN) pyright
+	@echo "check: ruff, mypy and pyright found nothing"
+
+.PHONY: examples
+examples: $(STAMP) ## every example, one after the other
+	@set -e; for example in $(EXAMPLES); do \
+	    echo; echo "--- $$example"; \
+	    case $$example in \
+	        *_tests.py) $(RUN) pytest -q $$example ;; \
+	        *) $(VENV)/bin/python $$example ;; \
+	    esac; \
+	done; \
+	echo; echo "examples: $(words $(EXAMPLES)) ran"
+
+.PHONY: docs
+docs: $(STAMP) ## the documentation, into docs/_build/html; a warning is an error
+	@$(RUN) sphinx -q -W --keep-going -n -b html docs docs/_build/html
+	@echo "docs: docs/_build/html/index.html"
+
+# --- the slow round -------------------------------------------------------------------------------
+
+.PHONY: ci
+ci: ## all that CI runs
+	@for step in check docs examples demo wheel test; do \
+	    echo; echo "=== make $$step"; \
+	    $(MAKE) --no-print-directory $$step || exit 1; \
+	done
+
+.PHONY: wheel
+wheel: $(STAMP) ## build the wheel, install it elsewhere and test it there
+	@$(VENV)/bin/python scripts/test_wheel.py
+
+.PHONY: test-all
+test-all: test ## the tests on Python 3.12 and 3.13 too, where they are found
+	@$(VENV)/bin/python scripts/test_all.py 3.12 3.13
+
+.PHONY: mutants
+mutants: $(STAMP) ## change the code on purpose and see whether a test notices (long; not in CI)
+	@$(RUN) mutmut run
+	@$(RUN) mutmut results
+
+# --- upkeep ---------------------------------------------------------------------------------------
+
+.PHONY: lock
+lock: $(STAMP) ## requirements.lock anew from pyproject.toml (ARGS=--upgrade for newer versions)
+	@$(RUN) uv pip compile -q --universal --generate-hashes --all-extras --group dev \
+	    --python-version 3.11 --custom-compile-command "make lock" pyproject.toml -o requirements.lock $(ARGS)
+	@! grep -n '://' requirements.lock || { echo "lock: requirements.lock names a host" >&2; exit 1; }
+	@echo "lock: $$(grep -c '^[a-z]' requirements.lock) packages in requirements.lock"
+
+.PHONY: clean
+clean: ## remove all that the other targets made, .venv included
+	@rm -rf .venv .venv-* .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis \
+	    mutants build dist docs/_build
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@echo "clean: done"

@@ -1,0 +1,111 @@
+"""Make the virtual environment that the `make` targets work in.
+
+Run it with the Python that the environment is for: `python3.11 scripts/set_up.py .venv`.
+The stamp file in the environment is written last: where it is missing, the set-up was cut short.
+"""
+
+import subprocess
+import sys
+import time
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCK = ROOT / "requirements.lock"
+
+
+def set_up(folder: Path) -> None:
+    """Make the environment, or bring the one that is there up to date.
+
+    Args:
+        folder: where the environment is, or is to be.
+
+    Raises:
+        subprocess.CalledProcessError: a step failed; what it printed says why.
+    """
+    started = time.monotonic()
+    stamp = folder / "stamp"
+    whole = stamp.is_file() and stamp.read_text() == str(ROOT) and runs(folder)
+    version = sys.version.split()[0]
+    if whole:
+        print(f"set-up: bringing {folder.name} up to date", flush=True)
+    else:
+        print(f"set-up: making {folder.name} with Python {version} (once, about 10 s)", flush=True)
+    stamp.unlink(missing_ok=True)
+    if not whole:
+        venv.create(folder, clear=True, symlinks=True, with_pip=True)
+    install_uv(folder)
+    install_locked(folder)
+    install_project(folder)
+    stamp.write_text(str(ROOT))
+    print(f"set-up: {folder.name} is ready after {time.monotonic() - started:.0f} s", flush=True)
+
+
+def runs(folder: Path) -> bool:
+    """Tell whether the environment has a Python of this version that still starts."""
+    probe = [python(folder), "-c", "import sys; print(sys.version)"]
+    try:
+        answer = subprocess.run(probe, check=True, capture_output=True, text=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return answer.strip() == sys.version
+
+
+def install_uv(folder: Path) -> None:
+    """Install the locked uv, hash-checked like everything else, with the environment's pip."""
+    pin = folder / "uv.txt"
+    pin.write_text(locked("uv", LOCK.read_text()))
+    pip(folder, "--require-hashes", "-r", str(pin))
+
+
+def install_locked(folder: Path) -> None:
+    """Install exactly what the lock file names: with uv, or slowly with pip where uv cannot."""
+    sync = [python(folder), "-m", "uv", "pip", "sync", "-q", "--require-hashes"]
+    if subprocess.run([*sync, "--python", python(folder), str(LOCK)], check=False).returncode:
+        print("set-up: uv failed; pip tries, which may know another way to the packages (30 s)")
+        pip(folder, "--require-hashes", "-r", str(LOCK))
+
+
+def install_project(folder: Path) -> None:
+    """Make the working copy importable; hatchling is in the lock, so nothing is downloaded."""
+    pip(folder, "--no-index", "--no-build-isolation", "-e", str(ROOT))
+
+
+def pip(folder: Path, *arguments: str) -> None:
+    """Run the environment's pip, which prints errors only."""
+    command = [python(folder), "-m", "pip", "-qq", "install", "--no-deps", *arguments]
+    subprocess.run(command, check=True)
+
+
+def python(folder: Path) -> str:
+    """Return the environment's interpreter."""
+    return str(folder / "bin" / "python")
+
+
+def locked(name: str, lock: str) -> str:
+    """Return a package's pin and hashes as they stand in the lock file.
+
+    Args:
+        name: the package as the lock file spells it.
+        lock: the text of the lock file.
+
+    Raises:
+        LookupError: the lock file does not name the package.
+    """
+    lines = iter(lock.splitlines())
+    for line in lines:
+        if line.startswith(f"{name}=="):
+            pin = [line]
+            while pin[-1].endswith("\\"):
+                pin.append(next(lines))
+            return "\n".join(pin) + "\n"
+    raise LookupError(f"requirements.lock does not name {name!r}; run `make lock`")
+
+
+if __name__ == "__main__":
+    try:
+        set_up(ROOT / sys.argv[1])
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"set-up: failed: {' '.join(map(str, error.cmd))}")
+    except KeyboardInterrupt:
+        sys.exit("set-up: interrupted; the next `make` starts over")

@@ -1,0 +1,103 @@
+"""Build the wheel, install it into an empty environment and test it there.
+
+The source folder is out of the way: the tests are copied to a temporary folder that has no
+`resilience` of its own, and a test that is added to them fails if the package under test is not
+the installed one.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+UV_PIP = [sys.executable, "-m", "uv", "pip"]
+LEFT_BEHIND = shutil.ignore_patterns(
+    "resilience", ".*", "__pycache__", "_build", "build", "dist", "mutants"
+)
+
+# Long, and the same with or without a wheel: `make test` runs it.
+NOT_HERE = ("--ignore=tests/test_concurrency.py",)
+
+IMPORT_PROOF = """\
+import sys, resilience
+assert resilience.__file__.startswith(sys.prefix), resilience.__file__
+for late in ("aiohttp", "tenacity"):
+    assert late not in sys.modules, f"import resilience loads {late}"
+print("wheel: imports", resilience.__file__.removeprefix(sys.prefix + "/"))
+"""
+
+TEST_PROOF = """\
+import sys
+
+import resilience
+
+
+def test_the_package_under_test_is_the_installed_wheel():
+    assert resilience.__file__.startswith(sys.prefix)
+    assert "site-packages" in resilience.__file__
+"""
+
+
+def test_wheel(folder: Path) -> None:
+    """Build, install and test in a folder of its own.
+
+    Args:
+        folder: an empty folder.
+
+    Raises:
+        subprocess.CalledProcessError: a step failed; what it printed says why.
+    """
+    wheel = build(folder / "dist")
+    print(f"wheel: built {wheel.name}", flush=True)
+    python = str(folder / "venv" / "bin" / "python")
+    run(sys.executable, "-m", "uv", "venv", "-q", "--python", sys.executable, str(folder / "venv"))
+
+    # First with nothing but what the wheel itself asks for: does it ask for enough?
+    constraints = ["-c", str(ROOT / "requirements.lock")]
+    run(*UV_PIP, "install", "-q", "--python", python, *constraints, str(wheel))
+    run(python, "-c", IMPORT_PROOF, where=folder)
+    run(python, str(shutil.copy(ROOT / "examples" / "quickstart.py", folder)), where=folder)
+
+    run(*UV_PIP, "install", "-q", "--python", python, *constraints, f"{wheel}[aiohttp]")
+    locked = ["--require-hashes", "-r", str(ROOT / "requirements.lock")]
+    run(*UV_PIP, "install", "-q", "--python", python, *locked)
+    run(python, "-m", "pytest", "-q", *NOT_HERE, where=copy_tests(folder / "elsewhere"))
+
+
+def build(folder: Path) -> Path:
+    """Build the wheel with the locked hatchling and return its path."""
+    run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder), where=ROOT)
+    (wheel,) = folder.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    foreign = [name for name in names if not name.startswith(("resilience/", "region_breaker-"))]
+    if foreign or "resilience/py.typed" not in names:
+        sys.exit(
+            f"wheel: holds {foreign or names}, and has to hold resilience/ with its py.typed only"
+        )
+    return wheel
+
+
+def copy_tests(folder: Path) -> Path:
+    """Copy the project without the package, and add the test that proves it."""
+    shutil.copytree(ROOT, folder, ignore=LEFT_BEHIND)
+    (folder / "tests" / "test_installed_wheel.py").write_text(TEST_PROOF)
+    return folder
+
+
+def run(*command: str, where: Path | None = None) -> None:
+    """Run a command and fail when it fails."""
+    subprocess.run(command, check=True, cwd=where)
+
+
+if __name__ == "__main__":
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="wheel-") as temporary:
+        try:
+            test_wheel(Path(temporary).resolve())
+        except subprocess.CalledProcessError as error:
+            sys.exit(f"wheel: failed with exit code {error.returncode}: {' '.join(error.cmd)}")
+    print(f"wheel: built, installed and tested in {time.monotonic() - started:.0f} s")
