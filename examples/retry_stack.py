@@ -1,0 +1,160 @@
+"""Retries and the breaker: which one goes outside, and what that does, in numbers.
+
+Both orders run against a region that is down, with tenacity's five attempts:
+
+breaker outside   A call counts once, however many attempts it makes. This is what T10 asks for:
+                  a short fault is retried away and never counts. The price is more requests before
+                  the circuit opens, and five instead of one for each probe.
+retry outside     Each attempt counts, and each one passes the breaker. The circuit opens sooner, in
+                  the middle of a call, and short faults count. The retry must not retry a
+                  rejection: it would ask again and again in vain.
+"""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from loguru import logger
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_none
+
+from resilience import CircuitBreaker, CircuitBreakerOpenError, Outcome, classify_error
+from resilience.testing import FakeClock
+
+CALLS = 20
+
+
+def is_outage(error: BaseException) -> bool:
+    """Retry what the breaker counts; a CircuitBreakerOpenError is nothing of the kind."""
+    return classify_error(error) is Outcome.FAILURE
+
+
+# A real worker waits between its attempts: wait=wait_random_exponential(max=32).
+five_attempts = retry(
+    stop=stop_after_attempt(5), wait=wait_none(), retry=retry_if_exception(is_outage), reraise=True
+)
+any_error_five_times = retry(stop=stop_after_attempt(5), wait=wait_none(), reraise=True)
+
+
+@dataclass
+class Run:
+    """What came of twenty calls to a region that is down, of one probe, and of short faults."""
+
+    opened_by_call: int = 0
+    requests: int = 0
+    failed: int = 0
+    rejected: int = 0
+    asked: int = 0  # how often the breaker rejected: more than `rejected` if that is retried
+    probe: int = 0  # requests
+    short_faults: int = 0  # failures counted in calls that went well in the end
+
+
+def breaker_outside(breaker: CircuitBreaker, request: Callable[[], None]) -> Callable[[], None]:
+    @breaker
+    @five_attempts
+    def send() -> None:
+        request()
+
+    return send
+
+
+def retry_outside(breaker: CircuitBreaker, request: Callable[[], None]) -> Callable[[], None]:
+    @five_attempts
+    @breaker
+    def send() -> None:
+        request()
+
+    return send
+
+
+def retry_outside_of_everything(
+    breaker: CircuitBreaker, request: Callable[[], None]
+) -> Callable[[], None]:
+    @any_error_five_times
+    @breaker
+    def send() -> None:
+        request()
+
+    return send
+
+
+Stack = Callable[[CircuitBreaker, Callable[[], None]], Callable[[], None]]
+
+
+def run(stack: Stack) -> Run:
+    clock = FakeClock()
+    breaker = CircuitBreaker("eu-west-1", clock=clock)
+    requests: list[float] = []
+
+    def request() -> None:
+        requests.append(clock())
+        raise ConnectionResetError
+
+    send, result = stack(breaker, request), Run()
+    for call in range(1, CALLS + 1):
+        try:
+            send()
+        except CircuitBreakerOpenError:
+            result.rejected += 1
+        except ConnectionResetError:
+            result.failed += 1
+        if not result.opened_by_call and breaker.state == "OPEN":
+            result.opened_by_call = call
+    result.requests = len(requests)
+    result.asked = breaker.snapshot().rejected
+
+    clock.advance(60)
+    try:
+        send()
+    except (CircuitBreakerOpenError, ConnectionResetError):
+        result.probe = len(requests) - result.requests
+    result.short_faults = count_short_faults(stack)
+    return result
+
+
+def count_short_faults(stack: Stack) -> int:
+    """Say how many failures the breaker counts if every other request fails."""
+    breaker = CircuitBreaker("eu-west-1")
+    fails = itertools.cycle([True, False])
+
+    def request() -> None:
+        if next(fails):
+            raise ConnectionResetError
+
+    send = stack(breaker, request)
+    for _ in range(CALLS):
+        send()
+    return breaker.snapshot().failures
+
+
+def main() -> None:
+    logger.disable("resilience")
+    runs = {
+        "breaker outside": run(breaker_outside),
+        "retry outside": run(retry_outside),
+        "... and retries any error": run(retry_outside_of_everything),
+    }
+    columns = ("opened by", "requests", "failed", "rejected", "asked", "probe", "short faults")
+    print(f"{CALLS} calls to a region that is down, up to 5 attempts each, threshold 10:\n")
+    print(f"{'':26}" + "".join(f"{name:>{len(name) + 2}}" for name in columns))
+    for name, result in runs.items():
+        cells = (f"call {result.opened_by_call}", *list(vars(result).values())[1:])
+        row = zip(cells, columns, strict=True)
+        print(f"{name:26}" + "".join(f"{cell:>{len(column) + 2}}" for cell, column in row))
+    print(LEGEND)
+
+    outside, inside, any_error = runs.values()
+    assert outside == Run(10, 50, failed=10, rejected=10, asked=10, probe=5, short_faults=0)
+    assert inside == Run(2, 10, failed=2, rejected=18, asked=18, probe=1, short_faults=20)
+    assert any_error == Run(2, 10, failed=2, rejected=18, asked=90, probe=1, short_faults=20)
+
+
+LEGEND = """
+failed        calls that ended with the region's own error
+rejected      calls that ended with the breaker's error
+asked         how often the breaker had to reject
+probe         requests that one probe made
+short faults  failures counted in 20 calls of which each went well at the second attempt"""
+
+
+if __name__ == "__main__":
+    main()
