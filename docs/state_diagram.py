@@ -1,0 +1,247 @@
+"""Draws the states of a circuit, as a Sphinx directive: ``{state-diagram}``.
+
+Nothing about the states is written down here but where to put them on the page. What leads from
+which state to which is found out by asking the real breaker: every order of everything that can
+happen to a small one is tried, and each change that it reports is noted, with what had just been
+done to it. A change that has no place on the page, or a place for which there is no change, ends
+the build.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import product
+from typing import TYPE_CHECKING, Any, NamedTuple
+from xml.sax.saxutils import escape
+
+from docutils import nodes
+from loguru import logger
+from sphinx.errors import ExtensionError
+from sphinx.util.docutils import SphinxDirective
+
+from resilience import (
+    BreakerPolicy,
+    CircuitBreaker,
+    CircuitBreakerOpenError,
+    StateChanged,
+)
+from resilience.testing import FakeClock
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+FORCED = "OPEN (forced)"
+DEEP_ENOUGH = 5  # events in a row; one more finds no more
+
+
+class Change(NamedTuple):
+    """From which state, to which, and what had been done."""
+
+    old: str
+    new: str
+    cause: str
+
+
+# Asking the breaker
+
+
+class _Subject:
+    """A small breaker, and everything that can be done to it."""
+
+    def __init__(self, seen: set[Change]) -> None:
+        policy = BreakerPolicy(failure_threshold=2, recovery_timeout=1, success_threshold=2)
+        self.clock = FakeClock()
+        self.breaker = CircuitBreaker("any", policy, clock=self.clock)
+        self.breaker.listen(self._note)
+        self.seen = seen
+        self.cause = ""
+        self.was = self.breaker.state.value
+        self.forced_for = 0
+
+    def _note(self, event: StateChanged) -> None:
+        now = FORCED if event.retry_after is None else event.new.value
+        self.seen.add(Change(self.was, now, self.cause))
+        self.was = now
+
+    def _call(self, settle: str) -> None:
+        self.cause = "a call"
+        try:
+            permit = self.breaker.acquire()
+        except CircuitBreakerOpenError:
+            return
+        self.cause = settle
+        getattr(permit, settle)()
+
+    def succeed(self) -> None:
+        self._call("succeed")
+
+    def fail(self) -> None:
+        self._call("fail")
+
+    def ignore(self) -> None:
+        self._call("ignore")
+
+    def wait(self) -> None:
+        self.cause = "time"
+        self.clock.advance(1)
+
+    def reset(self) -> None:
+        self.cause = "reset"
+        self.breaker.reset()
+
+    def force_open(self) -> None:
+        self.cause = "force_open"
+        self.forced_for += 1  # the same reason twice changes nothing
+        self.breaker.force_open(f"reason {self.forced_for}")
+
+
+EVENTS = ("succeed", "fail", "ignore", "wait", "reset", "force_open")
+
+
+@cache
+def changes(depth: int = DEEP_ENOUGH) -> frozenset[Change]:
+    """Find every change of state that a breaker makes, by trying all orders of all events."""
+    seen: set[Change] = set()
+    logger.disable("resilience")
+    try:
+        for order in product(EVENTS, repeat=depth):
+            subject = _Subject(seen)
+            for event in order:
+                getattr(subject, event)()
+    finally:
+        logger.enable("resilience")
+    return frozenset(seen)
+
+
+# Where it stands on the page
+
+VIEW = "35 40 610 365"
+BOX = (150, 52)
+PLACES = {
+    "CLOSED": (125, 95, "calls pass"),
+    "OPEN": (540, 95, "calls are rejected"),
+    "HALF_OPEN": (540, 245, "a few calls are tried"),
+    FORCED: (125, 375, "calls are rejected"),
+}
+
+
+class Arrow(NamedTuple):
+    """A line on the page: the changes it stands for, its way, its text and where that goes."""
+
+    changes: frozenset[Change]
+    path: str
+    text: tuple[str, ...]
+    x: int
+    y: int
+    align: str = ""
+    by_hand: bool = False
+
+
+def _from(olds: str, new: str, cause: str) -> frozenset[Change]:
+    return frozenset(Change(old, new, cause) for old in olds.split(", "))
+
+
+ARROWS = (
+    Arrow(
+        _from("CLOSED", "OPEN", "fail"),
+        "M202 85 H458",
+        ("failure_threshold", "failures in a row"),
+        331,
+        57,
+    ),
+    Arrow(
+        _from("OPEN", "HALF_OPEN", "a call"),
+        "M515 123 V213",
+        ("the first call after", "recovery_timeout seconds"),
+        505,
+        160,
+        "end",
+    ),
+    Arrow(
+        _from("HALF_OPEN", "OPEN", "fail"),
+        "M565 217 V127",
+        ("one failed", "probe"),
+        577,
+        160,
+        "start",
+    ),
+    Arrow(
+        _from("HALF_OPEN", "CLOSED", "succeed"),
+        "M463 245 H150 V127",
+        ("success_threshold", "successful probes in a row"),
+        300,
+        222,
+    ),
+    Arrow(
+        _from("OPEN, HALF_OPEN", "CLOSED", "reset"),
+        "M463 108 H207",
+        ("reset(), also from HALF_OPEN",),
+        331,
+        126,
+        by_hand=True,
+    ),
+    Arrow(
+        _from(FORCED, "CLOSED", "reset"),
+        "M100 347 V127",
+        ("reset()",),
+        90,
+        222,
+        "end",
+        by_hand=True,
+    ),
+    Arrow(
+        _from(f"CLOSED, OPEN, HALF_OPEN, {FORCED}", FORCED, "force_open"),
+        "M360 375 H207",
+        ("force_open(reason)", "from any state"),
+        370,
+        371,
+        "start",
+        by_hand=True,
+    ),
+)
+
+
+_FRAME = f"""\
+<svg class="state-diagram" xmlns="http://www.w3.org/2000/svg" viewBox="{VIEW}" role="img"
+ aria-label="The states of a circuit">
+<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8"
+ orient="auto"><path d="M0 0 L8 4 L0 8 z"/></marker></defs>"""
+
+
+def svg() -> str:
+    """Draw it; the style sheet of the pages gives the colours."""
+    found, drawn = changes(), frozenset[Change]().union(*(arrow.changes for arrow in ARROWS))
+    if found != drawn:
+        raise ExtensionError(f"the diagram lacks {found - drawn}, has too much {drawn - found}")
+    parts = [_FRAME]
+    for arrow in ARROWS:
+        dashes = ' stroke-dasharray="5 4"' if arrow.by_hand else ""
+        parts.append(f'<path d="{arrow.path}" marker-end="url(#tip)"{dashes}/>')
+        parts += [
+            _text(line, arrow.x, arrow.y + 17 * number, arrow.align)
+            for number, line in enumerate(arrow.text)
+        ]
+    for name, (x, y, note) in PLACES.items():
+        width, height = BOX
+        parts.append(
+            f'<rect x="{x - width // 2}" y="{y - height // 2}" width="{width}" height="{height}"'
+            ' rx="6"/>'
+        )
+        parts += [_text(name, x, y - 3, "name"), _text(note, x, y + 16, "note")]
+    return "\n".join((*parts, "</svg>"))
+
+
+def _text(line: str, x: int, y: int, kind: str) -> str:
+    return f'<text x="{x}" y="{y}" class="{kind}">{escape(line)}</text>'
+
+
+class StateDiagram(SphinxDirective):
+    """``{state-diagram}``: the picture where a page can show one, nothing elsewhere."""
+
+    def run(self) -> list[nodes.Node]:
+        return [nodes.raw("", svg(), format="html")]
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    app.add_directive("state-diagram", StateDiagram)
+    return {"version": "1", "parallel_read_safe": True}
