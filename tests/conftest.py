@@ -1,0 +1,81 @@
+"""What several test files share: a clock, the log, and HTTP that is only pretended."""
+
+import inspect
+from unittest.mock import Mock
+
+import aiohttp
+import aioresponses.core
+import pytest
+from aioresponses import aioresponses as pretended_http
+from loguru import logger
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
+
+from resilience import default_registry
+from resilience.testing import FakeClock
+
+
+@pytest.fixture(autouse=True)
+def untouched_default_registry():
+    """Fail a test that leaves a region behind where every other test would see it."""
+    before = len(default_registry)
+    yield
+    assert len(default_registry) == before, "use a registry of the test's own"
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def log():
+    """Loguru's records of this package, in the order in which they were written."""
+    records = []
+    sink = logger.add(
+        lambda message: records.append(message.record),
+        level="TRACE",
+        filter=lambda record: record["name"].split(".")[0] == "resilience",
+        catch=False,
+    )
+    yield records
+    logger.remove(sink)
+
+
+def make_http_error(status, *, message="", token="a-tenants-bearer-token"):
+    url = URL("https://api.mypurecloud.ie/api/v2/conversations/messages/7/inbound/open/message")
+    sent = CIMultiDictProxy(CIMultiDict({"Authorization": f"Bearer {token}"}))
+    return aiohttp.ClientResponseError(
+        aiohttp.RequestInfo(url, "POST", sent, url),
+        (),
+        status=status,
+        message=message,
+        headers=CIMultiDictProxy(CIMultiDict({"Content-Type": "application/json"})),
+    )
+
+
+@pytest.fixture
+def http_error():
+    """Make the error that aiohttp raises for an answer with this status."""
+    return make_http_error
+
+
+@pytest.fixture
+def mocked_http(monkeypatch):
+    """Stand in for every HTTP server: nothing leaves the process."""
+    monkeypatch.setattr(aioresponses.core, "ClientResponse", _response_class())
+    with pretended_http() as mocked:
+        yield mocked
+
+
+def _response_class():
+    # aiohttp 3.14 asks for the writer of the request, which aioresponses 0.7.9 does not pass.
+    if "stream_writer" not in inspect.signature(aiohttp.ClientResponse).parameters:
+        return aiohttp.ClientResponse
+
+    class PretendedResponse(aiohttp.ClientResponse):
+        def __init__(self, *args, **kwargs):
+            kwargs.setdefault("stream_writer", Mock(output_size=0))
+            super().__init__(*args, **kwargs)
+
+    return PretendedResponse

@@ -1,0 +1,438 @@
+"""The whole breaker against a small model of it, with T10's thresholds and with others.
+
+The model is written from the rules, in other terms than the code: it keeps numbered calls, those
+of them that may still report, and plain times. Hypothesis lets both live through the same story
+(calls that start and end in any order, in every way a call can be made; time that passes or steps
+back; what is done by hand; a policy that changes), and all that can be seen from outside is
+compared.
+
+Every time is a multiple of 1/8 s, so that no float is rounded and all comparisons are exact.
+"""
+
+import asyncio
+import itertools
+import types
+from dataclasses import asdict, dataclass, field
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from loguru import logger
+
+from resilience import BreakerPolicy, CircuitBreakerOpenError, CircuitBreakerRegistry
+from resilience.testing import FakeClock
+
+CLOSED, OPEN, HALF_OPEN = "CLOSED", "OPEN", "HALF_OPEN"
+SUCCESS, FAILURE, IGNORED = "SUCCESS", "FAILURE", "IGNORED"
+REGION = "eu-west-1"
+
+
+# The model
+
+
+@dataclass
+class Model:
+    """What the rules say about one circuit."""
+
+    policy: BreakerPolicy
+    since: float
+    state: str = CLOSED
+    forced: bool = False
+    reason: str | None = None
+    streak: int = 0
+    good_probes: int = 0
+    may_report: dict[int, tuple[float, float]] = field(default_factory=dict)  # call -> its lease
+    counts: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys(
+            ("successes", "failures", "ignored", "rejected", "probes", "trips"), 0
+        )
+    )
+    events: list[tuple[object, ...]] = field(default_factory=list)
+
+    def start(self, call: int, now: float) -> tuple[object, ...] | None:
+        """Admit a call, or say how it is rejected."""
+        if self.state == OPEN:
+            self.since = min(self.since, now)
+        if self.state == HALF_OPEN:
+            self.may_report = {
+                probe: (min(begin, now), length)
+                for probe, (begin, length) in self.may_report.items()
+            }
+        wait = self.wait(now)
+        if wait != 0:
+            self.counts["rejected"] += 1
+            return self.state, self.reason, wait
+        if self.state == OPEN:
+            elapsed = f"recovery timeout of {self.policy.recovery_timeout:g} s elapsed"
+            self.move(HALF_OPEN, elapsed, now, reason=self.reason)
+        if self.state == HALF_OPEN:
+            while len(self.may_report) >= self.policy.half_open_probes:
+                del self.may_report[next(p for p in self.may_report if not self.left(p, now))]
+            self.counts["probes"] += 1
+        self.may_report[call] = (now, self.policy.probe_timeout or self.policy.recovery_timeout)
+        return None
+
+    def end(self, call: int, outcome: str, reason: str, now: float, *, final: bool = True) -> None:
+        """Take in a report, unless it is late."""
+        if call not in self.may_report:
+            return
+        if final or self.state == HALF_OPEN:
+            del self.may_report[call]
+        counter = {SUCCESS: "successes", FAILURE: "failures", IGNORED: "ignored"}[outcome]
+        self.counts[counter] += 1
+        if outcome == FAILURE:
+            self.streak += 1
+            if self.state == HALF_OPEN:
+                self.move(OPEN, reason, now, reason=reason)
+            elif self.streak >= self.policy.failure_threshold:
+                self.counts["trips"] += 1
+                self.move(OPEN, reason, now, reason=reason)
+        elif outcome == SUCCESS:
+            self.streak = 0
+            if self.state == HALF_OPEN:
+                self.good_probes += 1
+                if self.good_probes >= self.policy.success_threshold:
+                    many = self.good_probes > 1
+                    how = "consecutive successes" if many else "success"
+                    self.move(CLOSED, f"{self.good_probes} {how}", now)
+
+    def drop(self, call: int) -> None:
+        """End a call whose failure was counted already."""
+        self.may_report.pop(call, None)
+
+    def reset(self, now: float) -> None:
+        self.streak = 0
+        self.move(CLOSED, "reset by hand", now, silent=self.state == CLOSED)
+
+    def force(self, why: str, now: float) -> None:
+        if not (self.forced and self.reason == f"forced open: {why}"):
+            text = f"forced open: {why}"
+            self.move(OPEN, text, now, reason=text, forced=True)
+
+    def move(self, new, why, now, *, reason=None, forced=False, silent=False) -> None:
+        old, self.state = self.state, new
+        self.since, self.forced, self.reason = now, forced, reason
+        self.may_report, self.good_probes = {}, 0
+        if not silent:
+            self.events.append((old, new, why, now, self.streak, self.wait(now)))
+
+    # What one sees
+
+    def left(self, call: int, now: float) -> float:
+        begin, length = self.may_report[call]
+        return max(0.0, min(begin, now) + length - now)
+
+    def wait(self, now: float) -> float | None:
+        if self.forced:
+            return None
+        if self.state == OPEN:
+            return max(0.0, min(self.since, now) + self.policy.recovery_timeout - now)
+        if self.state == HALF_OPEN:
+            must_go = len(self.may_report) + 1 - self.policy.half_open_probes
+            if must_go > 0:
+                leases = sorted(self.left(call, now) for call in self.may_report)
+                return min(1.0, leases[must_go - 1])
+        return 0.0
+
+    def snapshot(self, now: float) -> dict[str, object]:
+        due = self.state == OPEN and self.wait(now) == 0
+        return {
+            "region": REGION,
+            "state": HALF_OPEN if due else self.state,
+            "since": self.since + self.policy.recovery_timeout * due,
+            "streak": self.streak,
+            "retry_after": self.wait(now),
+            "reason": self.reason,
+            **self.counts,
+        }
+
+
+# The ways to make a call
+
+
+class ServerError(Exception):
+    status = 503
+
+
+@types.coroutine
+def pause():
+    return (yield)
+
+
+async def work():
+    """Run until told how to end."""
+    told = await pause()
+    if isinstance(told, BaseException):
+        raise told
+    return told
+
+
+class PermitCall:
+    """`permit = breaker.acquire()`, settled by hand."""
+
+    def __init__(self, breaker):
+        self.permit = breaker.acquire()
+
+    def succeed(self):
+        self.permit.succeed()
+        self.permit.fail()  # the second settlement changes nothing, nor does a third
+
+    def fail(self):
+        self.permit.fail(ServerError())
+        self.permit.succeed()
+
+    def ignore(self):
+        self.permit.ignore()
+        self.permit.attempt_failed(ServerError())
+
+
+class BlockCall:
+    """`with breaker.acquire():`."""
+
+    def __init__(self, breaker):
+        self.permit = breaker.acquire().__enter__()
+
+    def succeed(self):
+        self.permit.__exit__(None, None, None)
+
+    def fail(self):
+        self.permit.__exit__(ServerError, ServerError(), None)
+
+    def ignore(self):
+        self.permit.__exit__(ValueError, ValueError("a bug in the block"), None)
+
+
+class CoroutineCall:
+    """`await breaker.call(work)`, driven by hand."""
+
+    def __init__(self, breaker):
+        self.coroutine = self.make(breaker)
+        self.coroutine.send(None)
+
+    def make(self, breaker):
+        return breaker.call(work)
+
+    def end(self, told, expected):
+        with pytest.raises(expected):
+            self.coroutine.send(told)
+
+    def succeed(self):
+        self.end("delivered", StopIteration)
+
+    def fail(self):
+        self.end(ServerError(), ServerError)
+
+    def ignore(self):
+        self.end(asyncio.CancelledError(), asyncio.CancelledError)
+
+
+class DecoratedCall(CoroutineCall):
+    """`@breaker` on an async def: the fast way."""
+
+    def make(self, breaker):
+        return breaker(work)()
+
+
+class DecoratedAwaitableCall(CoroutineCall):
+    """`@breaker` on a def that returns an awaitable."""
+
+    def make(self, breaker):
+        def deliver():
+            return work()
+
+        return breaker(deliver)()
+
+    def ignore(self):
+        self.coroutine.close()
+
+
+WAYS = (
+    PermitCall,
+    BlockCall,
+    CoroutineCall,
+    DecoratedCall,
+    DecoratedAwaitableCall,
+)
+
+
+# Both, side by side
+
+eighths = st.integers(1, 8 * 130).map(lambda count: count / 8)
+policies = st.one_of(
+    st.just(BreakerPolicy()),
+    st.builds(
+        BreakerPolicy,
+        failure_threshold=st.integers(1, 4),
+        recovery_timeout=st.sampled_from([1.0, 5.0, 60.0]),
+        success_threshold=st.integers(1, 4),
+        half_open_probes=st.integers(1, 3),
+        probe_timeout=st.sampled_from([None, 0.5, 2.0, 60.0]),
+    ),
+)
+ways = st.sampled_from(WAYS)
+outcomes = st.sampled_from([SUCCESS, FAILURE, IGNORED])
+some = st.integers(0, 2**16)
+
+
+class BreakerAgainstModel(RuleBasedStateMachine):
+    @initialize(policy=policies)
+    def begin(self, policy):
+        self.clock = FakeClock(1000.0)
+        self.registry = CircuitBreakerRegistry(policy, clock=self.clock)
+        self.breaker = self.registry.get(REGION)
+        self.events = []
+        self.breaker.listen(self.events.append)
+        self.model = Model(policy, 1000.0)
+        self.numbers = itertools.count()
+        self.calls = {}  # number -> how it was made
+        self.counted = set()  # those of which an attempt has been counted
+
+    def start(self, way):
+        number = next(self.numbers)
+        expected = self.model.start(number, self.clock())
+        if expected is None:
+            self.calls[number] = way(self.breaker)
+            return number
+        with pytest.raises(CircuitBreakerOpenError) as caught:
+            way(self.breaker)
+        error = caught.value
+        assert (error.region, error.state, error.reason, error.retry_after) == (REGION, *expected)
+        assert error.__cause__ is error.__context__ is None
+        return None
+
+    def end(self, number, outcome):
+        call = self.calls.pop(number)
+        {SUCCESS: call.succeed, FAILURE: call.fail, IGNORED: call.ignore}[outcome]()
+        if outcome == FAILURE and number in self.counted:
+            self.model.drop(number)
+        else:
+            self.model.end(number, outcome, "ServerError 503", self.clock())
+
+    @rule(way=ways)
+    def start_a_call(self, way):
+        self.start(way)
+
+    @precondition(lambda self: self.calls)
+    @rule(which=some, outcome=outcomes)
+    def end_a_call(self, which, outcome):
+        self.end(list(self.calls)[which % len(self.calls)], outcome)
+
+    @rule(times=st.integers(1, 12), way=ways, outcome=outcomes)
+    def calls_one_after_the_other(self, times, way, outcome):
+        for _ in range(times):
+            number = self.start(way)
+            if number is not None:
+                self.end(number, outcome)
+
+    @precondition(lambda self: not self.model.forced)
+    @rule(way=ways, probes=st.integers(1, 3))
+    def go_on_to_half_open(self, way, probes):
+        while self.model.state == CLOSED:
+            self.end(self.start(way), FAILURE)
+        self.clock.advance(self.breaker.retry_after)
+        for _ in range(probes):
+            self.start(way)
+
+    @precondition(lambda self: self.model.state == HALF_OPEN and self.model.may_report)
+    @rule(way=ways, early=st.sampled_from([0.0, 0.125]))
+    def probes_hang(self, way, early):
+        now = self.clock()
+        self.clock.advance(max(self.model.left(call, now) for call in self.model.may_report))
+        self.clock.advance(-early)
+        self.start(way)
+
+    @precondition(lambda self: any(isinstance(c, PermitCall) for c in self.calls.values()))
+    @rule(which=some)
+    def count_a_failed_attempt(self, which):
+        numbers = [n for n, call in self.calls.items() if isinstance(call, PermitCall)]
+        number = numbers[which % len(numbers)]
+        self.calls[number].permit.attempt_failed(ServerError())
+        self.counted.add(number)
+        self.model.end(number, FAILURE, "ServerError 503", self.clock(), final=False)
+
+    @rule(seconds=eighths)
+    def time_passes(self, seconds):
+        self.clock.advance(seconds)
+
+    @rule(seconds=eighths)
+    def the_clock_steps_back(self, seconds):
+        self.clock.advance(-seconds)
+
+    @precondition(lambda self: self.model.wait(self.clock()))
+    @rule(early=st.sampled_from([0.0, 0.125]))
+    def wait_as_told(self, early):
+        self.clock.advance(self.breaker.retry_after - early)
+
+    @rule()
+    def reset(self):
+        self.breaker.reset()
+        self.model.reset(self.clock())
+
+    @precondition(lambda self: self.model.forced)
+    @rule()
+    def end_what_was_forced(self):
+        self.reset()
+
+    @rule(why=st.sampled_from(["maintenance", "an incident"]))
+    def force_open(self, why):
+        self.breaker.force_open(why)
+        self.model.force(why, self.clock())
+
+    @rule(policy=policies, own=st.booleans())
+    def configure(self, policy, own):
+        if own:
+            self.registry.configure(policies={REGION: policy})
+        else:
+            self.registry.configure(policy=policy, policies=None)
+        self.model.policy = policy
+
+    @invariant()
+    def all_that_can_be_seen_is_the_same(self):
+        expected = self.model.snapshot(self.clock())
+        assert asdict(self.breaker.snapshot()) == expected
+        assert self.breaker.state == expected["state"]
+        assert self.breaker.retry_after == expected["retry_after"]
+        assert self.breaker.policy == self.model.policy
+
+    @invariant()
+    def the_events_are_the_same_and_each_begins_where_the_last_one_ended(self):
+        seen = [(e.old, e.new, e.reason, e.at, e.streak, e.retry_after) for e in self.events]
+        assert seen == self.model.events
+        states = [CLOSED, *(event.new for event in self.events)]
+        assert [event.old for event in self.events] == states[:-1]
+
+    def teardown(self):
+        for number in list(getattr(self, "calls", ())):
+            self.end(number, FAILURE)
+            self.all_that_can_be_seen_is_the_same()
+
+
+@pytest.fixture
+def quiet():
+    logger.disable("resilience")
+    yield
+    logger.enable("resilience")
+
+
+@pytest.mark.usefixtures("quiet")
+def test_the_breaker_does_what_the_model_says():
+    run_state_machine_as_test(
+        BreakerAgainstModel,
+        settings=settings(
+            max_examples=100,
+            stateful_step_count=50,
+            derandomize=True,
+            database=None,
+            deadline=None,
+            phases=[Phase.generate, Phase.shrink],
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

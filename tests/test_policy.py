@@ -1,0 +1,131 @@
+"""BreakerPolicy: its defaults, and that every wrong threshold is refused when it is given."""
+
+import dataclasses
+import math
+from datetime import timedelta
+
+import pytest
+
+from resilience import BreakerPolicy, CircuitBreaker, CircuitBreakerOpenError
+
+COUNTS = ("failure_threshold", "success_threshold", "half_open_probes")
+SECONDS = ("recovery_timeout", "probe_timeout")
+
+
+def test_the_defaults_are_the_numbers_of_t10():
+    policy = BreakerPolicy()
+    assert dataclasses.asdict(policy) == {
+        "failure_threshold": 10,
+        "recovery_timeout": 60.0,
+        "success_threshold": 3,
+        "half_open_probes": 1,
+        "probe_timeout": None,
+    }
+
+
+def test_every_field_can_be_given():
+    policy = BreakerPolicy(
+        failure_threshold=1,
+        recovery_timeout=0.5,
+        success_threshold=2,
+        half_open_probes=4,
+        probe_timeout=7,
+    )
+    assert (policy.failure_threshold, policy.success_threshold) == (1, 2)
+    assert (policy.half_open_probes, policy.recovery_timeout) == (4, 0.5)
+    assert policy.probe_timeout == 7
+
+
+def test_seconds_may_be_whole_numbers():
+    assert BreakerPolicy(recovery_timeout=5).recovery_timeout == 5
+
+
+def test_a_policy_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        BreakerPolicy().failure_threshold = 5
+
+
+def test_equal_policies_are_equal_and_others_are_not():
+    assert BreakerPolicy(failure_threshold=5) == BreakerPolicy(failure_threshold=5)
+    assert BreakerPolicy(failure_threshold=5) != BreakerPolicy(failure_threshold=6)
+
+
+def test_fields_are_given_by_name_only():
+    with pytest.raises(TypeError):
+        BreakerPolicy(10)
+
+
+def test_an_unknown_field_is_refused():
+    with pytest.raises(TypeError, match="timeout_duration"):
+        BreakerPolicy(timeout_duration=1)
+
+
+def test_replace_checks_the_new_value():
+    with pytest.raises(ValueError, match="success_threshold"):
+        dataclasses.replace(BreakerPolicy(), success_threshold=0)
+
+
+def refusal(kind, field, value):
+    with pytest.raises(kind) as caught:
+        BreakerPolicy(**{field: value})
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("field", COUNTS)
+@pytest.mark.parametrize(
+    "value", [True, False, "10", 10.0, None, timedelta(seconds=1), math.nan], ids=repr
+)
+def test_a_count_of_the_wrong_type_is_a_type_error_that_names_field_and_value(field, value):
+    text = refusal(TypeError, field, value)
+    assert field in text
+    assert repr(value) in text
+
+
+@pytest.mark.parametrize("field", COUNTS)
+@pytest.mark.parametrize("value", [0, -1])
+def test_a_count_below_one_is_a_value_error_that_names_field_and_value(field, value):
+    text = refusal(ValueError, field, value)
+    assert field in text
+    assert str(value) in text
+
+
+@pytest.mark.parametrize("field", SECONDS)
+@pytest.mark.parametrize("value", [True, False, "60", timedelta(seconds=60), [60], 60j], ids=repr)
+def test_seconds_of_the_wrong_type_are_a_type_error_that_names_field_and_value(field, value):
+    text = refusal(TypeError, field, value)
+    assert field in text
+    assert repr(value) in text
+
+
+@pytest.mark.parametrize("field", SECONDS)
+@pytest.mark.parametrize("value", [0, 0.0, -1, -0.5, math.nan, math.inf, -math.inf], ids=repr)
+def test_seconds_of_a_wrong_value_are_a_value_error_that_names_field_and_value(field, value):
+    text = refusal(ValueError, field, value)
+    assert field in text
+    assert repr(value) in text
+
+
+def test_a_recovery_timeout_of_none_is_a_type_error():
+    assert "recovery_timeout" in refusal(TypeError, "recovery_timeout", None)
+
+
+@pytest.mark.parametrize(("probe_timeout", "lease"), [(None, 40.0), (5.0, 5.0)])
+def test_without_a_probe_timeout_a_lease_lasts_for_the_recovery_timeout(
+    clock, probe_timeout, lease
+):
+    policy = BreakerPolicy(failure_threshold=1, recovery_timeout=40.0, probe_timeout=probe_timeout)
+    breaker = CircuitBreaker("eu-west-1", policy, clock=clock)
+    breaker.acquire().fail()
+    clock.advance(40)
+    breaker.acquire()
+    clock.advance(lease - 0.5)
+    with pytest.raises(CircuitBreakerOpenError):
+        breaker.acquire()
+    clock.advance(0.5)
+    breaker.acquire()
+
+
+@pytest.mark.parametrize("policy", [None, 10, {"failure_threshold": 3}, BreakerPolicy])
+def test_a_breaker_takes_nothing_but_a_policy(policy):
+    with pytest.raises(TypeError, match="policy"):
+        CircuitBreaker("eu-west-1", policy)

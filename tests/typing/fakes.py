@@ -1,0 +1,48 @@
+"""What users' own tests need."""
+
+# A wrong line that is no error is one: both checkers refuse a `type: ignore` without a cause.
+# pyright: strict, reportUnnecessaryTypeIgnoreComment=true
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, assert_type
+
+from resilience import CircuitBreaker, CircuitBreakerRegistry
+from resilience.testing import FakeClock, FakeGenesys
+
+
+def clocks() -> None:
+    clock = FakeClock()
+    FakeClock(start=7)
+    FakeClock(7.5)
+    assert_type(clock(), float)
+    assert_type(clock.advance(60), None)
+    clock.advance(-0.5)
+    as_a_clock: Callable[[], float] = clock
+    CircuitBreaker("eu-west-1", clock=as_a_clock)
+    CircuitBreakerRegistry(clock=clock)
+
+    clock.advance()  # type: ignore[call-arg]
+    clock.advance("60")  # type: ignore[arg-type]
+    CircuitBreaker("eu-west-1", clock=60.0)  # type: ignore[arg-type]
+
+
+async def servers() -> None:
+    async with FakeGenesys(latency=0.1, clock=FakeClock()) as genesys:
+        assert_type(genesys, FakeGenesys)
+        assert_type(genesys.url, str)
+        assert_type(genesys.token_url, str)
+        assert_type(genesys.message_url("integration"), str)
+        assert_type(genesys.port, int)
+        assert_type(genesys.requests, int)
+        assert_type(genesys.requests_by_path, Counter[str])
+        assert_type(genesys.requests_by_second, Counter[int])
+        assert_type(genesys.messages, list[dict[str, Any]])
+        assert_type(genesys.issue_token(), str)
+        assert_type(genesys.fail(503), None)
+        assert_type(genesys.up(), None)
+
+        genesys.fail("503")  # type: ignore[arg-type]
+        genesys.crash()  # type: ignore[attr-defined]
+
+    FakeGenesys("client-id")  # type: ignore[call-arg]
