@@ -29,7 +29,7 @@ UNAIDED = ("acquire", "succeed", "tick", "go away")
 
 @dataclass
 class Permit:
-    """One caller's permit, and by the rules alone whether it is late."""
+    """One caller's permit, and whether the rules call it late."""
 
     ticket: Ticket
     generation: int

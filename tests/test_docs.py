@@ -220,3 +220,10 @@ def test_the_diagram_refuses_a_breaker_that_does_something_else(diagram, monkeyp
     monkeypatch.setattr(diagram, "changes", lambda: known - diagram.ARROWS[0].changes)
     with pytest.raises(diagram.ExtensionError, match=r"too much .*CLOSED.*OPEN"):
         diagram.svg()
+
+
+def test_the_size_of_the_exploration_is_the_one_that_the_tests_hold():
+    held = importlib.import_module("test_circuit_exhaustive").EXPECTED
+    page = (ROOT / "docs/explanation/states.md").read_text()
+    for states, steps in held.values():
+        assert f"| {states:,} | {steps:,} |" in page
