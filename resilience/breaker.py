@@ -106,23 +106,17 @@ class CircuitBreaker:
 
     @property
     def state(self) -> CircuitState:
-        """What a call would meet now; looking changes nothing."""
-        with lock:
-            return self._circuit.phase(self._now())
+        """What a call would meet now; looking makes no transition."""
+        return self._look(self._circuit.phase)
 
     @property
     def retry_after(self) -> float | None:
         """Seconds until a call may be admitted; 0.0 is now, None is not before `reset`."""
-        with lock:
-            return self._circuit.retry_after(self._now())
+        return self._look(self._circuit.retry_after)
 
     def snapshot(self) -> CircuitSnapshot:
         """Describe the circuit as it is now."""
-        with lock:
-            circuit, state, now = self._circuit, self._circuit.state, self._now()
-            phase = circuit.phase(now), circuit.phase_since(now), state.streak
-            why = circuit.retry_after(now), state.reason
-            return CircuitSnapshot(self.region, *phase, *why, *circuit.counts())
+        return self._look(self._describe)
 
     async def call(self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a coroutine function under the protection of the circuit (T10's `call`).
@@ -161,8 +155,9 @@ class CircuitBreaker:
 
     def reset(self) -> None:
         """Close the circuit by hand, forget its streak and end a forced opening."""
+        now = self._now()
         with lock:
-            self._follow(self._circuit.reset(self._now()))
+            self._follow(self._circuit.reset(now))
         self._outbox.deliver()
 
     def force_open(self, reason: str) -> None:
@@ -176,8 +171,9 @@ class CircuitBreaker:
             ValueError: The reason is empty.
         """
         reason = one_line(f"forced open: {checks.check_text('reason', reason)}")
+        now = self._now()
         with lock:
-            self._follow(self._circuit.force_open(reason, self._now()))
+            self._follow(self._circuit.force_open(reason, now))
         self._outbox.deliver()
 
     def listen(self, listener: events.Listener) -> Callable[[], None]:
@@ -222,40 +218,45 @@ class CircuitBreaker:
             self._classifier, self._result_classifier = on_error, on_result
             self._follow(None)
 
-    def _spare(self) -> int | None:
-        """Say how well the registry can do without it; None: it must be kept."""
-        return None if self._outbox.listeners else self._circuit.spare(self._now())
+    def _eviction_rank(self) -> int | None:
+        """Say in which order a full registry lets go of it; None: never."""
+        return None if self._outbox.listeners.entries else self._circuit.eviction_rank(self._now())
 
     # For one call
 
     def _admit(self, on_error: Any = None, on_result: Any = None) -> Permit | Rejection:
+        now = self._now()
         with lock:
-            ticket = self._circuit.acquire(self._now())
+            ticket = self._circuit.acquire(now)
             if isinstance(ticket, Probe):
                 self._follow(ticket.opened)
         if isinstance(ticket, tuple):
             return ticket
+        permit = Permit(self, ticket, on_error, on_result)
         if isinstance(ticket, Probe):
-            for timeout in ticket.displaced:
-                events.log_lost_probe(self.region, timeout)
-            self._outbox.deliver()
-        return Permit(self, ticket, on_error, on_result)
+            try:
+                events.log_lost_probes(self.region, ticket.displaced)
+                self._outbox.deliver()
+            except BaseException:  # a listener may exit the process, or be interrupted
+                permit.ignore()
+                raise
+        return permit
 
     def _record(self, ticket: Ticket, report: Report) -> None:
+        now = self._now()
         with lock:
-            transition = self._circuit.record(ticket, report, self._now())
-            if transition is not None or isinstance(ticket, Probe):
-                self._follow(transition)
+            self._follow(self._circuit.record(ticket, report, now))
         self._outbox.deliver()
 
     def _judge_result(self, result: object, classifier: ResultClassifier | None) -> Report:
-        classifier = classifier or self._result_classifier
+        classifier = self._result_classifier if classifier is None else classifier
         return SUCCESS if classifier is None else self._ask("result_classifier", classifier, result)
 
     def _judge_error(self, error: BaseException, classifier: Classifier | None) -> Report:
         if not isinstance(error, Exception) or isinstance(error, CircuitBreakerOpenError):
             return IGNORED
-        report = self._ask("classifier", classifier or self._classifier, error)
+        judge = self._classifier if classifier is None else classifier
+        report = self._ask("classifier", judge, error)
         if report == IGNORED and classify.says_nothing(error):
             self._count_unknown(error)
         return report
@@ -263,14 +264,13 @@ class CircuitBreaker:
     def _ask(self, role: str, judge: Callable[[Any], Outcome], what: object) -> Report:
         try:
             outcome = judge(what)
-        except Exception as fault:  # noqa: BLE001 - the call's own error must reach the caller
-            events.log_fault(role, judge, events.raised(fault), self.region)
-            return IGNORED
-        if not isinstance(outcome, Outcome):
+            if isinstance(outcome, Outcome):
+                return outcome, classify.describe(what) if outcome is Outcome.FAILURE else ""
             wrong = f"returned a {type(outcome).__name__}, expected an Outcome,"
-            events.log_fault(role, judge, wrong, self.region)
-            return IGNORED
-        return outcome, classify.describe(what) if outcome is Outcome.FAILURE else ""
+        except Exception as fault:  # noqa: BLE001 - the call's own error must reach the caller
+            wrong = events.raised(fault)
+        events.log_fault(role, judge, wrong, self.region)
+        return IGNORED
 
     def _count_unknown(self, error: BaseException) -> None:
         with lock:
@@ -304,17 +304,25 @@ class CircuitBreaker:
     def _waiting_line(self) -> Line:
         with lock:
             if self._line is None:
-                self._line = Line(self._next_try)
+                self._line = Line(lambda: self.retry_after)
                 on_advance = getattr(self._clock, "on_advance", None)
                 if on_advance is not None:  # a FakeClock, whose time no timer follows
                     on_advance(self._line.wake_first)
             return self._line
 
-    def _next_try(self) -> float | None:
+    # For those who look
+
+    def _look(self, at: Callable[[float], T]) -> T:
+        now = self._now()
         with lock:
-            now = self._now()
             self._circuit.reanchor(now)
-            return self._circuit.retry_after(now)
+            return at(now)
+
+    def _describe(self, now: float) -> CircuitSnapshot:
+        circuit, state = self._circuit, self._circuit.state
+        phase = circuit.phase(now), circuit.phase_since(now), state.streak
+        why = circuit.retry_after(now), state.reason
+        return CircuitSnapshot(self.region, *phase, *why, *circuit.counts())
 
 
 async def _call(_: CircuitBreaker, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:

@@ -10,9 +10,11 @@ def check_callable(name: str, value: Any, takes: str, *, optional: bool = False)
     if optional and value is None:
         return
     if not callable(value):
-        raise TypeError(f"{name} must be a callable that takes {takes}, got {value!r}")
+        raise TypeError(f"{name} must be a callable that takes {takes}, got {type(value).__name__}")
     if is_async(value):
-        raise TypeError(f"{name} must be a plain function, nobody awaits the async {value!r}")
+        raise TypeError(
+            f"{name} must be a plain function, nobody awaits the async {name_of(value)}"
+        )
 
 
 def check_classifiers(on_error: object, on_result: object) -> None:
@@ -25,7 +27,7 @@ def check_classifiers(on_error: object, on_result: object) -> None:
 def check_type(name: str, value: object, expected: type) -> None:
     """Refuse a value of another type."""
     if not isinstance(value, expected):
-        raise TypeError(f"{name} must be a {expected.__name__}, got {value!r}")
+        raise TypeError(f"{name} must be a {expected.__name__}, got {type(value).__name__}")
 
 
 def check_text(name: str, value: object) -> str:
@@ -59,6 +61,12 @@ def _check_number(name: str, value: Any, kind: type, fits: Any, expected: str) -
         raise TypeError(f"{name} must be {expected}, got {value!r}")
     if not fits(value):
         raise ValueError(f"{name} must be {expected}, got {value!r}")
+
+
+def name_of(thing: object) -> str:
+    """Name a function, or the type of anything else, whose repr might show secrets."""
+    named = getattr(thing, "func", thing)  # of a functools.partial
+    return str(getattr(named, "__qualname__", type(named).__qualname__))
 
 
 def is_async(function: object) -> bool:

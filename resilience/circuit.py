@@ -21,7 +21,7 @@ The rules:
 4.  HALF_OPEN admits at most `half_open_probes` calls at a time. `success_threshold` consecutive
     successes close the circuit; one failure opens it for a full, fresh recovery timeout.
 5.  OPEN becomes HALF_OPEN in the first `acquire` that is due. Who only looks (`phase`,
-    `retry_after`) sees HALF_OPEN from that moment too, and changes nothing.
+    `retry_after`) sees HALF_OPEN from that moment too, and makes no transition.
 6.  A ticket belongs to the state that handed it out. Each transition, reset or forcing makes a new
     state, so that every older ticket has become late: what it reports changes nothing.
 7.  A probe's ticket is good for one report. A CLOSED ticket is the state itself, shared by all its
@@ -44,6 +44,7 @@ from typing import ClassVar, TypeAlias
 from resilience.classify import Outcome, Report
 from resilience.policy import BreakerPolicy
 
+RESET = "reset by hand"
 # A probe may end at any moment: who was rejected beside one should ask again soon.
 _MAX_WAIT_FOR_PLACE = 1.0
 # So many recovery timeouts without a sign of life make what a circuit knows worthless.
@@ -157,7 +158,8 @@ class Circuit:
             state = HalfOpen(now, state.streak, state.reason, touched_at=now)
             opened = self._enter(state, reason, now)
         displaced = self._in_the_way(state, now)
-        probe = Probe(now, self.policy.lease, opened, tuple(lost.timeout for lost in displaced))
+        lease = self.policy.probe_timeout or self.policy.recovery_timeout
+        probe = Probe(now, lease, opened, tuple(lost.timeout for lost in displaced))
         state.probes = (*(kept for kept in state.probes if kept not in displaced), probe)
         state.touched_at = now
         self.probes += 1
@@ -191,7 +193,7 @@ class Circuit:
 
     def reset(self, now: float) -> Transition | None:
         """Close the circuit by hand, whatever it is; a CLOSED one starts afresh."""
-        transition = self._enter(Closed(now), "reset by hand", now)
+        transition = self._enter(Closed(now), RESET, now)
         return None if transition.old is CircuitState.CLOSED else transition
 
     def force_open(self, reason: str, now: float) -> Transition | None:
@@ -206,7 +208,7 @@ class Circuit:
     def phase(self, now: float) -> CircuitState:
         """Say the state; an OPEN that is due is HALF_OPEN already."""
         state = self.state
-        due = isinstance(state, Open) and self.retry_after(now) == 0.0
+        due = isinstance(state, Open) and self._wait(state, now) == 0.0
         return CircuitState.HALF_OPEN if due else state.name
 
     def phase_since(self, now: float) -> float:
@@ -216,7 +218,9 @@ class Circuit:
 
     def retry_after(self, now: float) -> float | None:
         """Say in how many seconds a call may be admitted; None while forced open."""
-        state = self.state
+        return self._wait(self.state, now)
+
+    def _wait(self, state: Closed | Open | HalfOpen, now: float) -> float | None:
         if isinstance(state, Closed):
             return 0.0
         if isinstance(state, Open):
@@ -229,8 +233,8 @@ class Circuit:
         successes = self.successes + getattr(self.state, "passed", 0)
         return successes, self.failures, self.ignored, self.rejected, self.probes, self.trips
 
-    def spare(self, now: float) -> int | None:
-        """Say how well one can do without this circuit: 0 best, 2 least, None not at all."""
+    def eviction_rank(self, now: float) -> int | None:
+        """Say in which order a full registry lets go: 0 first, 2 last, None never."""
         state, timeout = self.state, self.policy.recovery_timeout
         if isinstance(state, Closed) and not state.streak:
             return 0

@@ -41,13 +41,13 @@ _MAX_DEPTH = 16  # wrapped errors may form a circle
 # Time-outs and connection errors that are neither a TimeoutError nor a ConnectionError.
 _OUTAGE = """
     aiohttp.ClientConnectionError aiohttp.ClientPayloadError asyncio.IncompleteReadError
-    http.client.BadStatusLine http.client.IncompleteRead http.client.LineTooLong
-    httpx.NetworkError httpx.ProxyError httpx.RemoteProtocolError httpx.TimeoutException
+    http.client.BadStatusLine http.client.IncompleteRead http.client.LineTooLong httpx.NetworkError
+    httpx.ProxyError httpx.RemoteProtocolError httpx.TimeoutException
     requests.exceptions.ChunkedEncodingError requests.exceptions.ConnectionError
-    requests.exceptions.Timeout socket.gaierror socket.herror ssl.SSLError
-    trio.BrokenResourceError trio.TooSlowError urllib.error.ContentTooShortError
-    urllib3.exceptions.NewConnectionError urllib3.exceptions.ProtocolError
-    urllib3.exceptions.ProxyError urllib3.exceptions.SSLError urllib3.exceptions.TimeoutError
+    requests.exceptions.Timeout socket.gaierror socket.herror ssl.SSLError trio.BrokenResourceError
+    trio.TooSlowError urllib.error.ContentTooShortError urllib3.exceptions.NewConnectionError
+    urllib3.exceptions.ProtocolError urllib3.exceptions.ProxyError urllib3.exceptions.SSLError
+    urllib3.exceptions.TimeoutError
 """
 _UNPARSABLE = "aiohttp.http_exceptions.HttpProcessingError"
 _UNREACHABLE = {EHOSTDOWN, EHOSTUNREACH, ENETDOWN, ENETRESET, ENETUNREACH}

@@ -3,16 +3,13 @@
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn, ParamSpec, Protocol, TypeVar, cast
+from typing import Any, NoReturn, Protocol, cast
 
 from resilience import checks
-from resilience.breaker import CircuitBreaker
+from resilience.breaker import CircuitBreaker, P, T
 from resilience.classify import Classifier, ResultClassifier, classify_error
 from resilience.permit import Find, check_guardable, guard
 from resilience.registry import CircuitBreakerRegistry, default_registry
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 _MISSING: Any = inspect.Parameter.empty
 _NEVER = sys.maxsize  # the position of what comes by name only
@@ -68,8 +65,8 @@ class _Source:
     """Where the calls of a function have their region, and what an error says about it."""
 
     def __init__(self, fn: object, region_from: object, registry: CircuitBreakerRegistry) -> None:
-        path = getattr(region_from, "__qualname__", region_from)
-        self.function = getattr(fn, "__qualname__", repr(fn))
+        path = region_from if isinstance(region_from, str) else checks.name_of(region_from)
+        self.function = checks.name_of(fn)
         self.text = f"{self.function}(): region_from {path!r}"
         self.registry = registry
 
@@ -139,9 +136,8 @@ def _follow(steps: list[str], region: Any, source: _Source) -> Any:
     for step in steps:
         try:
             region = region[step] if isinstance(region, Mapping) else getattr(region, step)
-        except (AttributeError, KeyError):
-            text = f"{source.text}: there is no {step!r} in the {type(region).__name__} that came"
-            raise TypeError(text) from None
+        except (AttributeError, KeyError) as error:
+            raise TypeError(f"{source.text}: a {type(region).__name__} has no {step!r}") from error
         except Exception as error:
             raise ValueError(f"{source.text}: {step!r} raised {type(error).__name__}") from error
     return region

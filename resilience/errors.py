@@ -38,8 +38,7 @@ class CircuitBreakerOpenError(ResilienceError):
 
     def __str__(self) -> str:
         why = "" if self.reason is None else f": {self.reason}"
-        forced = self.retry_after is None
-        wait = (
-            "open until it is reset by hand" if forced else f"retry after {self.retry_after:.3g} s"
-        )
-        return f"circuit breaker for region {self.region!r} is {self.state}{why}; {wait}"
+        text = f"circuit breaker for region {self.region!r} is {self.state}{why}; "
+        if self.retry_after is None:
+            return f"{text}open until it is reset by hand"
+        return f"{text}retry after {round(self.retry_after, 2):g} s"

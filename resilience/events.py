@@ -9,15 +9,15 @@ import contextlib
 import os
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeAlias
 
 from loguru import logger
 
-from resilience.checks import check_callable
-from resilience.circuit import CircuitState, Transition
+from resilience.checks import check_callable, name_of
+from resilience.circuit import RESET, CircuitState, Transition
 from resilience.lock import lock
 from resilience.text import one_line
 
@@ -48,7 +48,7 @@ Listener: TypeAlias = Callable[[StateChanged], object]
 class Listeners:
     """Callables that want to be told; safe to change while they are being told."""
 
-    _entries: tuple[tuple[Listener], ...] = ()
+    entries: tuple[tuple[Listener], ...] = ()
 
     def add(self, listener: Listener) -> Callable[[], None]:
         """Tell this one too.
@@ -65,20 +65,17 @@ class Listeners:
         check_callable("listener", listener, "one StateChanged")
         entry = (listener,)
         with lock:
-            self._entries += (entry,)
+            self.entries += (entry,)
 
         def stop() -> None:
             with lock:
-                self._entries = tuple(kept for kept in self._entries if kept is not entry)
+                self.entries = tuple(kept for kept in self.entries if kept is not entry)
 
         return stop
 
-    def __len__(self) -> int:
-        return len(self._entries)
-
     def tell(self, event: StateChanged) -> None:
         """Tell everybody; who raises is logged and keeps the event from nobody else."""
-        for (listener,) in self._entries:
+        for (listener,) in self.entries:
             try:
                 listener(event)
             except (KeyboardInterrupt, SystemExit):
@@ -107,11 +104,11 @@ class Outbox:
         """Tell what is queued, unless somebody is at it; the caller does not hold the lock."""
         if not self._queue:
             return
-        with lock:
-            if self._delivering:
-                return
-            self._delivering = True
         try:
+            with lock:
+                if self._delivering:
+                    return
+                self._delivering = True
             while (event := self._next()) is not None:
                 log_state(event)
                 self.listeners.tell(event)
@@ -132,24 +129,23 @@ class Outbox:
 
 # What is logged
 
+_LEVELS = {"OPEN": "ERROR", "HALF_OPEN": "WARNING", "CLOSED": "INFO"}
+
 
 def log_state(event: StateChanged) -> None:
     """Log a change of state, with T10's levels and words."""
-    forced = event.retry_after is None
-    failures = f" after {event.streak} failure{'' if event.streak == 1 else 's'}"
-    closed = "recovered" if event.old is CircuitState.HALF_OPEN else event.reason
-    level, text = {
-        CircuitState.OPEN: ("ERROR", f"{'' if forced else failures}: {event.reason}"),
-        CircuitState.HALF_OPEN: ("WARNING", f": {event.reason}"),
-        CircuitState.CLOSED: ("INFO", f" — {closed}"),
-    }[event.new]
+    counted = event.new is CircuitState.OPEN and event.retry_after is not None
+    failures = f" after {event.streak} failure{'' if event.streak == 1 else 's'}" if counted else ""
+    closed = f" — {event.reason if event.reason == RESET else 'recovered'}"
+    how = closed if event.new is CircuitState.CLOSED else f"{failures}: {event.reason}"
     bound = {"old": event.old, "new": event.new, "reason": event.reason, "streak": event.streak}
-    _log(level, event.region, f"{event.new} for region {{}}{text}", bound)
+    _log(_LEVELS[event.new], event.region, f"{event.new} for region {{}}{how}", bound)
 
 
-def log_lost_probe(region: str, timeout: float) -> None:
-    """Warn that a probe has lost its place."""
-    _log("WARNING", region, f"lost a probe for region {{}}: no result within {timeout:g} s")
+def log_lost_probes(region: str, timeouts: Iterable[float]) -> None:
+    """Warn that probes have lost their places."""
+    for timeout in timeouts:
+        _log("WARNING", region, f"lost a probe for region {{}}: no result within {timeout:g} s")
 
 
 def log_unknown_errors(region: str, count: int, error: BaseException) -> None:
@@ -167,8 +163,7 @@ def log_crowded(limit: int) -> None:
 
 def log_fault(role: str, function: object, what: str, region: str) -> None:
     """Log that a listener or a classifier did what it must not."""
-    name = getattr(function, "__qualname__", type(function).__qualname__)
-    _log("ERROR", region, f"{role} {one_line(name)} {what} for region {{}}")
+    _log("ERROR", region, f"{role} {one_line(name_of(function))} {what} for region {{}}")
 
 
 def raised(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
 from resilience import classify
-from resilience.checks import is_async
+from resilience.checks import is_async, name_of
 from resilience.circuit import Ticket
 from resilience.classify import IGNORED, SUCCESS, Classifier, Outcome, Report, ResultClassifier
 from resilience.errors import CircuitBreakerOpenError
@@ -121,10 +121,13 @@ def _failure(error: BaseException | None) -> Report:
     return Outcome.FAILURE, reason
 
 
-def guard(fn: Callable[..., Any], find: Find, on_error: Any = None, on_result: Any = None) -> Any:
+def guard(fn: Any, find: Find, on_error: Any = None, on_result: Any = None) -> Any:
     """Wrap a function so that each call goes through the breaker that `find` gives for it."""
     wrap = _guard_async if is_async(fn) else _guard_sync
-    return functools.wraps(fn)(wrap(fn, find, on_error, on_result))
+    made: Any = functools.wraps(fn)(wrap(fn, find, on_error, on_result))
+    if hasattr(fn, "retry_with"):  # tenacity's: what it makes must not get around the circuit
+        made.retry_with = lambda *a, **k: guard(fn.retry_with(*a, **k), find, on_error, on_result)
+    return made
 
 
 # The two say the same, once with and once without `await`: a call that goes well has no time for
@@ -134,7 +137,7 @@ def guard(fn: Callable[..., Any], find: Find, on_error: Any = None, on_result: A
 def _guard_async(call: Any, find: Find, on_error: Any, on_result: Any) -> Any:
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         breaker = find(args, kwargs)
-        passing = None if on_result else breaker._passing
+        passing = breaker._passing if on_result is None else None
         if passing is None:
             permit = breaker._admit(on_error, on_result)
             if isinstance(permit, tuple):
@@ -158,21 +161,21 @@ def _guard_async(call: Any, find: Find, on_error: Any, on_result: Any) -> Any:
 def _guard_sync(call: Any, find: Find, on_error: Any, on_result: Any) -> Any:
     def guarded(*args: Any, **kwargs: Any) -> Any:
         breaker = find(args, kwargs)
-        passing = None if on_result else breaker._passing
+        passing = breaker._passing if on_result is None else None
         if passing is None:
             permit = breaker._admit(on_error, on_result)
             if isinstance(permit, tuple):
                 raise CircuitBreakerOpenError(breaker.region, *permit)
             with permit:
                 result = call(*args, **kwargs)
-                later = hasattr(result, "__await__")
+                later = hasattr(type(result), "__await__")
                 return permit._returned_awaitable(result) if later else permit._returned(result)
         try:
             result = call(*args, **kwargs)
         except BaseException as error:
             Permit(breaker, passing, on_error)._raised(error)
             raise
-        if hasattr(result, "__await__"):
+        if hasattr(type(result), "__await__"):
             return Permit(breaker, passing, on_error)._returned_awaitable(result)
         if passing.streak:
             breaker._record(passing, SUCCESS)
@@ -185,11 +188,11 @@ def _guard_sync(call: Any, find: Find, on_error: Any, on_result: Any) -> Any:
 
 def check_guardable(fn: object, decorator: str) -> None:
     """Refuse what cannot be decorated, and say how to do it instead."""
-    name = getattr(fn, "__qualname__", repr(fn))
+    name = name_of(fn)
     if inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn):
         hint = "write `with breaker.acquire():` around each call inside it"
         raise TypeError(f"{decorator} cannot decorate the generator {name}: {hint}")
     if isinstance(fn, classmethod | staticmethod):
         raise TypeError(f"{decorator} goes under @{type(fn).__name__}, not over it, on {name}")
     if isinstance(fn, type) or not callable(fn):
-        raise TypeError(f"{decorator} decorates a function, got {fn!r}")
+        raise TypeError(f"{decorator} decorates a function, got {name}")

@@ -36,8 +36,3 @@ class BreakerPolicy:
         check_count("half_open_probes", self.half_open_probes)
         if self.probe_timeout is not None:
             check_seconds("probe_timeout", self.probe_timeout)
-
-    @property
-    def lease(self) -> float:
-        """Seconds that a probe may keep its place."""
-        return self.recovery_timeout if self.probe_timeout is None else self.probe_timeout

@@ -1,7 +1,7 @@
 """CircuitBreakerRegistry: one breaker per region, made on first use; default_registry."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeAlias, TypedDict, Unpack, cast
+from typing import Any, TypedDict, Unpack, cast
 from weakref import WeakValueDictionary
 
 from resilience import checks, events
@@ -15,9 +15,6 @@ from resilience.policy import BreakerPolicy
 _SPELLINGS_PER_REGION = 2
 
 
-_Normalize: TypeAlias = Callable[[str], str]
-
-
 class Settings(TypedDict, total=False):
     """What `CircuitBreakerRegistry.configure` takes."""
 
@@ -26,7 +23,7 @@ class Settings(TypedDict, total=False):
     max_regions: int
     classifier: Classifier
     result_classifier: ResultClassifier | None
-    normalize: _Normalize | None
+    normalize: Callable[[str], str] | None
     clock: Callable[[], float] | None
 
 
@@ -57,7 +54,7 @@ class CircuitBreakerRegistry:
         max_regions: int = 1000,
         classifier: Classifier = classify_error,
         result_classifier: ResultClassifier | None = None,
-        normalize: _Normalize | None = None,
+        normalize: Callable[[str], str] | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._settings: dict[str, Any] = {}
@@ -68,7 +65,8 @@ class CircuitBreakerRegistry:
         # Every spelling seen of late -> its breaker: the decorator looks here first.
         self.spellings: dict[str, CircuitBreaker] = {}
         self._listeners = events.Listeners()
-        self._warned = False
+        self._listeners.add(self._take_back)
+        self._crowded = ""
         self.configure(
             policy=policy, policies=policies, max_regions=max_regions, classifier=classifier,
             result_classifier=result_classifier, normalize=normalize, clock=clock,
@@ -111,13 +109,12 @@ class CircuitBreakerRegistry:
         with lock:
             breakers = self._alive()
             for fixed in ("normalize", "clock"):
-                if breakers and merged[fixed] is not self._settings[fixed]:
+                if breakers and merged[fixed] != self._settings[fixed]:
                     raise RuntimeError(f"{fixed} can be set only while the registry is empty")
             self._settings, self._policies = merged, policies
             for breaker in breakers:
                 self._set_up(breaker)
-            crowded = self._make_room(merged["max_regions"])
-        self._warn_once(crowded=crowded)
+            self._make_room(merged["max_regions"])
 
     def snapshots(self) -> list[CircuitSnapshot]:
         """Describe every circuit, in the order in which they were made."""
@@ -154,20 +151,28 @@ class CircuitBreakerRegistry:
 
     def _find(self, region: str) -> CircuitBreaker:
         name = _name(region, self._settings["normalize"])
-        limit, clock, crowded = self._settings["max_regions"], self._settings["clock"], False
+        limit, clock = self._settings["max_regions"], self._settings["clock"]
         with lock:
             breaker = self._breakers.get(name)
             if breaker is None:
                 breaker = self._let_go.pop(name, None) or CircuitBreaker(name, clock=clock)
                 breaker._outbox.registry_listeners = self._listeners
                 self._set_up(breaker)
-                crowded = self._make_room(limit - 1)
+                self._make_room(limit - 1)
                 self._breakers[name] = breaker
             if len(self.spellings) >= _SPELLINGS_PER_REGION * limit:
                 self.spellings.clear()
             self.spellings[region] = breaker
-        self._warn_once(crowded=crowded)
+        if self._crowded == "to be told":
+            self._crowded = "told"
+            events.log_crowded(limit)
         return breaker
+
+    def _take_back(self, event: events.StateChanged) -> None:
+        """Keep a breaker again that was let go of idle, now that it knows something."""
+        with lock:
+            if (breaker := self._let_go.pop(event.region, None)) is not None:
+                self._breakers[event.region] = breaker
 
     def _set_up(self, breaker: CircuitBreaker) -> None:
         settings = self._settings
@@ -178,28 +183,19 @@ class CircuitBreakerRegistry:
         with lock:
             return [*self._breakers.values(), *self._let_go.values()]
 
-    def _make_room(self, limit: int) -> bool:
-        """Let go of breakers until `limit` are left; True if any went."""
-        crowded = len(self._breakers) > limit
-        while len(self._breakers) > limit:
-            name = self._least_needed()
-            if name is None:
-                break
+    def _make_room(self, limit: int) -> None:
+        """Let go of breakers until `limit` are left, or only such as must be kept."""
+        while len(self._breakers) > limit and (name := self._least_needed()) is not None:
             self._let_go[name] = self._breakers.pop(name)
             self.spellings.clear()
-        return crowded
+            self._crowded = self._crowded or "to be told"
 
     def _least_needed(self) -> str | None:
         for wanted in range(3):
             for name, breaker in self._breakers.items():
-                if breaker._spare() == wanted:
+                if breaker._eviction_rank() == wanted:
                     return name
         return None
-
-    def _warn_once(self, *, crowded: bool) -> None:
-        if crowded and not self._warned:
-            self._warned = True
-            events.log_crowded(self._settings["max_regions"])
 
 
 def _check(settings: dict[str, Any]) -> None:
@@ -214,7 +210,7 @@ def _check(settings: dict[str, Any]) -> None:
         checks.check_callable(name, settings[name], takes, optional=True)
 
 
-def _by_name(policies: Any, normalize: _Normalize | None) -> dict[str, BreakerPolicy]:
+def _by_name(policies: Any, normalize: Callable[[str], str] | None) -> dict[str, BreakerPolicy]:
     """Check the regions' own policies, and key them by the regions' one name."""
     named: dict[str, BreakerPolicy] = {}
     if policies is None:
@@ -228,7 +224,7 @@ def _by_name(policies: Any, normalize: _Normalize | None) -> dict[str, BreakerPo
     return named
 
 
-def _name(region: str, normalize: _Normalize | None) -> str:
+def _name(region: str, normalize: Callable[[str], str] | None) -> str:
     if normalize is None:
         return checks.check_text("region", region)
     try:

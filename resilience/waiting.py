@@ -1,8 +1,7 @@
 """Who waits for a circuit, and waking them: asyncio tasks of any loop, in any thread.
 
-They stand in line. Only the first has a timer, set to when a call may be admitted; it leaves when
-that is so, and the next moves up. Nothing is reserved for who leaves, but it gets a head start
-before the next one looks.
+They stand in line. When a call may be admitted the first one leaves, and the next moves up.
+Nothing is reserved for who leaves, but it gets a head start before the next one looks.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ class Line:
                     admitted = True
         finally:
             self._leave(waiter, head_start=admitted)
-        return admitted
+        return admitted or self._next_try() == 0.0
 
     def wake_first(self, *, head_start: bool = False) -> None:
         """Let the first in line look, or move up with a head start for who left before it."""
@@ -66,8 +65,9 @@ class Line:
     async def _stand(self, waiter: _Waiter) -> None:
         delay = self._next_try()
         while delay != 0.0:
-            first = self._waiters[0] is waiter
-            gives_head_start = await waiter.sleep(delay if first else None)
+            # Each has a timer of its own, a little after the one before it: its loop may be dead.
+            behind = self._waiters.index(waiter) * _HEAD_START
+            gives_head_start = await waiter.sleep(None if delay is None else delay + behind)
             delay = _HEAD_START if gives_head_start else self._next_try()
 
     def _leave(self, waiter: _Waiter, *, head_start: bool) -> None:

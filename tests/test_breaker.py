@@ -8,6 +8,7 @@ import gc
 import inspect
 import json
 import random
+import threading
 
 import pytest
 from freezegun import freeze_time
@@ -1532,3 +1533,62 @@ def test_the_default_classifier_is_classify_error(clock):
     breaker = CircuitBreaker("eu-west-1", classifier=classify_error, clock=clock)
     raise_in(breaker, ServerError(), 10)
     assert breaker.state is OPEN
+
+
+def test_a_clock_that_takes_a_lock_of_its_own_cannot_deadlock_two_breakers():
+    inside, go_on = threading.Event(), threading.Event()
+    own = threading.Lock()
+
+    def slow_clock():
+        with own:
+            inside.set()
+            go_on.wait(60)
+            return 0.0
+
+    go_on.set()
+    slow, other = CircuitBreaker("slow", clock=slow_clock), CircuitBreaker("other")
+    go_on.clear()
+    inside.clear()
+    thread = threading.Thread(target=lambda: slow.state)
+    thread.start()
+    assert inside.wait(60)
+    assert other.state is CLOSED  # while the clock of the other one takes its time
+    other.acquire().succeed()
+    go_on.set()
+    thread.join()
+
+
+def test_a_listener_that_exits_while_a_probe_is_admitted_keeps_no_place(clock):
+    breaker = CircuitBreaker("eu-west-1", clock=clock)
+    trip(breaker)
+    clock.advance(60)
+
+    def leave(_):
+        raise SystemExit
+
+    stop = breaker.listen(leave)
+    with pytest.raises(SystemExit):
+        breaker.acquire()
+    stop()
+    with breaker.acquire():
+        pass
+
+
+def test_a_status_that_cannot_be_written_down_hides_no_error(clock):
+    class HugeError(Exception):
+        status = 10**5000
+
+    breaker = CircuitBreaker("eu-west-1", clock=clock)
+    with pytest.raises(HugeError), breaker.acquire():
+        raise HugeError
+
+
+def test_a_falsy_classifier_is_asked_all_the_same(clock):
+    class Empty(list):
+        def __call__(self, error):
+            return Outcome.FAILURE
+
+    breaker = CircuitBreaker("eu-west-1", classifier=Empty(), clock=clock)
+    with pytest.raises(ValueError, match="x"), breaker.acquire():
+        raise ValueError("x")
+    assert breaker.snapshot().failures == 1

@@ -497,6 +497,14 @@ def test_a_clock_that_jumps_forward_makes_it_due_at_once():
     admitted(circuit, now=1e9)
 
 
+def test_who_only_looks_after_a_clock_stepped_back_waits_one_recovery_timeout_too(clock, log):
+    breaker = CircuitBreaker("eu-west-1", BreakerPolicy(failure_threshold=1), clock=clock)
+    breaker.acquire().fail()
+    clock.advance(-500.0)
+    clock.advance(breaker.retry_after)
+    assert breaker.state is HALF_OPEN
+
+
 # Rule 11: a forced opening
 
 
@@ -623,39 +631,39 @@ def test_with_more_probes_than_places_the_last_of_the_leases_that_must_end_count
 def test_a_closed_circuit_without_a_streak_is_the_best_to_do_without():
     circuit = circuit_of()
     report(circuit, SUCCESS)
-    assert circuit.spare(0.0) == 0
+    assert circuit.eviction_rank(0.0) == 0
 
 
 def test_a_streak_is_worth_keeping_for_ten_recovery_timeouts_after_the_last_failure():
     circuit = circuit_of(recovery_timeout=60)
     report(circuit, FAILURE, now=100.0)
     report(circuit, FAILURE, now=500.0)
-    assert circuit.spare(1099.75) == 2
-    assert circuit.spare(1100.0) == 1
+    assert circuit.eviction_rank(1099.75) == 2
+    assert circuit.eviction_rank(1100.0) == 1
     report(circuit, SUCCESS, now=1100.0)
-    assert circuit.spare(1100.0) == 0
+    assert circuit.eviction_rank(1100.0) == 0
 
 
 def test_an_open_circuit_is_worth_keeping_until_it_is_overdue_for_ten_recovery_timeouts():
     circuit = opened(at=100.0, recovery_timeout=60)
-    assert circuit.spare(759.75) == 2
-    assert circuit.spare(760.0) == 1
+    assert circuit.eviction_rank(759.75) == 2
+    assert circuit.eviction_rank(760.0) == 1
 
 
 def test_half_open_is_worth_keeping_for_ten_recovery_timeouts_after_its_last_sign_of_life():
     circuit = opened(recovery_timeout=60)
     probe = admitted(circuit, now=100.0)
-    assert (circuit.spare(699.75), circuit.spare(700.0)) == (2, 1)
+    assert (circuit.eviction_rank(699.75), circuit.eviction_rank(700.0)) == (2, 1)
     circuit.record(probe, SUCCESS, 150.0)
-    assert (circuit.spare(749.75), circuit.spare(750.0)) == (2, 1)
+    assert (circuit.eviction_rank(749.75), circuit.eviction_rank(750.0)) == (2, 1)
     admitted(circuit, now=200.0)
-    assert (circuit.spare(799.75), circuit.spare(800.0)) == (2, 1)
+    assert (circuit.eviction_rank(799.75), circuit.eviction_rank(800.0)) == (2, 1)
 
 
 def test_a_forced_circuit_must_be_kept():
     circuit = circuit_of(recovery_timeout=60)
     circuit.force_open("maintenance", 0.0)
-    assert circuit.spare(1e9) is None
+    assert circuit.eviction_rank(1e9) is None
 
 
 # Floats: whoever waits as told finds it due, whatever the numbers round to

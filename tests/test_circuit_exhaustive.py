@@ -307,7 +307,7 @@ def test_looking_changes_nothing(worlds):
                     circuit.phase_since(now),
                     circuit.retry_after(now),
                     circuit.counts(),
-                    circuit.spare(now),
+                    circuit.eviction_rank(now),
                 )
                 for _ in range(2)
             )

@@ -59,13 +59,7 @@ class Model:
 
     def start(self, call: int, now: float) -> tuple[object, ...] | None:
         """Admit a call, or say how it is rejected."""
-        if self.state == OPEN:
-            self.since = min(self.since, now)
-        if self.state == HALF_OPEN:
-            self.may_report = {
-                probe: (min(begin, now), length)
-                for probe, (begin, length) in self.may_report.items()
-            }
+        self.follow_clock(now)
         wait = self.wait(now)
         if wait != 0:
             self.counts["rejected"] += 1
@@ -123,6 +117,16 @@ class Model:
         self.may_report, self.good_probes = {}, 0
         if not silent:
             self.events.append((old, new, why, now, self.streak, self.wait(now)))
+
+    def follow_clock(self, now: float) -> None:
+        """Start anew what a clock that stepped back finds begun in the future."""
+        if self.state == OPEN:
+            self.since = min(self.since, now)
+        elif self.state == HALF_OPEN:
+            self.may_report = {
+                probe: (min(begin, now), length)
+                for probe, (begin, length) in self.may_report.items()
+            }
 
     # What one sees
 
@@ -341,6 +345,27 @@ class BreakerAgainstModel(RuleBasedStateMachine):
         for _ in range(probes):
             self.start(way)
 
+    @rule(fault=st.sampled_from([None, ServerError, ValueError]))
+    def a_plain_function_call(self, fault):
+        @self.breaker
+        def deliver():
+            if fault is not None:
+                raise fault
+            return "delivered"
+
+        number, now = next(self.numbers), self.clock()
+        if self.model.start(number, now) is not None:
+            with pytest.raises(CircuitBreakerOpenError):
+                deliver()
+        elif fault is None:
+            assert deliver() == "delivered"
+            self.model.end(number, SUCCESS, "", now)
+        else:
+            with pytest.raises(fault):
+                deliver()
+            outcome = FAILURE if fault is ServerError else IGNORED
+            self.model.end(number, outcome, "ServerError 503", now)
+
     @precondition(lambda self: self.model.state == HALF_OPEN and self.model.may_report)
     @rule(way=ways, early=st.sampled_from([0.0, 0.125]))
     def probes_hang(self, way, early):
@@ -353,7 +378,17 @@ class BreakerAgainstModel(RuleBasedStateMachine):
     @rule(which=some)
     def count_a_failed_attempt(self, which):
         numbers = [n for n, call in self.calls.items() if isinstance(call, PermitCall)]
-        number = numbers[which % len(numbers)]
+        self.attempt_failed(numbers[which % len(numbers)])
+
+    @rule(attempts=st.integers(1, 5), outcome=outcomes)
+    def a_call_with_failed_attempts(self, attempts, outcome):
+        number = self.start(PermitCall)
+        if number is not None:
+            for _ in range(attempts):
+                self.attempt_failed(number)
+            self.end(number, outcome)
+
+    def attempt_failed(self, number):
         self.calls[number].permit.attempt_failed(ServerError())
         self.counted.add(number)
         self.model.end(number, FAILURE, "ServerError 503", self.clock(), final=False)
@@ -396,6 +431,7 @@ class BreakerAgainstModel(RuleBasedStateMachine):
 
     @invariant()
     def all_that_can_be_seen_is_the_same(self):
+        self.model.follow_clock(self.clock())
         expected = self.model.snapshot(self.clock())
         assert asdict(self.breaker.snapshot()) == expected
         assert self.breaker.state == expected["state"]

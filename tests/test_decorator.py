@@ -1488,3 +1488,44 @@ async def test_the_call_that_trips_raises_its_own_error(protect, registry, http_
 def test_a_path_into_a_function_without_a_signature_is_a_type_error():
     with pytest.raises(TypeError, match=r"dict.pop.*region_from 'region'.*no signature"):
         region_breaker(region_from="region")({}.pop)
+
+
+async def test_what_retry_with_makes_does_not_get_around_the_circuit(registry):
+    asked = []
+
+    @region_breaker(region_from="region", registry=registry)
+    @tenacity.retry(stop=tenacity.stop_after_attempt(2), reraise=True)
+    async def send(region):
+        asked.append(region)
+        raise TimeoutError
+
+    once = send.retry_with(stop=tenacity.stop_after_attempt(1))
+    with pytest.raises(TimeoutError):
+        await once("eu-west-1")
+    assert len(asked) == 1
+    registry.get("eu-west-1").force_open("maintenance")
+    with pytest.raises(CircuitBreakerOpenError):
+        await once("eu-west-1")
+    assert len(asked) == 1
+
+
+def test_no_error_shows_what_a_partial_was_given():
+    def send(token, region):
+        pass
+
+    with pytest.raises(TypeError) as caught:
+        region_breaker(region_from="region")(functools.partial(send, "a-tenants-bearer-token"))(7)
+    assert "bearer" not in str(caught.value)
+    assert "send" in str(caught.value)
+
+
+def test_an_object_whose_every_attribute_exists_is_a_plain_result(registry):
+    class Anything:
+        def __getattr__(self, name):
+            return self
+
+    @region_breaker(region_from="region", registry=registry)
+    def fetch(region):
+        return Anything()
+
+    assert type(fetch("eu-west-1")) is Anything

@@ -139,3 +139,8 @@ def test_a_rejection_holds_no_other_error(breaker):
     assert error.__context__ is None
     assert not any(isinstance(value, ServerError) for value in vars(error).values())
     assert not any(isinstance(value, ServerError) for value in error.args)
+
+
+def test_an_hour_is_written_in_seconds():
+    error = CircuitBreakerOpenError("eu-west-1", CircuitState.OPEN, "TimeoutError", 3599.9999)
+    assert str(error).endswith("retry after 3600 s")

@@ -617,3 +617,12 @@ def test_a_sink_that_raises_harms_no_other_line(breaker, clock):
     finally:
         logger.remove(handler)
     assert breaker.state is HALF_OPEN
+
+
+def test_a_reset_of_a_half_open_circuit_is_logged_as_one(breaker, clock, log):
+    for _ in range(10):
+        breaker.acquire().fail()
+    clock.advance(60)
+    breaker.acquire()
+    breaker.reset()
+    assert log[-1]["message"] == "Circuit breaker CLOSED for region eu-west-1 — reset by hand"

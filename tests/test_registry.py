@@ -802,3 +802,24 @@ def test_a_region_that_policies_names_in_two_spellings_is_a_value_error():
     policies = {"us-east-1": BreakerPolicy(), "mypurecloud.com": BreakerPolicy()}
     with pytest.raises(ValueError, match=r"policies names a region twice: us-east-1, mypurecloud"):
         CircuitBreakerRegistry(policies=policies, normalize=canonical_region)
+
+
+def test_a_breaker_that_was_let_go_of_idle_is_kept_again_once_it_knows_something(clock):
+    registry = CircuitBreakerRegistry(max_regions=1, clock=clock)
+    first = registry.get("first")
+    registry.get("second")
+    assert "first" not in registry
+    first.force_open("maintenance")
+    del first
+    gc.collect()
+    assert registry.get("first").snapshot().reason == "forced open: maintenance"
+    assert "first" in registry
+
+
+def test_a_full_registry_that_can_let_go_of_nobody_does_not_say_that_it_did(clock, log):
+    registry = CircuitBreakerRegistry(max_regions=1, clock=clock)
+    registry.get("first").force_open("maintenance")
+    registry.get("second").force_open("maintenance")
+    registry.get("third")
+    assert len(registry) == 3
+    assert not [record for record in log if "max_regions" in record["message"]]

@@ -547,3 +547,35 @@ async def test_who_gives_up_in_the_middle_of_the_line_wakes_nobody(clock):
     breaker.reset()
     assert await first is True
     assert await third is True
+
+
+@pytest.mark.parametrize("fate", ["stopped", "closed"])
+async def test_a_loop_that_runs_no_more_holds_up_nobody_behind_it(fate):
+    breaker = CircuitBreaker("eu-west-1", BreakerPolicy(recovery_timeout=0.05))
+    trip(breaker)
+    dead = asyncio.new_event_loop()
+    ahead = dead.create_task(breaker.wait_until_ready())
+
+    def run_until_it_waits():
+        dead.call_later(0.01, dead.stop)
+        dead.run_forever()
+        if fate == "closed":
+            dead.close()
+
+    await asyncio.to_thread(run_until_it_waits)
+    assert await breaker.wait_until_ready() is True
+    if fate == "stopped":
+        ahead.cancel()
+        await asyncio.to_thread(
+            dead.run_until_complete, asyncio.gather(ahead, return_exceptions=True)
+        )
+        dead.close()
+    else:
+        ahead.get_coro().close()
+        ahead._log_destroy_pending = False
+
+
+async def test_a_timeout_that_ends_as_the_moment_comes_is_no_refusal():
+    breaker = CircuitBreaker("eu-west-1", BreakerPolicy(recovery_timeout=0.05))
+    trip(breaker)
+    assert await breaker.wait_until_ready(timeout=breaker.retry_after) is True
