@@ -266,7 +266,7 @@ class CircuitBreaker:
             outcome = judge(what)
             if isinstance(outcome, Outcome):
                 return outcome, classify.describe(what) if outcome is Outcome.FAILURE else ""
-            wrong = f"returned a {type(outcome).__name__}, expected an Outcome,"
+            wrong = f"returned a {type(outcome).__name__}, expected an Outcome"
         except Exception as fault:  # noqa: BLE001 - the call's own error must reach the caller
             wrong = events.raised(fault)
         events.log_fault(role, judge, wrong, self.region)

@@ -163,7 +163,7 @@ def log_crowded(limit: int) -> None:
 
 def log_fault(role: str, function: object, what: str, region: str) -> None:
     """Log that a listener or a classifier did what it must not."""
-    _log("ERROR", region, f"{role} {one_line(name_of(function))} {what} for region {{}}")
+    _log("ERROR", region, f"{role} {one_line(name_of(function))} for region {{}} {what}")
 
 
 def raised(error: BaseException) -> str:
@@ -173,7 +173,7 @@ def raised(error: BaseException) -> str:
     """
     places = traceback.extract_tb(error.__traceback__)
     at = "".join(f"\n  {place.filename}:{place.lineno} in {place.name}" for place in places)
-    return f"raised {one_line(type(error).__name__)}{at}\n"
+    return f"raised {one_line(type(error).__name__)}{at}"
 
 
 def _log(level: str, region: str, text: str, bound: Mapping[str, object] | None = None) -> None:

@@ -1592,3 +1592,90 @@ def test_a_falsy_classifier_is_asked_all_the_same(clock):
     with pytest.raises(ValueError, match="x"), breaker.acquire():
         raise ValueError("x")
     assert breaker.snapshot().failures == 1
+
+
+# What is said, to the letter
+
+
+def faults(log):
+    return [r["message"].splitlines()[0] for r in log if r["level"].name == "ERROR"]
+
+
+def test_a_classifier_that_raises_is_named_with_its_role_and_its_error(clock, log):
+    def judge(_):
+        raise KeyError("a-tenants-bearer-token")
+
+    breaker = CircuitBreaker("eu-west-1", classifier=judge, result_classifier=judge, clock=clock)
+    with pytest.raises(ServerError), breaker.acquire():
+        raise ServerError
+    breaker(lambda: None)()
+    name = judge.__qualname__
+    assert faults(log) == [
+        f"Circuit breaker classifier {name} for region eu-west-1 raised KeyError",
+        f"Circuit breaker result_classifier {name} for region eu-west-1 raised KeyError",
+    ]
+
+
+def test_a_classifier_that_returns_something_else_is_told_what_was_expected(clock, log):
+    def judge(_):
+        return True
+
+    breaker = CircuitBreaker("eu-west-1", classifier=judge, clock=clock)
+    with pytest.raises(ServerError), breaker.acquire():
+        raise ServerError
+    name = f"classifier {judge.__qualname__} for region eu-west-1"
+    assert faults(log) == [f"Circuit breaker {name} returned a bool, expected an Outcome"]
+
+
+def test_the_warning_about_unknown_errors_counts_and_names_them(breaker, log):
+    for _ in range(100):
+        with pytest.raises(LookupError), breaker.acquire():
+            raise LookupError
+    assert log[-1]["message"] == (
+        "Circuit breaker ignored 100 errors in a row for region eu-west-1, a LookupError: if they"
+        " are the region's fault, count them with classifier=failures(LookupError)"
+    )
+
+
+def test_a_success_and_a_failure_between_unknown_errors_start_the_count_anew(breaker, log):
+    for number in range(198):
+        if number == 99:
+            breaker.acquire().succeed()
+            breaker.acquire().fail()
+        with pytest.raises(LookupError), breaker.acquire():
+            raise LookupError
+    assert log == []
+
+
+def test_what_is_said_to_who_uses_a_permit_twice(breaker):
+    permit = breaker.acquire()
+    permit.ignore()
+    expected = "^this permit is settled: acquire a new one for each call$"
+    with pytest.raises(RuntimeError, match=expected), permit:
+        pass
+
+
+def test_what_is_said_to_who_decorates_a_generator(breaker):
+    def numbers():
+        yield 1
+
+    with pytest.raises(TypeError, match=r"^a circuit breaker cannot decorate the generator .*numb"):
+        breaker(numbers)
+
+
+def test_the_time_of_a_change_by_hand_is_the_clocks(breaker, clock):
+    events = []
+    breaker.listen(events.append)
+    clock.advance(5)
+    breaker.force_open("maintenance")
+    clock.advance(5)
+    breaker.reset()
+    assert [event.at for event in events] == [5.0, 10.0]
+    assert breaker.snapshot().since == 10.0
+
+
+def test_the_reason_is_the_error_that_another_one_was_raised_from(breaker):
+    for _ in range(10):
+        with pytest.raises(RuntimeError), breaker.acquire():
+            raise RuntimeError("Bearer hunter2") from ServerError(502)
+    assert breaker.snapshot().reason == "ServerError 502"

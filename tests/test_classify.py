@@ -1196,3 +1196,30 @@ class TestABreakerThatNeverCounts:
         call.success()
         call(LookupError(), 99)
         assert log == []
+
+
+def test_failures_says_what_is_no_exception_type_and_that_none_came():
+    with pytest.raises(TypeError, match=r"^failures\(\) takes subclasses of Exception, got \[7\]$"):
+        failures(TimeoutError, 7)
+    with pytest.raises(TypeError, match=r"^failures\(\) takes subclasses of Exception, got 'none'"):
+        failures()
+
+
+@pytest.mark.parametrize(("levels", "outcome"), [(10, FAILURE), (40, IGNORED)])
+def test_a_group_is_looked_into_sixteen_levels_deep(levels, outcome):
+    error = TimeoutError()
+    for _ in range(levels):
+        error = ExceptionGroup("nested", [error])
+    assert classify_error(error) is outcome
+
+
+def test_a_retry_error_that_nobody_raised_is_judged_by_its_last_attempt_too(http_error):
+    attempt = tenacity.Future(1)
+    attempt.set_exception(http_error(503))
+    assert classify_error(tenacity.RetryError(attempt)) is FAILURE
+
+
+def test_out_of_files_is_found_among_several_errors_of_one_connection():
+    error = aiohttp.ClientConnectionError()
+    error.__cause__ = ExceptionGroup("all addresses", [OSError(errno.EMFILE, "too many")])
+    assert classify_error(error) is IGNORED

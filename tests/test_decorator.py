@@ -1529,3 +1529,51 @@ def test_an_object_whose_every_attribute_exists_is_a_plain_result(registry):
         return Anything()
 
     assert type(fetch("eu-west-1")) is Anything
+
+
+def everything_fails(_):
+    return Outcome.FAILURE
+
+
+def raise_lookup_error(region, *, hint=None):
+    raise LookupError(hint)
+
+
+async def raise_later(region):
+    raise LookupError
+
+
+def return_awaitable(region):
+    return raise_later(region)
+
+
+@pytest.mark.parametrize("target", [raise_lookup_error, return_awaitable, raise_later])
+async def test_a_functions_own_classifier_judges_its_calls_in_every_state(target, clock):
+    registry = CircuitBreakerRegistry(BreakerPolicy(failure_threshold=1), clock=clock)
+    call = region_breaker(region_from="region", registry=registry, classifier=everything_fails)(
+        target
+    )
+    for state in (CircuitState.OPEN, CircuitState.OPEN):  # from CLOSED, then from HALF_OPEN
+        with pytest.raises(LookupError):
+            result = call("eu-west-1")
+            await result
+        assert registry.get("eu-west-1").state is state
+        clock.advance(60)
+
+
+def test_a_probe_of_a_plain_function_gets_its_keywords(clock):
+    registry = CircuitBreakerRegistry(clock=clock)
+    call = region_breaker(region_from="region", registry=registry)(raise_lookup_error)
+    for _ in range(10):
+        registry.get("eu-west-1").acquire().fail()
+    clock.advance(60)
+    with pytest.raises(LookupError, match=r"^the hint$"):
+        call("eu-west-1", hint="the hint")
+
+
+def test_a_success_of_a_plain_function_ends_the_streak(registry):
+    echo = region_breaker(region_from="region", registry=registry)(lambda region: region)
+    registry.get("eu-west-1").acquire().fail()
+    assert echo("eu-west-1") == "eu-west-1"
+    assert registry.get("eu-west-1").snapshot().streak == 0
+    assert registry.get("eu-west-1").snapshot().successes == 1

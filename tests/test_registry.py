@@ -823,3 +823,8 @@ def test_a_full_registry_that_can_let_go_of_nobody_does_not_say_that_it_did(cloc
     registry.get("third")
     assert len(registry) == 3
     assert not [record for record in log if "max_regions" in record["message"]]
+
+
+@pytest.mark.parametrize("region", [None, 7, b"eu-west-1", "", " "])
+def test_what_is_no_region_is_not_in_the_registry(region):
+    assert region not in CircuitBreakerRegistry()
