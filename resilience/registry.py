@@ -64,8 +64,7 @@ class CircuitBreakerRegistry:
         self._let_go: WeakValueDictionary[str, CircuitBreaker] = WeakValueDictionary()
         # Every spelling seen of late -> its breaker: the decorator looks here first.
         self.spellings: dict[str, CircuitBreaker] = {}
-        self._listeners = events.Listeners()
-        self._listeners.add(self._take_back)
+        self._listeners = events.Listeners(((self._take_back,),))
         self._crowded = ""
         self.configure(
             policy=policy, policies=policies, max_regions=max_regions, classifier=classifier,
@@ -191,11 +190,13 @@ class CircuitBreakerRegistry:
             self._crowded = self._crowded or "to be told"
 
     def _least_needed(self) -> str | None:
-        for wanted in range(3):
-            for name, breaker in self._breakers.items():
-                if breaker._eviction_rank() == wanted:
-                    return name
-        return None
+        first_of: dict[int | None, str] = {}
+        for name, breaker in self._breakers.items():
+            rank = breaker._eviction_rank()
+            if rank == 0:
+                return name
+            first_of.setdefault(rank, name)
+        return first_of.get(1) or first_of.get(2)
 
 
 def _check(settings: dict[str, Any]) -> None:
@@ -212,10 +213,9 @@ def _check(settings: dict[str, Any]) -> None:
 
 def _by_name(policies: Any, normalize: Callable[[str], str] | None) -> dict[str, BreakerPolicy]:
     """Check the regions' own policies, and key them by the regions' one name."""
-    named: dict[str, BreakerPolicy] = {}
-    if policies is None:
-        return named
+    policies = {} if policies is None else policies
     checks.check_type("policies", policies, Mapping)
+    named: dict[str, BreakerPolicy] = {}
     for region, policy in policies.items():
         checks.check_type(f"policies[{region!r}]", policy, BreakerPolicy)
         named[_name(checks.check_text("a region in policies", region), normalize)] = policy
