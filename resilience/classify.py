@@ -196,7 +196,7 @@ def _last_attempt(error: object) -> Future[object] | None:
 
 def _get(thing: object, name: str) -> Any:
     try:
-        return getattr(thing, name, None)
+        return getattr(thing, name)
     except Exception:  # noqa: BLE001 - a property of a stranger's class may raise anything
         return None
 

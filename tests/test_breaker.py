@@ -1679,3 +1679,11 @@ def test_the_reason_is_the_error_that_another_one_was_raised_from(breaker):
         with pytest.raises(RuntimeError), breaker.acquire():
             raise RuntimeError("Bearer hunter2") from ServerError(502)
     assert breaker.snapshot().reason == "ServerError 502"
+
+
+def test_an_error_that_only_the_users_classifier_counts_is_the_reason_itself(clock):
+    breaker = CircuitBreaker("eu-west-1", classifier=lambda _: Outcome.FAILURE, clock=clock)
+    for _ in range(10):
+        with pytest.raises(RuntimeError), breaker.acquire():
+            raise RuntimeError from LookupError()
+    assert breaker.snapshot().reason == "RuntimeError"

@@ -1205,7 +1205,7 @@ def test_failures_says_what_is_no_exception_type_and_that_none_came():
         failures()
 
 
-@pytest.mark.parametrize(("levels", "outcome"), [(10, FAILURE), (40, IGNORED)])
+@pytest.mark.parametrize(("levels", "outcome"), [(16, FAILURE), (17, IGNORED)])
 def test_a_group_is_looked_into_sixteen_levels_deep(levels, outcome):
     error = TimeoutError()
     for _ in range(levels):
@@ -1222,4 +1222,28 @@ def test_a_retry_error_that_nobody_raised_is_judged_by_its_last_attempt_too(http
 def test_out_of_files_is_found_among_several_errors_of_one_connection():
     error = aiohttp.ClientConnectionError()
     error.__cause__ = ExceptionGroup("all addresses", [OSError(errno.EMFILE, "too many")])
+    assert classify_error(error) is IGNORED
+
+
+@pytest.mark.parametrize(("levels", "outcome"), [(16, FAILURE), (17, IGNORED)])
+def test_causes_are_followed_sixteen_levels_deep(levels, outcome):
+    error = TimeoutError()
+    for _ in range(levels):
+        wrapper = RuntimeError()
+        wrapper.__cause__ = error
+        error = wrapper
+    assert classify_error(error) is outcome
+
+
+@pytest.mark.parametrize(("status", "outcome"), [(503, FAILURE), (404, IGNORED), (200, IGNORED)])
+def test_a_retry_error_over_a_result_is_judged_by_the_status_of_the_result(status, outcome):
+    attempt = tenacity.Future(1)
+    attempt.set_result(SimpleNamespace(status=status))
+    assert classify_error(tenacity.RetryError(attempt)) is outcome
+
+
+def test_a_status_speaks_for_itself_whatever_the_error_was_raised_from():
+    error = RuntimeError()
+    error.status = 302
+    error.__cause__ = TimeoutError()
     assert classify_error(error) is IGNORED

@@ -12,6 +12,9 @@ import trio
 
 from resilience import BreakerPolicy, CircuitBreaker, CircuitBreakerOpenError, CircuitState
 
+# Below a recovery timeout: who was not woken must not pass by sleeping it out in real time.
+pytestmark = pytest.mark.timeout(45)
+
 
 @pytest.fixture
 def breaker(clock):
