@@ -828,3 +828,30 @@ def test_a_full_registry_that_can_let_go_of_nobody_does_not_say_that_it_did(cloc
 @pytest.mark.parametrize("region", [None, 7, b"eu-west-1", "", " "])
 def test_what_is_no_region_is_not_in_the_registry(region):
     assert region not in CircuitBreakerRegistry()
+
+
+def test_the_warning_of_a_full_registry_names_its_limit_and_comes_once(clock, log):
+    registry = CircuitBreakerRegistry(max_regions=2, clock=clock)
+    for number in range(6):
+        registry.get(f"region-{number}")
+    (record,) = log
+    assert record["message"] == (
+        "Circuit breaker registry keeps 2 regions (max_regions) and lets go of one: is region_from"
+        " a region, or something that never repeats?"
+    )
+
+
+def test_a_normalize_that_raises_is_named_with_its_error_and_the_region():
+    def normalize(region):
+        raise LookupError(region)
+
+    with pytest.raises(ValueError, match=r"^normalize raised LookupError for 'eu-west-1'$"):
+        CircuitBreakerRegistry(normalize=normalize).get("eu-west-1")
+
+
+def test_the_spellings_of_every_region_stay_known(clock):
+    registry = CircuitBreakerRegistry(normalize=str.lower, max_regions=3, clock=clock)
+    spellings = ["one", "ONE", "two", "TWO", "three", "THREE"]
+    for spelling in spellings:
+        registry.get(spelling)
+    assert list(registry.spellings) == spellings
