@@ -226,7 +226,7 @@ def _by_name(policies: Any, normalize: Callable[[str], str] | None) -> dict[str,
 
 def _name(region: str, normalize: Callable[[str], str] | None) -> str:
     if normalize is None:
-        return checks.check_text("region", region)
+        return region
     try:
         name = normalize(region)
     except Exception as error:

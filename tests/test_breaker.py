@@ -1687,3 +1687,20 @@ def test_an_error_that_only_the_users_classifier_counts_is_the_reason_itself(clo
         with pytest.raises(RuntimeError), breaker.acquire():
             raise RuntimeError from LookupError()
     assert breaker.snapshot().reason == "RuntimeError"
+
+
+def test_every_trip_is_counted(breaker):
+    for trips in (1, 2, 3):
+        trip(breaker)
+        assert breaker.snapshot().trips == trips
+        breaker.reset()
+
+
+def test_a_hundred_unknown_errors_after_a_success_and_a_failure_are_warned_about(breaker, log):
+    breaker.acquire().succeed()
+    breaker.acquire().fail()
+    for _ in range(100):
+        with pytest.raises(LookupError), breaker.acquire():
+            raise LookupError
+    (record,) = log
+    assert record["level"].name == "WARNING"
