@@ -197,10 +197,8 @@ async def decorated(server: Server) -> str:
     return "no" if await server.admits() else "yes"
 
 
-async def crowd(server: Server) -> str:
-    """100 callers come when the time is over: how many reach the server at once?"""
-    await server.fail(FAILURES)
-    await asyncio.sleep(LATER)
+async def admitted_of_100(server: Server) -> str:
+    """Let 100 callers come at once, and count those that reach the server."""
     before = server.reached
     tasks = [server.start() for _ in range(100)]
     await settle()
@@ -208,6 +206,13 @@ async def crowd(server: Server) -> str:
     server.over.set()
     await asyncio.gather(*tasks)
     return str(admitted)
+
+
+async def crowd(server: Server) -> str:
+    """100 callers come when the time is over: how many reach the server at once?"""
+    await server.fail(FAILURES)
+    await asyncio.sleep(LATER)
+    return await admitted_of_100(server)
 
 
 async def hanging_probes(server: Server) -> str:
@@ -268,13 +273,7 @@ async def cancelled_probe(server: Server) -> str:
     await settle()
     probe.cancel()
     await asyncio.gather(probe, return_exceptions=True)
-    before = server.reached
-    tasks = [server.start() for _ in range(100)]
-    await settle()
-    admitted = server.reached - before
-    server.over.set()
-    await asyncio.gather(*tasks)
-    return str(admitted)
+    return await admitted_of_100(server)
 
 
 async def excluded_between(server: Server) -> str:
