@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypeVar, cast
 
-from resilience import checks, classify, events
+from resilience import checks, classify, events, gate, gated
 from resilience.circuit import Circuit, CircuitState, Closed, Probe, Rejection, Ticket, Transition
 from resilience.classify import IGNORED, SUCCESS, Classifier, Outcome, Report, ResultClassifier
 from resilience.errors import CircuitBreakerOpenError
 from resilience.lock import lock
-from resilience.permit import Permit, check_guardable, guard
+from resilience.permit import Permit, check_guardable
 from resilience.policy import BreakerPolicy
 from resilience.text import one_line
 from resilience.waiting import Line
@@ -132,7 +132,7 @@ class CircuitBreaker:
         Raises:
             CircuitBreakerOpenError: The call was rejected; `fn` has not run.
         """
-        return cast("T", await _guarded_call(self, fn, *args, **kwargs))
+        return cast("T", await gated.call_through(self, fn, *args, **kwargs))
 
     def acquire(self) -> Permit:
         """Ask leave to make one call; never waits.
@@ -151,7 +151,7 @@ class CircuitBreaker:
     def __call__(self, fn: Callable[P, T]) -> Callable[P, T]:
         """Decorate one function, `async def` or `def`, with this very breaker."""
         check_guardable(fn, "a circuit breaker")
-        return cast("Callable[P, T]", guard(fn, lambda _args, _kwargs: self))
+        return cast("Callable[P, T]", gated.protect(fn, lambda _args, _kwargs: self))
 
     def reset(self) -> None:
         """Close the circuit by hand, forget its streak and end a forced opening."""
@@ -293,6 +293,7 @@ class CircuitBreaker:
         if change is not None:
             what, time_of_day = asdict(change), datetime.now(UTC)
             self._outbox.put(events.StateChanged(region=self.region, time=time_of_day, **what))
+            gate.wake_sleepers(self)
         if self._line is not None:
             self._line.wake_first() if closed is None else self._line.wake_all()
 
@@ -323,10 +324,3 @@ class CircuitBreaker:
         phase = circuit.phase(now), circuit.phase_since(now), state.streak
         why = circuit.retry_after(now), state.reason
         return CircuitSnapshot(self.region, *phase, *why, *circuit.counts())
-
-
-async def _call(_: CircuitBreaker, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    return await fn(*args, **kwargs)
-
-
-_guarded_call: Callable[..., Any] = guard(_call, lambda args, _: args[0])

@@ -82,7 +82,7 @@ def classify_status(response: object) -> Outcome:
     Returns:
         FAILURE for 500 and up, IGNORED for 400 to 499, SUCCESS for everything else.
     """
-    status = _status(response)
+    status = status_of(response)
     return Outcome.SUCCESS if status is None else _by_status(status, below=Outcome.SUCCESS)
 
 
@@ -115,10 +115,14 @@ def says_nothing(error: BaseException) -> bool:
     return _verdict(error)[0] is None
 
 
+def speaker(thing: object) -> object:
+    """Give the error that speaks for one that wraps it; anything else speaks for itself."""
+    return _verdict(thing)[1] if isinstance(thing, BaseException) else thing
+
+
 def describe(thing: object) -> str:
     """Name an error or a result by type and HTTP status; its text may hold secrets."""
-    speaker = _verdict(thing)[1] if isinstance(thing, BaseException) else thing
-    name, status = type(speaker).__name__, _status(speaker)
+    name, status = type(speaker(thing)).__name__, status_of(speaker(thing))
     return one_line(name if status is None else f"{name} {status}")
 
 
@@ -153,7 +157,7 @@ def _group_verdict(group: BaseExceptionGroup[Any], counted: _Types, depth: int) 
 def _own_verdict(error: Exception) -> Outcome | None:
     if _is_malformed_answer(error):
         return Outcome.FAILURE
-    status = _status(error)
+    status = status_of(error)
     if status is not None:
         return _by_status(status, below=Outcome.IGNORED)
     if _is_out_of_files(error):
@@ -168,11 +172,11 @@ def _by_status(status: int, *, below: Outcome) -> Outcome:
     return Outcome.IGNORED if status >= _CLIENT_ERROR else below
 
 
-def _status(thing: object) -> int | None:
-    """Find an HTTP status where the known clients keep it."""
+def status_of(thing: object) -> int | None:
+    """Find an HTTP status where the known clients keep it; None is no status."""
     attempt = _last_attempt(thing)
     if attempt is not None and attempt.exception() is None:
-        return _status(attempt.result())  # a result that the retries did not want
+        return status_of(attempt.result())  # a result that the retries did not want
     owners = (thing, _get(thing, "response"))
     found = (_get(owner, name) for owner in owners for name in ("status", "status_code"))
     return next((int(s) for s in found if isinstance(s, int) and not isinstance(s, bool)), None)

@@ -5,10 +5,10 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, Protocol, cast
 
-from resilience import checks
+from resilience import checks, gated
 from resilience.breaker import CircuitBreaker, P, T
 from resilience.classify import Classifier, ResultClassifier, classify_error
-from resilience.permit import Find, check_guardable, guard
+from resilience.permit import Find, check_guardable
 from resilience.registry import CircuitBreakerRegistry, default_registry
 
 _MISSING: Any = inspect.Parameter.empty
@@ -56,7 +56,7 @@ def region_breaker(
         check_guardable(fn, "@region_breaker")
         make_finder = _by_path if isinstance(region_from, str) else _by_function
         find = make_finder(fn, region_from, _Source(fn, region_from, registry))
-        return cast("Callable[P, T]", guard(fn, find, classifier, result_classifier))
+        return cast("Callable[P, T]", gated.protect(fn, find, classifier, result_classifier))
 
     return decorate
 

@@ -1,20 +1,19 @@
-"""Permit: leave to make one call, and the one report on it; `guard` gives each call its own.
+"""Permit: leave to make one call, and the one report on it; the guards give each call its own.
 
 In a CLOSED circuit without a streak a call that goes well does without: it pays for nothing but
-the lines of `guard` that it passes.
+the lines of its guard that it passes.
 """
 
 from __future__ import annotations
 
-import functools
 import inspect
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
-from resilience import classify
-from resilience.checks import is_async, name_of
+from resilience import classify, gate
+from resilience.checks import name_of
 from resilience.circuit import Ticket
 from resilience.classify import IGNORED, SUCCESS, Classifier, Outcome, Report, ResultClassifier
 from resilience.errors import CircuitBreakerOpenError
@@ -23,7 +22,6 @@ from resilience.lock import lock
 if TYPE_CHECKING:
     from resilience.breaker import CircuitBreaker
 
-T = TypeVar("T")
 Find: TypeAlias = "Callable[[tuple[Any, ...], dict[str, Any]], CircuitBreaker]"
 
 
@@ -32,7 +30,7 @@ class Permit:
     """Leave to make one call; settle it once, the rest changes nothing.
 
     As a context manager, in sync and async code, it settles itself: a block that ends well is a
-    success, and what a block raises is for the classifier.
+    success, and what a block raises is for the classifier. The retry loops in the block know it.
     """
 
     _breaker: CircuitBreaker
@@ -40,6 +38,9 @@ class Permit:
     _on_error: Classifier | None = None
     _on_result: ResultClassifier | None = None
     _attempts_counted: bool = False
+    # Only while it is a context manager, and not before: nobody else pays for them.
+    _outer: Permit | None = field(init=False)
+    _token: Any = field(init=False)
 
     def succeed(self) -> None:
         """Report that the region did what was asked."""
@@ -72,27 +73,30 @@ class Permit:
     def __enter__(self) -> Self:
         if self._ticket is None:
             raise RuntimeError("this permit is settled: acquire a new one for each call")
+        gate.enter(self)
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        self.succeed() if error is None else self._raised(error)
+        gate.leave(self)
+        if self._ticket is not None:
+            self.succeed() if error is None else self._raised(error)
 
     def _raised(self, error: BaseException) -> None:
         self._settle_by(self._breaker._judge_error, error, self._on_error)
 
-    def _returned(self, result: T) -> T:
+    def _returned(self, result: Any) -> Any:
         self._settle_by(self._breaker._judge_result, result, self._on_result)
         return result
 
-    def _returned_awaitable(self, awaitable: Awaitable[T]) -> Coroutine[Any, Any, T]:
+    def _returned_awaitable(self, awaitable: Awaitable[Any]) -> Coroutine[Any, Any, Any]:
         """Settle only when what a plain function returned has been awaited."""
         permit = Permit(self._breaker, self._take_ticket(), self._on_error, self._on_result)
         awaited = permit._await(awaitable)
         weakref.finalize(awaited, permit.ignore).atexit = False  # if nobody awaits it
         return awaited
 
-    async def _await(self, awaitable: Awaitable[T]) -> T:
-        with self:
+    async def _await(self, awaitable: Awaitable[Any]) -> Any:
+        with self:  # nobody can see whether there are retry loops in it
             return self._returned(await awaitable)
 
     def _settle_by(self, judge: Callable[..., Report], what: object, classifier: object) -> None:
@@ -121,20 +125,13 @@ def _failure(error: BaseException | None) -> Report:
     return Outcome.FAILURE, reason
 
 
-def guard(fn: Any, find: Find, on_error: Any = None, on_result: Any = None) -> Any:
-    """Wrap a function so that each call goes through the breaker that `find` gives for it."""
-    wrap = _guard_async if is_async(fn) else _guard_sync
-    made: Any = functools.wraps(fn)(wrap(fn, find, on_error, on_result))
-    if hasattr(fn, "retry_with"):  # tenacity's: what it makes must not get around the circuit
-        made.retry_with = lambda *a, **k: guard(fn.retry_with(*a, **k), find, on_error, on_result)
-    return made
-
-
 # The two say the same, once with and once without `await`: a call that goes well has no time for
 # a helper between them.
 
 
-def _guard_async(call: Any, find: Find, on_error: Any, on_result: Any) -> Any:
+def guard_async(call: Any, find: Find, on_error: Any, on_result: Any) -> Any:
+    """Wrap an `async def`, so that each call goes through the breaker that `find` gives for it."""
+
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         breaker = find(args, kwargs)
         passing = breaker._passing if on_result is None else None
@@ -142,8 +139,11 @@ def _guard_async(call: Any, find: Find, on_error: Any, on_result: Any) -> Any:
             permit = breaker._admit(on_error, on_result)
             if isinstance(permit, tuple):
                 raise CircuitBreakerOpenError(breaker.region, *permit)
-            with permit:
+            try:
                 return permit._returned(await call(*args, **kwargs))
+            except BaseException as error:
+                permit._raised(error)
+                raise
         try:
             result = await call(*args, **kwargs)
         except BaseException as error:
@@ -158,7 +158,9 @@ def _guard_async(call: Any, find: Find, on_error: Any, on_result: Any) -> Any:
     return guarded
 
 
-def _guard_sync(call: Any, find: Find, on_error: Any, on_result: Any) -> Any:
+def guard_sync(call: Any, find: Find, on_error: Any, on_result: Any) -> Any:
+    """Wrap a `def`, so that each call goes through the breaker that `find` gives for it."""
+
     def guarded(*args: Any, **kwargs: Any) -> Any:
         breaker = find(args, kwargs)
         passing = breaker._passing if on_result is None else None
@@ -166,10 +168,13 @@ def _guard_sync(call: Any, find: Find, on_error: Any, on_result: Any) -> Any:
             permit = breaker._admit(on_error, on_result)
             if isinstance(permit, tuple):
                 raise CircuitBreakerOpenError(breaker.region, *permit)
-            with permit:
+            try:
                 result = call(*args, **kwargs)
                 later = hasattr(type(result), "__await__")
                 return permit._returned_awaitable(result) if later else permit._returned(result)
+            except BaseException as error:
+                permit._raised(error)
+                raise
         try:
             result = call(*args, **kwargs)
         except BaseException as error:

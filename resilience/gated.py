@@ -1,0 +1,89 @@
+"""Functions that may hold retry loops: each call has a permit, for the loops to find."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from resilience import gate
+from resilience.checks import is_async
+from resilience.circuit import Closed
+from resilience.errors import CircuitBreakerOpenError
+from resilience.permit import Find, Permit, guard_async, guard_sync
+
+if TYPE_CHECKING:
+    from resilience.breaker import CircuitBreaker
+    from resilience.circuit import Rejection
+
+
+def protect(fn: Any, find: Find, on_error: Any = None, on_result: Any = None) -> Any:
+    """Wrap a function so that each call goes through the breaker that `find` gives for it.
+
+    Where the function is tenacity's, or marked by `resilience.retry.gate`, the retry loops in it
+    find its circuit; all others pay nothing for that.
+    """
+    may_hold_loops = hasattr(fn, "retry") or hasattr(fn, gate.MARK)
+    if is_async(fn):
+        wrap = gate_async if may_hold_loops else guard_async
+    else:
+        wrap = _gate_sync if may_hold_loops else guard_sync
+    made: Any = functools.wraps(fn)(wrap(fn, find, on_error, on_result))
+    if hasattr(fn, "retry_with"):  # what it makes must not get around the circuit
+        made.retry_with = lambda *a, **k: protect(fn.retry_with(*a, **k), find, on_error, on_result)
+    return made
+
+
+def gate_async(call: Any, find: Find, on_error: Any = None, on_result: Any = None) -> Any:
+    """Wrap an `async def` that may hold retry loops."""
+
+    async def guarded(*args: Any, **kwargs: Any) -> Any:
+        breaker = find(args, kwargs)
+        permit = _admit(breaker, on_error, on_result)
+        if isinstance(permit, tuple):
+            raise CircuitBreakerOpenError(breaker.region, *permit)
+        with permit:
+            return _returned(permit, await call(*args, **kwargs))
+
+    return guarded
+
+
+def _gate_sync(call: Any, find: Find, on_error: Any = None, on_result: Any = None) -> Any:
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        breaker = find(args, kwargs)
+        permit = _admit(breaker, on_error, on_result)
+        if isinstance(permit, tuple):
+            raise CircuitBreakerOpenError(breaker.region, *permit)
+        with permit:
+            result = call(*args, **kwargs)
+            if hasattr(type(result), "__await__"):
+                return permit._returned_awaitable(result)
+            return _returned(permit, result)
+
+    return guarded
+
+
+async def _call(_: CircuitBreaker, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+    return await fn(*args, **kwargs)
+
+
+# What `CircuitBreaker.call` does: its function may hold loops too.
+call_through: Any = gate_async(_call, lambda args, _: args[0])
+
+
+# Without a lock, in a CLOSED circuit without a streak.
+
+
+def _admit(breaker: CircuitBreaker, on_error: Any, on_result: Any) -> Permit | Rejection:
+    passing = breaker._passing if on_result is None else None
+    if passing is None:
+        return breaker._admit(on_error, on_result)
+    return Permit(breaker, passing, on_error)
+
+
+def _returned(permit: Permit, result: Any) -> Any:
+    ticket = permit._ticket
+    if not isinstance(ticket, Closed) or ticket is not permit._breaker._passing or ticket.streak:
+        return permit._returned(result)
+    permit._ticket = None
+    ticket.passed += 1
+    return result
