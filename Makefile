@@ -11,6 +11,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 VENV := .venv
 STAMP := $(VENV)/stamp
+# What measures the other libraries too has an environment of its own, which nobody else pays for.
+BENCH := .venv-bench
+BENCH_STAMP := $(BENCH)/stamp
 # `python -m` throughout: the scripts in .venv/bin hold absolute paths and break in a moved folder.
 RUN := $(VENV)/bin/python -m
 EXAMPLES := $(wildcard examples/*.py)
@@ -18,7 +21,7 @@ EXAMPLES := $(wildcard examples/*.py)
 .PHONY: help
 help: ## this menu
 	@echo "usage: make <target>"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' Makefile
 
 # --- set-up ---------------------------------------------------------------------------------------
 
@@ -27,16 +30,26 @@ help: ## this menu
 ifneq ($(CURDIR),$(shell test -x $(VENV)/bin/python && cat $(STAMP) 2>/dev/null))
 $(STAMP): FORCE
 endif
+ifneq ($(CURDIR),$(shell test -x $(BENCH)/bin/python && cat $(BENCH_STAMP) 2>/dev/null))
+$(BENCH_STAMP): FORCE
+endif
 FORCE: ;
 
 $(STAMP): requirements.lock pyproject.toml scripts/set_up.py
-	@for python in python3.11 python3 "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.11.*/bin/python; do \
+	@$(call set-up,$(VENV) requirements.lock)
+
+$(BENCH_STAMP): benchmarks/requirements.lock pyproject.toml scripts/set_up.py
+	@$(call set-up,$(BENCH) benchmarks/requirements.lock)
+
+define set-up
+for python in python3.11 python3 "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.11.*/bin/python; do \
 	    "$$python" -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
-	        && exec "$$python" scripts/set_up.py $(VENV); \
+	        && exec "$$python" scripts/set_up.py $(1); \
 	done; \
 	echo "set-up: no Python found. It needs Python 3.11 or newer with venv, as python3.11 or python3" >&2; \
 	echo "        (on Debian and Ubuntu: apt-get install python3 python3-venv)" >&2; \
 	exit 1
+endef
 
 # --- the fast loop --------------------------------------------------------------------------------
 
@@ -102,6 +115,14 @@ lock: $(STAMP) ## requirements.lock anew from pyproject.toml (ARGS=--upgrade for
 	    --python-version 3.11 --custom-compile-command "make lock" pyproject.toml -o requirements.lock $(ARGS)
 	@! grep -n '://' requirements.lock || { echo "lock: requirements.lock names a host" >&2; exit 1; }
 	@echo "lock: $$(grep -c '^[a-z]' requirements.lock) packages in requirements.lock"
+
+.PHONY: lock-bench
+lock-bench: $(STAMP) ## benchmarks/requirements.lock anew, what both locks name in the same version
+	@$(RUN) uv pip compile -q --universal --generate-hashes -c requirements.lock --python-version 3.11 \
+	    --custom-compile-command "make lock-bench" benchmarks/requirements.in \
+	    -o benchmarks/requirements.lock $(ARGS)
+	@! grep -n '://' benchmarks/requirements.lock || { echo "lock: it names a host" >&2; exit 1; }
+	@echo "lock: $$(grep -c '^[a-z]' benchmarks/requirements.lock) packages in benchmarks/requirements.lock"
 
 .PHONY: clean
 clean: ## remove all that the other targets made, .venv included

@@ -1,7 +1,9 @@
-"""Make the virtual environment that the `make` targets work in.
+"""Make a virtual environment that the `make` targets work in.
 
-Run it with the Python that the environment is for: `python3.11 scripts/set_up.py .venv`.
-The stamp file in the environment is written last: where it is missing, the set-up was cut short.
+Run it with the Python that the environment is for: `python3.11 scripts/set_up.py .venv`. What is
+in it comes from requirements.lock, or from the lock file that is named second; that one has to
+name uv and hatchling too. The stamp file in the environment is written last: where it is missing,
+the set-up was cut short.
 """
 
 import subprocess
@@ -11,14 +13,14 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-LOCK = ROOT / "requirements.lock"
 
 
-def set_up(folder: Path) -> None:
+def set_up(folder: Path, lock: Path) -> None:
     """Make the environment, or bring the one that is there up to date.
 
     Args:
         folder: where the environment is, or is to be.
+        lock: the lock file that says what is in it.
 
     Raises:
         subprocess.CalledProcessError: a step failed; what it printed says why.
@@ -34,8 +36,8 @@ def set_up(folder: Path) -> None:
     stamp.unlink(missing_ok=True)
     if not whole:
         venv.create(folder, clear=True, symlinks=True, with_pip=True)
-    install_uv(folder)
-    install_locked(folder)
+    install_uv(folder, lock)
+    install_locked(folder, lock)
     install_project(folder)
     stamp.write_text(str(ROOT))
     print(f"set-up: {folder.name} is ready after {time.monotonic() - started:.0f} s", flush=True)
@@ -51,19 +53,19 @@ def runs(folder: Path) -> bool:
     return answer.strip() == sys.version
 
 
-def install_uv(folder: Path) -> None:
+def install_uv(folder: Path, lock: Path) -> None:
     """Install the locked uv, hash-checked like everything else, with the environment's pip."""
     pin = folder / "uv.txt"
-    pin.write_text(locked("uv", LOCK.read_text()))
+    pin.write_text(locked("uv", lock.read_text()))
     pip(folder, "--require-hashes", "-r", str(pin))
 
 
-def install_locked(folder: Path) -> None:
+def install_locked(folder: Path, lock: Path) -> None:
     """Install exactly what the lock file names: with uv, or slowly with pip where uv cannot."""
     sync = [python(folder), "-m", "uv", "pip", "sync", "-q", "--require-hashes"]
-    if subprocess.run([*sync, "--python", python(folder), str(LOCK)], check=False).returncode:
+    if subprocess.run([*sync, "--python", python(folder), str(lock)], check=False).returncode:
         print("set-up: uv failed; pip tries, which may know another way to the packages (30 s)")
-        pip(folder, "--require-hashes", "-r", str(LOCK))
+        pip(folder, "--require-hashes", "-r", str(lock))
 
 
 def install_project(folder: Path) -> None:
@@ -99,12 +101,13 @@ def locked(name: str, lock: str) -> str:
             while pin[-1].endswith("\\"):
                 pin.append(next(lines))
             return "\n".join(pin) + "\n"
-    raise LookupError(f"requirements.lock does not name {name!r}; run `make lock`")
+    raise LookupError(f"the lock file does not name {name!r}; make it anew (`make` shows how)")
 
 
 if __name__ == "__main__":
+    named, *lock_file = sys.argv[1:]
     try:
-        set_up(ROOT / sys.argv[1])
+        set_up(ROOT / named, ROOT / (lock_file[0] if lock_file else "requirements.lock"))
     except subprocess.CalledProcessError as error:
         sys.exit(f"set-up: failed: {' '.join(map(str, error.cmd))}")
     except KeyboardInterrupt:
