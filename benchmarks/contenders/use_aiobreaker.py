@@ -1,0 +1,52 @@
+"""aiobreaker."""
+
+from datetime import timedelta
+from typing import Any
+
+import aiobreaker
+from aiobreaker.state import CircuitBreakerState
+
+from benchmarks.contenders.base import RECOVERY, THRESHOLD, Contender, Listener, Send, SendNow
+from benchmarks.faults import is_excluded
+
+
+class Aiobreaker(Contender):
+    """Its decorator, which takes both kinds of function."""
+
+    name = "aiobreaker"
+    rejection = aiobreaker.CircuitBreakerError
+    notes = (
+        "closes at the first success in HALF_OPEN",
+        "an error that does not count is a success",
+        "the call that opens the circuit raises the breaker's error",
+    )
+    reads = "wall"
+    clocks = {
+        "aiobreaker.state.datetime": "datetime",
+        "aiobreaker.circuitbreaker.datetime": "datetime",
+    }
+
+    def __init__(self, listener: Listener | None = None) -> None:
+        self.breaker = aiobreaker.CircuitBreaker(
+            fail_max=THRESHOLD,
+            timeout_duration=timedelta(seconds=RECOVERY),
+            exclude=[is_excluded],
+            listeners=[] if listener is None else [_Tell(listener)],
+        )
+
+    def protect(self, fn: Send) -> Send:
+        return self.breaker(fn)
+
+    def protect_sync(self, fn: SendNow) -> SendNow:
+        return self.breaker(fn)
+
+    def is_open(self) -> bool:
+        return self.breaker.current_state is CircuitBreakerState.OPEN
+
+
+class _Tell(aiobreaker.CircuitBreakerListener):
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+
+    def state_change(self, _breaker: Any, _old: Any, new: Any) -> None:
+        self.listener(new.state.name)

@@ -1,0 +1,55 @@
+"""pyresilience."""
+
+from typing import Any
+
+import pyresilience
+
+from benchmarks.contenders.base import (
+    RECOVERY,
+    REGION,
+    SUCCESSES,
+    THRESHOLD,
+    Contender,
+    Listener,
+    Send,
+    SendNow,
+)
+from benchmarks.faults import COUNTED
+
+
+class Pyresilience(Contender):
+    """A decorator of its registry, whose health check says the state; told which types count."""
+
+    name = "pyresilience"
+    rejection = pyresilience.CircuitOpenError
+    notes = ("counts by type only: 5xx and 4xx must be types of their own",)
+    reads = "monotonic"
+    clocks = {"pyresilience._circuit_breaker._monotonic": "call"}
+
+    def __init__(self, listener: Listener | None = None) -> None:
+        circuit = pyresilience.CircuitBreakerConfig(
+            failure_threshold=THRESHOLD,
+            recovery_timeout=RECOVERY,
+            success_threshold=SUCCESSES,
+            error_types=COUNTED,
+        )
+
+        def tell(event: Any) -> None:
+            if listener is not None:
+                listener(event.event_type.value)
+
+        config = pyresilience.ResilienceConfig(
+            circuit_breaker=circuit, listeners=[] if listener is None else [tell]
+        )
+        self.registry = pyresilience.ResilienceRegistry()
+        self.registry.register(REGION, config)
+
+    def protect(self, fn: Send) -> Send:
+        return self.registry.decorator(REGION)(fn)
+
+    def protect_sync(self, fn: SendNow) -> SendNow:
+        return self.registry.decorator(REGION)(fn)
+
+    def is_open(self) -> bool:
+        health = pyresilience.health_check(self.registry)
+        return bool(health[REGION]["circuit_breaker"]["state"] == "open")
