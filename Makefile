@@ -107,6 +107,12 @@ mutants: $(STAMP) ## change the code on purpose and see whether a test notices (
 	@$(RUN) mutmut run
 	@$(RUN) mutmut results
 
+# --- measurements -----------------------------------------------------------------------------------
+
+.PHONY: storm
+storm: $(BENCH_STAMP) ## 50 retrying tasks meet a region that is down: every breaker, into docs/storm.md
+	@$(BENCH)/bin/python -m benchmarks.storm
+
 # --- upkeep ---------------------------------------------------------------------------------------
 
 .PHONY: lock
