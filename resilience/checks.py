@@ -12,9 +12,7 @@ def check_callable(name: str, value: Any, takes: str, *, optional: bool = False)
     if not callable(value):
         raise TypeError(f"{name} must be a callable that takes {takes}, got {type(value).__name__}")
     if is_async(value):
-        raise TypeError(
-            f"{name} must be a plain function, nobody awaits the async {name_of(value)}"
-        )
+        raise TypeError(f"{name} must be a plain function, got the async {name_of(value)}")
 
 
 def check_classifiers(on_error: object, on_result: object) -> None:

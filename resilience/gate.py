@@ -39,7 +39,8 @@ if sys.platform != "win32":  # pragma: no branch - Windows has no fork
 
 def enter(permit: Permit) -> None:
     """Begin a call: the loops inside it find its circuit, and those around it."""
-    permit._outer = _unsettled(running.get())
+    outer = running.get()
+    permit._outer = None if outer is None else _unsettled(outer)
     permit._token = running.set(permit)
 
 

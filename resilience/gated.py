@@ -41,8 +41,15 @@ def gate_async(call: Any, find: Find, on_error: Any = None, on_result: Any = Non
         permit = _admit(breaker, on_error, on_result)
         if isinstance(permit, tuple):
             raise CircuitBreakerOpenError(breaker.region, *permit)
-        with permit:
-            return _returned(permit, await call(*args, **kwargs))
+        gate.enter(permit)
+        try:
+            result = await call(*args, **kwargs)
+        except BaseException as error:
+            permit._raised(error)
+            raise
+        finally:
+            gate.leave(permit)
+        return _returned(permit, result)
 
     return guarded
 
@@ -53,11 +60,17 @@ def _gate_sync(call: Any, find: Find, on_error: Any = None, on_result: Any = Non
         permit = _admit(breaker, on_error, on_result)
         if isinstance(permit, tuple):
             raise CircuitBreakerOpenError(breaker.region, *permit)
-        with permit:
+        gate.enter(permit)
+        try:
             result = call(*args, **kwargs)
-            if hasattr(type(result), "__await__"):
-                return permit._returned_awaitable(result)
-            return _returned(permit, result)
+        except BaseException as error:
+            permit._raised(error)
+            raise
+        finally:
+            gate.leave(permit)
+        if hasattr(type(result), "__await__"):
+            return permit._returned_awaitable(result)
+        return _returned(permit, result)
 
     return guarded
 

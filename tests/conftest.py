@@ -12,6 +12,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from resilience import default_registry
+from resilience.gate import running
 from resilience.testing import FakeClock
 
 
@@ -21,6 +22,12 @@ def untouched_default_registry():
     before = len(default_registry)
     yield
     assert len(default_registry) == before, "use a registry of the test's own"
+
+
+@pytest.fixture(autouse=True)
+def outside_of_every_call():
+    """Begin where no call is under way, whatever permit an earlier test has left unsettled."""
+    running.set(None)
 
 
 @pytest.fixture
