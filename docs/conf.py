@@ -25,10 +25,11 @@ nitpicky = True
 # Types of Python and of other packages have their own documentation, which is not fetched here.
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!resilience\b).*"),
-    (r"py:.*", r"resilience\.\w+\.[PT]"),  # type variables
+    (r"py:.*", r"resilience\.\w+\.[FLPT]"),  # type variables
 ]
 nitpick_ignore = [
     ("py:class", "resilience.decorator.RegionDecorator"),  # only says that types are kept
+    ("py:class", "resilience.retry.RetryDecorator"),  # the same
     ("py:class", "resilience.registry.Settings"),  # the keywords that the text lists
 ]
 

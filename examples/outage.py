@@ -35,26 +35,17 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
-from tenacity import (
-    RetryCallState,
-    retry,
-    retry_if_exception,
-    stop_after_attempt,
-    wait_random,
-)
-from tenacity.stop import stop_base
+from tenacity import wait_random
 
 from resilience import (
     BreakerPolicy,
-    CircuitBreaker,
     CircuitBreakerOpenError,
     CircuitBreakerRegistry,
     CircuitState,
-    Outcome,
     StateChanged,
-    classify_error,
     region_breaker,
 )
+from resilience.retry import transient_retry
 from resilience.testing import FakeGenesys
 
 HEALTHY, FAILING = "eu-west-1", "us-east-1"
@@ -72,41 +63,8 @@ circuits = CircuitBreakerRegistry(POLICY)
 # --- the worker: what a service would have --------------------------------------------------------
 
 
-def is_outage(error: BaseException) -> bool:
-    """Retry what the breaker would count, and nothing else."""
-    return classify_error(error) is Outcome.FAILURE
-
-
-class StopUnlessClosed(stop_base):
-    """Make no further attempt once the circuit has opened; so a probe is one attempt."""
-
-    def __call__(self, retry_state: RetryCallState) -> bool:
-        """Ask the circuit after each attempt."""
-        return circuit_of(retry_state).state is not CircuitState.CLOSED
-
-
-def refuse_retry_unless_closed(attempt: RetryCallState) -> None:
-    """Stop a retry that was asleep when the circuit opened: nobody asked the stop condition."""
-    circuit = circuit_of(attempt)
-    state = circuit.state
-    if attempt.attempt_number > 1 and state is not CircuitState.CLOSED:
-        reason = circuit.snapshot().reason
-        raise CircuitBreakerOpenError(circuit.region, state, reason, circuit.retry_after)
-
-
-def circuit_of(attempt: RetryCallState) -> CircuitBreaker:
-    region: Region = attempt.args[0]
-    return circuits.get(region.name)
-
-
 @region_breaker(region_from="region.name", registry=circuits)
-@retry(
-    retry=retry_if_exception(is_outage),
-    stop=stop_after_attempt(ATTEMPTS) | StopUnlessClosed(),
-    before=refuse_retry_unless_closed,
-    wait=wait_random(0.05, 0.15),
-    reraise=True,
-)
+@transient_retry(attempts=ATTEMPTS, wait=wait_random(0.05, 0.15))
 async def send(region: Region, message: Message) -> None:
     message.requests += 1
     region.started += 1

@@ -1,10 +1,12 @@
 """Retries and the breaker: which one goes outside, and what that does, in numbers.
 
-Both orders run against a region that is down, with tenacity's five attempts:
+Both orders run against a region that is down, with five attempts:
 
 breaker outside   A call counts once, however many attempts it makes. This is what T10 asks for:
                   a short fault is retried away and never counts. The price is more requests before
-                  the circuit opens, and five instead of one for each probe.
+                  the circuit opens, and with plain tenacity five instead of one for each probe.
+transient_retry   The same with retries that know their circuit: a probe is one request, and loops
+                  end when it opens. They may also count each attempt, which opens it sooner.
 retry outside     Each attempt counts, and each one passes the breaker. The circuit opens sooner, in
                   the middle of a call, and short faults count. The retry must not retry a
                   rejection: it would ask again and again in vain.
@@ -18,6 +20,7 @@ from loguru import logger
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_none
 
 from resilience import CircuitBreaker, CircuitBreakerOpenError, Outcome, classify_error
+from resilience.retry import transient_retry
 from resilience.testing import FakeClock
 
 CALLS = 20
@@ -28,7 +31,7 @@ def is_outage(error: BaseException) -> bool:
     return classify_error(error) is Outcome.FAILURE
 
 
-# A real worker waits between its attempts: wait=wait_random_exponential(max=32).
+# A real worker waits between its attempts, as transient_retry does unless it is told otherwise.
 five_attempts = retry(
     stop=stop_after_attempt(5), wait=wait_none(), retry=retry_if_exception(is_outage), reraise=True
 )
@@ -51,6 +54,26 @@ class Run:
 def breaker_outside(breaker: CircuitBreaker, request: Callable[[], None]) -> Callable[[], None]:
     @breaker
     @five_attempts
+    def send() -> None:
+        request()
+
+    return send
+
+
+def transient(breaker: CircuitBreaker, request: Callable[[], None]) -> Callable[[], None]:
+    @breaker
+    @transient_retry(wait=wait_none())
+    def send() -> None:
+        request()
+
+    return send
+
+
+def transient_per_attempt(
+    breaker: CircuitBreaker, request: Callable[[], None]
+) -> Callable[[], None]:
+    @breaker
+    @transient_retry(wait=wait_none(), count_per="attempt")
     def send() -> None:
         request()
 
@@ -130,6 +153,8 @@ def main() -> None:
     logger.disable("resilience")
     runs = {
         "breaker outside": run(breaker_outside),
+        "... over transient_retry": run(transient),
+        "... counting per attempt": run(transient_per_attempt),
         "retry outside": run(retry_outside),
         "... and retries any error": run(retry_outside_of_everything),
     }
@@ -142,8 +167,10 @@ def main() -> None:
         print(f"{name:26}" + "".join(f"{cell:>{len(column) + 2}}" for cell, column in row))
     print(LEGEND)
 
-    outside, inside, any_error = runs.values()
+    outside, known, by_attempt, inside, any_error = runs.values()
     assert outside == Run(10, 50, failed=10, rejected=10, asked=10, probe=5, short_faults=0)
+    assert known == Run(10, 50, failed=10, rejected=10, asked=10, probe=1, short_faults=0)
+    assert by_attempt == Run(2, 10, failed=2, rejected=18, asked=18, probe=1, short_faults=20)
     assert inside == Run(2, 10, failed=2, rejected=18, asked=18, probe=1, short_faults=20)
     assert any_error == Run(2, 10, failed=2, rejected=18, asked=90, probe=1, short_faults=20)
 

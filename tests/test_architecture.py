@@ -15,6 +15,7 @@ import pytest
 
 import resilience
 import resilience.genesys
+import resilience.retry
 import resilience.testing
 
 HOUSE = Path(resilience.__file__).parent
@@ -299,14 +300,15 @@ def test_every_public_name_is_there(name):
 def documented():
     """Yield every public function, class and member with its docstring."""
     testing = resilience.testing
-    modules = (resilience, testing, resilience.genesys)
+    modules = (resilience, testing, resilience.genesys, resilience.retry)
     for module in modules:
         yield module.__name__, module.__doc__
     public = [getattr(resilience, name) for name in sorted(PUBLIC - {"__version__"})]
     public += [testing.FakeClock, testing.FakeGenesys]
     public += [resilience.genesys.GenesysRegion, resilience.genesys.canonical_region]
+    public += [getattr(resilience.retry, name) for name in resilience.retry.__all__]
     for thing in public:
-        if isinstance(thing, resilience.CircuitBreakerRegistry):
+        if not hasattr(thing, "__qualname__"):
             continue  # an object: its class is among them
         yield thing.__qualname__, thing.__doc__
         if isinstance(thing, type):

@@ -18,6 +18,7 @@ from sybil import Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
 import resilience
+import resilience.retry
 from resilience import CircuitBreakerRegistry
 from resilience.genesys import canonical_region
 
@@ -166,6 +167,7 @@ def test_the_reference_has_every_public_name():
     documented = set(re.findall(r"^\.\. auto\w+:: ([\w.]+)", pages, re.MULTILINE))
     expected = {f"resilience.{name}" for name in resilience.__all__ if name != "__version__"}
     expected |= {"resilience.testing.FakeClock", "resilience.testing.FakeGenesys"}
+    expected |= {f"resilience.retry.{name}" for name in resilience.retry.__all__}
     expected |= {"resilience.genesys.GenesysRegion", "resilience.genesys.canonical_region"}
     assert documented == expected
 

@@ -30,8 +30,17 @@ STORIES = {
     ],
     "retry_stack": [
         "breaker outside               call 10        50      10        10     10      5",
+        "... over transient_retry      call 10        50      10        10     10      1",
+        "... counting per attempt       call 2        10       2        18     18      1",
         "retry outside                  call 2        10       2        18     18      1",
         "... and retries any error      call 2        10       2        18     90      1",
+    ],
+    "genesys_worker": [
+        "INFO     the token is no longer good, fetching another\n",
+        "WARNING  attempt 1 failed: ClientResponseError 429; next in 1 s\n",
+        "ERROR    Circuit breaker OPEN for region eu-west-1 after 10 failures",
+        "INFO     put back: circuit breaker for region 'eu-west-1' is OPEN",
+        "requests opened the circuit, the eleventh call made none\n",
     ],
     "custom_classifier": [
         "failures(PoolExhausted), ten of them:\n    by default: CLOSED\n    with it:    OPEN",

@@ -1,0 +1,178 @@
+"""A complete client for Genesys Open Messaging: token, refresh, retries, circuit, time-outs, logs.
+
+What a worker needs around one POST, each at its place:
+
+- the circuit outside, one for each region; the retries inside, and what they know of it;
+- the time-outs inside the attempt, 5 s to connect and 10 s to answer, so that the circuit sees
+  them (T08); a time-out around the call would look like a cancellation;
+- a 401 is the client's own business: one new token, one more request, within the same attempt;
+- a 429 is the tenant's: waited out as `Retry-After` says, and nothing to the circuit (T09);
+- each log line of a call has its correlation id, and no line has a token.
+
+It runs against FakeGenesys: a good day, a token that expired, a tenant over its rate limit, a short
+fault, and an outage in which the message is put back to its queue.
+"""
+
+import asyncio
+import sys
+import uuid
+from base64 import b64encode
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import aiohttp
+from loguru import logger
+from tenacity import RetryCallState, wait_fixed
+
+from resilience import CircuitBreakerOpenError, CircuitBreakerRegistry, region_breaker
+from resilience.retry import RetryBudget, transient_retry, wait_retry_after
+from resilience.testing import FakeGenesys
+
+UNAUTHORIZED = 401
+TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5, sock_connect=5, sock_read=10)
+
+circuits = CircuitBreakerRegistry()
+
+
+def log_retry(attempt: RetryCallState) -> None:
+    """Say why there is another attempt: the type and the status of the error, never its text."""
+    error = attempt.outcome.exception() if attempt.outcome else None
+    status = getattr(error, "status", "")
+    number, wait = attempt.attempt_number, attempt.upcoming_sleep
+    logger.warning(f"attempt {number} failed: {type(error).__name__} {status}; next in {wait:g} s")
+
+
+# A worker leaves out `wait`: the preset's own waits 1 s, 2 s, 4 s, ... up to 32 s, with jitter.
+retries = transient_retry(
+    wait=wait_retry_after(wait_fixed(0.01)), budget=RetryBudget(), before_sleep=log_retry
+)
+
+
+@dataclass
+class Credentials:
+    """A tenant's access to its region."""
+
+    region: str
+    client_id: str
+    client_secret: str
+    token: str | None = None
+
+
+class Client:
+    """Sends the messages of tenants to Genesys Cloud."""
+
+    def __init__(self, session: aiohttp.ClientSession, genesys: FakeGenesys) -> None:
+        self._session = session
+        self._genesys = genesys
+
+    @region_breaker(region_from="credentials.region", registry=circuits)
+    @retries
+    async def send(self, credentials: Credentials, text: str) -> str:
+        """Send a message, and give the id that Genesys has for it."""
+        try:
+            return await self._post(credentials, text)
+        except aiohttp.ClientResponseError as error:
+            if error.status != UNAUTHORIZED:
+                raise
+            logger.info("the token is no longer good, fetching another")
+            credentials.token = None
+            return await self._post(credentials, text)
+
+    async def _post(self, credentials: Credentials, text: str) -> str:
+        if credentials.token is None:
+            credentials.token = await self._fetch_token(credentials)
+        channel = {
+            "from": {"id": "+353-1-555-0100", "idType": "Phone"},
+            "time": datetime.now(UTC).isoformat(),
+            "messageId": str(uuid.uuid4()),
+        }
+        url, headers = self._genesys.message_url(), {"Authorization": f"Bearer {credentials.token}"}
+        body = {"channel": channel, "text": text}
+        async with self._session.post(url, json=body, headers=headers) as response:
+            return str((await response.json())["id"])
+
+    async def _fetch_token(self, credentials: Credentials) -> str:
+        client = f"{credentials.client_id}:{credentials.client_secret}".encode()
+        headers = {"Authorization": f"Basic {b64encode(client).decode()}"}
+        form = {"grant_type": "client_credentials"}
+        async with self._session.post(
+            self._genesys.token_url, data=form, headers=headers
+        ) as response:
+            return str((await response.json())["access_token"])
+
+
+async def handle(client: Client, credentials: Credentials, text: str) -> str:
+    """Handle one message of the queue, and say what becomes of it."""
+    with logger.contextualize(correlation_id=uuid.uuid4().hex[:8]):
+        try:
+            await client.send(credentials, text)
+        except CircuitBreakerOpenError as error:
+            logger.info(f"put back: {error}")
+            return "NACK"
+        except (aiohttp.ClientError, TimeoutError) as error:
+            logger.error(f"failed: {type(error).__name__} {getattr(error, 'status', '')}")
+            return "NACK"
+        logger.info("delivered")
+        return "ACK"
+
+
+async def tell(client: Client, genesys: FakeGenesys) -> None:
+    """Live through a day, and check each of its hours."""
+    tenant = Credentials("eu-west-1", genesys.client_id, genesys.client_secret)
+    circuit = circuits.get(tenant.region)
+
+    print("\na good day: a token, then the message")
+    assert await handle(client, tenant, "hello") == "ACK"
+    assert genesys.requests == 1 + 1
+
+    print("\nthe token is revoked: refused, fetched anew, sent again, in one attempt")
+    genesys.reset_counts()
+    genesys.revoke_tokens()
+    assert await handle(client, tenant, "hello") == "ACK"
+    assert genesys.requests == 1 + 1 + 1
+
+    print("\nover the rate limit: waited out, and nothing to the circuit")
+    genesys.rate_limit(retry_after=1)
+    asyncio.get_running_loop().call_later(0.5, genesys.up)
+    assert await handle(client, tenant, "hello") == "ACK"
+    assert circuit.snapshot().failures == 0
+
+    print("\na short fault: gone at the second attempt, and nothing to the circuit")
+    genesys.reset_counts()
+    genesys.flaky(0.5, seed=1)  # which fails the first request, and not the second
+    assert await handle(client, tenant, "hello") == "ACK"
+    assert genesys.requests == 2
+    assert circuit.snapshot().failures == 0
+
+    print("\nan outage: ten calls fail, the budget soon has no more retries for them, and then")
+    print("nothing leaves the process")
+    genesys.reset_counts()
+    genesys.fail(503)
+    results = [await handle(client, tenant, "hello") for _ in range(10)]
+    requests = genesys.requests
+    results.append(await handle(client, tenant, "hello"))
+    assert results == ["NACK"] * 11
+    assert circuit.state == "OPEN"
+    assert genesys.requests == requests
+    print(f"\n{requests} requests opened the circuit, the eleventh call made none")
+
+
+async def main() -> None:
+    async with (
+        FakeGenesys() as genesys,
+        aiohttp.ClientSession(raise_for_status=True, timeout=TIMEOUT) as session,
+    ):
+        await tell(Client(session, genesys), genesys)
+
+
+def log_to_screen() -> None:
+    """Give every line the correlation id of the call that it belongs to."""
+    logger.remove()
+    logger.configure(extra={"correlation_id": "-"})
+    line = "    {extra[correlation_id]:8}  {level:7}  {message}"
+    logger.add(sys.stdout, format=line)
+
+
+if __name__ == "__main__":
+    log_to_screen()
+    asyncio.run(main())
