@@ -958,3 +958,27 @@ async def test_a_result_classifier_is_asked_about_a_retried_function(clock):
 
     await send()
     assert breaker.snapshot().failures == 1
+
+
+async def test_10_000_calls_whose_loops_were_woken_leave_nothing_behind(clock):
+    breaker = CircuitBreaker(EU, clock=clock)
+    backend = Backend()
+    send = breaker(transient_retry(wait=NEVER)(backend.call))
+
+    async def storm(calls):
+        tasks = [asyncio.create_task(outcome(send())) for _ in range(calls)]
+        await settle()
+        breaker.force_open("the test says so")
+        await asyncio.gather(*tasks)
+        breaker.reset()
+
+    await storm(10)
+    gc.collect()
+    before = len(gc.get_objects())
+    await storm(10_000)
+    await settle()  # asyncio forgets cancelled timers in its next round
+    gc.collect()
+    assert len(gc.get_objects()) - before < 1_000
+    assert backend.attempts == 10_010
+    assert nobody_sleeps()
+    assert [timer for timer in asyncio.get_running_loop()._scheduled if not timer.cancelled()] == []
