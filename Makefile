@@ -130,6 +130,10 @@ lock-bench: $(STAMP) ## benchmarks/requirements.lock anew, what both locks name 
 	@! grep -n '://' benchmarks/requirements.lock || { echo "lock: it names a host" >&2; exit 1; }
 	@echo "lock: $$(grep -c '^[a-z]' benchmarks/requirements.lock) packages in benchmarks/requirements.lock"
 
+.PHONY: screenshots
+screenshots: $(STAMP) ## the pictures in the docs anew (needs Debian's chromium)
+	@$(VENV)/bin/python scripts/screenshots.py
+
 .PHONY: clean
 clean: ## remove all that the other targets made, .venv included
 	@rm -rf .venv .venv-* .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis \

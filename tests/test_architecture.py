@@ -177,6 +177,11 @@ def test_a_file_for_users_tests_imports_only_lower_ones_and_the_core(name):
             assert TESTING.index(other) > TESTING.index(name)
 
 
+def test_integrations_have_one_file_or_folder_for_each_library():
+    names = {name.split(".")[1] for name in files("integrations") if "." in name}
+    assert names == {"opentelemetry", "prometheus", "reading", "status_page"}
+
+
 # What the core keeps away from
 
 
