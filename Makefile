@@ -75,6 +75,7 @@ examples: $(STAMP) ## every example, one after the other
 	    echo; echo "--- $$example"; \
 	    case $$example in \
 	        *_tests.py) $(RUN) pytest -q $$example ;; \
+	        */status_page.py) $(VENV)/bin/python $$example 3 ;; \
 	        *) $(VENV)/bin/python $$example ;; \
 	    esac; \
 	done; \
