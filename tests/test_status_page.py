@@ -5,6 +5,7 @@ import contextlib
 import json
 import socket
 import tracemalloc
+from types import SimpleNamespace
 
 import aiohttp
 import pytest
@@ -501,3 +502,12 @@ async def test_after_the_end_nobody_is_let_in(registry):
         stream.close()
         async with session.get("/stream") as answer:
             assert answer.status == 503
+
+
+async def test_who_has_left_before_it_was_welcomed_harms_nobody(registry):
+    stream = Stream(registry, State(registry), max_listeners=1)
+    gone = SimpleNamespace(get_extra_info=lambda _: None, transport=None)
+    reader = stream._welcome(gone)
+    reader.drop()
+    stream._dismiss(reader)
+    assert stream.readers == set()
