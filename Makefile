@@ -75,6 +75,7 @@ examples: $(STAMP) ## every example, one after the other
 	    echo; echo "--- $$example"; \
 	    case $$example in \
 	        *_tests.py) $(RUN) pytest -q $$example ;; \
+	        */status_page.py) $(VENV)/bin/python $$example 3 ;; \
 	        *) $(VENV)/bin/python $$example ;; \
 	    esac; \
 	done; \
@@ -129,6 +130,10 @@ lock-bench: $(STAMP) ## benchmarks/requirements.lock anew, what both locks name 
 	    -o benchmarks/requirements.lock $(ARGS)
 	@! grep -n '://' benchmarks/requirements.lock || { echo "lock: it names a host" >&2; exit 1; }
 	@echo "lock: $$(grep -c '^[a-z]' benchmarks/requirements.lock) packages in benchmarks/requirements.lock"
+
+.PHONY: screenshots
+screenshots: $(STAMP) ## the pictures in the docs anew (needs Debian's chromium)
+	@$(VENV)/bin/python scripts/screenshots.py
 
 .PHONY: clean
 clean: ## remove all that the other targets made, .venv included

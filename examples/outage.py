@@ -27,6 +27,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import aiohttp
+from aiohttp import web
 from loguru import logger
 from rich import box
 from rich.columns import Columns
@@ -45,6 +46,7 @@ from resilience import (
     StateChanged,
     region_breaker,
 )
+from resilience.integrations.status_page import status_page
 from resilience.retry import transient_retry
 from resilience.testing import FakeGenesys
 
@@ -253,7 +255,9 @@ async def change(region: Region, old: CircuitState, new: CircuitState) -> None:
 
 async def run(diary: Diary, screen: Screen | None) -> list[Region]:
     """Run everything, and give the regions with their numbers."""
-    async with open_regions() as regions, asyncio.TaskGroup() as tasks:
+    async with open_regions() as regions, serve_page() as address, asyncio.TaskGroup() as tasks:
+        diary.page = address
+        diary.write("INFO", f"the status page is at {address} while this runs")
         workers = [tasks.create_task(work(region)) for region in regions for _ in range(WORKERS)]
         if screen is not None:
             workers.append(tasks.create_task(screen.paint(regions)))
@@ -278,6 +282,15 @@ async def run(diary: Diary, screen: Screen | None) -> list[Region]:
 def cancel(tasks: list[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
+
+
+@asynccontextmanager
+async def serve_page() -> AsyncIterator[str]:
+    runner = web.AppRunner(status_page(circuits), access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
+    await runner.cleanup()
 
 
 @asynccontextmanager
@@ -428,6 +441,7 @@ class Diary:
         self._live = live
         self._begin = time.monotonic()
         self.entries: list[tuple[float, str, str]] = []
+        self.page = ""
 
     @property
     def seconds(self) -> float:
@@ -490,7 +504,8 @@ class Screen:
         panels = [self._panel(region, width) for region in regions]
         # Each entry may take two lines of a narrow screen.
         room = max(1, (self._console.height - 15) // (1 if self._console.width >= 110 else 2))
-        clock = Text(f"{self._diary.seconds:4.1f} s  {regions[0].now.phase}", STYLES["PHASE"])
+        now = f"{self._diary.seconds:4.1f} s  {regions[0].now.phase}  {self._diary.page}"
+        clock = Text(now, STYLES["PHASE"])
         log = self._diary.table(last=room)
         return Group(headline(), Text(), clock, Columns(panels, padding=0), log)
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypeVar, cast
 
-from resilience import checks, classify, events, gate, gated
+from resilience import checks, classify, events, gate, gated, rejections
 from resilience.circuit import Circuit, CircuitState, Closed, Probe, Rejection, Ticket, Transition
 from resilience.classify import IGNORED, SUCCESS, Classifier, Outcome, Report, ResultClassifier
 from resilience.errors import CircuitBreakerOpenError
@@ -75,7 +75,7 @@ class CircuitBreaker:
 
     __slots__ = (
         "__weakref__", "_circuit", "_classifier", "_clock", "_known_outcomes", "_line", "_outbox",
-        "_passing", "_result_classifier", "_unknown_errors", "region",
+        "_passing", "_rejections", "_result_classifier", "_unknown_errors", "region",
     )  # fmt: skip
 
     def __init__(
@@ -93,7 +93,8 @@ class CircuitBreaker:
         checks.check_classifiers(classifier, result_classifier)
         self._clock = clock
         self._circuit = Circuit(policy, Closed(self._now()))
-        self._outbox = events.Outbox()
+        self._rejections = rejections.Rejections(self.region, self._circuit)
+        self._outbox = events.Outbox(self._rejections.follow)
         self._line: Line | None = None
         self._passing: Closed | None = None
         self._known_outcomes = self._unknown_errors = 0
@@ -231,6 +232,8 @@ class CircuitBreaker:
             if isinstance(ticket, Probe):
                 self._follow(ticket.opened)
         if isinstance(ticket, tuple):
+            if not self._rejections.quiet_from <= now < self._rejections.quiet_until:
+                self._rejections.tell(ticket, now, self._outbox.registry_listeners.watchers)
             return ticket
         permit = Permit(self, ticket, on_error, on_result)
         if isinstance(ticket, Probe):

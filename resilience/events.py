@@ -8,7 +8,7 @@ written here.
 import contextlib
 import os
 import traceback
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -49,6 +49,9 @@ class Listeners:
     """Callables that want to be told; safe to change while they are being told."""
 
     entries: tuple[tuple[Listener], ...] = ()
+    # Of a registry: told under the lock, in the order of what happens; and told of rejections.
+    note: Callable[[StateChanged], object] = bool
+    watchers: tuple[Callable[..., object], ...] = ()
 
     def add(self, listener: Listener) -> Callable[[], None]:
         """Tell this one too.
@@ -88,8 +91,10 @@ class Listeners:
 class Outbox:
     """What is still to be told about one breaker, and to whom."""
 
+    _log: Callable[[StateChanged], object]  # is told before everybody else
     listeners: Listeners = field(default_factory=Listeners)
-    registry_listeners: Listeners | None = None
+    registry_listeners: Listeners = field(default_factory=Listeners)
+    moves: Counter[tuple[CircuitState, CircuitState]] = field(default_factory=Counter)
     _queue: deque[StateChanged] | None = None
     _process: int | None = None  # where the queue was made: the child of a fork makes its own
     _delivering: bool = False
@@ -99,6 +104,8 @@ class Outbox:
         if self._queue is None or self._process != os.getpid():
             self._queue, self._process, self._delivering = deque(), os.getpid(), False
         self._queue.append(event)
+        self.moves[event.old, event.new] += 1
+        self.registry_listeners.note(event)
 
     def deliver(self) -> None:
         """Tell what is queued, unless somebody is at it; the caller does not hold the lock."""
@@ -110,10 +117,9 @@ class Outbox:
                     return
                 self._delivering = True
             while (event := self._next()) is not None:
-                log_state(event)
+                self._log(event)
                 self.listeners.tell(event)
-                if self.registry_listeners is not None:
-                    self.registry_listeners.tell(event)
+                self.registry_listeners.tell(event)
         except BaseException:
             self._delivering = False
             raise
@@ -139,31 +145,31 @@ def log_state(event: StateChanged) -> None:
     closed = f" — {event.reason if event.reason == RESET else 'recovered'}"
     how = closed if event.new is CircuitState.CLOSED else f"{failures}: {event.reason}"
     bound = {"old": event.old, "new": event.new, "reason": event.reason, "streak": event.streak}
-    _log(_LEVELS[event.new], event.region, f"{event.new} for region {{}}{how}", bound)
+    write(_LEVELS[event.new], event.region, f"{event.new} for region {{}}{how}", bound)
 
 
 def log_lost_probes(region: str, timeouts: Iterable[float]) -> None:
     """Warn that probes have lost their places."""
     for timeout in timeouts:
-        _log("WARNING", region, f"lost a probe for region {{}}: no result within {timeout:g} s")
+        write("WARNING", region, f"lost a probe for region {{}}: no result within {timeout:g} s")
 
 
 def log_unknown_errors(region: str, count: int, error: BaseException) -> None:
     """Warn that a breaker sees nothing but errors that no rule knows."""
     kind = one_line(type(error).__name__)
     hint = f"if they are the region's fault, count them with classifier=failures({kind})"
-    _log("WARNING", region, f"ignored {count} errors in a row for region {{}}, a {kind}: {hint}")
+    write("WARNING", region, f"ignored {count} errors in a row for region {{}}, a {kind}: {hint}")
 
 
 def log_crowded(limit: int) -> None:
     """Warn that a registry has let go of its first breaker."""
     hint = "is region_from a region, or something that never repeats?"
-    _log("WARNING", "", f"registry keeps {limit} regions (max_regions) and lets go of one: {hint}")
+    write("WARNING", "", f"registry keeps {limit} regions (max_regions) and lets go of one: {hint}")
 
 
 def log_fault(role: str, function: object, what: str, region: str) -> None:
     """Log that a listener or a classifier did what it must not."""
-    _log("ERROR", region, f"{role} {one_line(name_of(function))} for region {{}} {what}")
+    write("ERROR", region, f"{role} {one_line(name_of(function))} for region {{}} {what}")
 
 
 def raised(error: BaseException) -> str:
@@ -171,12 +177,12 @@ def raised(error: BaseException) -> str:
 
     Neither the error's text nor local values: they may hold a tenant's secrets.
     """
-    places = traceback.extract_tb(error.__traceback__)
-    at = "".join(f"\n  {place.filename}:{place.lineno} in {place.name}" for place in places)
-    return f"raised {one_line(type(error).__name__)}{at}"
+    kind, trace = one_line(type(error).__name__), traceback.extract_tb(error.__traceback__)
+    return f"raised {kind}" + "".join(f"\n  {p.filename}:{p.lineno} in {p.name}" for p in trace)
 
 
-def _log(level: str, region: str, text: str, bound: Mapping[str, object] | None = None) -> None:
+def write(level: str, region: str, text: str, bound: Mapping[str, object] | None = None) -> None:
+    """Write one line to the log, with the region in place of the braces."""
     region = one_line(region)
     # A sink with catch=False may raise: a log that fails must not fail a call.
     with contextlib.suppress(Exception):

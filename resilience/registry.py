@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypedDict, Unpack, cast
 from weakref import WeakValueDictionary
 
-from resilience import checks, events
+from resilience import checks, events, history
 from resilience.breaker import CircuitBreaker, CircuitSnapshot
 from resilience.classify import Classifier, ResultClassifier, classify_error
 from resilience.genesys import canonical_region
@@ -64,7 +64,9 @@ class CircuitBreakerRegistry:
         self._let_go: WeakValueDictionary[str, CircuitBreaker] = WeakValueDictionary()
         # Every spelling seen of late -> its breaker: the decorator looks here first.
         self.spellings: dict[str, CircuitBreaker] = {}
-        self._listeners = events.Listeners(((self._take_back,),))
+        #: The last changes of state, of all circuits.
+        self.history = history.History()
+        self._listeners = events.Listeners(((self._take_back,),), self.history.note)
         self._crowded = ""
         self.configure(
             policy=policy, policies=policies, max_regions=max_regions, classifier=classifier,
@@ -104,7 +106,7 @@ class CircuitBreakerRegistry:
         """
         merged: dict[str, Any] = {**self._settings, **settings}
         _check(merged)
-        policies = _by_name(merged["policies"], merged["normalize"])
+        policies = _by_name(merged["policies"] or {}, merged["normalize"])
         with lock:
             breakers = self._alive()
             for fixed in ("normalize", "clock"):
@@ -152,8 +154,7 @@ class CircuitBreakerRegistry:
         name = _name(region, self._settings["normalize"])
         limit, clock = self._settings["max_regions"], self._settings["clock"]
         with lock:
-            breaker = self._breakers.get(name)
-            if breaker is None:
+            if (breaker := self._breakers.get(name)) is None:
                 breaker = self._let_go.pop(name, None) or CircuitBreaker(name, clock=clock)
                 breaker._outbox.registry_listeners = self._listeners
                 self._set_up(breaker)
@@ -192,16 +193,14 @@ class CircuitBreakerRegistry:
     def _least_needed(self) -> str | None:
         first_of: dict[int | None, str] = {}
         for name, breaker in self._breakers.items():
-            rank = breaker._eviction_rank()
-            if rank == 0:
+            if (rank := breaker._eviction_rank()) == 0:
                 return name
             first_of.setdefault(rank, name)
         return first_of.get(1) or first_of.get(2)
 
 
 def _check(settings: dict[str, Any]) -> None:
-    unknown = settings.keys() - Settings.__annotations__.keys()
-    if unknown:
+    if unknown := settings.keys() - Settings.__annotations__.keys():
         known = ", ".join(Settings.__annotations__)
         raise TypeError(f"unknown setting {min(unknown)!r}, expected one of {known}")
     checks.check_type("policy", settings["policy"], BreakerPolicy)
@@ -213,7 +212,6 @@ def _check(settings: dict[str, Any]) -> None:
 
 def _by_name(policies: Any, normalize: Callable[[str], str] | None) -> dict[str, BreakerPolicy]:
     """Check the regions' own policies, and key them by the regions' one name."""
-    policies = {} if policies is None else policies
     checks.check_type("policies", policies, Mapping)
     named: dict[str, BreakerPolicy] = {}
     for region, policy in policies.items():
@@ -225,10 +223,8 @@ def _by_name(policies: Any, normalize: Callable[[str], str] | None) -> dict[str,
 
 
 def _name(region: str, normalize: Callable[[str], str] | None) -> str:
-    if normalize is None:
-        return region
     try:
-        name = normalize(region)
+        name = normalize(region) if normalize else region
     except Exception as error:
         raise ValueError(f"normalize raised {type(error).__name__} for {region!r}") from error
     return checks.check_text(f"what normalize gives for {region!r}", name)

@@ -1,6 +1,6 @@
 """Text from outside, made fit for one line of a log."""
 
-_MAX_LENGTH = 200
+_LONG = 200
 
 
 def one_line(text: str) -> str:
@@ -12,6 +12,5 @@ def one_line(text: str) -> str:
     Returns:
         Printable text without line breaks, so that nobody can forge a line of the log.
     """
-    cut = text[:_MAX_LENGTH]
-    shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
-    return "".join(shown)[:_MAX_LENGTH]
+    shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:_LONG])
+    return "".join(shown)[:_LONG]

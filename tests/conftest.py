@@ -1,6 +1,8 @@
 """What several test files share: a clock, the log, and HTTP that is only pretended."""
 
 import inspect
+import os
+import shutil
 from unittest.mock import Mock
 
 import aiohttp
@@ -86,3 +88,25 @@ def _response_class():
             super().__init__(*args, **kwargs)
 
     return PretendedResponse
+
+
+@pytest.fixture
+def needed():
+    """Skip a test whose program is not installed; CI installs them all, and there it fails."""
+
+    def need(program):
+        if shutil.which(program) is None:
+            assert not os.environ.get("CI"), f"{program} is missing, and CI installs it"
+            MISSING.add(program)
+            pytest.skip(f"{program} is not installed")
+
+    return need
+
+
+MISSING = set()
+
+
+def pytest_terminal_summary(terminalreporter):
+    if MISSING:
+        names = ", ".join(sorted(MISSING))
+        terminalreporter.write_sep("!", f"NOT TESTED HERE, for {names} is not installed", red=True)

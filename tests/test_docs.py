@@ -131,8 +131,9 @@ def test_what_is_installed_on_a_page_is_this_package_and_extras_that_it_has():
     }
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert 'name = "region-breaker"' in project
-    assert "aiohttp = [" in project
-    assert installed == {"region-breaker", "region-breaker[aiohttp]"}
+    extras = ("aiohttp", "prometheus", "opentelemetry")
+    assert [extra for extra in extras if f"\n{extra} = [" not in project] == []
+    assert installed == {"region-breaker", *(f"region-breaker[{extra}]" for extra in extras)}
 
 
 def test_every_file_of_the_project_that_a_command_names_exists():
@@ -168,6 +169,16 @@ def test_the_reference_has_every_public_name():
     expected = {f"resilience.{name}" for name in resilience.__all__ if name != "__version__"}
     expected |= {"resilience.testing.FakeClock", "resilience.testing.FakeGenesys"}
     expected |= {f"resilience.retry.{name}" for name in resilience.retry.__all__}
+    expected |= {"resilience.history.History"}
+    expected |= {
+        f"resilience.integrations.{name}"
+        for name in (
+            "status_page.status_page",
+            "prometheus.CircuitCollector",
+            "opentelemetry.observe",
+            "opentelemetry.trace_circuits",
+        )
+    }
     expected |= {"resilience.genesys.GenesysRegion", "resilience.genesys.canonical_region"}
     assert documented == expected
 

@@ -53,6 +53,12 @@ STORIES = {
         "requests, by the second: {0.0: 3, 60.0: 1, 120.0: 10}",
     ],
     "your_own_tests": ["4 passed"],
+    "status_page": [
+        "The status page is at http://127.0.0.1:",
+        "answers 503",
+        "Circuit breaker OPEN for region",
+        "Stopped after 3 s",
+    ],
     "two_circuits": [
         "later rejected by eu-west-1\n",
         "requests for a token: 11, one was good\n",
@@ -62,11 +68,12 @@ STORIES = {
         "old tenant: delivered\n",
     ],
 }
+ARGUMENTS = {"status_page": ["3"]}  # it would run until stopped
 DEMO = "outage"
 
 
 def command(name):
-    return [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py")]
+    return [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py"), *ARGUMENTS.get(name, ())]
 
 
 def environment():
@@ -167,6 +174,7 @@ def test_the_demo_prints_plain_lines_into_a_pipe(demo):
     log = "Circuit breaker"
     story = [
         "Recovery timeout 2 s here (T10: 60 s)",
+        "the status page is at http://127.0.0.1:",
         "PHASE    both regions are up",
         "PHASE    us-east-1 goes down: it answers 503",
         f"ERROR    {log} OPEN for region us-east-1 after 10 failures: ClientResponseError 503",

@@ -1,0 +1,513 @@
+"""The status page as a server: what it answers, to whom, and what its stream does under load."""
+
+import asyncio
+import contextlib
+import json
+import socket
+import tracemalloc
+from types import SimpleNamespace
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from resilience import BreakerPolicy, CircuitBreakerOpenError, CircuitBreakerRegistry
+from resilience.integrations.status_page import page as page_module
+from resilience.integrations.status_page import status_page
+from resilience.integrations.status_page.state import State
+from resilience.integrations.status_page.stream import Reader, Stream
+
+HOSTILE = '<img src=x onerror="alert(1)">'
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+class ServerError(Exception):
+    status = 503
+
+
+@pytest.fixture
+def registry(clock):
+    return CircuitBreakerRegistry(BreakerPolicy(failure_threshold=1), clock=clock)
+
+
+@contextlib.asynccontextmanager
+async def serving(app):
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def asking(app):
+    async with serving(app) as port, aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+        yield session
+
+
+async def messages(response):
+    """Yield what a stream says, as (name, data)."""
+    name = ""
+    async for line in response.content:
+        if line.startswith(b"event: "):
+            name = line.removeprefix(b"event: ").strip().decode()
+        elif line.startswith(b"data: "):
+            yield name, json.loads(line.removeprefix(b"data: "))
+
+
+async def first(stream, name):
+    async for got, what in stream:
+        if got == name:
+            return what
+    raise AssertionError(f"the stream ended without {name}")
+
+
+def under(registry):
+    app = web.Application()
+    app.add_subapp("/circuits", status_page(registry))
+    return app
+
+
+# What there is
+
+
+async def test_the_page_and_its_files_are_there(registry):
+    async with asking(under(registry)) as session:
+        for path, kind in [
+            ("", "text/html"),
+            ("page.css", "text/css"),
+            ("page.js", "text/javascript"),
+            ("icon.svg", "image/svg+xml"),
+            ("icon-alert.svg", "image/svg+xml"),
+            ("api/circuits", "application/json"),
+        ]:
+            async with session.get(f"/circuits/{path}") as answer:
+                assert (answer.status, answer.content_type) == (200, kind)
+                assert {name: answer.headers[name] for name in HEADERS} == HEADERS
+                assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+
+
+async def test_the_slash_is_added(registry):
+    async with asking(under(registry)) as session:
+        async with session.get("/circuits", allow_redirects=False) as answer:
+            assert (answer.status, answer.headers["Location"]) == (308, "circuits/")
+        async with session.get("/circuits") as answer:
+            assert "<h1>Circuits</h1>" in await answer.text()
+
+
+async def test_it_runs_by_itself(registry):
+    async with asking(status_page(registry)) as session, session.get("/") as answer:
+        assert "<h1>Circuits</h1>" in await answer.text()
+
+
+async def test_the_json_has_all_that_the_snapshots_say(registry, clock):
+    breaker = registry.get("eu-west-1")
+    breaker.acquire().succeed()
+    breaker.acquire().fail(ServerError("Bearer hunter2"))
+    with pytest.raises(CircuitBreakerOpenError):
+        breaker.acquire()
+    clock.advance(20)
+    async with asking(status_page(registry)) as session, session.get("/api/circuits") as answer:
+        text = await answer.text()
+    seen = json.loads(text)
+    assert "hunter2" not in text
+    assert (seen["host"], seen["clock"]) == (socket.gethostname(), clock())
+    assert seen["process"] > 0
+    (region,) = seen["regions"]
+    snapshot = breaker.snapshot()
+    for name in ("region", "state", "since", "streak", "retry_after", "reason", "successes",
+                 "failures", "ignored", "rejected", "probes", "trips"):  # fmt: skip
+        assert region[name] == getattr(snapshot, name)
+    assert (region["seconds_in_state"], region["recovery_timeout"]) == (20.0, 60.0)
+    assert region["forced"] is False
+    (event,) = seen["history"]
+    assert (event["old"], event["new"], event["reason"]) == ("CLOSED", "OPEN", "ServerError 503")
+
+
+async def test_the_json_says_since_when_everything_is_known(registry, clock):
+    started = clock()
+    state = State(registry)
+    clock.advance(5)
+    registry.get("a").force_open("one")
+    assert state.whole()["known_since"] == started
+    registry.history.resize(1)
+    registry.get("a").force_open("two")
+    assert state.whole()["known_since"] == clock()
+
+
+def test_without_a_clock_of_its_own_it_reads_the_breakers():
+    registry = CircuitBreakerRegistry()
+    state = State(registry)
+    assert state.now() <= registry.get("a").snapshot().since + 1 <= state.now() + 2
+
+
+async def test_a_hostile_name_and_reason_are_data(registry):
+    registry.get(HOSTILE).force_open(f"\u202e{HOSTILE}\n")
+    async with asking(status_page(registry)) as session, session.get("/api/circuits") as answer:
+        (region,) = (await answer.json())["regions"]
+    assert region["region"] == HOSTILE
+    assert "\n" not in region["reason"]
+    assert "\u202e" not in region["reason"]
+
+
+# Who is let in
+
+
+@pytest.mark.parametrize(
+    "method", ["HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"]
+)
+@pytest.mark.parametrize("path", ["/circuits/", "/circuits/api/circuits", "/circuits/stream"])
+async def test_only_get_is_answered(registry, method, path):
+    registry.get("a").force_open("a test")
+    before = registry.snapshots()
+    async with (
+        asking(under(registry)) as session,
+        session.request(method, path, data=b"state=CLOSED") as answer,
+    ):
+        assert answer.status == 405
+        assert {name: answer.headers[name] for name in HEADERS} == HEADERS
+    assert registry.snapshots() == before
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/circuits/x", "/circuits//", "/circuits/page.py", "/circuits/api", "/circuits/%2e%2e/page.py",
+     "/circuits/..%2fpage.py", "/circuits/api/circuits/eu-west-1", "/circuits/stream/"],
+)  # fmt: skip
+async def test_wrong_paths_are_not_found(registry, path):
+    async with (
+        serving(under(registry)) as port,
+        aiohttp.ClientSession() as session,
+        session.get(aiohttp.client.URL(f"http://127.0.0.1:{port}{path}", encoded=True)) as answer,
+    ):
+        assert answer.status == 404
+        assert "Content-Security-Policy" in answer.headers
+
+
+GOOD_HOSTS = ["127.0.0.1", "localhost:80", "LOCALHOST", "[::1]:8080", "10.1.2.3", "status.example"]
+BAD_HOSTS = [
+    "evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "", "a b", "[::1", "0x7f.1",
+    "evil.example@localhost", "localhost:80:80", "localhost/", "x" * 300, "[1.2.3]",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("host", GOOD_HOSTS)
+async def test_is_answered_under_its_own_names(registry, host):
+    app = status_page(registry, hosts=["Status.Example"])
+    async with asking(app) as session, session.get("/", headers={"Host": host}) as answer:
+        assert answer.status == 200
+
+
+@pytest.mark.parametrize("host", BAD_HOSTS)
+@pytest.mark.parametrize("path", ["/", "/api/circuits", "/stream"])
+async def test_is_not_answered_under_a_strangers_name(registry, host, path):
+    async with (
+        asking(status_page(registry)) as session,
+        session.get(path, headers={"Host": host}) as answer,
+    ):
+        assert answer.status in (400, 421)
+        assert "Content-Security-Policy" in answer.headers or answer.status == 400
+
+
+async def raw(port, *lines):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write("\r\n".join([*lines, "Connection: close", "", ""]).encode("latin-1"))
+    try:
+        return (await reader.read()).decode("latin-1")
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["GET / HTTP/1.1"],
+        ["GET / HTTP/1.0"],
+        ["GET / HTTP/1.1", "Host: localhost", "Host: evil.example"],
+        ["GET / HTTP/1.1", "Host: localhost", "X: " + "x" * 20_000],
+        ["GET / HTTP/1.1", "Host: localhost", "bad header"],
+        ["GET /" + "x" * 20_000 + " HTTP/1.1", "Host: localhost"],
+        ["nonsense"],
+    ],
+)
+async def test_wrong_headers_are_refused(registry, lines):
+    async with serving(status_page(registry)) as port:
+        assert " 4" in (await raw(port, *lines)).split("\r\n")[0]
+        assert " 200 " in (await raw(port, "GET / HTTP/1.1", "Host: localhost")).split("\r\n")[0]
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+@pytest.mark.parametrize("path", ["/stream", "/api/circuits", "/page.js"])
+async def test_another_sites_page_gets_nothing(registry, site, path):
+    headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "cors"}
+    async with (
+        asking(status_page(registry)) as session,
+        session.get(path, headers=headers) as answer,
+    ):
+        assert answer.status == 403
+
+
+async def test_a_link_from_elsewhere_opens_the_page(registry):
+    headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    async with (
+        asking(status_page(registry)) as session,
+        session.get("/", headers=headers) as answer,
+    ):
+        assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "text"),
+    [
+        ({"registry": None}, TypeError, "registry must be a CircuitBreakerRegistry"),
+        ({"max_listeners": 0}, ValueError, "max_listeners must be a whole number"),
+        ({"hosts": "one.example"}, TypeError, "hosts must be several names"),
+        ({"hosts": [""]}, ValueError, "a host must not be empty"),
+    ],
+)
+def test_wrong_arguments_are_refused(registry, wrong, error, text):
+    with pytest.raises(error, match=text):
+        status_page(**{"registry": registry, **wrong})
+
+
+def test_an_address_is_no_name_that_anybody_can_point():
+    assert page_module._is_address("::1")
+    assert not page_module._is_address("one.example")
+
+
+# The stream
+
+
+async def test_the_stream_begins_with_everything_and_goes_on_with_what_happens(registry):
+    registry.get("a").force_open("one")
+    async with asking(status_page(registry)) as session, session.get("/stream") as answer:
+        assert answer.content_type == "text/event-stream"
+        assert {name: answer.headers[name] for name in HEADERS} == HEADERS
+        stream = messages(answer)
+        name, everything = await anext(stream)
+        assert name == "state"
+        assert [one["region"] for one in everything["regions"]] == ["a"]
+        assert [one["reason"] for one in everything["history"]] == ["forced open: one"]
+        registry.get("a").reset()
+        assert (await first(stream, "transition"))["reason"] == "reset by hand"
+
+
+async def test_a_look_tells_only_what_changed(registry, clock):
+    seen = []
+    stream = Stream(registry, State(registry), max_listeners=1)
+    stream._append = seen.append
+    a, _ = registry.get("a"), registry.get("b")
+
+    def look():
+        stream.look()
+        data = json.loads(seen[-1].split(b"data: ")[1])
+        return [one["region"] for one in data["regions"]], data["gone"]
+
+    assert look() == (["a", "b"], [])
+    clock.advance(10)
+    assert look() == ([], []), "the page lets time pass by itself"
+    a.acquire().fail()
+    assert look() == (["a"], [])
+    clock.advance(30)
+    assert look() == ([], [])
+    clock.advance(30)
+    assert look() == (["a"], []), "a probe is due"
+    a.reset()
+    registry.configure(max_regions=1)
+    assert look() == (["b"], ["a"]) or look() == ([], [])
+
+
+async def test_nobody_looks_while_nobody_watches(registry):
+    app = status_page(registry)
+    async with asking(app) as session:
+        assert len(registry._listeners.entries) == 1
+        async with session.get("/stream") as answer:
+            await first(messages(answer), "look")
+            assert len(registry._listeners.entries) == 2
+            answer.close()
+        while len(registry._listeners.entries) > 1:
+            registry.get("a").force_open("x")  # a write to who has left is how one notices
+            registry.get("a").reset()
+            await asyncio.sleep(0)
+
+
+async def test_one_more_than_may_watch_gets_503(registry):
+    async with (
+        asking(status_page(registry, max_listeners=2)) as session,
+        session.get("/stream") as one,
+        session.get("/stream") as two,
+    ):
+        await first(messages(one), "state")
+        await first(messages(two), "state")
+        async with session.get("/stream") as three:
+            assert (three.status, three.headers["Retry-After"]) == (503, "10")
+        async with session.get("/api/circuits") as answer:
+            assert answer.status == 200
+
+
+async def test_who_falls_behind_is_dropped(registry):
+    stream = Stream(registry, State(registry), max_listeners=1, buffer=1000)
+    reader = Reader(None, 0)
+    registry.listen(stream.publish)
+    registry.get("a").force_open("one")
+    assert b"forced open: one" in stream._take(reader)
+    assert stream._take(reader) == b""
+    for number in range(20):
+        registry.get("a").force_open(f"number {number}")
+    assert stream._size <= 1000
+    assert stream._take(reader) is None
+    reader.drop()
+    reader.writing = True
+    reader.drop()
+
+
+def small_socket(port):
+    """Connect with next to no room for what is not read."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect(("127.0.0.1", port))
+    connection.sendall(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    return connection
+
+
+def app_with(registry, **settings):
+    """Make a page whose stream has other settings; gives it and the stream."""
+    made = []
+
+    def make(*args, **kwargs):
+        made.append(Stream(*args, **{**kwargs, **settings}))
+        return made[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page_module, "Stream", make)
+        return status_page(registry), made[0]
+
+
+async def until(true):
+    while not true():  # noqa: ASYNC110 - nothing tells when; the watchdog ends it
+        await asyncio.sleep(0.001)
+
+
+async def test_who_takes_nothing_is_dropped_after_a_while(registry):
+    app, stream = app_with(registry, patience=0.05)
+    async with serving(app) as port:
+        connection = small_socket(port)
+        await until(lambda: stream.readers)
+        while stream.readers:
+            registry.get("a").force_open("x" * 150)
+            registry.get("a").reset()
+            await asyncio.sleep(0)
+        connection.close()
+
+
+async def test_who_falls_behind_on_a_real_connection_is_dropped(registry):
+    app, stream = app_with(registry, buffer=20_000)
+    async with asking(app) as session, session.get("/stream") as answer:
+        await first(messages(answer), "state")
+        for number in range(200):  # in one go: nobody can read meanwhile
+            registry.get("a").force_open(f"number {number}")
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await answer.content.read()
+        assert stream.readers == set()
+
+
+async def test_a_loop_that_is_gone_harms_no_call(registry):
+    stream = Stream(registry, State(registry), max_listeners=1)
+    stream._loop = asyncio.new_event_loop()
+    stream._loop.close()
+    registry.listen(stream.publish)
+    registry.get("a").force_open("a test")
+    assert len(stream._frames) == 1
+
+
+async def test_100_watch_10_never_read_and_90_see_a_storm_in_order(registry):
+    """A storm of 1,000 changes; then the end, which waits for nobody."""
+    app, stream = app_with(registry, patience=60)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=60)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    port = runner.addresses[0][1]
+    silent = [small_socket(port) for _ in range(10)]
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", connector=connector) as session:
+        answers = await asyncio.gather(*(session.get("/stream") for _ in range(90)))
+        streams = [messages(answer) for answer in answers]
+        for one in streams:
+            await first(one, "state")
+        await until(lambda: len(stream.readers) == 100)
+        tracemalloc.start()
+        listening = [asyncio.create_task(transitions(one)) for one in streams]
+        regions = [registry.get(f"region-{number}") for number in range(50)]
+        for number in range(1000):
+            regions[number % 50].force_open(f"{number} " + "x" * 150)
+            if number % 100 == 0:
+                await asyncio.sleep(0)
+        heard = await asyncio.gather(*listening)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert heard == [list(range(1000))] * 90
+        assert len(stream.readers) == 100, "those who read nothing too: the kernel took it"
+        assert stream._size <= stream._limit
+        print(f"storm: peak {peak / 2**20:.1f} MiB, clients included")  # noqa: T201 - for pytest -s
+        assert peak < 64 * 2**20
+        async with asyncio.timeout(30):  # half of what aiohttp would wait
+            await runner.cleanup()
+        assert stream.readers == set()
+        for answer in answers:
+            answer.close()
+    for connection in silent:
+        connection.close()
+
+
+async def transitions(stream):
+    numbers = []
+    async for name, what in stream:
+        if name == "transition":
+            numbers.append(int(what["reason"].split()[2]))
+            if len(numbers) == 1000:
+                break
+    return numbers
+
+
+async def test_the_end_does_not_wait_for_who_is_stuck_in_a_write(registry):
+    app, stream = app_with(registry, patience=60)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=60)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    connection = small_socket(runner.addresses[0][1])
+    await until(lambda: stream.readers)
+    (reader,) = stream.readers
+    # Paused: what the connection and the kernel hold is full.
+    while not (reader.writing and reader.transport.get_write_buffer_size() > 2**16):
+        registry.get("a").force_open("x" * 150)
+        registry.get("a").reset()
+        await asyncio.sleep(0)
+    async with asyncio.timeout(30):
+        await runner.cleanup()
+    connection.close()
+    assert stream.readers == set()
+
+
+async def test_after_the_end_nobody_is_let_in(registry):
+    app, stream = app_with(registry)
+    async with asking(app) as session:
+        stream.close()
+        async with session.get("/stream") as answer:
+            assert answer.status == 503
+
+
+async def test_who_has_left_before_it_was_welcomed_harms_nobody(registry):
+    stream = Stream(registry, State(registry), max_listeners=1)
+    gone = SimpleNamespace(get_extra_info=lambda _: None, transport=None)
+    reader = stream._welcome(gone)
+    reader.drop()
+    stream._dismiss(reader)
+    assert stream.readers == set()
