@@ -226,6 +226,8 @@ class CircuitBreaker:
     # For one call
 
     def _admit(self, on_error: Any = None, on_result: Any = None) -> Permit | Rejection:
+        if self._circuit.state.name is CircuitState.HALF_OPEN and gate.is_carried(self):
+            return gated.Passenger(self)
         now = self._now()
         with lock:
             ticket = self._circuit.acquire(now)

@@ -8,7 +8,7 @@ from typing import Any, NoReturn, Protocol, cast
 from resilience import checks, gated
 from resilience.breaker import CircuitBreaker, P, T
 from resilience.classify import Classifier, ResultClassifier, classify_error
-from resilience.permit import Find, check_guardable
+from resilience.permit import check_guardable
 from resilience.registry import CircuitBreakerRegistry, default_registry
 
 _MISSING: Any = inspect.Parameter.empty
@@ -78,7 +78,7 @@ class _Source:
             raise type(error)(f"{self.text}: {error}") from error.__cause__
 
 
-def _by_function(_: object, region_from: Any, source: _Source) -> Find:
+def _by_function(_: object, region_from: Any, source: _Source) -> gated.Find:
     checks.check_callable("region_from", region_from, "a call's arguments and returns its region")
 
     def find(args: tuple[Any, ...], kwargs: dict[str, Any]) -> CircuitBreaker:
@@ -91,7 +91,7 @@ def _by_function(_: object, region_from: Any, source: _Source) -> Find:
     return find
 
 
-def _by_path(fn: Callable[..., Any], region_from: Any, source: _Source) -> Find:
+def _by_path(fn: Callable[..., Any], region_from: Any, source: _Source) -> gated.Find:
     name, *steps = region_from.split(".")
     if not all((name, *steps)):
         raise TypeError(f"{source.text} must be a parameter's name or a dotted path")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from resilience.circuit import Closed, HalfOpen
 from resilience.lock import lock
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from resilience.breaker import CircuitBreaker
     from resilience.permit import Permit
 
+P = TypeVar("P", bound="Permit")
 Ring: TypeAlias = Callable[[], object]
 
 # The attribute by which a function says that there are retry loops in it.
@@ -37,21 +38,28 @@ if sys.platform != "win32":  # pragma: no branch - Windows has no fork
     os.register_at_fork(after_in_child=_sleepers.clear)
 
 
-def enter(permit: Permit) -> None:
-    """Begin a call: the loops inside it find its circuit, and those around it."""
+def enter(permit: P, *, carries: bool = False) -> P:
+    """Begin a call: the loops inside it find its circuit, and those around it.
+
+    Args:
+        permit: Its permit.
+        carries: Whether calls of the same circuit inside it are part of its probe. Only a
+            function's: a block may be left open by a generator, and whoever uses that is outside.
+    """
     outer = running.get()
     permit._outer = None if outer is None else _unsettled(outer)
-    permit._token = running.set(permit)
+    permit._carries = carries
+    running.set(permit)
+    return permit
 
 
 def leave(permit: Permit) -> None:
     """End a call."""
-    try:  # noqa: SIM105 - each call of a function with retries comes here
-        running.reset(permit._token)
-    except (ValueError, RuntimeError):
-        # A generator may be closed in another context than it was started in; what is left there
-        # is a settled permit, which stands in nobody's way.
-        pass
+    # Calls may end in another order than they began, and in another context: what is left there is
+    # a settled permit, which stands in nobody's way.
+    if running.get() is permit:
+        outer = permit._outer
+        running.set(None if outer is None else _unsettled(outer))
 
 
 def current() -> Permit | None:
@@ -87,6 +95,13 @@ def keeps_out(permit: Permit | None, *, retry: bool) -> CircuitBreaker | None:
     return None
 
 
+def is_carried(breaker: CircuitBreaker) -> bool:
+    """Tell whether the code that runs is part of a probe of this circuit already."""
+    state = breaker._circuit.state
+    calls = (one for one in _chain(running.get()) if one._breaker is breaker)
+    return any(one._carries and _is_probe(one, state) for one in calls)
+
+
 def _is_probe(permit: Permit, state: object) -> bool:
     return isinstance(state, HalfOpen) and permit._ticket in state.probes
 
@@ -103,9 +118,13 @@ async def sleep(seconds: float, permit: Permit) -> None:
         if not over.done():
             over.set_result(None)
 
+    def look() -> None:
+        if keeps_out(permit, retry=True) is not None:
+            wake()
+
     def ring() -> None:
         with suppress(RuntimeError):  # its loop is closed: nobody sleeps there any more
-            loop.call_soon_threadsafe(wake)
+            loop.call_soon_threadsafe(look)
 
     timer = loop.call_later(seconds, wake)
     try:
@@ -118,8 +137,12 @@ async def sleep(seconds: float, permit: Permit) -> None:
 def sleep_in_thread(seconds: float, permit: Permit) -> None:
     """Sleep in a thread until the time is over, or a circuit of the call opens."""
     bell: SimpleQueue[None] = SimpleQueue()  # its `put` is safe under a lock, and in a finalizer
+    clock = permit._breaker._now
+    end = clock() + seconds
     with _woken_by(lambda: bell.put(None), permit), suppress(Empty):
-        bell.get(timeout=seconds)
+        while keeps_out(permit, retry=True) is None:
+            bell.get(timeout=seconds)
+            seconds = min(seconds, max(0.0, end - clock()))  # rung for a circuit that closed again
 
 
 @contextmanager
@@ -129,8 +152,7 @@ def _woken_by(ring: Ring, permit: Permit) -> Generator[None]:
         for breaker in breakers:
             _sleepers.setdefault(breaker, set()).add(ring)
     try:
-        if keeps_out(permit, retry=True) is not None:
-            ring()  # it opened before anybody could ring
+        ring()  # it may have opened before anybody could ring
         yield
     finally:
         with lock:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from resilience import gate
 from resilience.checks import is_async
 from resilience.circuit import Closed
 from resilience.errors import CircuitBreakerOpenError
-from resilience.permit import Find, Permit, guard_async, guard_sync
+from resilience.permit import Permit, guard_async, guard_sync
 
 if TYPE_CHECKING:
     from resilience.breaker import CircuitBreaker
     from resilience.circuit import Rejection
+
+Find: TypeAlias = "Callable[[tuple[Any, ...], dict[str, Any]], CircuitBreaker]"
 
 
 def protect(fn: Any, find: Find, on_error: Any = None, on_result: Any = None) -> Any:
@@ -41,7 +44,7 @@ def gate_async(call: Any, find: Find, on_error: Any = None, on_result: Any = Non
         permit = _admit(breaker, on_error, on_result)
         if isinstance(permit, tuple):
             raise CircuitBreakerOpenError(breaker.region, *permit)
-        gate.enter(permit)
+        gate.enter(permit, carries=True)
         try:
             result = await call(*args, **kwargs)
         except BaseException as error:
@@ -60,7 +63,7 @@ def _gate_sync(call: Any, find: Find, on_error: Any = None, on_result: Any = Non
         permit = _admit(breaker, on_error, on_result)
         if isinstance(permit, tuple):
             raise CircuitBreakerOpenError(breaker.region, *permit)
-        gate.enter(permit)
+        gate.enter(permit, carries=True)
         try:
             result = call(*args, **kwargs)
         except BaseException as error:
@@ -81,6 +84,22 @@ async def _call(_: CircuitBreaker, fn: Any, /, *args: Any, **kwargs: Any) -> Any
 
 # What `CircuitBreaker.call` does: its function may hold loops too.
 call_through: Any = gate_async(_call, lambda args, _: args[0])
+
+
+class Passenger(Permit):
+    """The permit of a call inside its own circuit's probe: it is part of that, and says nothing.
+
+    A probe that calls another function of its region could never succeed otherwise: it holds the
+    only place.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, breaker: CircuitBreaker) -> None:
+        super().__init__(breaker, None)
+
+    def __enter__(self) -> Self:
+        return gate.enter(self)
 
 
 # Without a lock, in a CLOSED circuit without a streak.

@@ -10,7 +10,7 @@ import inspect
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self
 
 from resilience import classify, gate
 from resilience.checks import name_of
@@ -21,8 +21,6 @@ from resilience.lock import lock
 
 if TYPE_CHECKING:
     from resilience.breaker import CircuitBreaker
-
-Find: TypeAlias = "Callable[[tuple[Any, ...], dict[str, Any]], CircuitBreaker]"
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -40,7 +38,7 @@ class Permit:
     _attempts_counted: bool = False
     # Only while it is a context manager, and not before: nobody else pays for them.
     _outer: Permit | None = field(init=False)
-    _token: Any = field(init=False)
+    _carries: bool = field(init=False)
 
     def succeed(self) -> None:
         """Report that the region did what was asked."""
@@ -73,8 +71,7 @@ class Permit:
     def __enter__(self) -> Self:
         if self._ticket is None:
             raise RuntimeError("this permit is settled: acquire a new one for each call")
-        gate.enter(self)
-        return self
+        return gate.enter(self)
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         gate.leave(self)
@@ -129,7 +126,7 @@ def _failure(error: BaseException | None) -> Report:
 # a helper between them.
 
 
-def guard_async(call: Any, find: Find, on_error: Any, on_result: Any) -> Any:
+def guard_async(call: Any, find: Any, on_error: Any, on_result: Any) -> Any:
     """Wrap an `async def`, so that each call goes through the breaker that `find` gives for it."""
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -158,7 +155,7 @@ def guard_async(call: Any, find: Find, on_error: Any, on_result: Any) -> Any:
     return guarded
 
 
-def guard_sync(call: Any, find: Find, on_error: Any, on_result: Any) -> Any:
+def guard_sync(call: Any, find: Any, on_error: Any, on_result: Any) -> Any:
     """Wrap a `def`, so that each call goes through the breaker that `find` gives for it."""
 
     def guarded(*args: Any, **kwargs: Any) -> Any:

@@ -106,7 +106,7 @@ class CircuitBreakerRegistry:
         """
         merged: dict[str, Any] = {**self._settings, **settings}
         _check(merged)
-        policies = _by_name(merged["policies"] or {}, merged["normalize"])
+        policies = _by_name(merged["policies"], merged["normalize"])
         with lock:
             breakers = self._alive()
             for fixed in ("normalize", "clock"):
@@ -212,13 +212,13 @@ def _check(settings: dict[str, Any]) -> None:
 
 def _by_name(policies: Any, normalize: Callable[[str], str] | None) -> dict[str, BreakerPolicy]:
     """Check the regions' own policies, and key them by the regions' one name."""
-    checks.check_type("policies", policies, Mapping)
+    checks.check_type("policies", {} if policies is None else policies, Mapping)
     named: dict[str, BreakerPolicy] = {}
-    for region, policy in policies.items():
+    for region, policy in (policies or {}).items():
         checks.check_type(f"policies[{region!r}]", policy, BreakerPolicy)
         named[_name(checks.check_text("a region in policies", region), normalize)] = policy
-    if len(named) < len(policies):
-        raise ValueError(f"policies names a region twice: {', '.join(policies)}")
+    if len(named) < len(policies or ()):
+        raise ValueError(f"policies names a region twice: {', '.join(policies or ())}")
     return named
 
 

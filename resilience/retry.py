@@ -45,6 +45,7 @@ L = TypeVar("L", bound=BaseRetrying)
 F = TypeVar("F", bound=Callable[..., Any])
 
 _PASSING = {408, 429}  # the only 4xx that may be gone the next time
+_STRATEGIES = {"wait", "retry", "stop", "before", "after", "before_sleep"}
 _LAST_ERROR = "resilience_last_error"  # tenacity forgets it before the next attempt
 _SLEEPS = Retrying().sleep, AsyncRetrying().sleep  # tenacity's own
 
@@ -164,19 +165,22 @@ class _Hooks:
         self._budget = budget
         self._has_accounts = self._counts_attempts or budget is not None
 
-    def before(self, state: RetryCallState) -> None:
+    def keep_out(self, state: RetryCallState) -> None:
         """Let no attempt start that a circuit keeps out."""
         call = circuits.running.get()
         if call is None:
             return
-        is_retry = state.attempt_number > 1
-        breaker = circuits.keeps_out(call, retry=is_retry)
+        breaker = circuits.keeps_out(call, retry=state.attempt_number > 1)
         if breaker is not None:
             raise _rejection(breaker, vars(state).get(_LAST_ERROR))
+
+    def before(self, state: RetryCallState) -> None:
+        """Keep out what must not start, and note for the accounts what does."""
+        self.keep_out(state)
         permit = circuits.current() if self._has_accounts else None
         if permit is None:
             return
-        if is_retry:
+        if state.attempt_number > 1:
             permit._attempts_counted = False  # what this attempt fails with is a failure of its own
         elif self._budget is not None:
             self._budget.count_call(permit._breaker)
@@ -225,24 +229,30 @@ def _gated(loop: Any, hooks: _Hooks) -> Any:
     stop = _either(loop.stop, hooks.stop)
     setattr(stop, circuits.MARK, True)
     return loop.copy(
-        before=_both(hooks.before, loop.before),
-        after=_both(hooks.after, loop.after),
+        before=_with(hooks.keep_out, loop.before, hooks.before),
+        after=_with(hooks.after, loop.after),
         stop=stop,
         sleep=_waking(loop.sleep, loop),
     )
 
 
-def _both(ours: Callable[[RetryCallState], None], theirs: Any) -> Any:
+def _with(ours: Any, theirs: Any, last: Any = None) -> Any:
+    """Put our hook before the user's own, and another one behind, for what happened meanwhile."""
+
     def run(state: RetryCallState) -> None:
         ours(state)
         theirs(state)
+        if last is not None:
+            last(state)
 
     async def run_async(state: RetryCallState) -> None:
         ours(state)
         await theirs(state)
+        if last is not None:
+            last(state)
 
     if theirs in (None, tenacity.before_nothing, tenacity.after_nothing):
-        return ours
+        return last or ours
     return run_async if checks.is_async(theirs) else run
 
 
@@ -375,6 +385,10 @@ def transient_retry(
         ValueError: `attempts` is below 1, or `count_per` is neither of the two.
     """
     checks.check_count("attempts", attempts)
+    for name, given in {"wait": wait, "retry": retry, **options}.items():
+        if name in _STRATEGIES and given not in (None, 0) and not callable(given):
+            kind = type(given).__name__
+            raise TypeError(f"{name} must be a callable that takes a RetryCallState, got {kind}")
     if count_per not in ("call", "attempt"):
         raise ValueError(f"count_per must be 'call' or 'attempt', got {count_per!r}")
     if budget is not None:

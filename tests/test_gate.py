@@ -26,6 +26,7 @@ from tenacity import (
 )
 
 import resilience.gate
+import resilience.lock
 from resilience import (
     BreakerPolicy,
     CircuitBreaker,
@@ -381,15 +382,47 @@ async def test_an_attempt_on_the_wire_as_the_circuit_opens_raises_its_own_error(
     assert type(await outcome(send())) is ConnectionResetError
 
 
-async def test_a_loop_woken_for_a_circuit_that_is_closed_again_goes_on(breaker):
+async def test_a_loop_whose_circuit_is_closed_again_before_it_looks_sleeps_on(breaker):
     backend = Backend()
     task = await sleeping(breaker, breaker(transient_retry(wait=NEVER)(backend.call)), backend)
     trip(breaker)
     breaker.reset()
     await settle()
-    assert backend.attempts == 2
-    task.cancel()
-    await task
+    assert backend.attempts == 1
+    trip(breaker)
+    check_ended_by_gate(await task, breaker)
+
+
+def test_a_thread_whose_circuit_is_closed_again_before_it_looks_sleeps_on(breaker, monkeypatch):
+    asleep, looked = threading.Event(), threading.Event()
+    backend, looks = Backend(), []
+    keeps_out = resilience.gate.keeps_out
+
+    def look(permit, *, retry):
+        looks.append(retry)
+        if len(looks) > 4:  # before the attempt, after it, as it falls asleep, and when it is rung
+            looked.set()
+        return keeps_out(permit, retry=retry)
+
+    monkeypatch.setattr(resilience.gate, "keeps_out", look)
+    send = breaker(transient_retry(wait=NEVER, before_sleep=lambda _: asleep.set())(backend.now))
+    ended = []
+
+    def run():
+        with pytest.raises(CircuitBreakerOpenError):
+            send()
+        ended.append(backend.attempts)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    assert asleep.wait(60)
+    with resilience.lock.lock:  # the thread cannot look between the two
+        trip(breaker)
+        breaker.reset()
+    assert looked.wait(60)
+    trip(breaker)
+    thread.join(60)
+    assert ended == [1]
 
 
 async def test_a_loop_whose_event_loop_is_closed_harms_nobody(breaker):
@@ -458,7 +491,7 @@ async def test_a_probe_that_lost_its_place_makes_no_attempt(due, clock):
     @gate
     async def send():
         clock.advance(60)
-        other = due.acquire()
+        other = contextvars.Context().run(due.acquire)
         error = await outcome(fn())
         other.ignore()
         return error
