@@ -10,6 +10,7 @@ Every time is a multiple of 1/8 s, so that no float is rounded and all compariso
 """
 
 import asyncio
+import contextvars
 import itertools
 import types
 from dataclasses import asdict, dataclass, field
@@ -215,18 +216,19 @@ class BlockCall:
 
 
 class CoroutineCall:
-    """`await breaker.call(work)`, driven by hand."""
+    """`await breaker.call(work)`, driven by hand, in a context of its own as a task has it."""
 
     def __init__(self, breaker):
+        self.context = contextvars.Context()
         self.coroutine = self.make(breaker)
-        self.coroutine.send(None)
+        self.context.run(self.coroutine.send, None)
 
     def make(self, breaker):
         return breaker.call(work)
 
     def end(self, told, expected):
         with pytest.raises(expected):
-            self.coroutine.send(told)
+            self.context.run(self.coroutine.send, told)
 
     def succeed(self):
         self.end("delivered", StopIteration)
@@ -255,7 +257,7 @@ class DecoratedAwaitableCall(CoroutineCall):
         return breaker(deliver)()
 
     def ignore(self):
-        self.coroutine.close()
+        self.context.run(self.coroutine.close)
 
 
 WAYS = (
