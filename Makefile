@@ -114,6 +114,10 @@ mutants: $(STAMP) ## change the code on purpose and see whether a test notices (
 storm: $(BENCH_STAMP) ## 50 retrying tasks meet a region that is down: every breaker, into docs/storm.md
 	@$(BENCH)/bin/python -m benchmarks.storm
 
+.PHONY: bench
+bench: $(BENCH_STAMP) ## what a call costs beside the other breakers, into docs/performance.md (5 min)
+	@$(BENCH)/bin/python -m benchmarks.bench $(ARGS)
+
 # --- upkeep ---------------------------------------------------------------------------------------
 
 .PHONY: lock

@@ -59,6 +59,14 @@ class Contender:
         """
         raise CannotExpressError("no sync functions")
 
+    def another(self, region: str) -> object:
+        """Make the circuit of one more region, as the library makes it.
+
+        Args:
+            region: its name, which is new.
+        """
+        raise NotImplementedError
+
     def is_open(self) -> bool:
         """Tell whether the library says of itself that it is open."""
         raise NotImplementedError

@@ -36,5 +36,8 @@ class RegionBreaker(Contender):
         decorated: Any = region_breaker(region_from="region", registry=self.registry)(fn)
         return decorated
 
+    def another(self, region: str) -> object:
+        return self.registry.get(region)
+
     def is_open(self) -> bool:
         return self.registry.get(REGION).state is CircuitState.OPEN

@@ -6,7 +6,15 @@ from typing import Any
 import aiobreaker
 from aiobreaker.state import CircuitBreakerState
 
-from benchmarks.contenders.base import RECOVERY, THRESHOLD, Contender, Listener, Send, SendNow
+from benchmarks.contenders.base import (
+    RECOVERY,
+    REGION,
+    THRESHOLD,
+    Contender,
+    Listener,
+    Send,
+    SendNow,
+)
 from benchmarks.faults import is_excluded
 
 
@@ -27,18 +35,23 @@ class Aiobreaker(Contender):
     }
 
     def __init__(self, listener: Listener | None = None) -> None:
-        self.breaker = aiobreaker.CircuitBreaker(
-            fail_max=THRESHOLD,
-            timeout_duration=timedelta(seconds=RECOVERY),
-            exclude=[is_excluded],
-            listeners=[] if listener is None else [_Tell(listener)],
-        )
+        self.listeners = [] if listener is None else [_Tell(listener)]
+        self.breaker = self.another(REGION)
 
     def protect(self, fn: Send) -> Send:
         return self.breaker(fn)
 
     def protect_sync(self, fn: SendNow) -> SendNow:
         return self.breaker(fn)
+
+    def another(self, region: str) -> aiobreaker.CircuitBreaker:
+        return aiobreaker.CircuitBreaker(
+            fail_max=THRESHOLD,
+            timeout_duration=timedelta(seconds=RECOVERY),
+            exclude=[is_excluded],
+            listeners=self.listeners,
+            name=region,
+        )
 
     def is_open(self) -> bool:
         return self.breaker.current_state is CircuitBreakerState.OPEN

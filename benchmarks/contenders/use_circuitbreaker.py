@@ -29,12 +29,7 @@ class Circuitbreaker(Contender):
 
     def __init__(self, listener: Listener | None = None) -> None:
         no_listener(listener)
-        self.breaker = circuitbreaker.CircuitBreaker(
-            failure_threshold=THRESHOLD,
-            recovery_timeout=RECOVERY,
-            expected_exception=lambda _, error: is_failure(error),
-            name=REGION,
-        )
+        self.breaker = self.another(REGION)
 
     def protect(self, fn: Send) -> Send:
         return self.breaker(fn)
@@ -42,5 +37,17 @@ class Circuitbreaker(Contender):
     def protect_sync(self, fn: SendNow) -> SendNow:
         return self.breaker(fn)
 
+    def another(self, region: str) -> circuitbreaker.CircuitBreaker:
+        return circuitbreaker.CircuitBreaker(
+            failure_threshold=THRESHOLD,
+            recovery_timeout=RECOVERY,
+            expected_exception=_counts,
+            name=region,
+        )
+
     def is_open(self) -> bool:
         return bool(self.breaker.opened)
+
+
+def _counts(_: type[BaseException], error: BaseException) -> bool:
+    return is_failure(error)

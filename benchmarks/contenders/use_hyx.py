@@ -7,6 +7,7 @@ from hyx.circuitbreaker.exceptions import BreakerFailing
 
 from benchmarks.contenders.base import (
     RECOVERY,
+    REGION,
     SUCCESSES,
     THRESHOLD,
     Contender,
@@ -28,15 +29,19 @@ class Hyx(Contender):
 
     def __init__(self, listener: Listener | None = None) -> None:
         no_listener(listener)
-        self.breaker = consecutive_breaker(
+        self.breaker = self.another(REGION)
+
+    def protect(self, fn: Send) -> Send:
+        return cast("Send", self.breaker(fn))
+
+    def another(self, region: str) -> consecutive_breaker:
+        del region  # it has no name
+        return consecutive_breaker(
             exceptions=COUNTED,
             failure_threshold=THRESHOLD,
             recovery_time_secs=RECOVERY,
             recovery_threshold=SUCCESSES,
         )
-
-    def protect(self, fn: Send) -> Send:
-        return cast("Send", self.breaker(fn))
 
     def is_open(self) -> bool:
         return bool(self.breaker.state.name == "failing")

@@ -46,6 +46,9 @@ class Interlock(Contender):
     def protect_sync(self, fn: SendNow) -> SendNow:
         return self.registry.get(REGION)(fn)
 
+    def another(self, region: str) -> object:
+        return self.registry.get(region)
+
     def is_open(self) -> bool:
         return self.registry.get(REGION).state is interlock.State.OPEN
 

@@ -58,6 +58,9 @@ class Purgatory(Contender):
             self.listen()
         return self.sync_factory(REGION)(fn)
 
+    def another(self, region: str) -> object:
+        return self.sync_factory.get_breaker(region)
+
     def is_open(self) -> bool:
         self.listen()
         return self.state == OPENED

@@ -38,11 +38,11 @@ class Pyresilience(Contender):
             if listener is not None:
                 listener(event.event_type.value)
 
-        config = pyresilience.ResilienceConfig(
+        self.config = pyresilience.ResilienceConfig(
             circuit_breaker=circuit, listeners=[] if listener is None else [tell]
         )
         self.registry = pyresilience.ResilienceRegistry()
-        self.registry.register(REGION, config)
+        self.registry.register(REGION, self.config)
 
     def protect(self, fn: Send) -> Send:
         return self.registry.decorator(REGION)(fn)
@@ -50,6 +50,15 @@ class Pyresilience(Contender):
     def protect_sync(self, fn: SendNow) -> SendNow:
         return self.registry.decorator(REGION)(fn)
 
+    def another(self, region: str) -> object:
+        self.registry.register(region, self.config)
+        return self.registry.decorator(region)(another_send)
+
     def is_open(self) -> bool:
         health = pyresilience.health_check(self.registry)
         return bool(health[REGION]["circuit_breaker"]["state"] == "open")
+
+
+async def another_send(region: str) -> str:
+    """Stand under the decorator of a region: its circuit is made with the first function."""
+    return region
