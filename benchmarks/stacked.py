@@ -4,13 +4,15 @@ from typing import Any
 
 from tenacity import retry, stop_after_attempt, wait_exponential
 
-from benchmarks.contenders import Contender
+from benchmarks.contenders import Contender, RegionBreaker
 from benchmarks.floors import send, send_now
 from benchmarks.loops import successes, sync_successes
-from benchmarks.question import Question, contenders
+from benchmarks.question import OURS, Question, contenders
 from benchmarks.rounds import Case
+from resilience.retry import transient_retry
 
 ALONE = "tenacity alone"
+GATED = f"{OURS}, over `transient_retry`"
 
 
 def with_retries(fn: Any) -> Any:
@@ -25,7 +27,8 @@ def stacked() -> Question:
         return successes(contender.protect(with_retries(send)))
 
     cases, left_out = contenders(loop)
-    cases.append(Case(ALONE, successes(with_retries(send))))
+    gated = RegionBreaker().protect(transient_retry()(send))
+    cases += [Case(ALONE, successes(with_retries(send))), Case(GATED, successes(gated))]
     title = "(g) A success through tenacity, `async def`"
     return Question(title, ALONE, cases, left_out)
 
@@ -37,5 +40,9 @@ def stacked_sync() -> Question:
         return sync_successes(contender.protect_sync(with_retries(send_now)))
 
     cases, left_out = contenders(loop)
-    cases.append(Case(ALONE, sync_successes(with_retries(send_now))))
+    gated = RegionBreaker().protect_sync(transient_retry()(send_now))
+    cases += [
+        Case(ALONE, sync_successes(with_retries(send_now))),
+        Case(GATED, sync_successes(gated)),
+    ]
     return Question("(g) A success through tenacity, `def`", ALONE, cases, left_out)
