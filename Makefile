@@ -90,7 +90,7 @@ docs: $(STAMP) ## the documentation, into docs/_build/html; a warning is an erro
 
 .PHONY: ci
 ci: ## all that CI runs
-	@for step in check docs examples demo wheel test; do \
+	@for step in check docs examples demo wheel bench-count test; do \
 	    echo; echo "=== make $$step"; \
 	    $(MAKE) --no-print-directory $$step || exit 1; \
 	done
@@ -117,6 +117,10 @@ storm: $(BENCH_STAMP) ## 50 retrying tasks meet a region that is down: every bre
 .PHONY: bench
 bench: $(BENCH_STAMP) ## what a call costs beside the other breakers, into docs/performance.md (5 min)
 	@$(BENCH)/bin/python -m benchmarks.bench $(ARGS)
+
+.PHONY: bench-count
+bench-count: $(STAMP) ## the hot paths in instructions (valgrind), against a baseline; ARGS=--write renews it
+	@$(RUN) benchmarks.count $(ARGS)
 
 # --- upkeep ---------------------------------------------------------------------------------------
 
