@@ -122,6 +122,10 @@ bench: $(BENCH_STAMP) ## what a call costs beside the other breakers, into docs/
 bench-count: $(STAMP) ## the hot paths in instructions (valgrind), against a baseline; ARGS=--write renews it
 	@$(RUN) benchmarks.count $(ARGS)
 
+.PHONY: scoreboard
+scoreboard: $(BENCH_STAMP) ## every breaker in the same situations, into docs/scoreboard.md
+	@$(BENCH)/bin/python -m benchmarks.scoreboard $(ARGS)
+
 # --- upkeep ---------------------------------------------------------------------------------------
 
 .PHONY: lock

@@ -1,12 +1,21 @@
 """The loops that are timed. They are the same for every contender and for the floors."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from itertools import cycle, islice, repeat
 from typing import Any
 
 from benchmarks.contenders.base import REGION
 
 MESSAGE = "a message"
+
+
+def drive(coroutine: Coroutine[Any, Any, Any]) -> None:
+    """Run a coroutine that never waits to its end."""
+    try:
+        coroutine.send(None)
+    except StopIteration:
+        return
+    raise AssertionError("a call waited for something")
 
 
 def successes(fn: Callable[..., Awaitable[Any]], first: Any = REGION) -> Callable[[int], Any]:

@@ -116,3 +116,23 @@ def test_an_interpreter_without_a_baseline_is_said(monkeypatch, capsys, tmp_path
     (tmp_path / "none.json").write_text('{"interpreter": "another build"}')
     assert count.baseline() == {}
     assert capsys.readouterr().out.count("NOTHING TO COMPARE WITH") == 2
+
+
+# The pages that the measurements write
+
+
+@pytest.mark.parametrize("page", ["scoreboard.md", "performance.md", "storm.md"])
+def test_a_measured_page_is_about_the_locked_versions(page):
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    locked = pins(BENCHMARKS / "requirements.lock")
+    assert [name for name in CONTENDERS if f"{name} {locked[name]}" not in text] == []
+    assert "Measured by `make " in text
+
+
+def test_the_scoreboard_has_every_scenario_that_there_is():
+    board = (ROOT / "docs" / "scoreboard.md").read_text(encoding="utf-8")
+    shown = set(re.findall(r"^\| [^|]+ \| `([\w-]+)` \|", board, re.MULTILINE))
+    script = (BENCHMARKS / "scoreboard.py").read_text(encoding="utf-8")
+    played = re.findall(r"^    (?:scenarios|several_threads)\.(\w+),", script, re.MULTILINE)
+    assert len(played) > 20
+    assert shown == {name.replace("_", "-") for name in played}

@@ -4,7 +4,6 @@ from datetime import timedelta
 from typing import Any
 
 import aiobreaker
-from aiobreaker.state import CircuitBreakerState
 
 from benchmarks.contenders.base import (
     RECOVERY,
@@ -53,8 +52,8 @@ class Aiobreaker(Contender):
             name=region,
         )
 
-    def is_open(self) -> bool:
-        return self.breaker.current_state is CircuitBreakerState.OPEN
+    def state(self) -> str:
+        return str(self.breaker.current_state.name)
 
 
 class _Tell(aiobreaker.CircuitBreakerListener):

@@ -25,7 +25,7 @@ class Circuitbreaker(Contender):
         "an error that does not count is a success",
     )
     reads = "monotonic"
-    clocks = {"circuitbreaker.monotonic": "call"}
+    clocks = {"circuitbreaker.monotonic": "call", "circuitbreaker.datetime": "datetime"}
 
     def __init__(self, listener: Listener | None = None) -> None:
         no_listener(listener)
@@ -45,8 +45,8 @@ class Circuitbreaker(Contender):
             name=region,
         )
 
-    def is_open(self) -> bool:
-        return bool(self.breaker.opened)
+    def state(self) -> str:
+        return str(self.breaker.state).upper()
 
 
 def _counts(_: type[BaseException], error: BaseException) -> bool:

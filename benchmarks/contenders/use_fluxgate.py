@@ -17,6 +17,7 @@ from benchmarks.contenders.base import (
     Listener,
     Send,
     SendNow,
+    not_closed,
 )
 from benchmarks.faults import is_failure
 
@@ -62,8 +63,9 @@ class Fluxgate(Contender):
         del region  # it has no name
         return AsyncCircuitBreaker(**self.settings, max_half_open_calls=1)
 
-    def is_open(self) -> bool:
-        return "open" in (self.breaker.info().state, self.sync_breaker.info().state)
+    def state(self) -> str:
+        breakers = (self.breaker, self.sync_breaker)
+        return not_closed(*(breaker.info().state.upper() for breaker in breakers))
 
 
 class _Probes(Tripper):

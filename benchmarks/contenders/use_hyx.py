@@ -6,10 +6,14 @@ from hyx.circuitbreaker import consecutive_breaker
 from hyx.circuitbreaker.exceptions import BreakerFailing
 
 from benchmarks.contenders.base import (
+    CLOSED,
+    HALF_OPEN,
+    OPEN,
     RECOVERY,
     REGION,
     SUCCESSES,
     THRESHOLD,
+    CannotExpressError,
     Contender,
     Listener,
     Send,
@@ -34,6 +38,9 @@ class Hyx(Contender):
     def protect(self, fn: Send) -> Send:
         return cast("Send", self.breaker(fn))
 
+    def use_classifier_that_raises(self) -> None:
+        raise CannotExpressError("takes types only")
+
     def another(self, region: str) -> consecutive_breaker:
         del region  # it has no name
         return consecutive_breaker(
@@ -43,5 +50,6 @@ class Hyx(Contender):
             recovery_threshold=SUCCESSES,
         )
 
-    def is_open(self) -> bool:
-        return bool(self.breaker.state.name == "failing")
+    def state(self) -> str:
+        words = {"working": CLOSED, "failing": OPEN, "recovering": HALF_OPEN}
+        return words[self.breaker.state.name]

@@ -59,8 +59,8 @@ class Pybreaker(Contender):
             name=region,
         )
 
-    def is_open(self) -> bool:
-        return bool(self.breaker.current_state == pybreaker.STATE_OPEN)
+    def state(self) -> str:
+        return str(self.breaker.current_state).upper().replace("-", "_")
 
 
 class _Tell(pybreaker.CircuitBreakerListener):

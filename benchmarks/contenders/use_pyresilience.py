@@ -9,6 +9,7 @@ from benchmarks.contenders.base import (
     REGION,
     SUCCESSES,
     THRESHOLD,
+    CannotExpressError,
     Contender,
     Listener,
     Send,
@@ -50,13 +51,16 @@ class Pyresilience(Contender):
     def protect_sync(self, fn: SendNow) -> SendNow:
         return self.registry.decorator(REGION)(fn)
 
+    def use_classifier_that_raises(self) -> None:
+        raise CannotExpressError("takes types only")
+
     def another(self, region: str) -> object:
         self.registry.register(region, self.config)
         return self.registry.decorator(region)(another_send)
 
-    def is_open(self) -> bool:
+    def state(self) -> str:
         health = pyresilience.health_check(self.registry)
-        return bool(health[REGION]["circuit_breaker"]["state"] == "open")
+        return str(health[REGION]["circuit_breaker"]["state"]).upper()
 
 
 async def another_send(region: str) -> str:
