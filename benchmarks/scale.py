@@ -11,7 +11,7 @@ from benchmarks.contenders.base import REGION, Send, SendNow
 from benchmarks.contenders.use_circuitbreaker import Circuitbreaker
 from benchmarks.contenders.use_interlock import Interlock
 from benchmarks.contenders.use_purgatory import Purgatory
-from benchmarks.floors import BARE, send, send_now
+from benchmarks.floors import BARE, EMPTY, empty_sync_wrapper, empty_wrapper, send, send_now
 from benchmarks.loops import MESSAGE, among, sync_successes
 from benchmarks.question import OURS
 from benchmarks.rounds import Case, extra, time_cases
@@ -81,6 +81,7 @@ async def tasks() -> tuple[str, ...]:
 
     fns = {
         BARE: answer,
+        EMPTY: empty_wrapper(answer),
         OURS: RegionBreaker().protect(answer),
         Circuitbreaker.title(): Circuitbreaker().protect(answer),
     }
@@ -115,6 +116,7 @@ async def threads() -> tuple[str, ...]:
     ours = RegionBreaker()
     fns = {
         BARE: send_now,
+        EMPTY: empty_sync_wrapper(send_now),
         OURS: ours.protect_sync(send_now),
         Circuitbreaker.title(): Circuitbreaker().protect_sync(send_now),
     }

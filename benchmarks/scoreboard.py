@@ -147,6 +147,7 @@ def write() -> None:
     where = report.origin("make scoreboard", "tenacity")
     table = report.table(head, rows)
     report.write("scoreboard.md", INTRODUCTION, where, table, READING, notes(missing))
+    report.renew_quotes("README.md", table)
 
 
 def notes(missing: dict[tuple[str, str], list[str]]) -> str:
