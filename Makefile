@@ -90,7 +90,7 @@ docs: $(STAMP) ## the documentation, into docs/_build/html; a warning is an erro
 
 .PHONY: ci
 ci: ## all that CI runs
-	@for step in check docs examples demo wheel test; do \
+	@for step in check docs examples demo wheel bench-count test; do \
 	    echo; echo "=== make $$step"; \
 	    $(MAKE) --no-print-directory $$step || exit 1; \
 	done
@@ -113,6 +113,18 @@ mutants: $(STAMP) ## change the code on purpose and see whether a test notices (
 .PHONY: storm
 storm: $(BENCH_STAMP) ## 50 retrying tasks meet a region that is down: every breaker, into docs/storm.md
 	@$(BENCH)/bin/python -m benchmarks.storm
+
+.PHONY: bench
+bench: $(BENCH_STAMP) ## what a call costs beside the other breakers, into docs/performance.md (5 min)
+	@$(BENCH)/bin/python -m benchmarks.bench $(ARGS)
+
+.PHONY: bench-count
+bench-count: $(STAMP) ## the hot paths in instructions (valgrind), against a baseline; ARGS=--write renews it
+	@$(RUN) benchmarks.count $(ARGS)
+
+.PHONY: scoreboard
+scoreboard: $(BENCH_STAMP) ## every breaker in the same situations, into docs/scoreboard.md
+	@$(BENCH)/bin/python -m benchmarks.scoreboard $(ARGS)
 
 # --- upkeep ---------------------------------------------------------------------------------------
 

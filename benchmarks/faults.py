@@ -17,6 +17,10 @@ class ClientError(HttpError):
     """A 4xx, for the same reason."""
 
 
+class PoisonError(Exception):
+    """What no filter can judge: it raises over this one."""
+
+
 #: What counts, for a library that only knows types.
 COUNTED = (ServerError, TimeoutError, ConnectionError)
 
@@ -27,6 +31,8 @@ def is_failure(error: BaseException) -> bool:
     Args:
         error: What the call raised.
     """
+    if isinstance(error, PoisonError):
+        raise RuntimeError("the filter is broken")  # noqa: TRY004 - that is the point
     if isinstance(error, HttpError):
         return error.status >= 500
     return isinstance(error, (TimeoutError, ConnectionError))

@@ -43,6 +43,26 @@ def write(page: str, *parts: str) -> None:
     print(f"written: docs/{page}")
 
 
+def renew_quotes(page: str, fresh: str) -> None:
+    """Put the rows of a new table in the place of those that a page quotes from an older one.
+
+    Args:
+        page: the file's path in the project.
+        fresh: the new table; a row is known by its first cell.
+    """
+    rows = {_first_cell(row): row for row in fresh.splitlines()}
+    file = ROOT / page
+    lines = file.read_text(encoding="utf-8").splitlines()
+    renewed = [
+        rows.get(_first_cell(line), line) if line.startswith("| ") else line for line in lines
+    ]
+    file.write_text("\n".join(renewed) + "\n", encoding="utf-8")
+
+
+def _first_cell(row: str) -> str:
+    return row.split(" | ", 1)[0]
+
+
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

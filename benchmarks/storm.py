@@ -9,8 +9,6 @@ when the breaker already said that it was open.
 """
 
 import asyncio
-import importlib
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
@@ -22,6 +20,7 @@ from benchmarks import report
 from benchmarks.contenders import OTHERS, Contender, RegionBreaker
 from benchmarks.contenders.base import REGION, Send
 from benchmarks.faults import ServerError
+from resilience.retry import transient_retry
 
 TASKS = 50
 BETWEEN_TASKS = 0.005  # seconds
@@ -115,7 +114,7 @@ def with_transient_retry(contender: Contender, count_per: Any) -> Stack:
     """Put a breaker over retries that know their circuit."""
 
     def stack(fn: Send) -> Send:
-        retries = importlib.import_module("resilience.retry").transient_retry(
+        retries = transient_retry(
             attempts=ATTEMPTS, wait=wait_fixed(BETWEEN_ATTEMPTS), count_per=count_per
         )
         return contender.protect(retries(fn))
@@ -145,7 +144,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        asyncio.run(main())
-    except ImportError as missing:
-        sys.exit(f"storm: NOT MEASURED, the retries of this package are missing: {missing}")
+    asyncio.run(main())

@@ -1,10 +1,13 @@
 """The measurements: what they are made of stays whole, though they run elsewhere."""
 
 import ast
+import json
 import re
 from pathlib import Path
 
 import pytest
+
+from benchmarks import count, paths
 
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = ROOT / "benchmarks"
@@ -75,3 +78,61 @@ def test_an_adapter_says_which_clock_its_library_reads(path):
         assert attributes["reads"].value in {"monotonic", "wall"}
         assert attributes["clocks"].keys
         assert isinstance(attributes["rejection"], ast.Name | ast.Attribute)
+
+
+# The count of instructions
+
+
+def test_a_path_that_got_dearer_than_the_limit_is_found(capsys):
+    before = {"cheap": 1000, "dear": 1000, "cheaper": 1000, "gone": 1000}
+    now = {"cheap": 1029, "dear": 1031, "cheaper": 500, "new": 7}
+    assert count.compare(now, before) == ["dear"]
+    assert capsys.readouterr().out.count("TOO MUCH") == 1
+
+
+@pytest.mark.parametrize("name", paths.PATHS)
+def test_a_path_can_be_run(name):
+    paths.PATHS[name]()(2)
+
+
+def test_a_baseline_is_about_the_paths_that_are_counted():
+    baselines = list((BENCHMARKS / "instructions").glob("*.json"))
+    assert baselines
+    for file in baselines:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        assert content["instructions per call"].keys() == paths.PATHS.keys()
+        assert content["interpreter"]
+
+
+def test_what_cannot_be_counted_is_said_and_is_no_failure(monkeypatch, capsys):
+    monkeypatch.setattr(count.shutil, "which", lambda _: None)
+    assert count.main([]) == 0
+    assert "NOT COUNTED" in capsys.readouterr().out
+
+
+def test_an_interpreter_without_a_baseline_is_said(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(count, "baseline_file", lambda: tmp_path / "none.json")
+    assert count.baseline() == {}
+    (tmp_path / "none.json").write_text('{"interpreter": "another build"}')
+    assert count.baseline() == {}
+    assert capsys.readouterr().out.count("NOTHING TO COMPARE WITH") == 2
+
+
+# The pages that the measurements write
+
+
+@pytest.mark.parametrize("page", ["scoreboard.md", "performance.md", "storm.md"])
+def test_a_measured_page_is_about_the_locked_versions(page):
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    locked = pins(BENCHMARKS / "requirements.lock")
+    assert [name for name in CONTENDERS if f"{name} {locked[name]}" not in text] == []
+    assert "Measured by `make " in text
+
+
+def test_the_scoreboard_has_every_scenario_that_there_is():
+    board = (ROOT / "docs" / "scoreboard.md").read_text(encoding="utf-8")
+    shown = set(re.findall(r"^\| [^|]+ \| `([\w-]+)` \|", board, re.MULTILINE))
+    script = (BENCHMARKS / "scoreboard.py").read_text(encoding="utf-8")
+    played = re.findall(r"^    (?:scenarios|several_threads)\.(\w+),", script, re.MULTILINE)
+    assert len(played) > 20
+    assert shown == {name.replace("_", "-") for name in played}

@@ -15,6 +15,8 @@ SUCCESSES = 3  # consecutive successes of probes
 
 REGION = "eu-west-1"
 
+CLOSED, OPEN, HALF_OPEN = "CLOSED", "OPEN", "HALF_OPEN"
+
 
 class CannotExpressError(Exception):
     """The library has nothing for it; that is said in a table, and is no failure."""
@@ -59,14 +61,38 @@ class Contender:
         """
         raise CannotExpressError("no sync functions")
 
-    def is_open(self) -> bool:
-        """Tell whether the library says of itself that it is open."""
+    def use_classifier_that_raises(self) -> None:
+        """See to it that the filter raises for a `PoisonError`, which `is_failure` does by itself.
+
+        Raises:
+            CannotExpressError: The library takes no function, only types.
+        """
+
+    def another(self, region: str) -> object:
+        """Make the circuit of one more region, as the library makes it.
+
+        Args:
+            region: its name, which is new.
+        """
         raise NotImplementedError
+
+    def state(self) -> str:
+        """Say what the library says of itself, in this project's words."""
+        raise NotImplementedError
+
+    def is_open(self) -> bool:
+        """Tell whether the library says that it is open."""
+        return self.state() == OPEN
 
     @classmethod
     def title(cls) -> str:
         """Name the library with its version."""
         return f"{cls.name} {version(cls.name)}"
+
+
+def not_closed(*states: str) -> str:
+    """Choose among the states of a library's breakers, of which only one is in use."""
+    return next((state for state in states if state != CLOSED), CLOSED)
 
 
 def no_listener(listener: Listener | None) -> None:

@@ -2,11 +2,18 @@
 
 from typing import Any
 
-from benchmarks.contenders.base import REGION, Contender, Listener, Send, SendNow
+from benchmarks.contenders.base import (
+    REGION,
+    Contender,
+    Listener,
+    Send,
+    SendNow,
+)
+from benchmarks.faults import is_failure
 from resilience import (
     CircuitBreakerOpenError,
     CircuitBreakerRegistry,
-    CircuitState,
+    Outcome,
     StateChanged,
     region_breaker,
 )
@@ -36,5 +43,14 @@ class RegionBreaker(Contender):
         decorated: Any = region_breaker(region_from="region", registry=self.registry)(fn)
         return decorated
 
-    def is_open(self) -> bool:
-        return self.registry.get(REGION).state is CircuitState.OPEN
+    def use_classifier_that_raises(self) -> None:
+        def classifier(error: BaseException) -> Outcome:
+            return Outcome.FAILURE if is_failure(error) else Outcome.IGNORED
+
+        self.registry.configure(classifier=classifier)
+
+    def another(self, region: str) -> object:
+        return self.registry.get(region)
+
+    def state(self) -> str:
+        return self.registry.get(REGION).state.value

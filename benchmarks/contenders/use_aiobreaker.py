@@ -4,9 +4,16 @@ from datetime import timedelta
 from typing import Any
 
 import aiobreaker
-from aiobreaker.state import CircuitBreakerState
 
-from benchmarks.contenders.base import RECOVERY, THRESHOLD, Contender, Listener, Send, SendNow
+from benchmarks.contenders.base import (
+    RECOVERY,
+    REGION,
+    THRESHOLD,
+    Contender,
+    Listener,
+    Send,
+    SendNow,
+)
 from benchmarks.faults import is_excluded
 
 
@@ -27,12 +34,8 @@ class Aiobreaker(Contender):
     }
 
     def __init__(self, listener: Listener | None = None) -> None:
-        self.breaker = aiobreaker.CircuitBreaker(
-            fail_max=THRESHOLD,
-            timeout_duration=timedelta(seconds=RECOVERY),
-            exclude=[is_excluded],
-            listeners=[] if listener is None else [_Tell(listener)],
-        )
+        self.listeners = [] if listener is None else [_Tell(listener)]
+        self.breaker = self.another(REGION)
 
     def protect(self, fn: Send) -> Send:
         return self.breaker(fn)
@@ -40,8 +43,17 @@ class Aiobreaker(Contender):
     def protect_sync(self, fn: SendNow) -> SendNow:
         return self.breaker(fn)
 
-    def is_open(self) -> bool:
-        return self.breaker.current_state is CircuitBreakerState.OPEN
+    def another(self, region: str) -> aiobreaker.CircuitBreaker:
+        return aiobreaker.CircuitBreaker(
+            fail_max=THRESHOLD,
+            timeout_duration=timedelta(seconds=RECOVERY),
+            exclude=[is_excluded],
+            listeners=self.listeners,
+            name=region,
+        )
+
+    def state(self) -> str:
+        return str(self.breaker.current_state.name)
 
 
 class _Tell(aiobreaker.CircuitBreakerListener):

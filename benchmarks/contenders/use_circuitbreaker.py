@@ -25,16 +25,11 @@ class Circuitbreaker(Contender):
         "an error that does not count is a success",
     )
     reads = "monotonic"
-    clocks = {"circuitbreaker.monotonic": "call"}
+    clocks = {"circuitbreaker.monotonic": "call", "circuitbreaker.datetime": "datetime"}
 
     def __init__(self, listener: Listener | None = None) -> None:
         no_listener(listener)
-        self.breaker = circuitbreaker.CircuitBreaker(
-            failure_threshold=THRESHOLD,
-            recovery_timeout=RECOVERY,
-            expected_exception=lambda _, error: is_failure(error),
-            name=REGION,
-        )
+        self.breaker = self.another(REGION)
 
     def protect(self, fn: Send) -> Send:
         return self.breaker(fn)
@@ -42,5 +37,17 @@ class Circuitbreaker(Contender):
     def protect_sync(self, fn: SendNow) -> SendNow:
         return self.breaker(fn)
 
-    def is_open(self) -> bool:
-        return bool(self.breaker.opened)
+    def another(self, region: str) -> circuitbreaker.CircuitBreaker:
+        return circuitbreaker.CircuitBreaker(
+            failure_threshold=THRESHOLD,
+            recovery_timeout=RECOVERY,
+            expected_exception=_counts,
+            name=region,
+        )
+
+    def state(self) -> str:
+        return str(self.breaker.state).upper()
+
+
+def _counts(_: type[BaseException], error: BaseException) -> bool:
+    return is_failure(error)

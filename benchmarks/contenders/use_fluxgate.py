@@ -10,12 +10,14 @@ from fluxgate.trippers import CallContext, Closed, FailureStreak, Tripper
 
 from benchmarks.contenders.base import (
     RECOVERY,
+    REGION,
     SUCCESSES,
     THRESHOLD,
     Contender,
     Listener,
     Send,
     SendNow,
+    not_closed,
 )
 from benchmarks.faults import is_failure
 
@@ -48,7 +50,7 @@ class Fluxgate(Contender):
             "permit": All(),
             "listeners": () if listener is None else (tell,),
         }
-        self.breaker = AsyncCircuitBreaker(**self.settings, max_half_open_calls=1)
+        self.breaker = self.another(REGION)
         self.sync_breaker = CircuitBreaker(**self.settings)
 
     def protect(self, fn: Send) -> Send:
@@ -57,8 +59,13 @@ class Fluxgate(Contender):
     def protect_sync(self, fn: SendNow) -> SendNow:
         return self.sync_breaker(fn)
 
-    def is_open(self) -> bool:
-        return "open" in (self.breaker.info().state, self.sync_breaker.info().state)
+    def another(self, region: str) -> AsyncCircuitBreaker:
+        del region  # it has no name
+        return AsyncCircuitBreaker(**self.settings, max_half_open_calls=1)
+
+    def state(self) -> str:
+        breakers = (self.breaker, self.sync_breaker)
+        return not_closed(*(breaker.info().state.upper() for breaker in breakers))
 
 
 class _Probes(Tripper):

@@ -6,9 +6,14 @@ from hyx.circuitbreaker import consecutive_breaker
 from hyx.circuitbreaker.exceptions import BreakerFailing
 
 from benchmarks.contenders.base import (
+    CLOSED,
+    HALF_OPEN,
+    OPEN,
     RECOVERY,
+    REGION,
     SUCCESSES,
     THRESHOLD,
+    CannotExpressError,
     Contender,
     Listener,
     Send,
@@ -28,15 +33,23 @@ class Hyx(Contender):
 
     def __init__(self, listener: Listener | None = None) -> None:
         no_listener(listener)
-        self.breaker = consecutive_breaker(
+        self.breaker = self.another(REGION)
+
+    def protect(self, fn: Send) -> Send:
+        return cast("Send", self.breaker(fn))
+
+    def use_classifier_that_raises(self) -> None:
+        raise CannotExpressError("takes types only")
+
+    def another(self, region: str) -> consecutive_breaker:
+        del region  # it has no name
+        return consecutive_breaker(
             exceptions=COUNTED,
             failure_threshold=THRESHOLD,
             recovery_time_secs=RECOVERY,
             recovery_threshold=SUCCESSES,
         )
 
-    def protect(self, fn: Send) -> Send:
-        return cast("Send", self.breaker(fn))
-
-    def is_open(self) -> bool:
-        return bool(self.breaker.state.name == "failing")
+    def state(self) -> str:
+        words = {"working": CLOSED, "failing": OPEN, "recovering": HALF_OPEN}
+        return words[self.breaker.state.name]

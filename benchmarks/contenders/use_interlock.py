@@ -22,7 +22,10 @@ class Interlock(Contender):
 
     name = "interlock-cb"
     rejection = interlock.CircuitOpenError
-    notes = ("opens at a share of failures in a window: here all of the last ten calls",)
+    notes = (
+        "opens at a share of failures in a window: here all of the last ten calls",
+        "the same share decides about the three probes: it opens again only if all of them fail",
+    )
     reads = "monotonic"
     clocks = {"interlock._clock.time": "time"}
 
@@ -46,8 +49,11 @@ class Interlock(Contender):
     def protect_sync(self, fn: SendNow) -> SendNow:
         return self.registry.get(REGION)(fn)
 
-    def is_open(self) -> bool:
-        return self.registry.get(REGION).state is interlock.State.OPEN
+    def another(self, region: str) -> object:
+        return self.registry.get(region)
+
+    def state(self) -> str:
+        return str(self.registry.get(REGION).state.value).upper()
 
 
 class _Classifier:

@@ -3,9 +3,12 @@
 from typing import Any
 
 import purgatory
-from purgatory.domain.model import OPENED, OpenedState
+from purgatory.domain.model import OpenedState
 
 from benchmarks.contenders.base import (
+    CLOSED,
+    HALF_OPEN,
+    OPEN,
     RECOVERY,
     REGION,
     THRESHOLD,
@@ -13,6 +16,7 @@ from benchmarks.contenders.base import (
     Listener,
     Send,
     SendNow,
+    not_closed,
 )
 from benchmarks.faults import is_excluded
 
@@ -37,33 +41,37 @@ class Purgatory(Contender):
         }
         self.factory = purgatory.AsyncCircuitBreakerFactory(**settings)
         self.sync_factory = purgatory.SyncCircuitBreakerFactory(**settings)
-        self.listener = listener
-        self.state = ""
-        self.listened = False
+        if listener is not None:
 
-    def listen(self) -> None:
-        """Have the factories tell of changes, which makes every call dearer."""
-        if not self.listened:
-            self.listened = True
-            self.factory.add_listener(self._tell)
-            self.sync_factory.add_listener(self._tell)
+            def tell(_name: str, kind: str, event: Any) -> None:
+                if kind == "state_changed":
+                    listener(event.state)
+
+            self.factory.add_listener(tell)
+            self.sync_factory.add_listener(tell)
 
     def protect(self, fn: Send) -> Send:
-        if self.listener is not None:
-            self.listen()
         return self.factory(REGION)(fn)
 
     def protect_sync(self, fn: SendNow) -> SendNow:
-        if self.listener is not None:
-            self.listen()
         return self.sync_factory(REGION)(fn)
 
-    def is_open(self) -> bool:
-        self.listen()
-        return self.state == OPENED
+    def another(self, region: str) -> object:
+        return self.sync_factory.get_breaker(region)
 
-    def _tell(self, _name: str, kind: str, event: Any) -> None:
-        if kind == "state_changed":
-            self.state = event.state
-            if self.listener is not None:
-                self.listener(event.state)
+    def state(self) -> str:
+        words = {"closed": CLOSED, "opened": OPEN, "half-opened": HALF_OPEN}
+        breakers = (
+            _at_once(self.factory.get_breaker(REGION)),
+            self.sync_factory.get_breaker(REGION),
+        )
+        return not_closed(*(words[breaker.context.state] for breaker in breakers))
+
+
+def _at_once(coroutine: Any) -> Any:
+    """Await what does not wait for anything."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return done.value
+    raise AssertionError("it waits")

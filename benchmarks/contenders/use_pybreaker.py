@@ -7,6 +7,7 @@ import pybreaker
 
 from benchmarks.contenders.base import (
     RECOVERY,
+    REGION,
     SUCCESSES,
     THRESHOLD,
     Contender,
@@ -31,14 +32,8 @@ class Pybreaker(Contender):
     clocks = {"pybreaker.datetime": "datetime"}
 
     def __init__(self, listener: Listener | None = None) -> None:
-        self.breaker = pybreaker.CircuitBreaker(
-            fail_max=THRESHOLD,
-            reset_timeout=RECOVERY,
-            success_threshold=SUCCESSES,
-            exclude=[is_excluded],
-            throw_new_error_on_trip=False,
-            listeners=[] if listener is None else [_Tell(listener)],
-        )
+        self.listeners = [] if listener is None else [_Tell(listener)]
+        self.breaker = self.another(REGION)
 
     def protect(self, fn: Send) -> Send:
         breaker = self.breaker
@@ -53,8 +48,19 @@ class Pybreaker(Contender):
     def protect_sync(self, fn: SendNow) -> SendNow:
         return self.breaker(fn)
 
-    def is_open(self) -> bool:
-        return bool(self.breaker.current_state == pybreaker.STATE_OPEN)
+    def another(self, region: str) -> pybreaker.CircuitBreaker:
+        return pybreaker.CircuitBreaker(
+            fail_max=THRESHOLD,
+            reset_timeout=RECOVERY,
+            success_threshold=SUCCESSES,
+            exclude=[is_excluded],
+            throw_new_error_on_trip=False,
+            listeners=self.listeners,
+            name=region,
+        )
+
+    def state(self) -> str:
+        return str(self.breaker.current_state).upper().replace("-", "_")
 
 
 class _Tell(pybreaker.CircuitBreakerListener):

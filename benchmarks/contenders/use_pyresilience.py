@@ -9,6 +9,7 @@ from benchmarks.contenders.base import (
     REGION,
     SUCCESSES,
     THRESHOLD,
+    CannotExpressError,
     Contender,
     Listener,
     Send,
@@ -38,11 +39,11 @@ class Pyresilience(Contender):
             if listener is not None:
                 listener(event.event_type.value)
 
-        config = pyresilience.ResilienceConfig(
+        self.config = pyresilience.ResilienceConfig(
             circuit_breaker=circuit, listeners=[] if listener is None else [tell]
         )
         self.registry = pyresilience.ResilienceRegistry()
-        self.registry.register(REGION, config)
+        self.registry.register(REGION, self.config)
 
     def protect(self, fn: Send) -> Send:
         return self.registry.decorator(REGION)(fn)
@@ -50,6 +51,18 @@ class Pyresilience(Contender):
     def protect_sync(self, fn: SendNow) -> SendNow:
         return self.registry.decorator(REGION)(fn)
 
-    def is_open(self) -> bool:
+    def use_classifier_that_raises(self) -> None:
+        raise CannotExpressError("takes types only")
+
+    def another(self, region: str) -> object:
+        self.registry.register(region, self.config)
+        return self.registry.decorator(region)(another_send)
+
+    def state(self) -> str:
         health = pyresilience.health_check(self.registry)
-        return bool(health[REGION]["circuit_breaker"]["state"] == "open")
+        return str(health[REGION]["circuit_breaker"]["state"]).upper()
+
+
+async def another_send(region: str) -> str:
+    """Stand under the decorator of a region: its circuit is made with the first function."""
+    return region
