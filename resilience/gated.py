@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from resilience import gate
 from resilience.checks import is_async
-from resilience.circuit import Closed
 from resilience.errors import CircuitBreakerOpenError
 from resilience.permit import Permit, guard_async, guard_sync
 
 if TYPE_CHECKING:
     from resilience.breaker import CircuitBreaker
-    from resilience.circuit import Rejection
 
 Find: TypeAlias = "Callable[[tuple[Any, ...], dict[str, Any]], CircuitBreaker]"
 
@@ -41,7 +39,11 @@ def gate_async(call: Any, find: Find, on_error: Any = None, on_result: Any = Non
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         breaker = find(args, kwargs)
-        permit = _admit(breaker, on_error, on_result)
+        passing = breaker._passing if on_result is None else None
+        if passing is None:
+            permit = breaker._admit(on_error, on_result)
+        else:  # a CLOSED circuit without a streak: no lock, neither here nor below
+            permit = Permit(breaker, passing, on_error)
         if isinstance(permit, tuple):
             raise CircuitBreakerOpenError(breaker.region, *permit)
         gate.enter(permit, carries=True)
@@ -52,7 +54,11 @@ def gate_async(call: Any, find: Find, on_error: Any = None, on_result: Any = Non
             raise
         finally:
             gate.leave(permit)
-        return _returned(permit, result)
+        if passing is None or passing.streak:
+            return permit._returned(result)
+        permit._ticket = None
+        passing.passed += 1
+        return result
 
     return guarded
 
@@ -60,7 +66,11 @@ def gate_async(call: Any, find: Find, on_error: Any = None, on_result: Any = Non
 def _gate_sync(call: Any, find: Find, on_error: Any = None, on_result: Any = None) -> Any:
     def guarded(*args: Any, **kwargs: Any) -> Any:
         breaker = find(args, kwargs)
-        permit = _admit(breaker, on_error, on_result)
+        passing = breaker._passing if on_result is None else None
+        if passing is None:
+            permit = breaker._admit(on_error, on_result)
+        else:  # a CLOSED circuit without a streak: no lock, neither here nor below
+            permit = Permit(breaker, passing, on_error)
         if isinstance(permit, tuple):
             raise CircuitBreakerOpenError(breaker.region, *permit)
         gate.enter(permit, carries=True)
@@ -73,7 +83,11 @@ def _gate_sync(call: Any, find: Find, on_error: Any = None, on_result: Any = Non
             gate.leave(permit)
         if hasattr(type(result), "__await__"):
             return permit._returned_awaitable(result)
-        return _returned(permit, result)
+        if passing is None or passing.streak:
+            return permit._returned(result)
+        permit._ticket = None
+        passing.passed += 1
+        return result
 
     return guarded
 
@@ -100,22 +114,3 @@ class Passenger(Permit):
 
     def __enter__(self) -> Self:
         return gate.enter(self)
-
-
-# Without a lock, in a CLOSED circuit without a streak.
-
-
-def _admit(breaker: CircuitBreaker, on_error: Any, on_result: Any) -> Permit | Rejection:
-    passing = breaker._passing if on_result is None else None
-    if passing is None:
-        return breaker._admit(on_error, on_result)
-    return Permit(breaker, passing, on_error)
-
-
-def _returned(permit: Permit, result: Any) -> Any:
-    ticket = permit._ticket
-    if not isinstance(ticket, Closed) or ticket is not permit._breaker._passing or ticket.streak:
-        return permit._returned(result)
-    permit._ticket = None
-    ticket.passed += 1
-    return result

@@ -65,7 +65,11 @@ class _IsTransient(retry_base):
     """
 
     def __call__(self, what: RetryCallState | BaseException) -> bool:
-        error = _error(what) if isinstance(what, RetryCallState) else what
+        if isinstance(what, RetryCallState):
+            outcome = what.outcome
+            error = None if outcome is None else outcome.exception()
+        else:
+            error = what
         if not isinstance(error, Exception):
             return False
         if classify.classify_error(error) is Outcome.FAILURE:
@@ -163,7 +167,7 @@ class _Hooks:
     def __init__(self, count_per: str = "call", budget: RetryBudget | None = None) -> None:
         self._counts_attempts = count_per == "attempt"
         self._budget = budget
-        self._has_accounts = self._counts_attempts or budget is not None
+        self.accounts = self._counts_attempts or budget is not None
 
     def keep_out(self, state: RetryCallState) -> None:
         """Let no attempt start that a circuit keeps out."""
@@ -177,7 +181,7 @@ class _Hooks:
     def before(self, state: RetryCallState) -> None:
         """Keep out what must not start, and note for the accounts what does."""
         self.keep_out(state)
-        permit = circuits.current() if self._has_accounts else None
+        permit = circuits.current()
         if permit is None:
             return
         if state.attempt_number > 1:
@@ -229,7 +233,9 @@ def _gated(loop: Any, hooks: _Hooks) -> Any:
     stop = _either(loop.stop, hooks.stop)
     setattr(stop, circuits.MARK, True)
     return loop.copy(
-        before=_with(hooks.keep_out, loop.before, hooks.before),
+        before=_with(
+            hooks.keep_out, loop.before, hooks.before if hooks.accounts else hooks.keep_out
+        ),
         after=_with(hooks.after, loop.after),
         stop=stop,
         sleep=_waking(loop.sleep, loop),
