@@ -1025,6 +1025,29 @@ async def test_a_sleeping_background_task_whose_call_is_over_sleeps_on(breaker):
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def test_a_loop_that_begins_after_its_call_is_over_is_not_woken(breaker):
+    backend, go_on, tasks = Backend(), asyncio.Event(), []
+
+    async def later():
+        await go_on.wait()
+        await preset(backend.send)()
+
+    @breaker
+    @gate
+    async def call():
+        tasks.append(asyncio.create_task(later()))
+
+    await call()
+    go_on.set()
+    await settle()
+    assert backend.attempts == 1
+    trip(breaker)
+    await settle()
+    assert (tasks[0].done(), backend.attempts) == (False, 1)
+    tasks[0].cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
 # Contexts
 
 
