@@ -1775,3 +1775,71 @@ async def test_count_per_attempt_outside_any_breaker_is_plain_tenacity():
     with pytest.raises(ServerError):
         await per_attempt(backend.send)()
     assert backend.attempts == 5
+
+
+async def test_a_nested_plain_function_that_returns_an_awaitable_rides_along(breaker, clock):
+    make_due(breaker, clock)
+    backend = Backend(default=None)
+
+    @breaker
+    def inner():
+        return backend.send()
+
+    @breaker
+    @gate
+    async def outer():
+        return await inner()
+
+    assert await outer() == "sent"
+    assert (breaker.state, backend.attempts) == (CLOSED, 1)
+
+
+async def test_a_nested_attempt_that_counts_and_fails_opens_it_once(breaker, clock):
+    make_due(breaker, clock)
+    inner = breaker(per_attempt(Backend().send))
+    with pytest.raises(ServerError):
+        await breaker(gate(inner_of(inner)))()
+    assert (breaker.state, breaker.snapshot().failures) == (OPEN, 3)
+
+
+async def test_a_task_of_a_probe_rides_along_while_it_lives(breaker, clock):
+    make_due(breaker, clock)
+    inner = breaker(preset(Backend(default=None).send))
+
+    @breaker
+    @gate
+    async def outer():
+        return await asyncio.gather(inner(), asyncio.create_task(inner()))
+
+    assert await outer() == ["sent", "sent"]
+    assert (breaker.state, breaker.snapshot().probes) == (CLOSED, 1)
+
+
+async def test_a_nested_call_of_a_probe_can_be_cancelled(breaker, clock):
+    make_due(breaker, clock)
+
+    async def send():
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(breaker(gate(inner_of(breaker(preset(send)))))())
+    await settle()
+    task.cancel()
+    await settle()
+    assert task.cancelled()
+    assert (breaker.state, breaker.retry_after) == (HALF_OPEN, 0.0)
+
+
+async def test_count_per_attempt_counts_what_fails_after_a_loop_that_was_survived(clock):
+    breaker = CircuitBreaker("eu-west-1", BreakerPolicy(failure_threshold=10), clock=clock)
+    failing = per_attempt(Backend().send)
+
+    @breaker
+    @gate
+    async def send():
+        with contextlib.suppress(ServerError):
+            await failing()
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        await send()
+    assert breaker.snapshot().failures == 6
