@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
-from resilience import gate
+from resilience import classify, gate
 from resilience.checks import is_async
 from resilience.errors import CircuitBreakerOpenError
 from resilience.permit import Permit, guard_async, guard_sync
@@ -50,7 +50,7 @@ def gate_async(call: Any, find: Find, on_error: Any = None, on_result: Any = Non
         try:
             result = await call(*args, **kwargs)
         except BaseException as error:
-            permit._raised(error)
+            _raised(permit, error)
             raise
         finally:
             gate.leave(permit)
@@ -77,7 +77,7 @@ def _gate_sync(call: Any, find: Find, on_error: Any = None, on_result: Any = Non
         try:
             result = call(*args, **kwargs)
         except BaseException as error:
-            permit._raised(error)
+            _raised(permit, error)
             raise
         finally:
             gate.leave(permit)
@@ -90,6 +90,14 @@ def _gate_sync(call: Any, find: Find, on_error: Any = None, on_result: Any = Non
         return result
 
     return guarded
+
+
+def _raised(permit: Permit, error: BaseException) -> None:
+    counted = permit._attempt_counted
+    if counted is not None and classify.speaker(error) is not classify.speaker(counted):
+        permit._attempt_counted = None  # the call got over that one, and failed for another reason
+    permit._raised(error)
+    permit._attempt_counted = None  # an error keeps its frames, and one of them this permit
 
 
 async def _call(_: CircuitBreaker, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -114,3 +122,6 @@ class Passenger(Permit):
 
     def __enter__(self) -> Self:
         return gate.enter(self)
+
+    def _returned_awaitable(self, awaitable: Any) -> Any:
+        return awaitable  # which is for the probe around it to settle

@@ -35,7 +35,7 @@ class Permit:
     _ticket: Ticket | None
     _on_error: Classifier | None = None
     _on_result: ResultClassifier | None = None
-    _attempts_counted: bool = False
+    _attempt_counted: BaseException | None = None
     # Only while it is a context manager, and not before: nobody else pays for them.
     _outer: Permit | None = field(init=False)
     _carries: bool = field(init=False)
@@ -65,7 +65,7 @@ class Permit:
             error: What went wrong; its type and status become the reason.
         """
         if (ticket := self._ticket) is not None:
-            self._attempts_counted = True
+            self._attempt_counted = error
             self._breaker._record(ticket, _failure(error))
 
     def __enter__(self) -> Self:
@@ -107,7 +107,7 @@ class Permit:
 
     def _settle(self, report: Report) -> None:
         ticket = self._take_ticket()
-        counted_already = self._attempts_counted and report[0] is Outcome.FAILURE
+        counted_already = self._attempt_counted is not None and report[0] is Outcome.FAILURE
         if ticket is not None and not counted_already:
             self._breaker._record(ticket, report)
 

@@ -185,7 +185,7 @@ class _Hooks:
         if permit is None:
             return
         if state.attempt_number > 1:
-            permit._attempts_counted = False  # what this attempt fails with is a failure of its own
+            permit._attempt_counted = None  # what this attempt fails with is a failure of its own
         elif self._budget is not None:
             self._budget.count_call(permit._breaker)
 
