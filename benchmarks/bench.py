@@ -12,7 +12,7 @@ from typing import Any
 
 from loguru import logger
 
-from benchmarks import calls, imports, memory, report, rounds, scale, stacked
+from benchmarks import calls, imports, ladder, memory, report, rounds, scale, stacked
 from benchmarks.contenders import ALL
 from benchmarks.question import Question
 
@@ -38,6 +38,7 @@ QUESTIONS: dict[str, list[Callable[[], Any]]] = {
     "i": [memory.memory],
     "j": [imports.imports],
     "k": [calls.success_with_listener],
+    "l": [ladder.ladder],
 }
 
 
@@ -68,6 +69,7 @@ async def main(letters: list[str]) -> None:
         return
     where = report.origin("make bench", "tenacity", "loguru")
     report.write("performance.md", INTRODUCTION, where, *parts, notes())
+    report.renew_quotes("docs/explanation/where-the-time-goes.md", "\n".join(parts))
 
 
 if __name__ == "__main__":
