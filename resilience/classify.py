@@ -122,7 +122,7 @@ def speaker(thing: object) -> object:
 
 def describe(thing: object) -> str:
     """Name an error or a result by type and HTTP status; its text may hold secrets."""
-    name, status = type(speaker(thing)).__name__, status_of(speaker(thing))
+    name, status = type(who := speaker(thing)).__name__, status_of(who)
     return one_line(name if status is None else f"{name} {status}")
 
 
@@ -200,7 +200,7 @@ def _last_attempt(error: object) -> Future[object] | None:
 
 def _get(thing: object, name: str) -> Any:
     try:
-        return getattr(thing, name)
+        return getattr(thing, name, None)
     except Exception:  # noqa: BLE001 - a property of a stranger's class may raise anything
         return None
 

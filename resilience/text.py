@@ -13,4 +13,4 @@ def one_line(text: str) -> str:
         Printable text without line breaks, so that nobody can forge a line of the log.
     """
     shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:_LONG])
-    return "".join(shown)[:_LONG]
+    return (text if text.isprintable() else "".join(shown))[:_LONG]
