@@ -26,7 +26,6 @@ from tenacity import (
 )
 
 import resilience.gate
-import resilience.lock
 from resilience import (
     BreakerPolicy,
     CircuitBreaker,
@@ -394,19 +393,17 @@ async def test_a_loop_whose_circuit_is_closed_again_before_it_looks_sleeps_on(br
 
 
 def test_a_thread_whose_circuit_is_closed_again_before_it_looks_sleeps_on(breaker, monkeypatch):
-    asleep, looked = threading.Event(), threading.Event()
-    backend, looks = Backend(), []
+    looked, may_look = threading.Semaphore(0), threading.RLock()
+    backend, ended = Backend(), []
     keeps_out = resilience.gate.keeps_out
 
     def look(permit, *, retry):
-        looks.append(retry)
-        if len(looks) > 4:  # before the attempt, after it, as it falls asleep, and when it is rung
-            looked.set()
-        return keeps_out(permit, retry=retry)
+        with may_look:
+            looked.release()
+            return keeps_out(permit, retry=retry)
 
     monkeypatch.setattr(resilience.gate, "keeps_out", look)
-    send = breaker(transient_retry(wait=NEVER, before_sleep=lambda _: asleep.set())(backend.now))
-    ended = []
+    send = breaker(transient_retry(wait=NEVER)(backend.now))
 
     def run():
         with pytest.raises(CircuitBreakerOpenError):
@@ -415,11 +412,12 @@ def test_a_thread_whose_circuit_is_closed_again_before_it_looks_sleeps_on(breake
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    assert asleep.wait(60)
-    with resilience.lock.lock:  # the thread cannot look between the two
+    for _ in range(4):  # before the attempt, after it, as it falls asleep, and once asleep
+        assert looked.acquire(timeout=60)
+    with may_look:
         trip(breaker)
         breaker.reset()
-    assert looked.wait(60)
+    assert looked.acquire(timeout=60)
     trip(breaker)
     thread.join(60)
     assert ended == [1]
