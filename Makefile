@@ -144,7 +144,7 @@ lock-bench: $(STAMP) ## benchmarks/requirements.lock anew, what both locks name 
 	@echo "lock: $$(grep -c '^[a-z]' benchmarks/requirements.lock) packages in benchmarks/requirements.lock"
 
 .PHONY: screenshots
-screenshots: $(STAMP) ## the pictures in the docs anew (needs Debian's chromium)
+screenshots: $(STAMP) ## the pictures in the docs anew (needs Debian's chromium and prometheus)
 	@$(VENV)/bin/python scripts/screenshots.py
 
 .PHONY: clean

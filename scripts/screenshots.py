@@ -1,11 +1,12 @@
-"""Take the pictures in the docs: the status page in a real Chromium, with made-up regions.
+"""Take the pictures in the docs in a real Chromium: the status page, and the drawn dashboard.
 
-Run it with `make screenshots`. It needs Debian's chromium. Time stands still on a FakeClock, so
-that a picture changes only when the page does.
+Run it with `make screenshots`. It needs Debian's chromium and prometheus. The regions are made up
+and live on a FakeClock, so that a picture changes only when what it shows does.
 """
 
 import asyncio
 import contextlib
+import json
 import os
 import random
 import socket
@@ -14,8 +15,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from aiohttp import web
+from dashboard_data import answers
+from dashboard_picture import dashboard_page
 from loguru import logger
-from playwright.async_api import async_playwright
+from playwright.async_api import Browser, async_playwright
 
 from resilience import (
     CircuitBreaker,
@@ -28,6 +31,7 @@ from resilience.integrations.status_page import status_page
 from resilience.testing import FakeClock
 
 PICTURES = Path(__file__).resolve().parent.parent / "docs" / "_static"
+DASHBOARD = PICTURES.parent / "monitoring" / "dashboard.json"
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -119,6 +123,17 @@ def reject(breaker: CircuitBreaker, times: int) -> None:
             breaker.acquire()
 
 
+async def draw_dashboard(browser: Browser, folder: Path) -> None:
+    """Draw the dashboard: a Grafana is not to be had from Debian, PyPI or npm, a Prometheus is."""
+    dashboard = json.loads(DASHBOARD.read_text(encoding="utf-8"))
+    html, width, height = dashboard_page(dashboard, await asyncio.to_thread(answers, dashboard))
+    page = await browser.new_page(viewport={"width": width, "height": height})
+    await page.set_content(html)
+    await page.screenshot(path=folder / "dashboard.png")
+    print("screenshots: dashboard.png")
+    await page.close()
+
+
 async def main(folder: Path, regions: int) -> None:
     """Take every picture.
 
@@ -140,6 +155,7 @@ async def main(folder: Path, regions: int) -> None:
             await page.screenshot(path=folder / f"{name}.png")
             print(f"screenshots: {name}.png")
             await page.close()
+        await draw_dashboard(browser, folder)
         await browser.close()
 
 
