@@ -177,8 +177,8 @@ def status_of(thing: object) -> int | None:
     attempt = _last_attempt(thing)
     if attempt is not None and attempt.exception() is None:
         return status_of(attempt.result())  # a result that the retries did not want
-    owners = (thing, _get(thing, "response"))
-    found = (_get(owner, name) for owner in owners for name in ("status", "status_code"))
+    owners = (thing, look_up(thing, "response"))
+    found = (look_up(owner, name) for owner in owners for name in ("status", "status_code"))
     return next((int(s) for s in found if isinstance(s, int) and not isinstance(s, bool)), None)
 
 
@@ -187,18 +187,19 @@ def _wrapped(error: Exception) -> BaseException | None:
     attempt = _last_attempt(error)
     if attempt is not None and attempt.exception() is not None:
         return attempt.exception()
-    reason = _get(error, "reason")  # urllib3.MaxRetryError, urllib.error.URLError
+    reason = look_up(error, "reason")  # urllib3.MaxRetryError, urllib.error.URLError
     return reason if isinstance(reason, BaseException) else error.__cause__
 
 
 def _last_attempt(error: object) -> Future[object] | None:
     """Find what a tenacity.RetryError is about; one that is not over would block who asks it."""
-    attempt = _get(error, "last_attempt")
+    attempt = look_up(error, "last_attempt")
     over = isinstance(attempt, Future) and attempt.done() and not attempt.cancelled()
     return attempt if over else None
 
 
-def _get(thing: object, name: str) -> Any:
+def look_up(thing: object, name: str) -> Any:
+    """Give an attribute of a thing that may be a stranger's, or None."""
     try:
         return getattr(thing, name, None)
     except Exception:  # noqa: BLE001 - a property of a stranger's class may raise anything
@@ -208,7 +209,7 @@ def _get(thing: object, name: str) -> Any:
 def _is_malformed_answer(error: Exception) -> bool:
     # aiohttp turns an answer that it cannot parse into a status 400 that the server never sent.
     kind: Any = type(error.__cause__)
-    return _is_one_of(kind, _UNPARSABLE) and _get(error, "headers") is None
+    return _is_one_of(kind, _UNPARSABLE) and look_up(error, "headers") is None
 
 
 def _is_outage(error: Exception) -> bool:
@@ -222,7 +223,7 @@ def _is_outage(error: Exception) -> bool:
 @lru_cache(maxsize=512)
 def _is_one_of(kind: Any, names: str) -> bool:
     paths = (name.rpartition(".") for name in names.split())
-    found = (_get(sys.modules.get(module), name) for module, _, name in paths)
+    found = (look_up(sys.modules.get(module), name) for module, _, name in paths)
     return issubclass(kind, tuple(known for known in found if isinstance(known, type)))
 
 

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from resilience.classify import look_up
+
 
 def asked_for(answer: object) -> float | None:
     """Find what a server asked for in the headers of its answer.
@@ -16,18 +18,11 @@ def asked_for(answer: object) -> float | None:
     Returns:
         Seconds; None where it asked for nothing, or for something that makes no sense.
     """
-    for owner in (answer, _get(answer, "response")):
-        for name, value in _pairs(_get(owner, "headers")):
+    for owner in (answer, look_up(answer, "response")):
+        for name, value in _pairs(look_up(owner, "headers")):
             if str(name).lower() == "retry-after":
                 return _seconds(str(value).strip())
     return None
-
-
-def _get(thing: object, name: str) -> Any:
-    try:
-        return getattr(thing, name)
-    except Exception:  # noqa: BLE001 - a property of a stranger's class may raise anything
-        return None
 
 
 def _pairs(headers: Any) -> Iterable[tuple[object, object]]:
