@@ -6,13 +6,15 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypeVar, cast
 
-from resilience import checks, classify, events, gate, gated, rejections
+from resilience import checks, classify, events, gate, gated
 from resilience.circuit import Circuit, CircuitState, Closed, Probe, Rejection, Ticket, Transition
 from resilience.classify import IGNORED, SUCCESS, Classifier, Outcome, Report, ResultClassifier
 from resilience.errors import CircuitBreakerOpenError
+from resilience.guards import Finder, check_guardable
 from resilience.lock import lock
-from resilience.permit import Permit, check_guardable
+from resilience.permit import Permit
 from resilience.policy import BreakerPolicy
+from resilience.rejections import Rejections
 from resilience.text import one_line
 from resilience.waiting import Line
 
@@ -21,6 +23,7 @@ T = TypeVar("T")
 
 # So many errors in a row that no rule knows: this breaker may never count anything.
 _UNKNOWN_ERRORS_TO_WARN = 100
+FAILURE = Outcome.FAILURE  # to look up a member of an enumeration takes its time
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +77,8 @@ class CircuitBreaker:
     """
 
     __slots__ = (
-        "__weakref__", "_circuit", "_classifier", "_clock", "_known_outcomes", "_line", "_outbox",
-        "_passing", "_rejections", "_result_classifier", "_unknown_errors", "region",
+        "__weakref__", "_circuit", "_classifier", "_clock", "_line", "_outbox", "_passing",
+        "_result_classifier", "_unknown", "region",
     )  # fmt: skip
 
     def __init__(
@@ -93,11 +96,11 @@ class CircuitBreaker:
         checks.check_classifiers(classifier, result_classifier)
         self._clock = clock
         self._circuit = Circuit(policy, Closed(self._now()))
-        self._rejections = rejections.Rejections(self.region, self._circuit)
-        self._outbox = events.Outbox(self._rejections.follow)
+        self._outbox = events.Outbox()
         self._line: Line | None = None
         self._passing: Closed | None = None
-        self._known_outcomes = self._unknown_errors = 0
+        # Errors in a row that no rule knows, and how many outcomes there were before them.
+        self._unknown: tuple[int, int] = 0, 0
         self._configure(policy, classifier, result_classifier)
 
     @property
@@ -152,7 +155,7 @@ class CircuitBreaker:
     def __call__(self, fn: Callable[P, T]) -> Callable[P, T]:
         """Decorate one function, `async def` or `def`, with this very breaker."""
         check_guardable(fn, "a circuit breaker")
-        return cast("Callable[P, T]", gated.protect(fn, lambda _args, _kwargs: self))
+        return cast("Callable[P, T]", gated.protect(fn, Finder(lambda _args, _kwargs: self)))
 
     def reset(self) -> None:
         """Close the circuit by hand, forget its streak and end a forced opening."""
@@ -190,7 +193,7 @@ class CircuitBreaker:
         Raises:
             TypeError: The listener cannot be called, or is an `async def`.
         """
-        return self._outbox.listeners.add(listener)
+        return self._outbox.add(listener)
 
     async def wait_until_ready(self, timeout: float | None = None) -> bool:
         """Wait, in asyncio, until a call would be admitted; it reserves nothing.
@@ -216,26 +219,28 @@ class CircuitBreaker:
     def _configure(self, policy: BreakerPolicy, on_error: Any, on_result: Any) -> None:
         with lock:
             self._circuit.policy = policy
+            self._circuit.keep_quiet()
             self._classifier, self._result_classifier = on_error, on_result
             self._follow(None)
 
     def _eviction_rank(self) -> int | None:
         """Say in which order a full registry lets go of it; None: never."""
-        return None if self._outbox.listeners.entries else self._circuit.eviction_rank(self._now())
+        return None if self._outbox.entries else self._circuit.eviction_rank(self._now())
 
     # For one call
 
     def _admit(self, on_error: Any = None, on_result: Any = None) -> Permit | Rejection:
+        now = time.monotonic() if self._clock is None else self._clock()
+        if (refused := self._circuit.refuse(now)) is not None:
+            return refused
         if self._circuit.state.name is CircuitState.HALF_OPEN and gate.is_carried(self):
             return gated.Passenger(self)
-        now = self._now()
         with lock:
             ticket = self._circuit.acquire(now)
             if isinstance(ticket, Probe):
                 self._follow(ticket.opened)
         if isinstance(ticket, tuple):
-            if not self._rejections.quiet_from <= now < self._rejections.quiet_until:
-                self._rejections.tell(ticket, now, self._outbox.registry_listeners.watchers)
+            self._tell_rejection(ticket, now)
             return ticket
         permit = Permit(self, ticket, on_error, on_result)
         if isinstance(ticket, Probe):
@@ -247,6 +252,13 @@ class CircuitBreaker:
                 raise
         return permit
 
+    def _tell_rejection(self, rejection: Rejection, now: float) -> None:
+        with lock:
+            told = self._outbox.log
+            if not isinstance(told, Rejections):
+                told = self._outbox.log = Rejections(self.region, self._circuit)
+        told.tell(rejection, now, self._outbox.registry_listeners.watchers)
+
     def _record(self, ticket: Ticket, report: Report) -> None:
         now = self._now()
         with lock:
@@ -254,23 +266,26 @@ class CircuitBreaker:
         self._outbox.deliver()
 
     def _judge_result(self, result: object, classifier: ResultClassifier | None) -> Report:
-        classifier = self._result_classifier if classifier is None else classifier
-        return SUCCESS if classifier is None else self._ask("result_classifier", classifier, result)
+        judge = self._result_classifier if classifier is None else classifier
+        return SUCCESS if judge is None else self._ask("result_classifier", judge, result)
 
     def _judge_error(self, error: BaseException, classifier: Classifier | None) -> Report:
-        if not isinstance(error, Exception) or isinstance(error, CircuitBreakerOpenError):
-            return IGNORED
         judge = self._classifier if classifier is None else classifier
-        report = self._ask("classifier", judge, error)
-        if report == IGNORED and classify.says_nothing(error):
+        known, report = classify.verdict(error), IGNORED
+        ask = known is FAILURE or judge is not classify.classify_error
+        if ask and isinstance(error, Exception) and not isinstance(error, CircuitBreakerOpenError):
+            report = self._ask("classifier", judge, error)
+        if known is None and report is IGNORED:
             self._count_unknown(error)
         return report
 
     def _ask(self, role: str, judge: Callable[[Any], Outcome], what: object) -> Report:
         try:
             outcome = judge(what)
+            if outcome is FAILURE:
+                return FAILURE, classify.describe(what)
             if isinstance(outcome, Outcome):
-                return outcome, classify.describe(what) if outcome is Outcome.FAILURE else ""
+                return SUCCESS if outcome is Outcome.SUCCESS else IGNORED
             wrong = f"returned a {type(outcome).__name__}, expected an Outcome"
         except Exception as fault:  # noqa: BLE001 - the call's own error must reach the caller
             wrong = events.raised(fault)
@@ -278,13 +293,12 @@ class CircuitBreaker:
         return IGNORED
 
     def _count_unknown(self, error: BaseException) -> None:
-        with lock:
-            successes, failures, *_ = self._circuit.counts()
-            if successes + failures != self._known_outcomes:
-                self._known_outcomes, self._unknown_errors = successes + failures, 0
-            self._unknown_errors += 1
-            warn = self._unknown_errors == _UNKNOWN_ERRORS_TO_WARN
-        if warn:
+        # Without the lock: at worst a race makes the warning late.
+        circuit, (count, then) = self._circuit, self._unknown
+        now = circuit.successes + circuit.failures + circuit.state.passed
+        count = count + 1 if now == then else 1
+        self._unknown = count, now
+        if count == _UNKNOWN_ERRORS_TO_WARN:
             events.log_unknown_errors(self.region, _UNKNOWN_ERRORS_TO_WARN, error)
 
     # Under the lock, after each change

@@ -90,7 +90,10 @@ class Closed:
     at: float
     streak: int = 0
     touched_at: float = -math.inf
-    passed: int = 0  # successes that `guard` counted by itself
+    # What the guards count by themselves, successes and ignored errors, without the lock.
+    passed: int = 0
+    ignored: int = 0
+    refused = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -102,6 +105,12 @@ class Open:
     streak: int
     reason: str
     forced: bool = False
+    # What `refuse` needs: from when until when it may, and what it counts without the lock.
+    quiet_from: float = math.inf
+    quiet_until: float = math.inf
+    due: float = math.inf
+    refused: int = 0
+    passed = ignored = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -115,6 +124,7 @@ class HalfOpen:
     touched_at: float
     successes: int = 0
     probes: tuple[Probe, ...] = ()
+    passed = ignored = refused = 0
 
 
 Ticket: TypeAlias = Closed | Probe
@@ -203,13 +213,28 @@ class Circuit:
             return None
         return self._enter(Open(now, state.streak, reason, forced=True), reason, now)
 
+    # Rejecting again
+
+    def keep_quiet(self, since: float = math.inf, until: float = math.inf) -> None:
+        """Say that rejections between two times are but counted, if it is not due; or none are."""
+        if isinstance(state := self.state, Open):
+            state.due = math.inf if state.forced else state.at + self.policy.recovery_timeout
+            state.quiet_from, state.quiet_until = since, min(until, state.due)
+
+    def refuse(self, now: float) -> Rejection | None:
+        """Reject a call that `keep_quiet` spoke of, in no time and without the lock."""
+        state = self.state
+        if isinstance(state, Open) and state.quiet_from <= now < state.quiet_until:
+            state.refused += 1
+            return state.name, state.reason, None if state.forced else _until(state.due, now)
+        return None
+
     # Looking
 
     def phase(self, now: float) -> CircuitState:
         """Say the state; an OPEN that is due is HALF_OPEN already."""
-        state = self.state
-        due = isinstance(state, Open) and self._wait(state, now) == 0.0
-        return CircuitState.HALF_OPEN if due else state.name
+        due = isinstance(self.state, Open) and self.retry_after(now) == 0.0
+        return CircuitState.HALF_OPEN if due else self.state.name
 
     def phase_since(self, now: float) -> float:
         """Say since when it is what `phase` says."""
@@ -218,9 +243,7 @@ class Circuit:
 
     def retry_after(self, now: float) -> float | None:
         """Say in how many seconds a call may be admitted; None while forced open."""
-        return self._wait(self.state, now)
-
-    def _wait(self, state: Closed | Open | HalfOpen, now: float) -> float | None:
+        state = self.state
         if isinstance(state, Closed):
             return 0.0
         if isinstance(state, Open):
@@ -230,8 +253,10 @@ class Circuit:
 
     def counts(self) -> tuple[int, int, int, int, int, int]:
         """Count since the start: successes, failures, ignored, rejected, probes, trips."""
-        successes = self.successes + getattr(self.state, "passed", 0)
-        return successes, self.failures, self.ignored, self.rejected, self.probes, self.trips
+        state = self.state
+        successes, ignored = self.successes + state.passed, self.ignored + state.ignored
+        rejected = self.rejected + state.refused
+        return successes, self.failures, ignored, rejected, self.probes, self.trips
 
     def eviction_rank(self, now: float) -> int | None:
         """Say in which order a full registry lets go: 0 first, 2 last, None never."""
@@ -271,7 +296,7 @@ class Circuit:
 
     def _enter(self, new: Closed | Open | HalfOpen, reason: str, now: float) -> Transition:
         old = self.state
-        self.successes += getattr(old, "passed", 0)
+        self.successes, _, self.ignored, self.rejected, *_ = self.counts()
         self.state = new
         return Transition(old.name, new.name, reason, now, new.streak, self.retry_after(now))
 
@@ -279,7 +304,10 @@ class Circuit:
 def _left(since: float, timeout: float, now: float) -> float:
     """Say what is left of a time, rounded up: after so many seconds it is over, to the last bit."""
     due = min(since, now) + timeout
-    if now >= due:
-        return 0.0
+    return 0.0 if now >= due else _until(due, now)
+
+
+def _until(due: float, now: float) -> float:
+    """Say how long it is until then, rounded up as above."""
     left = due - now
     return left if now + left >= due else left + math.ulp(due)

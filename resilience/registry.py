@@ -66,7 +66,7 @@ class CircuitBreakerRegistry:
         self.spellings: dict[str, CircuitBreaker] = {}
         #: The last changes of state, of all circuits.
         self.history = history.History()
-        self._listeners = events.Listeners(((self._take_back,),), self.history.note)
+        self._listeners = events.RegistryListeners(((self._take_back,),), self.history.note)
         self._crowded = ""
         self.configure(
             policy=policy, policies=policies, max_regions=max_regions, classifier=classifier,

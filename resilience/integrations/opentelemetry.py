@@ -75,7 +75,7 @@ def _watch(registry: CircuitBreakerRegistry, change: Callable[[_Watchers], _Watc
     with lock:
         registry._listeners.watchers = change(registry._listeners.watchers)
         for breaker in registry._alive():
-            breaker._rejections.look_again()
+            breaker._circuit.keep_quiet()
 
 
 def _on_transition(event: StateChanged) -> None:
