@@ -37,9 +37,12 @@ class CircuitBreakerOpenError(ResilienceError):
         reason: str | None = None,
         retry_after: float | None = None,
     ) -> None:
-        self.args = (region, state, reason, retry_after)
         self.region, self.state = region, state
         self.reason, self.retry_after = reason, retry_after
+
+    def __reduce__(self) -> tuple[object, ...]:
+        fields = self.region, self.state, self.reason, self.retry_after
+        return type(self), fields, self.__dict__
 
     def __str__(self) -> str:
         why = "" if self.reason is None else f": {self.reason}"
