@@ -41,8 +41,7 @@ class CircuitBreakerOpenError(ResilienceError):
         self.reason, self.retry_after = reason, retry_after
 
     def __reduce__(self) -> tuple[object, ...]:
-        fields = self.region, self.state, self.reason, self.retry_after
-        return type(self), fields, self.__dict__
+        return type(self), (self.region, self.state, self.reason, self.retry_after), self.__dict__
 
     def __str__(self) -> str:
         why = "" if self.reason is None else f": {self.reason}"
