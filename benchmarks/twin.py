@@ -20,6 +20,7 @@ _LONGEST = {
 _SOON, _YEAR, _DAY = 1000, 31_536_000_000, 86_400_000
 _CANARY_TTL = 60_000
 _LATE = 2
+_VOTE = "([0-9a-fA-F]+)=([0-9]+);"
 
 
 @dataclass(slots=True)

@@ -30,7 +30,7 @@ class Store:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        until(lambda: self._answers(), "the store answers")
+        until(self._answers, "the store answers")
 
     def _answers(self):
         try:
