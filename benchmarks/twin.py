@@ -174,6 +174,8 @@ class _Step:
             return False
         if r.s != "H":
             r.n = 0
+        if self.absent:
+            r.who, r.why = self.who, self.why
         r.own, r.beat = self.me, self.now
         self._change("H", r.at if r.s == "H" else self.now)
         return True
@@ -185,6 +187,7 @@ class _Step:
             self._save()
         elif self.absent:
             r.own, r.beat, r.n = self.me, self.now, self.argument
+            r.who, r.why = self.who, self.why
             self._change("H", self.now)
         return self.mine or self.absent
 

@@ -40,6 +40,8 @@ class CircuitSnapshot:
         rejected: Calls since the start that were not made.
         probes: Calls since the start that were admitted in HALF_OPEN.
         trips: How often failures opened the CLOSED circuit.
+        shared: Whether other processes are told what this one knows, and it hears what they know;
+            None where the circuit is its own.
     """
 
     region: str
@@ -54,6 +56,7 @@ class CircuitSnapshot:
     rejected: int
     probes: int
     trips: int
+    shared: bool | None = None
 
 
 class CircuitBreaker:
@@ -156,10 +159,7 @@ class CircuitBreaker:
 
     def reset(self) -> None:
         """Close the circuit by hand, forget its streak and end a forced opening."""
-        now = self._now()
-        with lock:
-            self._follow(self._circuit.reset(now))
-        self._outbox.deliver()
+        self._change(self._circuit.reset)
 
     def force_open(self, reason: str) -> None:
         """Keep the circuit open until `reset`.
@@ -172,10 +172,7 @@ class CircuitBreaker:
             ValueError: The reason is empty.
         """
         reason = one_line(f"forced open: {checks.check_text('reason', reason)}")
-        now = self._now()
-        with lock:
-            self._follow(self._circuit.force_open(reason, now))
-        self._outbox.deliver()
+        self._change(lambda now: self._circuit.force_open(reason, now))
 
     def listen(self, listener: events.Listener) -> Callable[[], None]:
         """Tell a function about each change of this circuit's state.
@@ -222,6 +219,14 @@ class CircuitBreaker:
     def _eviction_rank(self) -> int | None:
         """Say in which order a full registry lets go of it; None: never."""
         return None if self._outbox.listeners.entries else self._circuit.eviction_rank(self._now())
+
+    # By hand, or by what other processes know
+
+    def _change(self, make: Callable[[float], Transition | None]) -> None:
+        now = self._now()
+        with lock:
+            self._follow(make(now))
+        self._outbox.deliver()
 
     # For one call
 
@@ -310,7 +315,7 @@ class CircuitBreaker:
     def _waiting_line(self) -> Line:
         with lock:
             if self._line is None:
-                self._line = Line(lambda: self.retry_after)
+                self._line = Line(lambda: self._look(self._circuit.ask))
                 on_advance = getattr(self._clock, "on_advance", None)
                 if on_advance is not None:  # a FakeClock, whose time no timer follows
                     on_advance(self._line.wake_first)
@@ -328,4 +333,4 @@ class CircuitBreaker:
         circuit, state = self._circuit, self._circuit.state
         phase = circuit.phase(now), circuit.phase_since(now), state.streak
         why = circuit.retry_after(now), state.reason
-        return CircuitSnapshot(self.region, *phase, *why, *circuit.counts())
+        return CircuitSnapshot(self.region, *phase, *why, *circuit.counts(), circuit.shared)

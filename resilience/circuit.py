@@ -69,6 +69,7 @@ class Transition:
     at: float
     streak: int
     retry_after: float | None
+    by: str | None = None  # who brought it about, where it was another process
 
 
 @dataclass(slots=True, eq=False)
@@ -139,6 +140,7 @@ class Circuit:
     rejected: int = 0
     probes: int = 0
     trips: int = 0
+    shared: bool | None = None  # not with other processes
 
     # Deciding
 
@@ -220,12 +222,14 @@ class Circuit:
         """Say in how many seconds a call may be admitted; None while forced open."""
         return self._wait(self.state, now)
 
+    ask = retry_after  # for who means to call when the time has come
+
     def _wait(self, state: Closed | Open | HalfOpen, now: float) -> float | None:
         if isinstance(state, Closed):
             return 0.0
         if isinstance(state, Open):
-            return None if state.forced else _left(state.at, self.policy.recovery_timeout, now)
-        waits = (_left(p.since, p.timeout, now) for p in self._in_the_way(state, now))
+            return None if state.forced else time_left(state.at, self.policy.recovery_timeout, now)
+        waits = (time_left(p.since, p.timeout, now) for p in self._in_the_way(state, now))
         return min(max(waits, default=0.0), _MAX_WAIT_FOR_PLACE)
 
     def counts(self) -> tuple[int, int, int, int, int, int]:
@@ -259,7 +263,7 @@ class Circuit:
     def _in_the_way(self, state: HalfOpen, now: float) -> tuple[Probe, ...]:
         """Find the probes that must go before one more may start: those whose lease ends first."""
         too_many = max(0, len(state.probes) + 1 - self.policy.half_open_probes)
-        by_end = sorted(state.probes, key=lambda probe: _left(probe.since, probe.timeout, now))
+        by_end = sorted(state.probes, key=lambda probe: time_left(probe.since, probe.timeout, now))
         return tuple(by_end[:too_many])
 
     def _succeeded(self, state: HalfOpen, now: float) -> Transition | None:
@@ -276,7 +280,7 @@ class Circuit:
         return Transition(old.name, new.name, reason, now, new.streak, self.retry_after(now))
 
 
-def _left(since: float, timeout: float, now: float) -> float:
+def time_left(since: float, timeout: float, now: float) -> float:
     """Say what is left of a time, rounded up: after so many seconds it is over, to the last bit."""
     due = min(since, now) + timeout
     if now >= due:

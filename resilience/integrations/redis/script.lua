@@ -174,6 +174,7 @@ elseif op == 'take' then
     save()
   elseif absent or due or (r.s == 'H' and left_of_lease(r) == 0) then
     if r.s ~= 'H' then r.n = 0 end
+    if absent then r.who, r.why = who, why end
     r.own, r.beat = me, now
     change('H', r.s == 'H' and r.at or now)
   else
@@ -184,7 +185,7 @@ elseif op == 'renew' then
     r.n, r.beat = math.max(r.n, argument), now
     save()
   elseif absent then
-    r.own, r.beat, r.n = me, now, argument
+    r.own, r.beat, r.n, r.who, r.why = me, now, argument, who, why
     change('H', now)
   else
     done = 0
