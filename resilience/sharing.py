@@ -29,7 +29,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, cast, runtime_checkable
 
 from resilience.circuit import (
     RESET,
@@ -165,6 +165,7 @@ class SharedCircuit(Circuit):
     # What of it concerns this circuit.
     _told: State | None = None  # the state that the store knows of
     _agreed: bool = False  # the opening is the fleet's
+    _closes: bool = False  # so was the one that this circuit has closed
     _voted: bool = False
     _opener: bool = False
     # Who wants to probe.
@@ -173,6 +174,9 @@ class SharedCircuit(Circuit):
     _used_at: float = 0.0  # when the lease was last of use
     _order: str = ""  # reset or force
     _ordered_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._told = self.state
 
     # Calls
 
@@ -189,7 +193,8 @@ class SharedCircuit(Circuit):
         if isinstance(ticket, Probe):
             self._used_at = now
             if ticket.opened is not None:
-                self._said = self._go_on(self._said if self.mine else 0)
+                self._said = self._said if self.mine else 0
+                cast("HalfOpen", self.state).successes = self._said
         return ticket
 
     def ask(self, now: float) -> float | None:
@@ -198,7 +203,8 @@ class SharedCircuit(Circuit):
         if isinstance(self.state, Closed) or Circuit.retry_after(self, now) != 0.0:
             return wait
         if self._needs_lease(now) and self._asked_at is None:
-            self._asked_at = now
+            # Who waits for no answer has asked as long ago as one may take.
+            self._asked_at = now if wait else now - ANSWER_WITHIN
             self.ring()
         self._back_at = now + (wait or 0.0)
         return wait
@@ -217,6 +223,7 @@ class SharedCircuit(Circuit):
             report = IGNORED  # rule 7
         change = Circuit.record(self, ticket, report, now)
         if change is not None:
+            self._closes = self._agreed
             self._begin(agreed=self._agreed and isinstance(self.state, Open))
         if change is not None or holds:
             self._used_at = now
@@ -268,14 +275,6 @@ class SharedCircuit(Circuit):
         rare = self._back_at is not None and now - self._back_at > UNUSED
         return 0.0 if rare else ANSWER_WITHIN
 
-    def _go_on(self, said: int) -> int:
-        """Go on with the count of who held the lease before."""
-        said = min(said, self.policy.success_threshold - 1)
-        if isinstance(self.state, HalfOpen):
-            own = self.state.successes - self._said if self.state.successes else 0
-            self.state.successes = min(said + own, self.policy.success_threshold - 1)
-        return said
-
     def _probes(self, now: float) -> bool:
         """Tell whether a probe runs within its time-out."""
         probes = self.state.probes if isinstance(self.state, HalfOpen) else ()
@@ -301,7 +300,7 @@ class SharedCircuit(Circuit):
         return self._make("take", now) if self._asked_at is not None else None
 
     def _wish_closed(self, now: float) -> Wish | None:
-        if self.known in ("O", "H"):
+        if self.known in ("O", "H") or (self._closes and not self.known):
             return self._make("close", now)
         if self._voted:
             return self._make("withdraw", now)
@@ -371,15 +370,15 @@ class SharedCircuit(Circuit):
         if not view.state or view.version < self.version:
             self._forgotten(now)
             return None
-        news, held = view.version > self.version or not self.known, self.mine
+        news, held = (view.version, view.state) != (self.version, self.known), self.mine
         self.version, self.known, self.mine = view.version, view.state, view.mine
         self._lease_since, self._lease_left = now - view.delay, view.lease_left
         if view.mine:
-            self._granted(view, now, anew=not held)
-        elif view.lease_left > 0.0 and isinstance(self.state, HalfOpen):
+            return self._granted(view, now, anew=not held)
+        if view.lease_left > 0.0 and isinstance(self.state, HalfOpen):
             self.state.probes = ()  # rule 6
         in_force = self._order == "force" or now - self._ordered_at <= _ORDER_LASTS
-        if view.mine or not news or (self._order and in_force):
+        if not news or (self._order and in_force):
             return None
         self._order = ""
         return self._follow(view, now)
@@ -394,15 +393,24 @@ class SharedCircuit(Circuit):
         self.mine = self._voted = self._opener = False
         self._asked_at, self._told, self._order = None, self.state, ""
 
-    def _granted(self, view: View, now: float, *, anew: bool) -> None:
-        if isinstance(self.state, Closed):
+    def _granted(self, view: View, now: float, *, anew: bool) -> Transition | None:
+        state, most = self.state, self.policy.success_threshold - 1
+        before, self._said = self._said, min(view.successes, most)
+        if isinstance(state, Closed):
             self._told = None  # closed meanwhile: so let the fleet close
-            return
+            return None
         self._agreed = True
         if anew:
-            self._said, self._used_at = self._go_on(view.successes), now
-        else:
-            self._said = view.successes
+            self._used_at = now
+        if not anew or isinstance(state, Open):
+            return None
+        # Goes on with the count of who held it before; what it counted alone comes on top.
+        total = self._said + state.successes - before
+        state.successes = min(total, most)
+        if total <= most:
+            return None
+        self._begin(agreed=False)
+        return self._succeeded(state, now)
 
     def _follow(self, view: View, now: float) -> Transition | None:
         state, opened = self.state, now - view.age
@@ -433,8 +441,9 @@ class SharedCircuit(Circuit):
         if isinstance(state, Closed):
             self._told = state
             return None
-        opinion = isinstance(state, Open) and not state.forced
-        if opinion and now - view.delay - view.age < state.at:
+        opened = state.at if isinstance(state, Open) else state.at - self.policy.recovery_timeout
+        forced = isinstance(state, Open) and state.forced
+        if not forced and now - view.delay - view.age < opened:
             self._agreed, self._told = False, None  # rule 3
             return None
         return self._adopt(Closed(now), view, now)
@@ -449,7 +458,7 @@ class SharedCircuit(Circuit):
         """Assert what this process knows, for the store does not."""
         state, self.known, self._voted = self.state, "", False
         if isinstance(state, Closed):
-            self._told, self.mine = state, False
+            self.mine = False
         elif isinstance(state, Open):
             self._told = None
             if state.forced and self._agreed:
