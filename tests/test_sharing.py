@@ -605,6 +605,17 @@ def test_a_forced_opening_is_said_when_the_store_is_back(world, pair):
     assert [process.circuit.retry_after(world.now) for process in pair] == [None, None]
 
 
+def test_a_trip_after_a_reset_that_was_not_said_yet_stands(world, pair):
+    one, _ = pair
+    one.lose_store()
+    one.circuit.reset(world.now)
+    one.trip()
+    world.pass_(1.0)
+    assert one.say() == ["reset", "trip"]
+    world.settle()
+    assert world.states() == ["OPEN", "OPEN"]
+
+
 def test_a_reset_that_could_not_be_said_is_dropped_when_the_fleet_has_moved_on(world, pair):
     one, other = pair
     one.lose_store()
