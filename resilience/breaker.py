@@ -43,6 +43,8 @@ class CircuitSnapshot:
         rejected: Calls since the start that were not made.
         probes: Calls since the start that were admitted in HALF_OPEN.
         trips: How often failures opened the CLOSED circuit.
+        shared: Whether other processes are told what this one knows, and it hears what they know;
+            None where the circuit is its own.
     """
 
     region: str
@@ -57,6 +59,7 @@ class CircuitSnapshot:
     rejected: int
     probes: int
     trips: int
+    shared: bool | None = None
 
 
 class CircuitBreaker:
@@ -98,7 +101,6 @@ class CircuitBreaker:
         self._circuit = Circuit(policy, Closed(self._now()))
         self._outbox = events.Outbox()
         self._line: Line | None = None
-        self._passing: Closed | None = None
         # Errors in a row that no rule knows, and how many outcomes there were before them.
         self._unknown: tuple[int, int] = 0, 0
         self._configure(policy, classifier, result_classifier)
@@ -159,10 +161,7 @@ class CircuitBreaker:
 
     def reset(self) -> None:
         """Close the circuit by hand, forget its streak and end a forced opening."""
-        now = self._now()
-        with lock:
-            self._follow(self._circuit.reset(now))
-        self._outbox.deliver()
+        self._change(self._circuit.reset)
 
     def force_open(self, reason: str) -> None:
         """Keep the circuit open until `reset`.
@@ -175,10 +174,7 @@ class CircuitBreaker:
             ValueError: The reason is empty.
         """
         reason = one_line(f"forced open: {checks.check_text('reason', reason)}")
-        now = self._now()
-        with lock:
-            self._follow(self._circuit.force_open(reason, now))
-        self._outbox.deliver()
+        self._change(self._circuit.force_open, reason)
 
     def listen(self, listener: events.Listener) -> Callable[[], None]:
         """Tell a function about each change of this circuit's state.
@@ -260,10 +256,7 @@ class CircuitBreaker:
         told.tell(rejection, now, self._outbox.registry_listeners.watchers)
 
     def _record(self, ticket: Ticket, report: Report) -> None:
-        now = self._now()
-        with lock:
-            self._follow(self._circuit.record(ticket, report, now))
-        self._outbox.deliver()
+        self._change(self._circuit.record, ticket, report)
 
     def _judge_result(self, result: object, classifier: ResultClassifier | None) -> Report:
         judge = self._result_classifier if classifier is None else classifier
@@ -301,6 +294,14 @@ class CircuitBreaker:
         if count == _UNKNOWN_ERRORS_TO_WARN:
             events.log_unknown_errors(self.region, _UNKNOWN_ERRORS_TO_WARN, error)
 
+    # By a call, by hand, or by what other processes know
+
+    def _change(self, make: Callable[..., Transition | None], *what: Any) -> None:
+        now = self._now()
+        with lock:
+            self._follow(make(*what, now))
+        self._outbox.deliver()
+
     # Under the lock, after each change
 
     def _follow(self, change: Transition | None) -> None:
@@ -308,7 +309,7 @@ class CircuitBreaker:
         state = self._circuit.state
         closed = state if isinstance(state, Closed) else None
         # The CLOSED state while a call that goes well has nothing to tell but that, else None.
-        self._passing = closed if self._result_classifier is None else None
+        self._passing: Closed | None = closed if self._result_classifier is None else None
         if change is not None:
             what, time_of_day = asdict(change), datetime.now(UTC)
             self._outbox.put(events.StateChanged(region=self.region, time=time_of_day, **what))
@@ -324,10 +325,9 @@ class CircuitBreaker:
     def _waiting_line(self) -> Line:
         with lock:
             if self._line is None:
-                self._line = Line(lambda: self.retry_after)
-                on_advance = getattr(self._clock, "on_advance", None)
-                if on_advance is not None:  # a FakeClock, whose time no timer follows
-                    on_advance(self._line.wake_first)
+                self._line = Line(lambda: self._look(self._circuit.ask))
+                # No timer follows the time of a FakeClock, which tells of it.
+                getattr(self._clock, "on_advance", bool)(self._line.wake_first)
             return self._line
 
     # For those who look
@@ -339,7 +339,6 @@ class CircuitBreaker:
             return at(now)
 
     def _describe(self, now: float) -> CircuitSnapshot:
-        circuit, state = self._circuit, self._circuit.state
-        phase = circuit.phase(now), circuit.phase_since(now), state.streak
-        why = circuit.retry_after(now), state.reason
-        return CircuitSnapshot(self.region, *phase, *why, *circuit.counts())
+        of, state = self._circuit, self._circuit.state
+        seen = of.phase(now), of.phase_since(now), state.streak, of.retry_after(now), state.reason
+        return CircuitSnapshot(self.region, *seen, *of.counts(), getattr(of, "shared", None))

@@ -37,8 +37,7 @@ class CircuitBreakerOpenError(ResilienceError):
         reason: str | None = None,
         retry_after: float | None = None,
     ) -> None:
-        self.region, self.state = region, state
-        self.reason, self.retry_after = reason, retry_after
+        self.region, self.state, self.reason, self.retry_after = region, state, reason, retry_after
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.region, self.state, self.reason, self.retry_after), self.__dict__

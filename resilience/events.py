@@ -35,6 +35,8 @@ class StateChanged(Transition):
         time: The time of day, with its time zone.
         streak: Consecutive failures at that moment.
         retry_after: Seconds until a call may be admitted; None while forced open.
+        by: Who brought it about where circuits are shared and it was another process: its host,
+            process number and name; else None.
     """
 
     region: str
@@ -52,12 +54,13 @@ _LEVELS = {"OPEN": "ERROR", "HALF_OPEN": "WARNING", "CLOSED": "INFO"}
 
 def log_state(event: StateChanged) -> None:
     """Log a change of state, with T10's levels and words."""
-    counted = event.new is CircuitState.OPEN and event.retry_after is not None
+    counted = (event.new, event.by) == (CircuitState.OPEN, None) and event.retry_after is not None
     failures = f" after {event.streak} failure{'' if event.streak == 1 else 's'}" if counted else ""
     closed = f" — {event.reason if event.reason == RESET else 'recovered'}"
     how = closed if event.new is CircuitState.CLOSED else f"{failures}: {event.reason}"
-    bound = {"old": event.old, "new": event.new, "reason": event.reason, "streak": event.streak}
-    write(_LEVELS[event.new], event.region, f"{event.new} for region {{}}{how}", bound)
+    told = f", told by {event.by}" if event.by else ""
+    bound = {name: getattr(event, name) for name in ("old", "new", "reason", "streak", "by")}
+    write(_LEVELS[event.new], event.region, f"{event.new} for region {{}}{how}{told}", bound)
 
 
 def log_lost_probes(region: str, timeouts: Iterable[float]) -> None:

@@ -1,0 +1,248 @@
+"""The lane: one thread that talks to the store, beside the calls.
+
+It hears hints and reads what they name, says what the circuits wish, and polls now and then, which
+catches up with what a hint missed and finds out whether the store takes writes. When the store
+fails it tells the circuits to go on alone, and comes back to it until it is there again.
+"""
+
+import math
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, TypeAlias, TypeVar, cast
+from weakref import WeakValueDictionary
+
+import redis
+
+from resilience import events
+from resilience.breaker import CircuitBreaker
+from resilience.integrations.redis.connection import Address, Commands, Hints
+from resilience.integrations.redis.records import Answer, BadAnswer, Records, parse, parse_many
+from resilience.lock import lock
+from resilience.sharing import SharedCircuit, Wish
+
+T = TypeVar("T")
+Breakers: TypeAlias = "WeakValueDictionary[str, CircuitBreaker]"
+Pairs: TypeAlias = list[tuple[str, CircuitBreaker]]
+Request: TypeAlias = Callable[[list[str]], tuple[list[str], list[str]]]
+
+# Seconds between two attempts to come back, drawn by lot so that a fleet does not come at once.
+_COME_BACK: Final = (0.05, 0.7)
+_JITTER: Final = (0.75, 1.25)
+# An answer that took longer comes from before a pause of this process: it is asked for again.
+_STALE: Final = 2.0
+# A circuit says so many wishes, then it is the others' turn.
+_WISHES_IN_A_ROW: Final = 4
+_RECORDS_AT_A_TIME: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """How long things take, in seconds.
+
+    Args:
+        poll: Between two polls, on average.
+        timeout: Of the sockets.
+    """
+
+    poll: float
+    timeout: float
+
+
+class Lane:
+    """Keeps the circuits of one process and the records in the store in step.
+
+    Args:
+        address: Where the store is.
+        records: How to ask for records.
+        breakers: Key of the record -> the breaker; may grow and shrink at any time.
+        times: How long things take.
+    """
+
+    def __init__(
+        self, address: Address, records: Records, breakers: Breakers, times: Times
+    ) -> None:
+        self.records = records
+        self._address, self._breakers, self._times = address, breakers, times
+        self._bell, self._rope = socket.socketpair()
+        self._bell.settimeout(0)
+        self._rope.settimeout(0)
+        self._marked: set[str] = set()  # whose circuits may have a wish
+        self._stopping, self.ended = threading.Event(), threading.Event()
+        self.thread: int | None = None
+        self._up: bool | None = None
+        self._offset = 0.0  # of the store's clock, at least
+        self._warned: set[str] = set()
+
+    def ring(self, key: str) -> None:
+        """Say that a circuit has a wish; the caller holds the lock."""
+        if not self.ended.is_set():
+            self._marked.add(key)
+            with suppress(BlockingIOError):  # it is ringing already
+                self._rope.send(b"!")
+
+    def stop(self) -> None:
+        """Let it give back what it holds, and end."""
+        self._stopping.set()
+        with lock:
+            self.ring("")
+
+    def run(self) -> None:
+        """Be the thread."""
+        threading.current_thread().name = "resilience-sharing"
+        self.thread = threading.get_ident()
+        while not self._stopping.is_set():
+            try:
+                with (
+                    closing(Commands(self._address)) as commands,
+                    closing(Hints(self._address, self.records.channel)) as hints,
+                ):
+                    self._serve(commands, hints)
+            except (redis.RedisError, OSError, BadAnswer) as error:
+                self._lost(type(error).__name__)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the lane must come back
+                self._lost(events.raised(error))
+            self._stopping.wait(random.uniform(*_COME_BACK))  # noqa: S311 - no secret
+        self.leave_alone()
+        with lock:
+            self.ended.set()
+            self._bell.close()
+            self._rope.close()
+
+    def _serve(self, commands: Commands, hints: Hints) -> None:
+        next_poll = 0.0
+        while not self._stopping.is_set():
+            if time.monotonic() >= next_poll:
+                self._poll(commands)
+                hints.ping()
+                jitter = random.uniform(*_JITTER)  # noqa: S311 - no secret
+                next_poll = time.monotonic() + self._times.poll * jitter
+            self._say_wishes(commands)
+            hints.wait(self._bell, min(next_poll - time.monotonic(), self._until_next_wish()))
+            self._hear(commands, self._news(hints.drain()))
+        for key, breaker in self._all():
+            self._say(commands, key, breaker, SharedCircuit.farewell)
+
+    # What the store says
+
+    def _poll(self, commands: Commands) -> None:
+        everybody = self._all()
+        for some in _by(_RECORDS_AT_A_TIME, everybody) or [[]]:
+            self._take_in(commands, some, self.records.poll)
+        if self._up is False:
+            events.write("INFO", "", "sharing is back")
+        self._up = True
+        self._marked.update(key for key, _ in everybody)
+
+    def _news(self, hints: Iterable[tuple[str, int]]) -> set[str]:
+        """Give the keys of the hints that tell of more than is known; our own do not."""
+        newest: dict[str, int] = {}
+        for key, version in hints:
+            newest[key] = max(version, newest.get(key, 0))
+        return {
+            key
+            for key, breaker in self._all()
+            if newest.get(key, 0) > cast("SharedCircuit", breaker._circuit).version
+        }
+
+    def _hear(self, commands: Commands, keys: set[str]) -> None:
+        named = [(key, breaker) for key, breaker in self._all() if key in keys]
+        for some in _by(_RECORDS_AT_A_TIME, named):
+            self._take_in(commands, some, self.records.read)
+        self._marked |= keys
+
+    def _take_in(self, commands: Commands, some: Pairs, request: Request) -> None:
+        keys = [key for key, _ in some]
+        reply, delay = self._run(commands, *request(keys))
+        if delay > _STALE:
+            return self._take_in(commands, some, request)
+        for (key, breaker), answer in zip(some, parse_many(reply, len(some), delay), strict=True):
+            self._note(key, breaker, answer)
+            self._change(breaker, SharedCircuit.hear, answer.view)
+        return None
+
+    def _note(self, key: str, breaker: CircuitBreaker, answer: Answer) -> None:
+        self._offset = answer.store_time / 1000 - time.monotonic()
+        if not answer.bad:
+            self._warned.discard(key)
+        elif key not in self._warned:
+            self._warned.add(key)
+            text = "found something in the store that is no record of region {}, and ignores it"
+            events.write("WARNING", breaker.region, text)
+
+    # What the store is told
+
+    def _say_wishes(self, commands: Commands) -> None:
+        with lock:
+            marked, self._marked = self._marked, set()
+        for key, breaker in self._all():
+            if key in marked or self._look(breaker, SharedCircuit.wakes_in) == 0.0:
+                said = 0
+                while said < _WISHES_IN_A_ROW and self._say(commands, key, breaker):
+                    said += 1
+
+    def _say(
+        self,
+        commands: Commands,
+        key: str,
+        breaker: CircuitBreaker,
+        what: Callable[[SharedCircuit, float], Wish | None] = SharedCircuit.wish,
+    ) -> bool:
+        """Say what a circuit wishes; False: nothing, or it came too late."""
+        decided = time.monotonic()
+        wish = self._look(breaker, what)
+        if wish is None:
+            return False
+        for _ in range(2):  # once more when it came late, for the store's clock may have moved
+            not_after = int((decided + self._offset + self._times.timeout) * 1000)
+            timeout = breaker.policy.recovery_timeout
+            request = self.records.change(key, wish, timeout, not_after)
+            answer = parse(*self._run(commands, *request))
+            self._note(key, breaker, answer)
+            if not answer.late and answer.view.delay <= _STALE:
+                self._change(breaker, SharedCircuit.answer, wish, answer.view)
+                return True
+        self._hear(commands, {key})
+        return False
+
+    def _until_next_wish(self) -> float:
+        waits = (self._look(breaker, SharedCircuit.wakes_in) for _, breaker in self._all())
+        return min((wait for wait in waits if wait is not None), default=math.inf)
+
+    # The store comes and goes
+
+    def _lost(self, why: str) -> None:
+        if self._up is not False:
+            events.write("WARNING", "", f"sharing is lost, circuits go on alone: {why}")
+        self._up = False
+        self.leave_alone()
+
+    def leave_alone(self) -> None:
+        """Let the circuits go on alone."""
+        for _, breaker in self._all():
+            self._change(breaker, SharedCircuit.lost)
+
+    # The circuits
+
+    def _all(self) -> Pairs:
+        with lock:
+            return list(self._breakers.items())
+
+    def _run(self, commands: Commands, keys: list[str], arguments: list[str]) -> tuple[Any, float]:
+        asked = time.monotonic()
+        return commands.run(keys, arguments), time.monotonic() - asked
+
+    def _look(self, breaker: CircuitBreaker, at: Callable[[SharedCircuit, float], T]) -> T:
+        return breaker._look(partial(at, cast("SharedCircuit", breaker._circuit)))
+
+    def _change(self, breaker: CircuitBreaker, make: Callable[..., Any], *what: object) -> None:
+        breaker._change(make, breaker._circuit, *what)
+
+
+def _by(many: int, all_: Pairs) -> list[Pairs]:
+    return [all_[place : place + many] for place in range(0, len(all_), many)]
