@@ -23,7 +23,6 @@ T = TypeVar("T")
 
 # So many errors in a row that no rule knows: this breaker may never count anything.
 _UNKNOWN_ERRORS_TO_WARN = 100
-FAILURE = Outcome.FAILURE  # to look up a member of an enumeration takes its time
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +264,7 @@ class CircuitBreaker:
     def _judge_error(self, error: BaseException, classifier: Classifier | None) -> Report:
         judge = self._classifier if classifier is None else classifier
         known, report = classify.verdict(error), IGNORED
-        ask = known is FAILURE or judge is not classify.classify_error
+        ask = known is classify.FAILED or judge is not classify.classify_error
         if ask and isinstance(error, Exception) and not isinstance(error, CircuitBreakerOpenError):
             report = self._ask("classifier", judge, error)
         if known is None and report is IGNORED:
@@ -275,8 +274,8 @@ class CircuitBreaker:
     def _ask(self, role: str, judge: Callable[[Any], Outcome], what: object) -> Report:
         try:
             outcome = judge(what)
-            if outcome is FAILURE:
-                return FAILURE, classify.describe(what)
+            if outcome is Outcome.FAILURE:
+                return outcome, classify.describe(what)
             if isinstance(outcome, Outcome):
                 return SUCCESS if outcome is Outcome.SUCCESS else IGNORED
             wrong = f"returned a {type(outcome).__name__}, expected an Outcome"

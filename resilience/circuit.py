@@ -108,7 +108,7 @@ class Open:
     forced: bool = False
     # What `refuse` needs: from when until when it may, and what it counts without the lock.
     quiet_from: float = math.inf
-    quiet_until: float = math.inf
+    quiet_until: float = -math.inf
     due: float = math.inf
     refused: int = 0
     passed = ignored = 0
@@ -218,6 +218,7 @@ class Circuit:
     def keep_quiet(self, since: float = math.inf, until: float = math.inf) -> None:
         """Say that rejections between two times are but counted, if it is not due; or none are."""
         if isinstance(state := self.state, Open):
+            state.quiet_until = -math.inf  # who reads this takes no lock: shut it, then move it
             state.due = math.inf if state.forced else state.at + self.policy.recovery_timeout
             state.quiet_from, state.quiet_until = since, min(until, state.due)
 

@@ -30,7 +30,7 @@ class Outcome(StrEnum):
 
 
 # To look up a member of an enumeration takes its time.
-_FAILURE, _IGNORED = Outcome.FAILURE, Outcome.IGNORED
+FAILED, _IGNORED = Outcome.FAILURE, Outcome.IGNORED
 
 Classifier: TypeAlias = Callable[[BaseException], Outcome]
 ResultClassifier: TypeAlias = Callable[[Any], Outcome]
@@ -125,7 +125,7 @@ def verdict(error: BaseException) -> Outcome | None:
         if not said:
             return None
         if type(status := said.get("status")) is int and "last_attempt" not in said:
-            return _FAILURE if status >= _SERVER_ERROR or status == 0 else _IGNORED
+            return FAILED if status >= _SERVER_ERROR or status == 0 else _IGNORED
     return _verdict(error)[0]
 
 
@@ -158,7 +158,7 @@ def _is_simple(kind: Any) -> bool:
 def _verdict(error: BaseException, counted: _Types = (), depth: int = 0) -> _Verdict:
     """Find what an error says, and which of the errors it wraps says so; None is nothing."""
     if isinstance(error, counted):
-        return _FAILURE, error
+        return FAILED, error
     if depth > _MAX_DEPTH:
         return None, error
     if isinstance(error, BaseExceptionGroup):
@@ -175,25 +175,25 @@ def _verdict(error: BaseException, counted: _Types = (), depth: int = 0) -> _Ver
 
 def _group_verdict(group: BaseExceptionGroup[Any], counted: _Types, depth: int) -> _Verdict:
     verdicts = [_verdict(error, counted, depth + 1) for error in group.exceptions]
-    order = (_FAILURE, _IGNORED, None)
+    order = (FAILED, _IGNORED, None)
     return min(verdicts, key=lambda verdict: order.index(verdict[0]))
 
 
 def _own_verdict(error: Exception) -> Outcome | None:
     if _is_malformed_answer(error):
-        return _FAILURE
+        return FAILED
     status = status_of(error)
     if status is not None:
         return _by_status(status, below=_IGNORED)
     if _is_out_of_files(error):
         return _IGNORED
-    return _FAILURE if _is_outage(error) else None
+    return FAILED if _is_outage(error) else None
 
 
 def _by_status(status: int, *, below: Outcome) -> Outcome:
     # The Genesys SDK says 0 where no answer came at all.
     if status >= _SERVER_ERROR or status == 0:
-        return _FAILURE
+        return FAILED
     return _IGNORED if status >= _CLIENT_ERROR else below
 
 
