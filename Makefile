@@ -59,7 +59,7 @@ demo: $(STAMP) ## two regions on real HTTP, one of them goes down and comes back
 
 .PHONY: test
 test: $(STAMP) ## the tests, with branch coverage of 100 %
-	@$(RUN) pytest --cov --cov-report=term --cov-fail-under=100
+	@$(RUN) pytest -n auto --dist loadfile --cov --cov-report=term --cov-fail-under=100
 
 .PHONY: check
 check: $(STAMP) ## ruff, mypy and pyright
