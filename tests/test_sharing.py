@@ -490,6 +490,22 @@ def test_a_lease_survives_an_empty_restart():
     assert other.circuit.mine
 
 
+def test_the_count_survives_an_empty_restart_that_takes_the_lease_along():
+    world = opened()
+    _, other = world.processes
+    granted(world, other)
+    other.call()
+    other.call()
+    other.say()
+    world.pass_(0.6)
+    assert other.say() == ["release"]
+    world.lose()
+    world.pass_(20.0)
+    assert other.call() == "called"
+    world.settle()
+    assert world.states() == ["CLOSED", "CLOSED"]
+
+
 def test_a_close_reaches_all_across_an_empty_restart():
     world = opened()
     _, other = world.processes

@@ -125,6 +125,7 @@ class Lane:
             self._say_wishes(commands)
             hints.wait(self._bell, min(next_poll - time.monotonic(), self._until_next_wish()))
             self._hear(commands, self._news(hints.drain()))
+        self._say_wishes(commands)
         for key, breaker in self._all():
             self._say(commands, key, breaker, SharedCircuit.farewell)
 
