@@ -5,9 +5,11 @@ catches up with what a hint missed and finds out whether the store takes writes.
 fails it tells the circuits to go on alone, and comes back to it until it is there again.
 """
 
+import _thread
 import math
 import random
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -92,10 +94,23 @@ class Lane:
         with lock:
             self.ring("")
 
-    def run(self) -> None:
-        """Be the thread."""
+    def start(self) -> None:
+        """Start the thread; the caller may hold the lock.
+
+        Not by `threading.Thread.start`, which waits for the new thread: if a collection of garbage
+        in there came first and wanted the lock, both would wait for ever.
+        """
+        with suppress(RuntimeError):  # the interpreter ends
+            _thread.start_new_thread(self._be_a_thread, ())
+
+    def _be_a_thread(self) -> None:  # pragma: no cover - nobody sees it before `settrace`
         threading.current_thread().name = "resilience-sharing"
         self.thread = threading.get_ident()
+        sys.settrace(threading.gettrace())  # as threading does for its own
+        self.run()
+
+    def run(self) -> None:
+        """Serve until it is stopped."""
         while not self._stopping.is_set():
             try:
                 with (
