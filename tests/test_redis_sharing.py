@@ -506,6 +506,17 @@ def test_what_is_no_record_is_told_of_once_and_repaired(store, fleet, log):
     assert (one.state, other.state) == ("OPEN", "OPEN")
 
 
+def test_what_nobody_repairs_is_told_of_once(one_store, fleet, log):
+    one = shared(fleet(one_store.url, poll_interval=0.1))
+    with one_store.client() as client:
+        client.set("{region-breaker}:1:eu-west-1", "?")
+    until(lambda: texts(log, "WARNING"), "it is told")
+    polls = counted(one_store)["ping"]
+    until(lambda: counted(one_store)["ping"] > polls + 4, "it polls on")
+    assert len(texts(log, "WARNING")) == 1
+    assert call(one)
+
+
 # Waiting
 
 
