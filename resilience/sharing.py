@@ -127,7 +127,7 @@ class Wish:
         change: trip, withdraw, take, renew, release, close, reopen, reset or force.
         version: The version that was known.
         age: Seconds since it happened, of trip and reopen.
-        successes: Of renew and release.
+        successes: Of take, renew and release.
         why: The reason, in short.
         about: The circuit's state at that moment.
     """
@@ -182,8 +182,11 @@ class SharedCircuit(Circuit):
 
     def acquire(self, now: float) -> Ticket | Rejection:
         """Admit a call or reject it; a due one asks for the fleet's place."""
+        state = self.state
         if self.fleet.asleep:
             self.ring()
+        if isinstance(state, Closed):
+            return state
         due = Circuit.retry_after(self, now) == 0.0
         if due:
             self.ask(now)
@@ -343,8 +346,8 @@ class SharedCircuit(Circuit):
         self.ring()
 
     def _begin(self, *, agreed: bool) -> None:
-        """Begin a new state: nobody has asked for anything in it."""
-        self._agreed = agreed
+        """Begin a new state: nobody has asked for anything in it, and nothing is counted."""
+        self._agreed, self._said = agreed, 0
         self._asked_at = self._back_at = None
 
     # What the store said
@@ -451,7 +454,8 @@ class SharedCircuit(Circuit):
         opened = state.at if isinstance(state, Open) else state.at - self.policy.recovery_timeout
         forced = isinstance(state, Open) and state.forced
         if not forced and now - view.delay - view.age < opened:
-            self._agreed, self._told = False, None  # rule 3
+            self._begin(agreed=False)
+            self._told = None  # rule 3
             return None
         return self._adopt(Closed(now), view, now)
 
