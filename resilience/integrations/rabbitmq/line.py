@@ -67,6 +67,7 @@ class Line(Part):
         self._under_way: set[InHand] = set()
         self._waiting: set[asyncio.Task[None]] = set()
         self._letting_in_since = 0.0
+        self._was_closed = True
 
     # The loop
 
@@ -76,6 +77,7 @@ class Line(Part):
         try:
             while not self.stopping:
                 self.awake.clear()
+                self._notice_return()
                 await self._let_in()
                 self._start()
                 await self._give_back()
@@ -87,6 +89,13 @@ class Line(Part):
                 await self._finish()
             finally:
                 leave()
+
+    def _notice_return(self) -> None:
+        closed = self._breaker.state is _CLOSED
+        if closed and not self._was_closed:
+            for one in self._hand.held:
+                one.region_is_back(self.now())
+        self._was_closed = closed
 
     async def _let_in(self) -> None:
         wanted = self._wanted()
@@ -104,7 +113,7 @@ class Line(Part):
         return self._breaker.policy.half_open_probes if self._has_room() else 0
 
     def _has_room(self) -> bool:
-        failed = sum(one.attempts > 0 for one in self._under_way)
+        failed = sum(one.attempted for one in self._under_way)
         return len(self._hand.held) + failed < self._keep
 
     def _is_stuck(self) -> bool:
@@ -230,9 +239,15 @@ class Line(Part):
                 if self._breaker.state is not _CLOSED:
                     return  # not attempted: as fresh as it was
                 at_least = rejection.retry_after or 0.0  # of another circuit, inside the handler
-        one.attempts += 1
-        one.waits_for_region = self._breaker.state is not _CLOSED or verdict is Verdict.REGION
-        one.pause(self.now(), at_least)
+        one.attempted = True
+        closed_off = self._breaker.state is not _CLOSED
+        one.waits_for_region = verdict is Verdict.REGION or (
+            verdict is Verdict.REJECTED and closed_off
+        )
+        if one.waits_for_region and closed_off:
+            one.due = self.now()  # it is for the circuit to say when
+        else:
+            one.pause(self.now(), at_least)
 
     async def _finish(self) -> None:
         with suppress(ConsumerError):
