@@ -71,9 +71,12 @@ class Line(Part):
 
     # The loop
 
+    def join(self) -> None:
+        """Begin to follow the region's circuit."""
+        self._pace, self._leave = join_pace(self._breaker, self._prefetch, self.wake)
+
     async def work_until_stopped(self) -> None:
         """Do what is to be done, until `stop` is called."""
-        self._pace, leave = join_pace(self._breaker, self._prefetch, self.wake)
         try:
             while not self.stopping:
                 self.awake.clear()
@@ -88,7 +91,7 @@ class Line(Part):
             try:
                 await self._finish()
             finally:
-                leave()
+                self._leave()
 
     def _notice_return(self) -> None:
         closed = self._breaker.state is _CLOSED
