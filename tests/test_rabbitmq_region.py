@@ -59,7 +59,8 @@ async def test_no_more_calls_run_than_prefetch_says(bench, registry, region):
 async def test_an_open_circuit_ends_the_consumer_and_returns_what_was_not_attempted(bench, kind):
     registry = make_registry(threshold=2, recovery=60)
     region = Region(registry)
-    queue = await bench.queue(kind)
+    # A quorum queue without a limit would put what is returned at its end.
+    queue = await bench.queue(kind, **({"x_delivery_limit": 20} if kind == "quorum" else {}))
     await bench.publish(queue, *range(6))
     region.error = ConnectionError()
     async with consume(queue, region, registry, prefetch=2):
@@ -449,7 +450,7 @@ async def test_a_message_goes_back_before_the_broker_loses_patience(bench):
 @pytest.mark.parametrize("kind", KINDS)
 async def test_stopping_lets_running_calls_end_and_returns_the_rest_in_order(bench, registry, kind):
     region = Region(registry, takes=0.3)
-    queue = await bench.queue(kind)
+    queue = await bench.queue(kind, **({"x_delivery_limit": 20} if kind == "quorum" else {}))
     await bench.publish(queue, *range(6))
     region.fails_for = {"0": ConnectionError(), "1": ConnectionError()}
     async with consume(queue, region, registry, prefetch=4):
