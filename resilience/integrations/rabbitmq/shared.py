@@ -114,7 +114,7 @@ class SharedConsumer(Consumer):
         ]  # fmt: skip
         sorting = Sorting(
             self._connection, self._queue, self._work, self._find, self._wait_queues,
-            prefetch=self._prefetch, stop_timeout=self._stop_timeout,
+            prefetch=self._prefetch, max_hold=self._max_hold, stop_timeout=self._stop_timeout,
         )  # fmt: skip
         return [sorting, *lines]
 
