@@ -8,6 +8,8 @@ from unittest.mock import Mock
 import aiohttp
 import aioresponses.core
 import pytest
+import rabbitmq_broker
+import rabbitmq_support
 from aioresponses import aioresponses as pretended_http
 from loguru import logger
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -101,6 +103,45 @@ def needed():
             pytest.skip(f"{program} is not installed")
 
     return need
+
+
+@pytest.fixture(scope="session")
+def shared_broker():
+    """A RabbitMQ for all tests that leave it running; use queues with names of their own."""
+    broker = rabbitmq_broker.open_broker()
+    yield broker
+    broker.close()
+
+
+@pytest.fixture
+def broker(request):
+    """The shared RabbitMQ, or a skipped test where there is none."""
+    need_broker(rabbitmq_broker.is_there())
+    return request.getfixturevalue("shared_broker")
+
+
+@pytest.fixture
+async def bench(broker):
+    """A robust connection to the shared RabbitMQ, and queues that are gone afterwards."""
+    async with rabbitmq_support.bench_at(broker.url) as bench:
+        yield bench
+
+
+@pytest.fixture
+def own_broker():
+    """A RabbitMQ that the test may stop, kill and start again."""
+    need_broker(rabbitmq_broker.is_installed())
+    broker = rabbitmq_broker.started_broker()
+    yield broker
+    broker.close()
+
+
+def need_broker(is_there):
+    if not is_there:
+        name = f"rabbitmq-server ({rabbitmq_broker.HOW_TO_GET_IT})"
+        assert not os.environ.get("CI"), f"{name} is missing, and CI installs it"
+        MISSING.add(name)
+        pytest.skip(f"{name} is not installed")
 
 
 MISSING = set()
