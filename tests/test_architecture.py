@@ -185,7 +185,7 @@ def test_a_file_for_users_tests_imports_only_lower_ones_and_the_core(name):
 
 def test_integrations_have_one_file_or_folder_for_each_library():
     names = {name.split(".")[1] for name in files("integrations") if "." in name}
-    assert names == {"opentelemetry", "prometheus", "reading", "redis", "status_page"}
+    assert names == {"opentelemetry", "prometheus", "rabbitmq", "reading", "redis", "status_page"}
 
 
 # What the core keeps away from
