@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, cast, runtime_chec
 from resilience.circuit import (
     RESET,
     Circuit,
+    CircuitState,
     Closed,
     HalfOpen,
     Open,
@@ -187,12 +188,14 @@ class SharedCircuit(Circuit):
             self.ring()
         if isinstance(state, Closed):
             return state
-        due = Circuit.retry_after(self, now) == 0.0
-        if due:
-            self.ask(now)
+        self.reanchor(now)
+        name, wait = state.name, Circuit.retry_after(self, now)
+        if wait == 0.0:
+            name, wait = CircuitState.HALF_OPEN, self.ask(now)
+        if wait != 0.0:
+            self.rejected += 1
+            return name, state.reason, wait
         ticket = Circuit.acquire(self, now)
-        if due and isinstance(ticket, tuple):
-            return self.phase(now), *ticket[1:]
         if isinstance(ticket, Probe):
             self._used_at = now
             if ticket.opened is not None:
