@@ -158,7 +158,7 @@ class NoStore:
         """Give a breaker the circuit that shared ones have."""
         state = breaker._circuit.state  # noqa: SLF001 - as RedisSharing does it
         breaker._circuit = SharedCircuit(  # noqa: SLF001
-            breaker.policy, state, fleet=Fleet(lease=5.0), ring=lambda: None
+            breaker.policy, state, fleet=Fleet(lease=5.0), ring=bool, shared=True
         )
 
     def close(self) -> None:

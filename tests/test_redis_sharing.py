@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -395,6 +396,21 @@ def test_an_open_circuit_stays_open_across_an_empty_restart(own_store, fleet):
     assert (one.state, other.state) == ("OPEN", "OPEN")
 
 
+def test_a_region_that_is_new_here_is_read_at_once(one_store):
+    registries = [
+        CircuitBreakerRegistry(sharing=RedisSharing(one_store.url, poll_interval=600.0))
+        for _ in range(2)
+    ]
+    for registry in registries:
+        shared(registry.get("another region"))
+    shared(registries[0].get(REGION)).force_open("maintenance")
+    with one_store.client() as client:
+        until(lambda: client.exists("{region-breaker}:1:eu-west-1"), "it is said")
+    assert shared(registries[1].get(REGION)).state == "OPEN"
+    for registry in registries:
+        registry.close()
+
+
 def test_a_flushed_script_is_sent_again(store, fleet):
     one, other = (shared(fleet(store.url)) for _ in range(2))
     with store.client() as client:
@@ -569,6 +585,34 @@ def test_a_listener_may_close_the_registry(one_store):
     assert done.wait(10)
     until(lambda: other.snapshot().shared is False, "it goes on alone")
     registries[0].close()
+
+
+def test_a_listener_that_exits_ends_neither_the_process_nor_the_sharing(one_store, fleet, log):
+    one, other = (shared(fleet(one_store.url)) for _ in range(2))
+    stop = other.listen(lambda _: sys.exit(1))
+    one.force_open("maintenance")
+    until(lambda: other.state == "OPEN", "it is heard")
+    until(lambda: [text for text in texts(log, "ERROR") if "raised SystemExit" in text], "told")
+    stop()
+    one.reset()
+    until(lambda: other.state == "CLOSED", "it is heard")
+
+
+def test_the_access_rights_that_the_docs_name_are_enough(own_store, fleet):
+    page = (Path(__file__).parents[1] / "docs" / "how-to" / "share.md").read_text()
+    rights = page.partition("## Access rights")[2].partition("the keys")[0]
+    commands = [f"+{name.lower()}" for name in re.findall("`([A-Z|]+)`", rights)]
+    with own_store.client() as client:
+        client.execute_command(
+            "ACL", "SETUSER", "worker", "on", ">secret", "~{region-breaker}:*",
+            "resetchannels", "&{region-breaker}:hints", *commands,
+        )  # fmt: skip
+    url = f"redis://worker:secret@127.0.0.1:{own_store.port}"
+    one, other = (shared(fleet(url)) for _ in range(2))
+    trip(one)
+    until(lambda: other.state != "CLOSED", "it is heard")
+    until(lambda: call(one) and one.state == "CLOSED", "it recovers")
+    until(lambda: other.state == "CLOSED", "that is heard")
 
 
 async def test_a_closed_registry_goes_on_alone(one_store):

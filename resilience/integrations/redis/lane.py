@@ -38,6 +38,8 @@ _COME_BACK: Final = (0.05, 0.7)
 _JITTER: Final = (0.75, 1.25)
 # An answer that took longer comes from before a pause of this process: it is asked for again.
 _STALE: Final = 2.0
+# Between two rounds, whatever the circuits wish.
+_BREATH: Final = 0.01
 # A circuit says so many wishes, then it is the others' turn.
 _WISHES_IN_A_ROW: Final = 4
 _RECORDS_AT_A_TIME: Final = 200
@@ -79,6 +81,7 @@ class Lane:
         self.thread: int | None = None
         self._up: bool | None = None
         self._offset = 0.0  # of the store's clock, at least
+        self._holding: set[str] = set()  # whose circuits have a lease, and so wishes in time
         self._warned: set[str] = set()
 
     def ring(self, key: str) -> None:
@@ -137,7 +140,8 @@ class Lane:
                 jitter = random.uniform(*_JITTER)  # noqa: S311 - no secret
                 next_poll = time.monotonic() + self._times.poll * jitter
             self._say_wishes(commands)
-            hints.wait(self._bell, min(next_poll - time.monotonic(), self._until_next_wish()))
+            pause = min(next_poll - time.monotonic(), self._until_next_wish())
+            hints.wait(self._bell, max(pause, _BREATH))
             self._hear(commands, self._news(hints.drain()))
         self._say_wishes(commands)
         for key, breaker in self._all():
@@ -176,7 +180,7 @@ class Lane:
         reply, delay = self._run(commands, *request(keys))
         for (key, breaker), answer in zip(some, parse_many(reply, len(some), delay), strict=True):
             self._note(key, breaker, answer)
-            self._change(breaker, SharedCircuit.hear, answer.view)
+            self._tell(key, breaker, SharedCircuit.hear, answer.view)
 
     def _note(self, key: str, breaker: CircuitBreaker, answer: Answer) -> None:
         self._offset = answer.store_time / 1000 - time.monotonic()
@@ -192,11 +196,16 @@ class Lane:
     def _say_wishes(self, commands: Commands) -> None:
         with lock:
             marked, self._marked = self._marked, set()
+        self._hear(commands, {key for key in marked if self._is_new(key)})
         for key, breaker in self._all():
-            if key in marked or self._look(breaker, SharedCircuit.wakes_in) == 0.0:
+            if key in marked or key in self._holding:
                 said = 0
                 while said < _WISHES_IN_A_ROW and self._say(commands, key, breaker):
                     said += 1
+
+    def _is_new(self, key: str) -> bool:
+        breaker = self._breakers.get(key)
+        return breaker is not None and not cast("SharedCircuit", breaker._circuit).shared
 
     def _say(
         self,
@@ -217,14 +226,15 @@ class Lane:
             answer = parse(*self._run(commands, *request))
             self._note(key, breaker, answer)
             if not answer.late:
-                self._change(breaker, SharedCircuit.answer, wish, answer.view)
+                self._tell(key, breaker, SharedCircuit.answer, wish, answer.view)
                 return True
         self._hear(commands, {key})
         return False
 
     def _until_next_wish(self) -> float:
-        waits = (self._look(breaker, SharedCircuit.wakes_in) for _, breaker in self._all())
-        return min((wait for wait in waits if wait is not None), default=math.inf)
+        holders = [breaker for key, breaker in self._all() if key in self._holding]
+        waits = (self._look(breaker, SharedCircuit.wakes_in) for breaker in holders)
+        return min(waits, default=math.inf)
 
     # The store comes and goes
 
@@ -236,8 +246,8 @@ class Lane:
 
     def leave_alone(self) -> None:
         """Let the circuits go on alone."""
-        for _, breaker in self._all():
-            self._change(breaker, SharedCircuit.lost)
+        for key, breaker in self._all():
+            self._tell(key, breaker, SharedCircuit.lost)
 
     # The circuits
 
@@ -255,8 +265,21 @@ class Lane:
     def _look(self, breaker: CircuitBreaker, at: Callable[[SharedCircuit, float], T]) -> T:
         return breaker._look(partial(at, cast("SharedCircuit", breaker._circuit)))
 
-    def _change(self, breaker: CircuitBreaker, make: Callable[..., Any], *what: object) -> None:
-        breaker._change(make, breaker._circuit, *what)
+    def _tell(
+        self, key: str, breaker: CircuitBreaker, make: Callable[..., Any], *what: Any
+    ) -> None:
+        circuit = cast("SharedCircuit", breaker._circuit)
+        try:
+            breaker._change(make, circuit, *what)
+        except (KeyboardInterrupt, SystemExit) as error:
+            text = (
+                f"listener for region {{}} {events.raised(error)}: no process ends in this thread"
+            )
+            events.write("ERROR", breaker.region, text)
+        if circuit.mine:
+            self._holding.add(key)
+        else:
+            self._holding.discard(key)
 
 
 def _by(many: int, all_: Pairs) -> list[Pairs]:
