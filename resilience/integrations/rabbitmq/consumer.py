@@ -11,7 +11,13 @@ from resilience import checks
 from resilience.integrations.rabbitmq.inspection import Inspection
 from resilience.integrations.rabbitmq.part import Part
 from resilience.integrations.rabbitmq.publisher import Publisher
-from resilience.integrations.rabbitmq.work import DeadLetterTo, Handler, OnError, Work
+from resilience.integrations.rabbitmq.work import (
+    DeadLetterTo,
+    Handler,
+    OnError,
+    Work,
+    check_async,
+)
 
 _LEAST_KEPT = 10
 
@@ -119,13 +125,3 @@ def connection_of(queue: AbstractQueue) -> AbstractConnection:
         kind = type(queue.channel).__name__
         raise TypeError(f"queue must come from a channel of aio_pika, got one of a {kind}")
     return connection
-
-
-def check_async(name: str, value: Any, takes: str, other: str = "") -> None:
-    """Refuse what cannot be awaited with these arguments."""
-    if not callable(value):
-        kind = type(value).__name__
-        raise TypeError(f"{name} must be an async def that takes {takes}{other}, got a {kind}")
-    if not checks.is_async(getattr(value, "func", value)):
-        what = checks.name_of(value)
-        raise TypeError(f"{name} must be an async def that takes {takes}{other}, got {what}")

@@ -73,7 +73,8 @@ class Inspection:
 
     async def declare_wait_queue(self, name: str, arguments: Mapping[str, Any] | None) -> None:
         """Declare a wait queue."""
-        error = await self._declare(name, arguments=arguments or DURABLE_FOR_ALL)
+        wanted = DURABLE_FOR_ALL if arguments is None else arguments
+        error = await self._declare(name, arguments=wanted)
         if error is not None:
             raise ConsumerError(f"wait queue {name!r} cannot be declared: {error}") from error
 

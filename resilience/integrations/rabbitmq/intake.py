@@ -1,5 +1,6 @@
 """Intake: one queue, read over a channel of its own, by at most one consumer at a time."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -16,9 +17,11 @@ from resilience.integrations.rabbitmq.broker import (
     close_channel,
     open_channel,
 )
+from resilience.text import one_line
 
 # The broker may say no while it starts, or while somebody declares his queues anew.
 _MOST_REFUSALS = 10
+_TRY_AGAIN = 1.0  # seconds
 
 
 class Intake:
@@ -27,7 +30,7 @@ class Intake:
     Args:
         connection: The user's.
         queue: The queue's name.
-        region: Whose messages are in it, for the log.
+        region: Whose messages are in it, for the log; empty where they are of several.
         receive: Takes each message; must return at once.
         lost: Is called when the channel is gone, and all its messages with it.
     """
@@ -50,24 +53,26 @@ class Intake:
         self.prefetch = 0
         #: The consumer's tag.
         self.tag: str | None = None
-        #: Whether the last attempt failed, so that it is to be made again.
-        self.failing = False
+        #: When the broker may be asked again, in the loop's time; 0 where it did as it was asked.
+        self.again_at = 0.0
 
     async def read(self, prefetch: int) -> None:
         """Replace the consumer by one with another prefetch; 0 leaves none.
 
-        When it returns nothing more comes from the one before. Where the broker is gone `failing`
-        is set.
+        When it returns nothing more comes from the one before. Where the broker is gone `again_at`
+        is set, and nothing is done before that time.
 
         Raises:
             ConsumerError: It will not come back, or says no for good.
         """
+        if asyncio.get_running_loop().time() < self.again_at:
+            return
         try:
             await self._read(prefetch)
         except LOST as error:
             await self._give_up_channel(error)
         else:
-            self.failing, self._refusals = False, 0
+            self.again_at, self._refusals = 0.0, 0
 
     async def close(self) -> None:
         """Close the channel: what was not settled is in the queue again."""
@@ -103,10 +108,11 @@ class Intake:
     async def _give_up_channel(self, error: BaseException) -> None:
         refused = isinstance(error, AMQPChannelError)
         self._refusals = self._refusals + 1 if refused else 0
-        if not self.failing:
-            what = f"cannot read queue {self.queue} for region {{}}: {type(error).__name__}"
+        if not self.again_at:
+            whose = " for region {}" if self._region else ""
+            what = f"cannot read queue {one_line(self.queue)}{whose}: {type(error).__name__}"
             events.write("WARNING", self._region, what)
-        self.failing = True
+        self.again_at = asyncio.get_running_loop().time() + _TRY_AGAIN
         await self.close()
         self._lost()
         if not can_come_back(self._connection) and not self._connection.connected.is_set():

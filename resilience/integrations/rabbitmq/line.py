@@ -27,7 +27,6 @@ from resilience.retry_after import asked_for
 _CLOSED, _OPEN, _HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 # So long a probe waits for a fresh message before it takes one that failed already.
 _GRACE = 0.25
-_TRY_AGAIN = 1.0  # what the broker did not let us do
 
 
 class Line(Part):
@@ -67,7 +66,7 @@ class Line(Part):
         self._count = 0
         self._under_way: set[InHand] = set()
         self._waiting: set[asyncio.Task[None]] = set()
-        self._letting_in_since = self._try_again_at = 0.0
+        self._letting_in_since = 0.0
 
     # The loop
 
@@ -90,13 +89,10 @@ class Line(Part):
                 leave()
 
     async def _let_in(self) -> None:
-        if self._intake.failing and self.now() < self._try_again_at:
-            return
         wanted = self._wanted()
         if wanted != self._intake.prefetch or (wanted and self._is_stuck()):
             await self._intake.read(wanted)
             self._letting_in_since = self.now()
-            self._try_again_at = self.now() + _TRY_AGAIN
 
     def _wanted(self) -> int:
         """Say how many messages may be let in at once."""
@@ -159,8 +155,8 @@ class Line(Part):
 
     def _times(self) -> Iterator[float]:
         now, state = self.now(), self._breaker.state
-        if self._intake.failing:
-            yield self._try_again_at
+        if self._intake.again_at:
+            yield self._intake.again_at
         for one in self._hand:
             yield one.since + self._max_hold
         if state is _OPEN:

@@ -110,3 +110,13 @@ class Work:
             copy_of(message, from_wait_queue=copy), self.on_error.queue
         ):
             await settle(message.ack())
+
+
+def check_async(name: str, value: Any, takes: str, other: str = "") -> None:
+    """Refuse what cannot be awaited with these arguments."""
+    if not callable(value):
+        kind = type(value).__name__
+        raise TypeError(f"{name} must be an async def that takes {takes}{other}, got a {kind}")
+    if not checks.is_async(getattr(value, "func", value)):
+        what = checks.name_of(value)
+        raise TypeError(f"{name} must be an async def that takes {takes}{other}, got {what}")
