@@ -14,6 +14,7 @@ import time
 import uuid
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from statistics import median
 
@@ -193,6 +194,7 @@ class Play:
         self.wire = Wire(url)
         self.regions = {DEAD: Region(), HEALTHY: Region()}
         self.workers = []
+        self.dead_letters = []
         self.names = {region: [] for region in self.regions}
         self._stack = contextlib.AsyncExitStack()
 
@@ -207,6 +209,8 @@ class Play:
         self._stack.push_async_callback(self._delete_queues)
         for queue in self._queues():
             await self._channel.declare_queue(queue, durable=True, arguments=self._arguments(queue))
+        dead = await self._channel.get_queue(self.dead)
+        await dead.consume(self._bury, no_ack=True)
         return self
 
     async def __aexit__(self, *exc_info):
@@ -218,11 +222,14 @@ class Play:
 
     def _arguments(self, queue):
         arguments = {"x-queue-type": self.kind}
-        if queue != self.dead:
+        if queue == self.queue:
             arguments |= {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": self.dead}
             if self.kind == "quorum":
                 arguments["x-delivery-limit"] = self._limit
         return arguments
+
+    async def _bury(self, message):
+        self.dead_letters.append(message.message_id)
 
     async def _kill_workers(self):
         for worker in self.workers:
@@ -287,31 +294,27 @@ class Play:
 
     async def all_settled(self):
         """Wait until every message was accepted or dead-lettered."""
-        async with asyncio.timeout(WATCHDOG):
-            while not await self._is_all_settled():
-                await asyncio.sleep(0.1)
+        await until(lambda: not self._unsettled())
 
-    async def _is_all_settled(self):
-        queue = await self._channel.declare_queue(self.dead, passive=True)
-        delivered = sum(len(region.delivered) for region in self.regions.values())
-        published = sum(len(names) for names in self.names.values())
-        return delivered + queue.declaration_result.message_count >= published
+    def _unsettled(self):
+        delivered = {name for region in self.regions.values() for name in region.delivered}
+        return {*chain(*self.names.values())} - delivered - {*self.dead_letters}
 
     async def report(self, worker, **extra):
         """Stop the worker that runs, and find out what has become of each message."""
         await worker.stop()
-        left = [name for queue in self._queues()[:1] + self._queues()[2:]
-                async for name in self._drain(queue)]  # fmt: skip
-        dead = [name async for name in self._drain(self.dead)]
+        queues = [queue for queue in self._queues() if queue != self.dead]
+        left = [name for queue in queues async for name in self._drain(queue)]
+        with contextlib.suppress(TimeoutError):  # then they are lost
+            await until(lambda: self._unsettled() <= {*left}, within=5)
         delivered = sum((region.delivered for region in self.regions.values()), Counter())
-        published = {name for names in self.names.values() for name in names}
         return Report(
-            messages=len(published),
+            messages=sum(len(names) for names in self.names.values()),
             delivered=len(delivered),
             duplicates=delivered.total() - len(delivered),
-            dead_lettered=len(dead),
+            dead_lettered=len(self.dead_letters),
             left=len(left),
-            lost=len(published - delivered.keys() - {*left} - {*dead}),
+            lost=len(self._unsettled() - {*left}),
             most_deliveries=self.wire.most_deliveries(),
             deliveries=len(self.wire.deliveries),
             requests=sum(len(region.seen) for region in self.regions.values()),

@@ -55,6 +55,7 @@ class Pace:
     breaker: CircuitBreaker
     _step: int | None = None  # None: fully grown
     _earned: int = 0
+    _growing: bool = False  # the success that closed the circuit was a probe's, and earns nothing
     _users: list[_User] = field(default_factory=list[_User])
     _turns: set[Turn] = field(default_factory=set[Turn])
     _probes: set[Turn] = field(default_factory=set[Turn])  # of this opening
@@ -129,7 +130,7 @@ class Pace:
 
     def earn(self) -> None:
         """Note a call that went well: the next step may be due."""
-        if self._step is None or self.breaker.state is not _CLOSED:
+        if self._step is None or not self._growing:
             return
         self._earned += 1
         if self._earned >= self._step:
@@ -169,6 +170,7 @@ class Pace:
     # What happens
 
     def _follow(self, state: CircuitState) -> None:
+        self._growing = state is _CLOSED
         if state is _OPEN:
             # What still runs from before is no probe: it must not keep the next one waiting.
             self._step, self._earned, self._probes = 1, 0, set()
