@@ -7,9 +7,8 @@ the kernel, never from the worker. Used by test_rabbitmq_promises.py and by the 
 
 import asyncio
 import contextlib
-import json
+import multiprocessing
 import os
-import sys
 import time
 import uuid
 from collections import Counter
@@ -19,6 +18,7 @@ from pathlib import Path
 from statistics import median
 
 import aio_pika
+import rabbitmq_worker
 from rabbitmq_wire import Wire
 
 from resilience.testing import FakeGenesys
@@ -33,6 +33,10 @@ WATCHDOG = 90.0  # seconds, for what takes one or two
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _AT_ONCE = 100  # messages that are published without waiting for the broker
 
+
+# A worker that is forked from a process with all its libraries starts in no time.
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload(["aio_pika", "aiohttp", "resilience.integrations.rabbitmq"])
 
 # What a scenario is made of
 
@@ -81,30 +85,26 @@ class Region(FakeGenesys):
 
 
 class WorkerProcess:
-    """A worker, seen from outside."""
+    """A worker, seen from outside.
 
-    def __init__(self, process):
-        self._process = process
+    Args:
+        settings: What it is told.
+    """
+
+    def __init__(self, settings):
+        self._pipe, its_end = _processes.Pipe()
+        self._process = _processes.Process(target=rabbitmq_worker.run, args=(settings, its_end))
+        self._process.start()
+        its_end.close()
+        #: What it has told: dicts of `at`, `what`, `region`.
         self.events = []
-        self._log = []  # the end of it
-        self._readers = [asyncio.create_task(read) for read in (self._read(), self._read_log())]
+        asyncio.get_running_loop().add_reader(self._pipe.fileno(), self._read)
 
-    @classmethod
-    async def start(cls, settings):
-        script = Path(__file__).with_name("rabbitmq_worker.py")
-        pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, script, json.dumps(settings), stdin=pipe, stdout=pipe, stderr=pipe
-        )
-        return cls(process)
-
-    async def _read(self):
-        async for line in self._process.stdout:
-            self.events.append(json.loads(line))
-
-    async def _read_log(self):
-        async for line in self._process.stderr:
-            self._log = [*self._log[-50:], line.decode()]
+    def _read(self):
+        try:
+            self.events.append(self._pipe.recv())
+        except (EOFError, ConnectionResetError):
+            asyncio.get_running_loop().remove_reader(self._pipe.fileno())
 
     async def saw(self, what, region=None, since=0.0):
         """Wait until it has told something, and give when that was."""
@@ -114,10 +114,9 @@ class WorkerProcess:
                 if event["what"] == what and event["region"] == region and event["at"] >= since:
                     yield event["at"]
 
-        await until(lambda: next(times(), None) or self._process.returncode is not None)
+        await until(lambda: next(times(), None) or not self._process.is_alive())
         if (at := next(times(), None)) is None:
-            await asyncio.wait(self._readers)
-            raise AssertionError(f"the worker ended before {what}:\n{''.join(self._log)}")
+            raise AssertionError(f"the worker ended before {what}: {self.events[-1:]}")
         return at
 
     def count(self, what, since=0.0, before=float("inf")):
@@ -125,25 +124,26 @@ class WorkerProcess:
 
     async def go(self):
         """Let it consume."""
-        await self.saw("ready")
-        self._process.stdin.write(b"go\n")
+        self._pipe.send("go")
         await self.saw("started")
 
     async def stop(self):
         """Let it end in good order."""
-        self._process.stdin.write(b"stop\n")
+        self._pipe.send("stop")
         await self.saw("stopped")
-        await self._end()
+        await until(lambda: not self._process.is_alive())
 
     async def kill(self):
         """Kill it on the spot (SIGKILL)."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
-        await self._end()
+        self._process.kill()
+        await until(lambda: not self._process.is_alive())
 
-    async def _end(self):
-        await asyncio.wait_for(self._process.wait(), WATCHDOG)
-        await asyncio.wait(self._readers)
+    async def close(self):
+        """End it, and leave nothing behind."""
+        await self.kill()
+        asyncio.get_running_loop().remove_reader(self._pipe.fileno())
+        self._pipe.close()
+        self._process.close()
 
     @property
     def cpu(self):
@@ -203,14 +203,17 @@ class Play:
         for region in self.regions.values():
             await enter(region)
         await enter(self.wire)
-        self._stack.push_async_callback(self._kill_workers)
-        self._connection = await enter(await aio_pika.connect_robust(self._url))
+        self._stack.push_async_callback(self._close_workers)
+        self._connection = await enter(
+            await aio_pika.connect_robust(self._url, reconnect_interval=0.5)
+        )
         self._channel = await self._connection.channel()
         self._stack.push_async_callback(self._delete_queues)
         for queue in self._queues():
             await self._channel.declare_queue(queue, durable=True, arguments=self._arguments(queue))
         dead = await self._channel.get_queue(self.dead)
-        await dead.consume(self._bury, no_ack=True)
+        tag = await dead.consume(self._bury, no_ack=True)
+        self._stack.push_async_callback(dead.cancel, tag)
         return self
 
     async def __aexit__(self, *exc_info):
@@ -231,9 +234,9 @@ class Play:
     async def _bury(self, message):
         self.dead_letters.append(message.message_id)
 
-    async def _kill_workers(self):
+    async def _close_workers(self):
         for worker in self.workers:
-            await worker.kill()
+            await worker.close()
 
     async def _delete_queues(self):
         async with await aio_pika.connect(self._url) as connection:
@@ -277,31 +280,30 @@ class Play:
             "open": [DEAD] if circuit == "OPEN" else [],
             "max_hold": max_hold,
         }
-        worker = await WorkerProcess.start(settings)
+        worker = WorkerProcess(settings)
         self.workers.append(worker)
         await worker.saw("ready")
         return worker
 
-    async def all_delivered(self, but=0, region=None, within=WATCHDOG):
+    async def all_delivered(self, but=0):
         """Wait until every message was accepted by its region, but so many."""
-        wanted = [region] if region else list(self.regions)
-        await until(
-            lambda: all(
-                len(self.regions[name].delivered) >= len(self.names[name]) - but for name in wanted
-            ),
-            within,
-        )
+        await until(lambda: len(self._undelivered()) <= but)
 
     async def all_settled(self):
         """Wait until every message was accepted or dead-lettered."""
         await until(lambda: not self._unsettled())
 
     def _unsettled(self):
-        delivered = {name for region in self.regions.values() for name in region.delivered}
-        return {*chain(*self.names.values())} - delivered - {*self.dead_letters}
+        return self._undelivered() - {*self.dead_letters}
+
+    def _undelivered(self):
+        delivered = chain(*(region.delivered for region in self.regions.values()))
+        return {*chain(*self.names.values())} - {*delivered}
 
     async def report(self, worker, **extra):
         """Stop the worker that runs, and find out what has become of each message."""
+        with contextlib.suppress(TimeoutError):  # then it is left, and counted below
+            await until(self._is_acked, within=5)
         await worker.stop()
         queues = [queue for queue in self._queues() if queue != self.dead]
         left = [name for queue in queues async for name in self._drain(queue)]
@@ -320,6 +322,10 @@ class Play:
             requests=sum(len(region.seen) for region in self.regions.values()),
             extra=extra,
         )
+
+    def _is_acked(self):
+        acked = {name for how, name in self.wire.settled if how == "ack"}
+        return all(region.delivered.keys() <= acked for region in self.regions.values())
 
     async def _drain(self, name):
         queue = await self._channel.get_queue(name)
@@ -401,8 +407,7 @@ async def undisturbed(url, *, kind, prefetch, count=50):
         await play.publish(count, HEALTHY)
         worker = await play.worker(prefetch)
         await worker.go()
-        await play.all_delivered()
-        return healthy_seconds(play)
+        return await healthy_seconds(play)
 
 
 async def shared(url, *, layout="shared", kind, prefetch, circuit, down=1.0, count=50):
@@ -413,16 +418,18 @@ async def shared(url, *, layout="shared", kind, prefetch, circuit, down=1.0, cou
         await play.publish(count, HEALTHY)
         worker = await play.worker(prefetch, circuit=circuit)
         await worker.go()
-        await play.all_delivered(region=HEALTHY)
-        seconds = healthy_seconds(play)
+        seconds = await healthy_seconds(play)
         await asyncio.sleep(down)
         play.region.up()
         await play.all_delivered()
         return await play.report(worker, seconds=seconds)
 
 
-def healthy_seconds(play):
-    return play.regions[HEALTHY].last_success - play.wire.deliveries[0].at
+async def healthy_seconds(play):
+    """Wait for the healthy region's messages; give the time from the first delivery of all."""
+    healthy = play.regions[HEALTHY]
+    await until(lambda: healthy.succeeded == len(play.names[HEALTHY]))
+    return healthy.last_success - play.wire.deliveries[0].at
 
 
 async def fairness(url, *, kind, prefetch, circuit, down=1.0, baseline, runs=3):
@@ -471,12 +478,16 @@ async def naive(url, *, kind="quorum", prefetch=10, down=10.0, count=500):
         worker = await play.worker(prefetch)
         await worker.go()
         tripped = await worker.saw("OPEN", DEAD)
-        core, before = Core(worker), len(play.wire.deliveries)
+        core = Core(worker)
+        await until(lambda: time.monotonic() > tripped + down or len(play.dead_letters) == count)
+        share, deliveries = core.share, [one.at for one in play.wire.deliveries]
+        busy = deliveries[-1] - deliveries[0]
         await asyncio.sleep(down - (time.monotonic() - tripped))
-        share, deliveries = core.share, len(play.wire.deliveries) - before
         play.region.up()
         await play.all_settled()
-        return await play.report(worker, core=share, deliveries_a_second=deliveries / down)
+        return await play.report(
+            worker, core=share, busy=busy, deliveries_a_second=len(deliveries) / busy
+        )
 
 
 async def naive_shared(url, *, kind="quorum", prefetch=10, down=10.0, count=50):

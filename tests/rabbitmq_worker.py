@@ -1,17 +1,20 @@
 """One worker in a process of its own, as the scenarios start, watch, stop and kill it.
 
-Its settings come as JSON on the command line, what it is to do as lines on its standard input, and
-what happens in it goes out as one line of JSON each. Where its input ends, it ends.
+Over one pipe it is told to go and to stop, and tells what happens in it. Where the pipe ends, it
+ends.
 """
 
 import asyncio
-import json
-import sys
+import logging
+import os
 import time
+import traceback
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import aio_pika
 import aiohttp
+from loguru import logger
 
 from resilience import (
     BreakerPolicy,
@@ -30,9 +33,10 @@ class Worker:
     Args:
         settings: What the scenario says.
         session: For the calls.
+        tell: Takes what has happened, and to which region.
     """
 
-    def __init__(self, settings, session):
+    def __init__(self, settings, session, tell):
         self.settings, self._session = settings, session
         self.registry = CircuitBreakerRegistry(BreakerPolicy(recovery_timeout=settings["recovery"]))
         self.registry.listen(lambda event: tell(event.new, event.region))
@@ -58,12 +62,6 @@ class Worker:
 
 def region_of(message):
     return message.headers["region"]
-
-
-def tell(what, region=None):
-    line = json.dumps({"at": time.monotonic(), "what": what, "region": region})
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 # The layouts
@@ -140,31 +138,56 @@ LAYOUTS = {
 }
 
 
-async def main(settings):
-    orders = await orders_from_stdin()
+async def work(settings, orders, tell):
+    """Work from the first order to the second."""
     connection = await aio_pika.connect_robust(settings["url"], reconnect_interval=0.5)
     async with connection, aiohttp.ClientSession(raise_for_status=True) as session:
-        worker = Worker(settings, session)
+        worker = Worker(settings, session, tell)
         channel = await connection.channel()
         await channel.set_qos(prefetch_count=settings["prefetch"])
         queue = await channel.get_queue(settings["queue"])
         tell("ready")
-        if not await orders.readline():
-            return
+        await orders.get()
         worker.open_circuits()
         async with LAYOUTS[settings["layout"]](worker, queue):
             tell("started")
-            await orders.readline()
+            await orders.get()
     tell("stopped")
 
 
-async def orders_from_stdin():
-    orders = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(orders), sys.stdin
-    )
-    return orders
+def run(settings, pipe):
+    """Be the worker.
+
+    Args:
+        settings: What the scenario says.
+        pipe: A `multiprocessing` connection to the scenario.
+    """
+    logging.disable()
+    logger.remove()
+    # What the log costs is part of what the worker costs.
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+        logger.add(nowhere)
+        asyncio.run(follow_orders(settings, pipe))
 
 
-if __name__ == "__main__":
-    asyncio.run(main(json.loads(sys.argv[1])))
+async def follow_orders(settings, pipe):
+    orders, me = asyncio.Queue(), asyncio.current_task()
+
+    def tell(what, region=None):
+        pipe.send({"at": time.monotonic(), "what": what, "region": region})
+
+    def read():
+        try:
+            orders.put_nowait(pipe.recv())
+        except EOFError:
+            me.cancel()
+
+    loop = asyncio.get_running_loop()
+    loop.add_reader(pipe.fileno(), read)
+    try:
+        await work(settings, orders, tell)
+    except BaseException:
+        tell(traceback.format_exc())
+        raise
+    finally:
+        loop.remove_reader(pipe.fileno())
