@@ -72,8 +72,8 @@ class Wire:
         self._open.add(task)
         try:
             await self._forward(reader, writer)
-        except OSError:
-            pass  # one side is gone: so will be the other
+        except (OSError, asyncio.CancelledError):
+            pass  # one side is gone, so will be the other; or the scenario is over
         finally:
             self._open.discard(task)
             writer.close()
