@@ -9,6 +9,7 @@ import aiohttp
 import aioresponses.core
 import pytest
 import rabbitmq_broker
+import rabbitmq_support
 from aioresponses import aioresponses as pretended_http
 from loguru import logger
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -117,6 +118,13 @@ def broker(request):
     """The shared RabbitMQ, or a skipped test where there is none."""
     need_broker(rabbitmq_broker.is_there())
     return request.getfixturevalue("shared_broker")
+
+
+@pytest.fixture
+async def bench(broker):
+    """A robust connection to the shared RabbitMQ, and queues that are gone afterwards."""
+    async with rabbitmq_support.bench_at(broker.url) as bench:
+        yield bench
 
 
 @pytest.fixture

@@ -28,7 +28,8 @@ class ConsumerError(ResilienceError):
 async def answer(asked: Awaitable[T], within: float | None = ANSWER_WITHIN) -> T:
     """Await the broker, but not for ever.
 
-    When a channel dies aio-pika cancels whoever waits for it: that is no cancellation of ours.
+    When a channel dies aio-pika cancels whoever waits for it, which is no cancellation of ours, or
+    raises an `Exception` that is nothing else.
     """
     try:
         async with asyncio.timeout(within):
@@ -37,6 +38,10 @@ async def answer(asked: Awaitable[T], within: float | None = ANSWER_WITHIN) -> T
         if is_cancelled():
             raise
         raise ChannelInvalidStateError("the channel was closed") from None
+    except Exception as error:
+        if type(error) is Exception:
+            raise ChannelInvalidStateError("the channel was closed") from error
+        raise
 
 
 def is_cancelled() -> bool:

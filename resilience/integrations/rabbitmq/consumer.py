@@ -78,6 +78,7 @@ class Consumer(ABC):
         await self._inspect(inspection)
         self._parts, self._body = self._make_parts(), asyncio.current_task()
         for part in self._parts:
+            part.join()
             run = asyncio.create_task(part.work_until_stopped())
             run.add_done_callback(self._on_end)
             self._runs.append(run)

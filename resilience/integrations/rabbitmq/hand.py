@@ -5,7 +5,7 @@ which costs no delivery: on a quorum queue each return to the queue counts towar
 """
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from aio_pika.abc import AbstractIncomingMessage
@@ -13,6 +13,7 @@ from aio_pika.abc import AbstractIncomingMessage
 from resilience.integrations.rabbitmq.broker import is_open
 
 _LONGEST_PAUSE = 60.0  # seconds between two attempts, unless the server asks for more
+_MOST_DOUBLINGS = 6
 
 
 @dataclass(eq=False, slots=True)
@@ -28,16 +29,22 @@ class InHand:
     message: AbstractIncomingMessage
     number: int
     since: float
-    attempts: int = 0
+    attempted: bool = False
     due: float = 0.0
     # A rate limit is over after its time; a region that failed is back when its circuit says so.
     waits_for_region: bool = True
+    _pauses: int = 0
 
     def pause(self, now: float, at_least: float = 0.0) -> None:
         """Put off the next attempt, longer each time."""
-        pause = min(2.0 ** max(0, self.attempts - 1), _LONGEST_PAUSE)
         jitter = random.uniform(0.75, 1.25)  # noqa: S311 - no secret
-        self.due = now + max(pause * jitter, at_least)
+        self.due = now + max(min(2.0**self._pauses, _LONGEST_PAUSE) * jitter, at_least)
+        self._pauses = min(self._pauses + 1, _MOST_DOUBLINGS)
+
+    def region_is_back(self, now: float) -> None:
+        """Let the next attempt be due, as after the first failure."""
+        if self.waits_for_region:
+            self.due, self._pauses = min(self.due, now), 0
 
 
 @dataclass(slots=True)
@@ -53,7 +60,7 @@ class Hand:
     def take_in(self, one: InHand) -> None:
         """Take a message in, or back, at its place in the order."""
         if is_open(one.message):
-            where = self.held if one.attempts else self.fresh
+            where = self.held if one.attempted else self.fresh
             where.append(one)
             where.sort(key=_number)
 
@@ -74,8 +81,3 @@ class Hand:
 
 def _number(one: InHand) -> int:
     return one.number
-
-
-def earliest(times: Iterable[float]) -> float | None:
-    """Give the earliest time; None where there is none."""
-    return min(times, default=None)

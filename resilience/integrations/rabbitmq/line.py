@@ -67,15 +67,20 @@ class Line(Part):
         self._under_way: set[InHand] = set()
         self._waiting: set[asyncio.Task[None]] = set()
         self._letting_in_since = 0.0
+        self._was_closed = True
 
     # The loop
 
+    def join(self) -> None:
+        """Begin to follow the region's circuit."""
+        self._pace, self._leave = join_pace(self._breaker, self._prefetch, self.wake)
+
     async def work_until_stopped(self) -> None:
         """Do what is to be done, until `stop` is called."""
-        self._pace, leave = join_pace(self._breaker, self._prefetch, self.wake)
         try:
             while not self.stopping:
                 self.awake.clear()
+                self._notice_return()
                 await self._let_in()
                 self._start()
                 await self._give_back()
@@ -86,7 +91,14 @@ class Line(Part):
             try:
                 await self._finish()
             finally:
-                leave()
+                self._leave()
+
+    def _notice_return(self) -> None:
+        closed = self._breaker.state is _CLOSED
+        if closed and not self._was_closed:
+            for one in self._hand.held:
+                one.region_is_back(self.now())
+        self._was_closed = closed
 
     async def _let_in(self) -> None:
         wanted = self._wanted()
@@ -104,7 +116,7 @@ class Line(Part):
         return self._breaker.policy.half_open_probes if self._has_room() else 0
 
     def _has_room(self) -> bool:
-        failed = sum(one.attempts > 0 for one in self._under_way)
+        failed = sum(one.attempted for one in self._under_way)
         return len(self._hand.held) + failed < self._keep
 
     def _is_stuck(self) -> bool:
@@ -230,9 +242,15 @@ class Line(Part):
                 if self._breaker.state is not _CLOSED:
                     return  # not attempted: as fresh as it was
                 at_least = rejection.retry_after or 0.0  # of another circuit, inside the handler
-        one.attempts += 1
-        one.waits_for_region = self._breaker.state is not _CLOSED or verdict is Verdict.REGION
-        one.pause(self.now(), at_least)
+        one.attempted = True
+        closed_off = self._breaker.state is not _CLOSED
+        one.waits_for_region = verdict is Verdict.REGION or (
+            verdict is Verdict.REJECTED and closed_off
+        )
+        if one.waits_for_region and closed_off:
+            one.due = self.now()  # it is for the circuit to say when
+        else:
+            one.pause(self.now(), at_least)
 
     async def _finish(self) -> None:
         with suppress(ConsumerError):

@@ -57,8 +57,7 @@ class Pace:
     _earned: int = 0
     _growing: bool = False  # the success that closed the circuit was a probe's, and earns nothing
     _users: list[_User] = field(default_factory=list[_User])
-    _turns: set[Turn] = field(default_factory=set[Turn])
-    _probes: set[Turn] = field(default_factory=set[Turn])  # of this opening
+    _turns: set[Turn] = field(default_factory=set[Turn])  # since it opened last
     _waiters: list[_Waiter] = field(default_factory=list[_Waiter])
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _watcher: asyncio.Task[None] | None = None
@@ -144,10 +143,13 @@ class Pace:
             return len(self._turns) < self.limit
         if state is _OPEN or self.breaker.retry_after != 0.0:
             return False
-        policy = self.breaker.policy
-        lease, now = policy.probe_timeout or policy.recovery_timeout, _now()
-        probes = sum(1 for turn in self._probes if now - turn.since < lease)
-        return probes < policy.half_open_probes
+        return len(self._under_way()) < self.breaker.policy.half_open_probes
+
+    def _under_way(self) -> set[Turn]:
+        """Give the turns of probes whose lease has not run out: the circuit waits for no other."""
+        policy, now = self.breaker.policy, _now()
+        lease = policy.probe_timeout or policy.recovery_timeout
+        return {turn for turn in self._turns if now - turn.since < lease}
 
     def _serve(self) -> None:
         for waiter in tuple(self._waiters):
@@ -158,22 +160,21 @@ class Pace:
             elif self._has_room():
                 turn = Turn(self, _now())
                 self._turns.add(turn)
-                if self.breaker.state is not _CLOSED:
-                    self._probes.add(turn)
                 waiter.turn.set_result(turn)
 
     def _take_back(self, turn: Turn) -> None:
         self._turns.discard(turn)
-        self._probes.discard(turn)
         self._serve()
 
     # What happens
 
     def _follow(self, state: CircuitState) -> None:
         self._growing = state is _CLOSED
+        # What hangs from before must not keep the next call waiting: its result is late anyway.
         if state is _OPEN:
-            # What still runs from before is no probe: it must not keep the next one waiting.
-            self._step, self._earned, self._probes = 1, 0, set()
+            self._step, self._earned, self._turns = 1, 0, set()
+        elif state is _CLOSED:
+            self._turns = self._under_way()
         self._news.set()
         self._tell()
 

@@ -28,6 +28,10 @@ class Part(ABC):
         self._fault: BaseException | None = None
 
     @abstractmethod
+    def join(self) -> None:
+        """Begin to follow the circuits that it has to do with."""
+
+    @abstractmethod
     async def work_until_stopped(self) -> None:
         """Run the loop, and leave nothing behind when it ends."""
 

@@ -47,11 +47,17 @@ class Sorting(Part):
         self._queue, self._prefetch = queue, prefetch
         self._intake = Intake(connection, queue, "", self._receive, self.wake)
         self._in_hand: list[AbstractIncomingMessage] = []
+        self._paces: dict[CircuitBreaker, Pace] = {}
+        self._leaves: list[Callable[[], None]] = []
+
+    def join(self) -> None:
+        """Begin to follow the circuits of all regions."""
+        for breaker in self._wait_queues:
+            self._paces[breaker], leave = join_pace(breaker, self._prefetch, self.wake)
+            self._leaves.append(leave)
 
     async def work_until_stopped(self) -> None:
         """Read the queue until `stop` is called."""
-        joined = {b: join_pace(b, self._prefetch, self.wake) for b in self._wait_queues}
-        self._paces: dict[CircuitBreaker, Pace] = {b: pace for b, (pace, _) in joined.items()}
         try:
             while not self.stopping:
                 self.awake.clear()
@@ -63,7 +69,7 @@ class Sorting(Part):
             try:
                 await self._finish()
             finally:
-                for _, leave in joined.values():
+                for leave in self._leaves:
                     leave()
 
     def _receive(self, message: AbstractIncomingMessage) -> None:
