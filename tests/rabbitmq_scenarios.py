@@ -98,12 +98,14 @@ class WorkerProcess:
         its_end.close()
         #: What it has told: dicts of `at`, `what`, `region`.
         self.events = []
+        self._open = True
         asyncio.get_running_loop().add_reader(self._pipe.fileno(), self._read)
 
     def _read(self):
         try:
             self.events.append(self._pipe.recv())
         except (EOFError, ConnectionResetError):
+            self._open = False
             asyncio.get_running_loop().remove_reader(self._pipe.fileno())
 
     async def saw(self, what, region=None, since=0.0):
@@ -115,6 +117,8 @@ class WorkerProcess:
                     yield event["at"]
 
         await until(lambda: next(times(), None) or not self._process.is_alive())
+        while self._open and self._pipe.poll():
+            self._read()
         if (at := next(times(), None)) is None:
             raise AssertionError(f"the worker ended before {what}: {self.events[-1:]}")
         return at
@@ -217,6 +221,9 @@ class Play:
         return self
 
     async def __aexit__(self, *exc_info):
+        if (error := exc_info[1]) is not None:
+            missing, told = sorted(self._undelivered()), [w.events[-3:] for w in self.workers]
+            error.add_note(f"{len(missing)} not delivered: {missing[:5]}...; told: {told}")
         return await self._stack.__aexit__(*exc_info)
 
     def _queues(self):
@@ -370,16 +377,13 @@ async def outage(url, *, layout="region", kind="quorum", prefetch=10, down=10.0,
         back = time.monotonic()
         closed = await worker.saw("CLOSED", DEAD, since=back)
         await play.all_delivered()
-        first_probe = await worker.saw("HALF_OPEN", DEAD)
         return await play.report(
             worker,
             core=share,
             closed_after=closed - back,
             drained_after=region.last_success - back,
-            # What was on its way when the circuit opened, and what came later.
-            late=sum(1 for one in region.seen if tripped <= one.at < first_probe),
             probes=worker.count("HALF_OPEN", before=back),
-            probe_requests=sum(1 for one in region.seen if first_probe <= one.at < back),
+            after_the_trip=sum(1 for one in region.seen if tripped <= one.at < back),
         )
 
 
@@ -578,17 +582,18 @@ async def killed_again_and_again(url, *, layout="region", prefetch, kills=10, do
         play.region.fail(503)
         await play.publish(count)
         starting = (play.worker(prefetch) for _ in range(kills + 1))
-        workers = await asyncio.gather(*starting)
-        began = time.monotonic()
-        for number, worker in enumerate(workers[:-1], 1):
+        *mortals, heir = await asyncio.gather(*starting)
+        for worker in mortals:
+            before = len(play.wire.deliveries)
             await worker.go()
-            await asyncio.sleep(began + number * down / (kills + 1) - time.monotonic())
+            await asyncio.sleep(down / (kills + 1))
+            await until(lambda before=before: len(play.wire.deliveries) > before)
             await worker.kill()
-        await workers[-1].go()
-        await asyncio.sleep(began + down - time.monotonic())
+        await heir.go()
+        await asyncio.sleep(down / (kills + 1))
         play.region.up()
         await play.all_delivered()
-        return await play.report(workers[-1])
+        return await play.report(heir)
 
 
 async def broker_killed(broker, *, layout, kind, killed, prefetch=10, count=200):

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.timeout(300)  # a watchdog: the first test waits for al
 OUTAGES = {
     "quorum, prefetch 10": {"prefetch": 10},
     "quorum, prefetch 50": {"prefetch": 50},
-    "quorum, prefetch 1, 30 s": {"prefetch": 1, "down": 30.0},
+    "quorum, prefetch 1, 30 s": {"prefetch": 1, "down": 30.0, "count": 100},
     "classic": {"kind": "classic"},
     "the literal way, 30 s": {"layout": "literal", "prefetch": 50, "down": 30.0},
 }
@@ -84,16 +84,17 @@ def nothing_is_lost(report):
 def test_in_an_outage_no_message_is_lost_or_dead_lettered_and_few_come_twice(played, name):
     report = played(name)
     assert nothing_is_lost(report)
-    assert (report.delivered, report.duplicates) == (500, 0)
+    assert (report.delivered, report.duplicates) == (OUTAGES[name].get("count", 500), 0)
     assert report.most_deliveries <= MOST_DELIVERIES[name]
 
 
 @pytest.mark.parametrize("name", OUTAGES)
-def test_after_the_trip_there_is_one_request_for_each_probe(played, name):
+def test_after_the_trip_there_is_one_request_for_each_probe_and_for_calls_under_way(played, name):
     report = played(name)
-    prefetch = OUTAGES[name].get("prefetch", 10)
-    assert report.late < prefetch, "calls that were running"
-    assert report.probe_requests == report.probes > 0
+    under_way = OUTAGES[name].get("prefetch", 10) - 1
+    assert report.probes > 5
+    # The last probe may come when the region is back already.
+    assert report.probes - 1 <= report.after_the_trip <= report.probes + under_way
 
 
 @pytest.mark.parametrize("name", OUTAGES)
