@@ -1,7 +1,7 @@
 """Talking to the broker: what every file here needs to do it safely."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from typing import TypeVar
 
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage, AbstractRobustConnection
@@ -57,6 +57,13 @@ async def settle(settling: Awaitable[None], within: float | None = ANSWER_WITHIN
     except LOST:
         return False
     return True
+
+
+async def nack_all(messages: Iterable[AbstractIncomingMessage]) -> None:
+    """Return messages to their queue in this order, until the broker is gone."""
+    for message in messages:
+        if is_open(message) and not await settle(message.nack(requeue=True)):
+            return
 
 
 def is_open(message: AbstractIncomingMessage) -> bool:

@@ -18,8 +18,10 @@ from resilience.integrations.rabbitmq.work import (
     Work,
     check_async,
 )
+from resilience.registry import CircuitBreakerRegistry, default_registry
 
 _LEAST_KEPT = 10
+_MOST_PREFETCH = 65_535  # in AMQP
 
 
 class Consumer(ABC):
@@ -44,6 +46,8 @@ class Consumer(ABC):
         if not isinstance(on_error, DeadLetterTo):
             check_async("on_error", on_error, "a message and an error", " or a DeadLetterTo")
         checks.check_count("prefetch", prefetch)
+        if prefetch > _MOST_PREFETCH:
+            raise ValueError(f"prefetch must be at most {_MOST_PREFETCH}, got {prefetch}")
         self._keep = max(prefetch, _LEAST_KEPT) if keep is None else keep
         checks.check_count("keep", self._keep)
         checks.check_seconds("max_hold", max_hold)
@@ -126,3 +130,10 @@ def connection_of(queue: AbstractQueue) -> AbstractConnection:
         kind = type(queue.channel).__name__
         raise TypeError(f"queue must come from a channel of aio_pika, got one of a {kind}")
     return connection
+
+
+def registry_or_default(registry: CircuitBreakerRegistry | None) -> CircuitBreakerRegistry:
+    """Give the registry that is meant."""
+    meant = default_registry if registry is None else registry
+    checks.check_type("registry", meant, CircuitBreakerRegistry)
+    return meant

@@ -11,9 +11,10 @@ from aio_pika.abc import AbstractIncomingMessage
 from resilience import checks
 from resilience.breaker import CircuitBreaker
 from resilience.integrations.rabbitmq.broker import is_open, settle
+from resilience.integrations.rabbitmq.consumer import registry_or_default
 from resilience.integrations.rabbitmq.verdict import Verdict, judge, rejection_in
 from resilience.integrations.rabbitmq.work import check_async
-from resilience.registry import CircuitBreakerRegistry, default_registry
+from resilience.registry import CircuitBreakerRegistry
 
 P = ParamSpec("P")
 
@@ -68,8 +69,7 @@ def hold_when_open(
     """
     checks.check_callable("region_of", region_of, "a message and returns its region")
     checks.check_seconds("max_hold", max_hold)
-    breakers = default_registry if registry is None else registry
-    checks.check_type("registry", breakers, CircuitBreakerRegistry)
+    breakers = registry_or_default(registry)
 
     def decorate(
         fn: Callable[P, Coroutine[Any, Any, object]], /

@@ -15,7 +15,12 @@ from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 from resilience.breaker import CircuitBreaker
 from resilience.circuit import CircuitState
 from resilience.classify import speaker
-from resilience.integrations.rabbitmq.broker import ConsumerError, is_open, settle
+from resilience.integrations.rabbitmq.broker import (
+    ConsumerError,
+    is_open,
+    nack_all,
+    settle,
+)
 from resilience.integrations.rabbitmq.hand import Hand, InHand
 from resilience.integrations.rabbitmq.intake import Intake
 from resilience.integrations.rabbitmq.pace import Turn, join_pace
@@ -113,7 +118,8 @@ class Line(Part):
             return 0
         if state is _CLOSED:
             return min(self._prefetch, self._pace.limit)
-        return self._breaker.policy.half_open_probes if self._has_room() else 0
+        probes = min(self._prefetch, self._breaker.policy.half_open_probes)
+        return probes if self._has_room() else 0
 
     def _has_room(self) -> bool:
         failed = sum(one.attempted for one in self._under_way)
@@ -210,28 +216,31 @@ class Line(Part):
         self._under_way.add(one)
 
         async def call() -> None:
+            stays = True  # what is interrupted is given back with the rest
             try:
-                await self._attempt(one)
+                stays = await self._attempt(one)
             finally:
                 self._under_way.discard(one)
-                self._hand.take_in(one)
+                if stays:
+                    self._hand.take_in(one)
                 self._letting_in_since = self.now()
                 turn.give_back()
 
         self.run_task(call())
 
-    async def _attempt(self, one: InHand) -> None:
+    async def _attempt(self, one: InHand) -> bool:
+        """Call the handler; True where the message stays in hand."""
         verdict, error = await self._work.attempt(self._breaker, one.message)
         if verdict in (Verdict.DONE, Verdict.USER):
             self._pace.earn()
-        if not is_open(one.message):
-            return
         if verdict is Verdict.DONE:
-            await settle(one.message.ack(), within=None)
-            return
+            if is_open(one.message):
+                await settle(one.message.ack(), within=None)
+            return False  # acked or not: what is done is not done again
         if verdict is Verdict.USER and error is not None:
             await self._work.give_up(self.region, one.message, error, copy=self._copies)
         self._put_off(one, verdict, error)
+        return True
 
     def _put_off(self, one: InHand, verdict: Verdict, error: Any) -> None:
         """Say when a message that stays in hand is attempted again."""
@@ -256,7 +265,5 @@ class Line(Part):
         with suppress(ConsumerError):
             await self._intake.read(0)
         await self.end_tasks()
-        for one in self._hand:
-            self._hand.remove(one)
-            await settle(one.message.nack(requeue=True))
+        await nack_all(one.message for one in self._hand)
         await self._intake.close()

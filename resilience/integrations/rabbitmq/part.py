@@ -20,7 +20,7 @@ class Part(ABC):
 
     def __init__(self, region: str, stop_timeout: float) -> None:
         self.region = region
-        self.stopping = False
+        self._stop = asyncio.Event()
         self.running: set[asyncio.Task[None]] = set()
         self.awake = asyncio.Event()
         self._stop_timeout = stop_timeout
@@ -37,7 +37,7 @@ class Part(ABC):
 
     def stop(self) -> None:
         """Ask it to end: no call starts from now on."""
-        self.stopping = True
+        self._stop.set()
         self._deadline = self.now() + self._stop_timeout
         self.wake()
 
@@ -46,6 +46,11 @@ class Part(ABC):
         self._deadline = self.now()
         for task in self.running:
             task.cancel()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether no call may start any more."""
+        return self._stop.is_set()
 
     def wake(self) -> None:
         """Let the loop look what is to be done."""
@@ -63,6 +68,12 @@ class Part(ABC):
         if self._fault is not None:
             raise self._fault
 
+    async def pause(self, seconds: float) -> None:
+        """Let time pass, in a task, but not when it is to stop."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
+
     def run_task(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run something beside the loop."""
         task = asyncio.create_task(coroutine)
@@ -77,7 +88,7 @@ class Part(ABC):
 
     async def end_tasks(self) -> None:
         """Wait for what runs until the deadline, then cancel it."""
-        self.stopping = True
+        self._stop.set()
         deadline = self.now() + self._stop_timeout if self._deadline is None else self._deadline
         await self._wait(max(0.0, deadline - self.now()))
         for task in self.running:

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from aio_pika.abc import AbstractQueue
 
-from resilience.integrations.rabbitmq.consumer import Consumer
+from resilience.integrations.rabbitmq.consumer import Consumer, registry_or_default
 from resilience.integrations.rabbitmq.inspection import Inspection
 from resilience.integrations.rabbitmq.line import Line
 from resilience.integrations.rabbitmq.part import Part
 from resilience.integrations.rabbitmq.work import Handler, OnError
-from resilience.registry import CircuitBreakerRegistry, default_registry
+from resilience.registry import CircuitBreakerRegistry
 
 
 class RegionConsumer(Consumer):
@@ -63,7 +63,7 @@ class RegionConsumer(Consumer):
             queue, handler, on_error, prefetch=prefetch, keep=keep, max_hold=max_hold,
             stop_timeout=stop_timeout,
         )  # fmt: skip
-        self._breaker = (default_registry if registry is None else registry).get(region)
+        self._breaker = registry_or_default(registry).get(region)
 
     async def _inspect(self, inspection: Inspection) -> None:
         pass

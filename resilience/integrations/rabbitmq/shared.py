@@ -7,13 +7,13 @@ from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 
 from resilience import checks
 from resilience.breaker import CircuitBreaker
-from resilience.integrations.rabbitmq.consumer import Consumer
+from resilience.integrations.rabbitmq.consumer import Consumer, registry_or_default
 from resilience.integrations.rabbitmq.inspection import Inspection
 from resilience.integrations.rabbitmq.line import Line
 from resilience.integrations.rabbitmq.part import Part
 from resilience.integrations.rabbitmq.sorting import Sorting
 from resilience.integrations.rabbitmq.work import Handler, OnError
-from resilience.registry import CircuitBreakerRegistry, default_registry
+from resilience.registry import CircuitBreakerRegistry
 
 _LONGEST_NAME = 255  # bytes, in AMQP
 
@@ -80,9 +80,11 @@ class SharedConsumer(Consumer):
             stop_timeout=stop_timeout,
         )  # fmt: skip
         checks.check_callable("region_of", region_of, "a message and returns its region")
-        checks.check_type("wait_arguments", wait_arguments or {}, Mapping)
+        checks.check_type(
+            "wait_arguments", {} if wait_arguments is None else wait_arguments, Mapping
+        )
         self._region_of, self._wait_arguments = region_of, wait_arguments
-        self._registry = default_registry if registry is None else registry
+        self._registry = registry_or_default(registry)
         self._wait_queues = self._name_queues(regions, wait_queue)
 
     async def declare(self) -> None:
@@ -112,7 +114,7 @@ class SharedConsumer(Consumer):
         ]  # fmt: skip
         sorting = Sorting(
             self._connection, self._queue, self._work, self._find, self._wait_queues,
-            prefetch=self._prefetch, stop_timeout=self._stop_timeout,
+            prefetch=self._prefetch, max_hold=self._max_hold, stop_timeout=self._stop_timeout,
         )  # fmt: skip
         return [sorting, *lines]
 
@@ -129,6 +131,7 @@ class SharedConsumer(Consumer):
             raise ValueError(f"wait_queue must have {{region}} in it, got {pattern!r}")
         if isinstance(regions, str):
             raise TypeError("regions must be several regions, got a str")
+        checks.check_type("regions", regions, Iterable)
         given = list(regions)
         if not given:
             raise ValueError("regions must not be empty")

@@ -1,13 +1,17 @@
 """Sorting: a shared queue is read all the time; what cannot be called now is parked elsewhere."""
 
-import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 
 from resilience.breaker import CircuitBreaker
-from resilience.integrations.rabbitmq.broker import ConsumerError, is_open, settle
+from resilience.integrations.rabbitmq.broker import (
+    ConsumerError,
+    is_open,
+    nack_all,
+    settle,
+)
 from resilience.integrations.rabbitmq.copies import copy_of
 from resilience.integrations.rabbitmq.intake import Intake
 from resilience.integrations.rabbitmq.pace import Pace, join_pace
@@ -15,7 +19,8 @@ from resilience.integrations.rabbitmq.part import Part
 from resilience.integrations.rabbitmq.verdict import Verdict
 from resilience.integrations.rabbitmq.work import Work
 
-_TRY_AGAIN = 1.0  # what the broker did not let us do
+# Between two attempts to do what the broker, or the user's `on_error`, did not do.
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 
 
 class Sorting(Part):
@@ -28,6 +33,7 @@ class Sorting(Part):
         find: Gives the breaker of a message's region.
         wait_queues: The regions' wait queues.
         prefetch: How many messages are let in at once.
+        max_hold: For so many seconds a message stays in hand at most.
         stop_timeout: Seconds that running calls have to end when it stops.
     """
 
@@ -40,11 +46,12 @@ class Sorting(Part):
         wait_queues: Mapping[CircuitBreaker, str],
         *,
         prefetch: int,
+        max_hold: float,
         stop_timeout: float,
     ) -> None:
         super().__init__("", stop_timeout)
         self._work, self._find, self._wait_queues = work, find, wait_queues
-        self._queue, self._prefetch = queue, prefetch
+        self._queue, self._prefetch, self._max_hold = queue, prefetch, max_hold
         self._intake = Intake(connection, queue, "", self._receive, self.wake)
         self._in_hand: list[AbstractIncomingMessage] = []
         self._paces: dict[CircuitBreaker, Pace] = {}
@@ -90,10 +97,12 @@ class Sorting(Part):
     async def _call(self, breaker: CircuitBreaker, message: AbstractIncomingMessage) -> bool:
         """Call the handler if the region takes calls; False where the message must wait."""
         pace = self._paces[breaker]
-        turn = None if self.stopping else await pace.turn(only_grown=True)
+        turn = await pace.turn(only_grown=True)
         if turn is None:
             return False
         try:
+            if self.stopping:
+                return False
             verdict, error = await self._work.attempt(breaker, message)
             if verdict in (Verdict.DONE, Verdict.USER):
                 pace.earn()
@@ -107,25 +116,37 @@ class Sorting(Part):
 
     async def _park(self, breaker: CircuitBreaker, message: AbstractIncomingMessage) -> None:
         """Publish a copy to the wait queue, and ack only when the broker has it."""
-        while is_open(message) and not self.stopping:
+
+        async def park() -> None:
             if await self._work.publisher.publish(copy_of(message), self._wait_queues[breaker]):
                 await settle(message.ack(), within=None)
-                return
-            await asyncio.sleep(_TRY_AGAIN)
+
+        await self._until_settled(message, park)
 
     async def _give_up(
         self, region: str, message: AbstractIncomingMessage, error: BaseException
     ) -> None:
-        while is_open(message) and not self.stopping:
+        async def give_up() -> None:
             await self._work.give_up(region, message, error, copy=False)
+
+        await self._until_settled(message, give_up)
+
+    async def _until_settled(
+        self, message: AbstractIncomingMessage, settling: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Try again until a message is settled; one that was in hand for too long goes back."""
+        end, pause = self.now() + self._max_hold, _FIRST_PAUSE
+        while is_open(message) and not self.stopping:
+            await settling()
             if is_open(message):
-                await asyncio.sleep(_TRY_AGAIN)
+                await self.pause(min(pause, end - self.now()))
+                pause = min(2 * pause, _LONGEST_PAUSE)
+                if self.now() >= end:
+                    await nack_all([message])
 
     async def _finish(self) -> None:
         with suppress(ConsumerError):
             await self._intake.read(0)
         await self.end_tasks()
-        for message in self._in_hand:
-            if is_open(message):
-                await settle(message.nack(requeue=True))
+        await nack_all(self._in_hand)
         await self._intake.close()
