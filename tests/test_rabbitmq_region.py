@@ -409,6 +409,65 @@ async def test_a_rejection_by_another_circuit_is_waited_for_without_spinning(ben
     assert tries[1] - tries[0] > 0.4
 
 
+async def test_a_message_that_was_rejected_without_an_attempt_is_as_fresh_as_it_was(
+    bench, registry, region
+):
+    queue = await bench.queue("quorum")
+    tries = []
+
+    async def handler(message):
+        tries.append(message.headers.get("x-delivery-count", 0))
+        if len(tries) == 1:
+            region.breaker.force_open("just now")
+        await region(message)
+
+    await bench.publish(queue, "late")
+    async with consume(queue, handler, registry) as consumer:
+        await until(lambda: len(consumer._parts[0]._hand.fresh) == 1)
+        region.breaker.reset()
+        await until(lambda: region.done == ["late"])
+    assert tries == [0, 0]
+
+
+async def test_a_retry_that_ends_when_the_circuit_opens_was_an_attempt(bench, registry, region):
+    queue = await bench.queue()
+    tries = []
+
+    async def handler(message):
+        tries.append(message.body)
+        if len(tries) == 1:
+            region.breaker.force_open("just now")
+            rejection = CircuitBreakerOpenError("eu-west-1", CircuitState.OPEN)
+            raise rejection from ConnectionError()
+        await region(message)
+
+    await bench.publish(queue, "once")
+    async with consume(queue, handler, registry) as consumer:
+        await until(lambda: len(consumer._parts[0]._hand.held) == 1)
+        region.breaker.reset()
+        await until(lambda: region.done == ["once"])
+
+
+async def test_calls_that_wait_for_their_turn_do_not_start_when_it_stops(bench, registry, region):
+    one, other = await bench.queue(), await bench.queue()
+    go_on = asyncio.Event()
+
+    async def hang(body):
+        await Region.call(region, body)
+        await go_on.wait()
+
+    region.protected = region.breaker(hang)
+    async with consume(one, region, registry, prefetch=1):
+        await bench.publish(one, "busy")
+        await until(lambda: region.total == 1)
+        async with consume(other, region, registry, prefetch=1) as waiting:
+            await bench.publish(other, "waits")
+            await until(lambda: waiting._parts[0]._waiting)
+        go_on.set()
+    assert region.total == 1
+    assert [message.body for message in await bench.drain(other)] == [b"waits"]
+
+
 async def test_a_rejection_inside_a_group_is_a_rejection(bench, registry, region):
     queue = await bench.queue()
     await bench.publish(queue, *range(5))
@@ -561,6 +620,40 @@ async def test_the_users_channel_and_consumers_stay_as_they_are(bench, registry,
         assert await bench.look(mine) == (0, 1)
         assert channel._prefetch_count == 7
     await channel.close()
+
+
+async def test_a_broker_that_lacks_something_is_an_error(bench, registry, region, monkeypatch):
+    needed = ("basic.nack", "time.travel")
+    monkeypatch.setattr("resilience.integrations.rabbitmq.inspection._NEEDED", needed)
+    with pytest.raises(ConsumerError, match=r"the broker cannot do time\.travel"):
+        async with consume(await bench.queue(), region, registry):
+            pass
+
+
+async def test_who_is_cancelled_just_when_it_cannot_go_on_is_cancelled(
+    bench, registry, region, http_error, monkeypatch
+):
+    queue, dead = await bench.queue(), await bench.queue()
+    region.fails_for["bad"] = http_error(404)
+    started = asyncio.Event()
+    on_end = RegionConsumer._on_end
+
+    def end_and_cancel(consumer, run):
+        on_end(consumer, run)
+        worker.cancel()
+
+    async def work():
+        async with consume(queue, region, registry, DeadLetterTo(dead.name)):
+            started.set()
+            await asyncio.sleep(60)
+
+    monkeypatch.setattr(RegionConsumer, "_on_end", end_and_cancel)
+    worker = asyncio.create_task(work())
+    await started.wait()
+    await bench.channel.queue_delete(dead.name)
+    await bench.publish(queue, "bad")
+    with pytest.raises(asyncio.CancelledError):
+        await worker
 
 
 async def test_a_queue_that_is_not_there_is_an_error_at_once(bench, registry, region):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aio_pika.abc import AbstractConnection
-from aio_pika.exceptions import AMQPChannelError, ChannelNotFoundEntity, ChannelPreconditionFailed
+from aio_pika.exceptions import AMQPChannelError, ChannelNotFoundEntity
 
 from resilience.integrations.rabbitmq.broker import (
     LOST,
@@ -60,16 +60,17 @@ class Inspection:
     async def check_wait_queue(self, name: str, arguments: Mapping[str, Any] | None) -> None:
         """Refuse a wait queue that is missing, or that could lose or move what waits in it."""
         await self.check_queue(name)
-        # It exists: to declare it again changes nothing, and fails where it is another.
-        errors = [
-            await self._declare(name, arguments=kind)
-            for kind in (_KINDS if arguments is None else (arguments,))
-        ]
-        if None not in errors:
-            wanted = "durable, with no arguments but its type" if arguments is None else arguments
-            raise ConsumerError(
-                f"wait queue {name!r} is not what it must be ({wanted}): {errors[-1]}"
-            )
+        errors: list[Exception] = []
+        for kind in _KINDS if arguments is None else (arguments,):
+            # It exists: to declare it again changes nothing, and fails where it is another.
+            error = await self._declare(name, arguments=kind)
+            if error is None:
+                return
+            errors.append(error)
+        wanted = "durable, with no arguments but its type" if arguments is None else arguments
+        # That it is not of each type is what says least.
+        telling = min(errors, key=lambda error: sum(name in str(error) for name in DURABLE_FOR_ALL))
+        raise ConsumerError(f"wait queue {name!r} is not what it must be ({wanted}): {telling}")
 
     async def declare_wait_queue(self, name: str, arguments: Mapping[str, Any] | None) -> None:
         """Declare a wait queue."""
@@ -89,7 +90,7 @@ class Inspection:
                     name, passive=passive, durable=True, arguments=dict(arguments or {})
                 )
             )
-        except (AMQPChannelError, ChannelPreconditionFailed) as error:
+        except AMQPChannelError as error:
             return error
         except LOST as error:
             raise ConsumerError(f"queue {name!r} cannot be looked at") from error
