@@ -33,11 +33,11 @@ async def answer(asked: Awaitable[T], within: float | None = ANSWER_WITHIN) -> T
     """
     call = asyncio.ensure_future(asked)
     try:
-        await asyncio.wait([call], timeout=within)
+        answered, _ = await asyncio.wait([call], timeout=within)
     finally:
         call.add_done_callback(_take_note)
         call.cancel()
-    if not call.done():
+    if not answered:
         raise TimeoutError(f"the broker has not answered within {within:g} s")
     error = ChannelInvalidStateError("closed") if call.cancelled() else call.exception()
     if type(error) is Exception:

@@ -156,16 +156,16 @@ class Line(Part):
 
     async def _give_back(self) -> None:
         """Return what was in hand for too long, and when it opened what was not attempted."""
-        overdue = [one for one in self._hand if self._is_overdue(one)]
+        unattempted: list[InHand] = []
         if self._breaker.state is _OPEN and not self.running:
-            overdue += self._hand.fresh[self._breaker.policy.half_open_probes :]
-        for one in overdue:
-            if one in (*self._hand.fresh, *self._hand.held):
-                self._hand.remove(one)
-                await settle(one.message.nack(requeue=True))
-
-    def _is_overdue(self, one: InHand) -> bool:
-        return self.now() - one.since >= self._max_hold
+            unattempted = self._hand.fresh[self._breaker.policy.half_open_probes :]
+        too_old = self.now() - self._max_hold
+        back = [one for one in self._hand if one.since <= too_old or one in unattempted]
+        for one in back:
+            self._hand.remove(one)
+        await nack_all(one.message for one in back)
+        for one in back:
+            self._hand.take_in(one)  # where the broker did not take it
 
     def _next_look(self) -> float | None:
         """Say in how many seconds there may be something to do that nobody tells."""
