@@ -586,6 +586,44 @@ async def test_cancelling_the_block_stops_the_consumer(bench, registry, region):
     assert await bench.look(queue) == (0, 0)
 
 
+async def test_it_does_not_spin_while_it_waits(bench, region, monkeypatch):
+    """Not even where the broker was gone just when the circuit opened."""
+    registry = make_registry(threshold=1, recovery=60)
+    region = Region(registry)
+    queue = await bench.queue()
+    await bench.publish(queue, *range(3))
+    region.error = ConnectionError()
+    async with consume(queue, region, registry, prefetch=2) as consumer:
+        await until(lambda: region.breaker.state is CircuitState.OPEN)
+        [line] = consumer._parts
+        await until(lambda: line._intake.prefetch == 0 and not line.running)
+        line._intake.again_at = line.now()
+        line.wake()
+        rounds = []
+        monkeypatch.setattr(line, "_notice_return", lambda: rounds.append(1))
+        await asyncio.sleep(0.5)
+    assert len(rounds) <= 5
+
+
+async def test_a_rejection_beside_somebody_elses_probe_is_no_reason_to_spin(bench):
+    registry = make_registry(threshold=1, recovery=0.05)
+    region = Region(registry)
+    queue = await bench.queue()
+    await bench.publish(queue, "one")
+    tries = []
+
+    async def handler(message):
+        """As if the place were taken in another process, which nobody can see from here."""
+        tries.append(message.body)
+        raise CircuitBreakerOpenError(region.region, CircuitState.HALF_OPEN, "down", 0.2)
+
+    region.breaker.acquire().fail()
+    async with consume(queue, handler, registry):
+        await until(lambda: tries)
+        await asyncio.sleep(0.5)
+    assert len(tries) <= 4
+
+
 async def test_nothing_is_left_running(bench, registry, region):
     queue = await bench.queue()
     await bench.publish(queue, *range(3))
