@@ -73,6 +73,7 @@ class Line(Part):
         self._waiting: set[asyncio.Task[None]] = set()
         self._letting_in_since = 0.0
         self._was_closed = True
+        self._fresh_is_next = False
 
     # The loop
 
@@ -122,6 +123,8 @@ class Line(Part):
         return probes if self._has_room() else 0
 
     def _has_room(self) -> bool:
+        if self._fresh_is_next and self._breaker.state is _HALF_OPEN:
+            return True  # if all that is kept fails always, nothing else would ever be tried
         failed = sum(one.attempted for one in self._under_way)
         return len(self._hand.held) + failed < self._keep
 
@@ -145,7 +148,8 @@ class Line(Part):
         probing = state is _HALF_OPEN
         held = self._hand.due(self.now(), probing=probing)
         if not probing:
-            return held + fresh
+            # In turn: a row of those that fail always would open the circuit again.
+            return fresh + held if self._fresh_is_next else held + fresh
         # A probe takes a fresh message: one that always fails must not keep the region closed off.
         return fresh + (held if self._no_fresh_one_comes() else [])
 
@@ -205,6 +209,7 @@ class Line(Part):
         try:
             ready = self._ready()
             if ready and not self.stopping:
+                self._fresh_is_next = ready[0].attempted
                 self._hand.remove(ready[0])
                 self._run(ready[0], turn)
                 turn = None
@@ -234,6 +239,8 @@ class Line(Part):
         if verdict in (Verdict.DONE, Verdict.USER):
             self._pace.earn()
         if verdict is Verdict.DONE:
+            if self._breaker.state is _HALF_OPEN:
+                self._fresh_is_next = True  # what has failed might spoil the series of successes
             if is_open(one.message):
                 await settle(one.message.ack(), within=None)
             return False  # acked or not: what is done is not done again
