@@ -15,6 +15,7 @@ import pytest
 
 import resilience
 import resilience.genesys
+import resilience.integrations.rabbitmq
 import resilience.retry
 import resilience.testing
 
@@ -179,7 +180,45 @@ def test_a_file_for_users_tests_imports_only_lower_ones_and_the_core(name):
 
 def test_integrations_have_one_file_or_folder_for_each_library():
     names = {name.split(".")[1] for name in files("integrations") if "." in name}
-    assert names == {"opentelemetry", "prometheus", "reading", "status_page"}
+    assert names == {"opentelemetry", "prometheus", "rabbitmq", "reading", "status_page"}
+
+
+# In the order in which a message travels: from what users see down to the broker.
+RABBITMQ = (
+    "__init__",
+    "shared",
+    "region",
+    "hold",
+    "consumer",
+    "sorting",
+    "line",
+    "part",
+    "inspection",
+    "pace",
+    "hand",
+    "intake",
+    "work",
+    "verdict",
+    "publisher",
+    "copies",
+    "broker",
+)
+
+
+def test_every_file_of_the_rabbitmq_integration_imports_only_files_that_stand_lower():
+    folder = "integrations.rabbitmq"
+    found = {
+        name.removeprefix(folder).removeprefix(".") or "__init__": path
+        for name, path in files("integrations/rabbitmq").items()
+    }
+    assert found.keys() == set(RABBITMQ)
+    for name, path in found.items():
+        for other, _ in siblings(path):
+            if other.startswith(folder):
+                below = other.removeprefix(f"{folder}.")
+                assert RABBITMQ.index(below) > RABBITMQ.index(name), f"{name} imports {below}"
+            else:
+                assert other in CORE, f"{name} imports {other}"
 
 
 # What the core keeps away from
@@ -311,13 +350,15 @@ def test_every_public_name_is_there(name):
 def documented():
     """Yield every public function, class and member with its docstring."""
     testing = resilience.testing
-    modules = (resilience, testing, resilience.genesys, resilience.retry)
+    rabbitmq = resilience.integrations.rabbitmq
+    modules = (resilience, testing, resilience.genesys, resilience.retry, rabbitmq)
     for module in modules:
         yield module.__name__, module.__doc__
     public = [getattr(resilience, name) for name in sorted(PUBLIC - {"__version__"})]
     public += [testing.FakeClock, testing.FakeGenesys]
     public += [resilience.genesys.GenesysRegion, resilience.genesys.canonical_region]
     public += [getattr(resilience.retry, name) for name in resilience.retry.__all__]
+    public += [getattr(rabbitmq, name) for name in rabbitmq.__all__]
     for thing in public:
         if not hasattr(thing, "__qualname__"):
             continue  # an object: its class is among them

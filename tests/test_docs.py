@@ -21,6 +21,7 @@ import resilience
 import resilience.retry
 from resilience import CircuitBreakerRegistry
 from resilience.genesys import canonical_region
+from resilience.integrations import rabbitmq
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -177,6 +178,7 @@ def test_the_reference_has_every_public_name():
             "prometheus.CircuitCollector",
             "opentelemetry.observe",
             "opentelemetry.trace_circuits",
+            *(f"rabbitmq.{public}" for public in rabbitmq.__all__),
         )
     }
     expected |= {"resilience.genesys.GenesysRegion", "resilience.genesys.canonical_region"}
