@@ -387,9 +387,11 @@ async def outage(url, *, layout="region", kind="quorum", prefetch=10, down=10.0,
         )
 
 
-async def poison(url, *, kind="quorum", prefetch=10, down=4.0, count=500):
-    """The message at the head of the queue is always answered 500."""
-    async with Play(url, "region", kind) as play:
+async def poison(
+    url, *, layout="region", kind="quorum", prefetch=10, down=4.0, count=500, poisoned=1
+):
+    """The message at the head of the queue is always answered 500, or several are."""
+    async with Play(url, layout, kind) as play:
         region = play.region
         region.fail(503)
         await play.publish(count)
@@ -398,10 +400,11 @@ async def poison(url, *, kind="quorum", prefetch=10, down=4.0, count=500):
         await worker.saw("OPEN", DEAD)
         await asyncio.sleep(down)
         region.up()
-        region.fail_always(play.names[DEAD][0])
+        for name in play.names[DEAD][:poisoned]:
+            region.fail_always(name)
         back = time.monotonic()
         closed = await worker.saw("CLOSED", DEAD, since=back)
-        await play.all_delivered(but=1)
+        await play.all_delivered(but=poisoned)
         return await play.report(worker, closed_after=closed - back)
 
 

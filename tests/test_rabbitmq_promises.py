@@ -40,6 +40,8 @@ def plays(url):
     """Name all that is played at once."""
     plays = {name: scenarios.outage(url, **how) for name, how in OUTAGES.items()}
     plays |= {f"poison, {kind}": scenarios.poison(url, kind=kind) for kind in KINDS}
+    more = {"count": 100, "poisoned": 15}
+    plays |= {f"15 poison, {at}": scenarios.poison(url, layout=at, **more) for at in LAYOUTS}
     plays |= {name: scenarios.killed(url, **how) for name, how in KILLS.items()}
     again = scenarios.killed_again_and_again
     plays |= {name: again(url, **how) for name, how in KILLED_AGAIN.items()}
@@ -107,6 +109,12 @@ def test_a_poison_message_at_the_head_keeps_no_region_closed_off(played, kind):
     report = played(f"poison, {kind}")
     assert report.closed_after <= 3 * scenarios.RECOVERY
     assert (report.delivered, report.left, report.lost, report.dead_lettered) == (499, 1, 0, 0)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_more_poison_messages_than_are_kept_in_hand_do_not_either(played, layout):
+    report = played(f"15 poison, {layout}")
+    assert (report.delivered, report.left, report.lost, report.dead_lettered) == (85, 15, 0, 0)
 
 
 # Several regions, one queue

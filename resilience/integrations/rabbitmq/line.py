@@ -75,6 +75,7 @@ class Line(Part):
         self._waiting: set[asyncio.Task[None]] = set()
         self._letting_in_since = 0.0
         self._was_closed = True
+        self._fresh_is_next = False
 
     # The loop
 
@@ -125,6 +126,8 @@ class Line(Part):
         return probes if self._has_room() else 0
 
     def _has_room(self) -> bool:
+        if self._fresh_is_next and self._breaker.state is _HALF_OPEN:
+            return True  # if all that is kept fails always, nothing else would ever be tried
         failed = sum(one.attempted for one in self._under_way)
         return len(self._hand.held) + failed < self._keep
 
@@ -149,7 +152,8 @@ class Line(Part):
         fresh = [one for one in self._hand.fresh if one.due <= now]
         held = self._hand.due(now, probing=probing)
         if not probing:
-            return held + fresh
+            # In turn: a row of those that fail always would open the circuit again.
+            return fresh + held if self._fresh_is_next else held + fresh
         # A probe takes a fresh message: one that always fails must not keep the region closed off.
         return fresh + (held if self._no_fresh_one_comes() else [])
 
@@ -207,6 +211,7 @@ class Line(Part):
         try:
             ready = self._ready()
             if ready and not self.stopping:
+                self._fresh_is_next = ready[0].attempted
                 self._hand.remove(ready[0])
                 self._run(ready[0], turn)
                 turn = None
@@ -236,6 +241,8 @@ class Line(Part):
         if verdict in (Verdict.DONE, Verdict.USER):
             self._pace.earn()
         if verdict is Verdict.DONE:
+            if self._breaker.state is _HALF_OPEN:
+                self._fresh_is_next = True  # what has failed might spoil the series of successes
             if is_open(one.message):
                 await settle(one.message.ack(), within=None)
             return False  # acked or not: what is done is not done again
