@@ -405,7 +405,8 @@ async def poison(
         back = time.monotonic()
         closed = await worker.saw("CLOSED", DEAD, since=back)
         await play.all_delivered(but=poisoned)
-        return await play.report(worker, closed_after=closed - back)
+        failed_before = worker.count("OPEN", since=back, before=closed)
+        return await play.report(worker, closed_after=closed - back, failed_before=failed_before)
 
 
 async def undisturbed(url, *, kind, prefetch, count=50):
@@ -426,10 +427,16 @@ async def shared(url, *, layout="shared", kind, prefetch, circuit, down=1.0, cou
         worker = await play.worker(prefetch, circuit=circuit)
         await worker.go()
         seconds = await healthy_seconds(play)
+        in_the_way = len(play.region.delivered)
         await asyncio.sleep(down)
         play.region.up()
         await play.all_delivered()
-        return await play.report(worker, seconds=seconds)
+        return await play.report(
+            worker,
+            seconds=seconds,
+            in_the_way=in_the_way,
+            from_the_shared_queue=sum(one.queue == play.queue for one in play.wire.deliveries),
+        )
 
 
 async def healthy_seconds(play):
@@ -439,22 +446,18 @@ async def healthy_seconds(play):
     return healthy.last_success - play.wire.deliveries[0].at
 
 
-async def fairness(url, *, baseline, enough=3, **how):
-    """Play `shared` three times, or until `enough` were as quick as they must be.
-
-    Args:
-        url: The broker.
-        baseline: How many seconds the healthy region's messages take undisturbed.
-        enough: See above.
-        how: Keywords of `shared`.
+async def fairness(url, *, kind, prefetch, circuit):
+    """Play `undisturbed` and `shared` in turn, three times each.
 
     Returns:
-        How many seconds they may take, how many they took (the median), and the reports.
+        How many seconds the healthy messages take undisturbed, and how many behind the dead ones,
+        both the median; and the reports.
     """
-    bound, reports = 2 * baseline + 0.25, []
-    while len(reports) < 3 and sum(report.seconds <= bound for report in reports) < enough:
-        reports.append(await shared(url, **how))
-    return bound, median(report.seconds for report in reports), reports
+    alone, reports = [], []
+    for _ in range(3):
+        alone.append(await undisturbed(url, kind=kind, prefetch=prefetch))
+        reports.append(await shared(url, kind=kind, prefetch=prefetch, circuit=circuit))
+    return median(alone), median(report.seconds for report in reports), reports
 
 
 async def parked(url, *, kind="quorum", prefetch=10, count=2000, watch=10.0):

@@ -14,6 +14,7 @@ from conftest import need_broker
 
 pytestmark = pytest.mark.timeout(300)  # a watchdog: the first test waits for all scenarios
 
+KINDS, LAYOUTS = ("quorum", "classic"), ("region", "shared")
 OUTAGES = {
     "quorum, prefetch 10": {"prefetch": 10},
     "quorum, prefetch 50": {"prefetch": 50},
@@ -30,8 +31,17 @@ KILLS = {
     "waiting, shared": {"layout": "shared", "moment": "waiting"},
     "draining, shared": {"layout": "shared", "moment": "draining"},
 }
+SHARED = {
+    f"{kind}, prefetch {prefetch}, {circuit} at the start": {
+        "kind": kind,
+        "prefetch": prefetch,
+        "circuit": circuit,
+    }
+    for kind in KINDS
+    for prefetch in (1, 10, 50)
+    for circuit in ("OPEN", "CLOSED")
+}
 KILLED_AGAIN = {f"killed ten times, prefetch {n}": {"prefetch": n} for n in (1, 50)}
-KINDS, LAYOUTS = ("quorum", "classic"), ("region", "shared")
 BROKER_KILLED = [{"layout": layout, "kind": kind} for layout in LAYOUTS for kind in KINDS]
 ABOUT_KILLS = [*KILLS, *KILLED_AGAIN]
 
@@ -43,6 +53,7 @@ def plays(url):
     more = {"count": 100, "poisoned": 15}
     plays |= {f"15 poison, {at}": scenarios.poison(url, layout=at, **more) for at in LAYOUTS}
     plays |= {name: scenarios.killed(url, **how) for name, how in KILLS.items()}
+    plays |= {name: scenarios.shared(url, **how) for name, how in SHARED.items()}
     again = scenarios.killed_again_and_again
     plays |= {name: again(url, **how) for name, how in KILLED_AGAIN.items()}
     plays |= {f"growth, {layout}": scenarios.growth(url, layout=layout) for layout in LAYOUTS}
@@ -107,7 +118,7 @@ def test_a_waiting_worker_takes_less_than_a_fiftieth_of_a_core(played, name):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_poison_message_at_the_head_keeps_no_region_closed_off(played, kind):
     report = played(f"poison, {kind}")
-    assert report.closed_after <= 3 * scenarios.RECOVERY
+    assert report.failed_before <= 2, "three recovery timeouts"
     assert (report.delivered, report.left, report.lost, report.dead_lettered) == (499, 1, 0, 0)
 
 
@@ -128,33 +139,16 @@ def test_parked_messages_wait_quietly(played):
     assert report.core < 0.02
 
 
-@pytest.fixture(scope="module")
-def baseline(url):
-    """Give how long the healthy messages take when they are alone; measured once for each."""
-    seconds = {}
-
-    def measure(**how):
-        key = tuple(how.values())
-        if key not in seconds:
-            seconds[key] = asyncio.run(scenarios.undisturbed(url, **how))
-        return seconds[key]
-
-    return measure
-
-
-@pytest.mark.parametrize("circuit", ["OPEN", "CLOSED"])
-@pytest.mark.parametrize("prefetch", [1, 10, 50])
-@pytest.mark.parametrize("kind", KINDS)
-def test_healthy_messages_behind_dead_ones_are_not_kept(url, baseline, kind, prefetch, circuit):
-    alone = baseline(kind=kind, prefetch=prefetch)
-    how = {"kind": kind, "prefetch": prefetch, "circuit": circuit}
-    bound, seconds, reports = asyncio.run(scenarios.fairness(url, baseline=alone, enough=1, **how))
-    print(f"\n{how}: {seconds:.2f} s, bound {bound:.2f} s, {reports}")  # noqa: T201 - the figures
-    assert seconds <= bound
-    for report in reports:
-        assert nothing_is_lost(report)
-        assert report.delivered == 100
-        assert report.most_deliveries <= 5
+@pytest.mark.parametrize("name", SHARED)
+def test_healthy_messages_behind_dead_ones_do_not_wait_for_them(played, name):
+    report = played(name)
+    # How long they take is measured by the soak. Here it is that nothing goes round in front of
+    # them: each message is taken from the shared queue once, and none of the dead ones is waited for.
+    assert report.from_the_shared_queue == 100
+    assert report.in_the_way == 0
+    assert nothing_is_lost(report)
+    assert (report.delivered, report.duplicates) == (100, 0)
+    assert report.most_deliveries <= 5
 
 
 # Kills
