@@ -427,14 +427,14 @@ async def shared(url, *, layout="shared", kind, prefetch, circuit, down=1.0, cou
         worker = await play.worker(prefetch, circuit=circuit)
         await worker.go()
         seconds = await healthy_seconds(play)
-        in_the_way = len(play.region.delivered)
+        attempts = len(play.region.seen) - worker.count("HALF_OPEN")
         await asyncio.sleep(down)
         play.region.up()
         await play.all_delivered()
         return await play.report(
             worker,
             seconds=seconds,
-            in_the_way=in_the_way,
+            attempts=attempts,
             from_the_shared_queue=sum(one.queue == play.queue for one in play.wire.deliveries),
         )
 

@@ -146,9 +146,9 @@ class Campaign:
         text = """\
 ## Messages that always fail
 
-The message at the head of the queue is always answered 500, or the first 15 are, which is more than
-are kept in hand. Those that fail stay in their queue. When they were the only ones left nothing was
-expected any more; how long it took to close the circuit is counted from the return of the region."""
+The message at the head of the queue is always answered 500, or the first 15 are, which is more
+than are kept in hand. Those that fail stay in their queue. How long it took to close the circuit
+is counted from the return of the region."""
         return text, report.table(head, rows)
 
     async def fairness(self):

@@ -143,9 +143,9 @@ def test_parked_messages_wait_quietly(played):
 def test_healthy_messages_behind_dead_ones_do_not_wait_for_them(played, name):
     report = played(name)
     # How long they take is measured by the soak. Here it is that nothing goes round in front of
-    # them: each message is taken from the shared queue once, and none of the dead ones is waited for.
+    # them, and that until they were through the dead ones were attempted only to open the circuit.
     assert report.from_the_shared_queue == 100
-    assert report.in_the_way == 0
+    assert report.attempts < 10 + SHARED[name]["prefetch"]
     assert nothing_is_lost(report)
     assert (report.delivered, report.duplicates) == (100, 0)
     assert report.most_deliveries <= 5
