@@ -728,7 +728,7 @@ async def test_a_broker_that_lacks_something_is_an_error(bench, registry, region
     ("version", "warns"),
     [("3.9.29", True), ("3.10.8", False), ("4.3.0", False), ("2.0", True), ("new", True)],
 )
-async def test_an_old_broker_is_told_in_the_log(bench, registry, region, log, version, warns):
+async def test_an_old_broker_is_told_in_the_log(bench, registry, region, log, *, version, warns):
     queue = await bench.queue()
     properties = bench.connection.transport.connection.server_properties
     properties["version"] = version
