@@ -126,6 +126,15 @@ bench-count: $(STAMP) ## the hot paths in instructions (valgrind), against a bas
 scoreboard: $(BENCH_STAMP) ## every breaker in the same situations, into docs/scoreboard.md
 	@$(BENCH)/bin/python -m benchmarks.scoreboard $(ARGS)
 
+# --- the soaks: what takes minutes, and whose figures stand in the docs ------------------------------
+
+.PHONY: soak
+soak: soak-rabbitmq ## all soaks, one after the other
+
+.PHONY: soak-rabbitmq
+soak-rabbitmq: $(STAMP) ## message workers in outages, killed, on a real RabbitMQ, into docs/soak-rabbitmq.md
+	@$(VENV)/bin/python tests/soak_rabbitmq.py
+
 # --- upkeep ---------------------------------------------------------------------------------------
 
 .PHONY: lock

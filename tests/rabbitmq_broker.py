@@ -70,6 +70,7 @@ class Broker:
             "RABBITMQ_NODENAME": f"rabbit{ports['amqp']}@localhost",
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODE_PORT": str(ports["amqp"]),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
             "RABBITMQ_PID_FILE": str(folder / "pid"),
             # Or its script stays, as the parent of the server that it would leave behind.
             "RUNNING_UNDER_SYSTEMD": "true",

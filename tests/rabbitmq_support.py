@@ -95,7 +95,7 @@ class Region:
         self.region, self.takes = region, takes
         self.error = None  # or what every call fails with
         self.fails_for = {}  # body -> what its call fails with
-        self.done, self.calls, self.times = [], Counter(), []
+        self.done, self.order, self.calls = [], [], Counter()
         self.running = self.most = 0
         self.finished = asyncio.Event()
         self.protected = self.breaker(self.call)
@@ -105,7 +105,7 @@ class Region:
 
     async def call(self, body):
         self.calls[body] += 1
-        self.times.append(time.monotonic())
+        self.order.append(body)
         self.running += 1
         self.most = max(self.most, self.running)
         try:

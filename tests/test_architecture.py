@@ -15,6 +15,7 @@ import pytest
 
 import resilience
 import resilience.genesys
+import resilience.integrations.rabbitmq
 import resilience.integrations.redis
 import resilience.retry
 import resilience.testing
@@ -188,6 +189,44 @@ def test_integrations_have_one_file_or_folder_for_each_library():
     assert names == {"opentelemetry", "prometheus", "rabbitmq", "reading", "redis", "status_page"}
 
 
+# In the order in which a message travels: from what users see down to the broker.
+RABBITMQ = (
+    "__init__",
+    "shared",
+    "region",
+    "hold",
+    "consumer",
+    "sorting",
+    "line",
+    "part",
+    "inspection",
+    "pace",
+    "hand",
+    "intake",
+    "work",
+    "verdict",
+    "publisher",
+    "copies",
+    "broker",
+)
+
+
+def test_every_file_of_the_rabbitmq_integration_imports_only_files_that_stand_lower():
+    folder = "integrations.rabbitmq"
+    found = {
+        name.removeprefix(folder).removeprefix(".") or "__init__": path
+        for name, path in files("integrations/rabbitmq").items()
+    }
+    assert found.keys() == set(RABBITMQ)
+    for name, path in found.items():
+        for other, _ in siblings(path):
+            if other.startswith(folder):
+                below = other.removeprefix(f"{folder}.")
+                assert RABBITMQ.index(below) > RABBITMQ.index(name), f"{name} imports {below}"
+            else:
+                assert other in CORE, f"{name} imports {other}"
+
+
 # What the core keeps away from
 
 
@@ -323,7 +362,8 @@ def documented():
     """Yield every public function, class and member with its docstring."""
     testing = resilience.testing
     sharing = resilience.integrations.redis
-    modules = (resilience, testing, resilience.genesys, resilience.retry, sharing)
+    rabbitmq = resilience.integrations.rabbitmq
+    modules = (resilience, testing, resilience.genesys, resilience.retry, sharing, rabbitmq)
     for module in modules:
         yield module.__name__, module.__doc__
     public = [getattr(resilience, name) for name in sorted(PUBLIC - {"__version__"})]
@@ -331,6 +371,7 @@ def documented():
     public += [resilience.genesys.GenesysRegion, resilience.genesys.canonical_region]
     public += [getattr(resilience.retry, name) for name in resilience.retry.__all__]
     public += [sharing.RedisSharing]
+    public += [getattr(rabbitmq, name) for name in rabbitmq.__all__]
     for thing in public:
         if not hasattr(thing, "__qualname__"):
             continue  # an object: its class is among them

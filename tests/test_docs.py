@@ -21,6 +21,7 @@ import resilience
 import resilience.retry
 from resilience import CircuitBreakerRegistry
 from resilience.genesys import canonical_region
+from resilience.integrations import rabbitmq
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -131,7 +132,7 @@ def test_what_is_installed_on_a_page_is_this_package_and_extras_that_it_has():
     }
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert 'name = "region-breaker"' in project
-    extras = ("aiohttp", "prometheus", "opentelemetry", "redis")
+    extras = ("aiohttp", "prometheus", "opentelemetry", "rabbitmq", "redis")
     assert [extra for extra in extras if f"\n{extra} = [" not in project] == []
     assert installed == {"region-breaker", *(f"region-breaker[{extra}]" for extra in extras)}
 
@@ -178,6 +179,7 @@ def test_the_reference_has_every_public_name():
             "opentelemetry.observe",
             "opentelemetry.trace_circuits",
             "redis.RedisSharing",
+            *(f"rabbitmq.{public}" for public in rabbitmq.__all__),
         )
     }
     expected |= {"resilience.genesys.GenesysRegion", "resilience.genesys.canonical_region"}

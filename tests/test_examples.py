@@ -12,6 +12,8 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+import rabbitmq_broker
+from conftest import need_broker
 
 import resilience
 from resilience import CircuitState
@@ -41,6 +43,15 @@ STORIES = {
         "ERROR    Circuit breaker OPEN for region eu-west-1 after 10 failures",
         "INFO     put back: circuit breaker for region 'eu-west-1' is OPEN",
         "requests opened the circuit, the eleventh call made none\n",
+    ],
+    "rabbitmq_worker": [
+        "100 messages in one queue, half of them for eu-west-1, which is down\n",
+        "ERROR    Circuit breaker OPEN for region eu-west-1 after 10 failures",
+        "us-east-1: 50 of 50 delivered, none had to wait\n",
+        "requests failed, 50 messages wait\n",
+        "eu-west-1 is back, and nobody tells the worker\n",
+        "INFO     Circuit breaker CLOSED for region eu-west-1 — recovered",
+        "100 messages: 100 delivered, 0 twice, 0 left over\n",
     ],
     "custom_classifier": [
         "failures(PoolExhausted), ten of them:\n    by default: CLOSED\n    with it:    OPEN",
@@ -131,11 +142,30 @@ def test_every_example_has_its_story_here_and_its_line_in_the_readme():
 
 @pytest.mark.parametrize("name", STORIES)
 def test_runs_by_itself_and_tells_its_story(name, tmp_path):
+    if name == "rabbitmq_worker":
+        need_broker(rabbitmq_broker.is_there())
     done = run(name, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     missing = in_order(STORIES[name], done.stdout)
     assert missing is None, f"not in its place: {missing}\n{done.stdout}"
+
+
+def test_the_example_that_needs_a_broker_says_so_where_there_is_none(tmp_path):
+    script = (EXAMPLES / "rabbitmq_worker.py").read_text(encoding="utf-8")
+    elsewhere = tmp_path / "rabbitmq_worker.py"
+    elsewhere.write_text(script.replace("/usr/lib/rabbitmq", str(tmp_path)), encoding="utf-8")
+    environment_without = {k: v for k, v in environment().items() if k != "AMQP_URL"}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(elsewhere)],
+        env=environment_without,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=WATCHDOG,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "apt-get install rabbitmq-server" in done.stdout
 
 
 # The demo

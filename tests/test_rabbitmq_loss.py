@@ -1,6 +1,7 @@
 """The broker, a connection, a channel or a queue goes away under a worker."""
 
 import asyncio
+from types import SimpleNamespace
 
 import aio_pika
 import pytest
@@ -156,20 +157,31 @@ async def test_a_queue_that_is_declared_again_is_read_again(bench, registry, reg
         await channel.close()
 
 
+async def test_the_end_of_a_consumer_that_was_replaced_is_no_news(bench, registry, region):
+    queue = await bench.queue()
+    async with consume(queue, region, registry) as consumer:
+        intake = consumer._parts[0]._intake
+        await until(lambda: intake.tag)
+        intake._on_cancel(SimpleNamespace(consumer_tag="of long ago"))
+        assert intake.tag is not None
+        await bench.publish(queue, "still read")
+        await until(lambda: region.done == ["still read"])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_circuit_that_flaps_loses_nothing(bench, kind):
     """Consumers are ended and begun all the time, with messages on the wire."""
     registry = make_registry(threshold=2, recovery=0.05)
     region = Region(registry, takes=0.001)
     queue = await bench.queue(kind)
-    await bench.publish(queue, *range(400))
+    await bench.publish(queue, *range(240))
     async with consume(queue, region, registry, prefetch=10):
-        while len(region.done) < 400:
+        while len(region.done) < 240:
             region.error = ConnectionError()
             await until(lambda: region.breaker.state is not CircuitState.CLOSED)
             region.error = None
             before = len(region.done)
-            await until(lambda before=before: len(region.done) >= min(400, before + 40))
+            await until(lambda before=before: len(region.done) >= min(240, before + 40))
     assert region.breaker.snapshot().trips >= 5
-    assert sorted(map(int, region.done)) == list(range(400))
+    assert sorted(map(int, region.done)) == list(range(240))
     assert await bench.drain(queue) == []

@@ -230,7 +230,8 @@ async def test_a_copy_is_what_the_original_was_but_for_what_binds_it_to_its_queu
         "messages.de",
     )
     regions.down.breaker.force_open("down")
-    consumer = consume(bench, queue, regions)
+    # Of another type it would write a delivery count of its own.
+    consumer = consume(bench, queue, regions, wait_arguments={"x-queue-type": "classic"})
     await consumer.declare()
     async with consumer:
 
@@ -247,7 +248,6 @@ async def test_a_copy_is_what_the_original_was_but_for_what_binds_it_to_its_queu
         "tenant": 7,
         "x-original-exchange": exchange.name,
         "x-original-routing-key": "messages.de",
-        "x-delivery-count": 0,  # of the quorum queue that it waits in
     }
     assert await bench.drain(carbon) == []
 
@@ -304,9 +304,10 @@ async def test_a_wait_queue_that_vanishes_ends_it_and_loses_nothing(bench, regio
 async def test_a_wait_queue_that_moves_or_loses_messages_is_refused(bench, regions, kind, wrong):
     queue = await bench.queue()
     consumer = consume(bench, queue, regions)
+    [name] = (argument.replace("_", "-") for argument in wrong)
     await bench.queue(kind, name=wait_queue(queue), **wrong)
     await bench.queue(kind, name=wait_queue(queue, "up"))
-    with pytest.raises(ConsumerError, match=r"is not what it must be .*inequivalent arg"):
+    with pytest.raises(ConsumerError, match=f"not what it must be .*{name}"):
         async with consumer:
             pass
 
@@ -341,6 +342,13 @@ async def test_to_declare_twice_changes_nothing_and_a_different_queue_is_an_erro
     other = consume(bench, queue, regions, wait_arguments={"x-queue-type": "classic"})
     with pytest.raises(ConsumerError, match="cannot be declared"):
         await other.declare()
+
+
+async def test_a_wait_queue_that_may_not_be_declared_is_an_error(bench, regions):
+    queue = await bench.queue()
+    consumer = consume(bench, queue, regions, wait_queue="amq.{region}")
+    with pytest.raises(ConsumerError, match=r"'amq.down' cannot be declared.*reserved prefix"):
+        await consumer.declare()
 
 
 async def test_a_wait_queue_that_is_full_keeps_messages_where_they_are(bench, regions):
@@ -405,3 +413,66 @@ async def test_a_call_that_is_rejected_meanwhile_is_parked(bench, regions):
     async with consumer:
         await until(lambda: len(tries) == 2)
     assert tries == [queue.name, wait_queue(queue, "up")]
+
+
+async def test_a_message_that_cannot_be_parked_goes_back_after_max_hold(bench, regions):
+    queue = await bench.queue()
+    arguments = {"x-queue-type": "classic", "x-max-length": 1, "x-overflow": "reject-publish"}
+    seen = []
+
+    def note_region(message):
+        seen.append((message.body, message.redelivered))
+        return region_of(message)
+
+    settings = {"wait_arguments": arguments, "max_hold": 0.2, "region_of": note_region}
+    consumer = consume(bench, queue, regions, **settings)
+    await consumer.declare()
+    regions.down.breaker.force_open("down")
+    await publish(bench, queue, "down", "parked", "no room")
+    async with consumer:
+        await until(lambda: (b"no room", True) in seen)
+    assert [message.body for message in await bench.drain(queue)] == [b"no room"]
+
+
+async def test_it_stops_at_once_where_something_cannot_be_parked(bench, regions):
+    queue = await bench.queue()
+    arguments = {"x-queue-type": "classic", "x-max-length": 1, "x-overflow": "reject-publish"}
+    consumer = consume(bench, queue, regions, wait_arguments=arguments, stop_timeout=60)
+    await consumer.declare()
+    regions.down.breaker.force_open("down")
+    await publish(bench, queue, "down", "parked", "no room")
+    async with asyncio.timeout(30), consumer:
+
+        async def is_full():
+            return (await bench.look(wait_queue(queue)))[0] == 1
+
+        await until(is_full)
+    assert [message.body for message in await bench.drain(queue)] == [b"no room"]
+
+
+async def test_a_message_that_waits_for_its_turn_when_it_stops_goes_back(bench, regions):
+    """Another queue of the same region has all the turns."""
+    queue, other = await bench.queue(), await bench.queue()
+    consumer, busy = (consume(bench, one, regions, prefetch=1) for one in (queue, other))
+    await consumer.declare()
+    await busy.declare()
+    go_on = asyncio.Event()
+
+    async def hang(body):
+        await Region.call(regions.up, body)
+        await go_on.wait()
+
+    regions.up.protected = regions.up.breaker(hang)
+    async with busy:
+        await publish(bench, other, "up", "busy")
+        await until(lambda: regions.up.total == 1)
+        async with asyncio.timeout(30):
+            async with consumer:
+                await publish(bench, queue, "up", "waits")
+
+                async def is_in_hand():
+                    return (await bench.look(queue))[0] == 0
+
+                await until(is_in_hand)
+                asyncio.get_running_loop().call_later(0.1, go_on.set)
+    assert [message.body for message in await bench.drain(queue)] == [b"waits"]

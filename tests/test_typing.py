@@ -32,6 +32,7 @@ def test_every_file_of_claims_is_strict_for_pyright_too():
         "breaker",
         "decorators",
         "fakes",
+        "rabbitmq",
         "registry",
         "retry",
         "retry_calls",

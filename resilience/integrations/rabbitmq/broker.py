@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage, AbstractRobustConnection
 from aio_pika.channel import Channel
@@ -29,19 +29,28 @@ async def answer(asked: Awaitable[T], within: float | None = ANSWER_WITHIN) -> T
     """Await the broker, but not for ever.
 
     When a channel dies aio-pika cancels whoever waits for it, which is no cancellation of ours, or
-    raises an `Exception` that is nothing else.
+    raises an `Exception` that is nothing else. In a task of its own one can be told from the other.
     """
+    call = asyncio.ensure_future(asked)
     try:
-        async with asyncio.timeout(within):
-            return await asked
-    except asyncio.CancelledError:
-        if is_cancelled():
-            raise
-        raise ChannelInvalidStateError("the channel was closed") from None
-    except Exception as error:
-        if type(error) is Exception:
-            raise ChannelInvalidStateError("the channel was closed") from error
-        raise
+        answered, _ = await asyncio.wait([call], timeout=within)
+    finally:
+        call.add_done_callback(_take_note)
+        call.cancel()
+    if not answered:
+        raise TimeoutError(f"the broker has not answered within {within:g} s")
+    error = ChannelInvalidStateError("closed") if call.cancelled() else call.exception()
+    if type(error) is Exception:
+        raise ChannelInvalidStateError("closed") from error
+    if error is not None:
+        raise error
+    return call.result()
+
+
+def _take_note(call: asyncio.Future[Any]) -> None:
+    """Keep asyncio from complaining about the error of a call that nobody waits for any more."""
+    if not call.cancelled():
+        call.exception()
 
 
 def is_cancelled() -> bool:

@@ -4,13 +4,15 @@ Policies are invisible to it: a limit, a time to live or a dead-letter exchange 
 cannot be seen from here.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from aio_pika.abc import AbstractConnection
-from aio_pika.exceptions import AMQPChannelError, ChannelNotFoundEntity, ChannelPreconditionFailed
+from aio_pika.exceptions import AMQPChannelError, ChannelNotFoundEntity
 
+from resilience import events
 from resilience.integrations.rabbitmq.broker import (
     LOST,
     ConsumerError,
@@ -18,8 +20,10 @@ from resilience.integrations.rabbitmq.broker import (
     close_channel,
     open_channel,
 )
+from resilience.text import one_line
 
-_NEEDED = ("basic.nack", "consumer_cancel_notify", "publisher_confirms")
+_NEEDED = ("basic.nack", "consumer_cancel_notify", "per_consumer_qos", "publisher_confirms")
+_OLDEST_TESTED = 3, 10
 #: What `declare` gives a wait queue: nothing in it is dropped for being returned often, on any
 #: version; -1 would drop at the first return on 3.10.
 DURABLE_FOR_ALL = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
@@ -42,12 +46,17 @@ class Inspection:
         try:
             underlay = await answer(channel.get_underlay_channel())
             server: Any = underlay.connection
-            able = server.server_properties.get("capabilities", {})
+            properties = server.server_properties
         finally:
             await close_channel(channel)
-        missing = [name for name in _NEEDED if not able.get(name)]
+        missing = [name for name in _NEEDED if not properties.get("capabilities", {}).get(name)]
         if missing:
             raise ConsumerError(f"the broker cannot do {', '.join(missing)}: RabbitMQ can")
+        version = str(properties.get("version"))
+        numbers = re.match(r"(\d+)\.(\d+)", version)
+        if numbers is None or tuple(map(int, numbers.groups())) < _OLDEST_TESTED:
+            what = f"consumers were tested on RabbitMQ from 3.10 on, this is {one_line(version)}"
+            events.write("WARNING", "", what)
 
     async def check_queue(self, name: str) -> None:
         """Refuse a queue that is not there."""
@@ -60,16 +69,17 @@ class Inspection:
     async def check_wait_queue(self, name: str, arguments: Mapping[str, Any] | None) -> None:
         """Refuse a wait queue that is missing, or that could lose or move what waits in it."""
         await self.check_queue(name)
-        # It exists: to declare it again changes nothing, and fails where it is another.
-        errors = [
-            await self._declare(name, arguments=kind)
-            for kind in (_KINDS if arguments is None else (arguments,))
-        ]
-        if None not in errors:
-            wanted = "durable, with no arguments but its type" if arguments is None else arguments
-            raise ConsumerError(
-                f"wait queue {name!r} is not what it must be ({wanted}): {errors[-1]}"
-            )
+        errors: list[Exception] = []
+        for kind in _KINDS if arguments is None else (arguments,):
+            # It exists: to declare it again changes nothing, and fails where it is another.
+            error = await self._declare(name, arguments=kind)
+            if error is None:
+                return
+            errors.append(error)
+        wanted = "durable, with no arguments but its type" if arguments is None else arguments
+        # That it is not of each type is what says least.
+        telling = min(errors, key=lambda error: sum(name in str(error) for name in DURABLE_FOR_ALL))
+        raise ConsumerError(f"wait queue {name!r} is not what it must be ({wanted}): {telling}")
 
     async def declare_wait_queue(self, name: str, arguments: Mapping[str, Any] | None) -> None:
         """Declare a wait queue."""
@@ -89,7 +99,7 @@ class Inspection:
                     name, passive=passive, durable=True, arguments=dict(arguments or {})
                 )
             )
-        except (AMQPChannelError, ChannelPreconditionFailed) as error:
+        except AMQPChannelError as error:
             return error
         except LOST as error:
             raise ConsumerError(f"queue {name!r} cannot be looked at") from error

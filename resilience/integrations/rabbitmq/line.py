@@ -32,6 +32,8 @@ from resilience.retry_after import asked_for
 _CLOSED, _OPEN, _HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 # So long a probe waits for a fresh message before it takes one that failed already.
 _GRACE = 0.25
+# So long at most a message waits that was rejected beside somebody else's probe.
+_LOOK_AGAIN = 1.0
 
 
 class Line(Part):
@@ -73,6 +75,7 @@ class Line(Part):
         self._waiting: set[asyncio.Task[None]] = set()
         self._letting_in_since = 0.0
         self._was_closed = True
+        self._fresh_is_next = False
 
     # The loop
 
@@ -85,11 +88,12 @@ class Line(Part):
         try:
             while not self.stopping:
                 self.awake.clear()
+                moment = self.now()
                 self._notice_return()
                 await self._let_in()
                 self._start()
                 await self._give_back()
-                await self.sleep(self._next_look())
+                await self.sleep(self._next_look(moment))
         finally:
             for task in self._waiting:
                 task.cancel()
@@ -101,7 +105,7 @@ class Line(Part):
     def _notice_return(self) -> None:
         closed = self._breaker.state is _CLOSED
         if closed and not self._was_closed:
-            for one in self._hand.held:
+            for one in self._hand:
                 one.region_is_back(self.now())
         self._was_closed = closed
 
@@ -122,6 +126,8 @@ class Line(Part):
         return probes if self._has_room() else 0
 
     def _has_room(self) -> bool:
+        if self._fresh_is_next and self._breaker.state is _HALF_OPEN:
+            return True  # if all that is kept fails always, nothing else would ever be tried
         failed = sum(one.attempted for one in self._under_way)
         return len(self._hand.held) + failed < self._keep
 
@@ -139,13 +145,15 @@ class Line(Part):
 
     def _ready(self) -> list[InHand]:
         """Give what may be attempted now, first what is to be attempted first."""
-        state, fresh = self._breaker.state, self._hand.fresh
+        state, now = self._breaker.state, self.now()
         if state is _OPEN:
             return []
         probing = state is _HALF_OPEN
-        held = self._hand.due(self.now(), probing=probing)
+        fresh = [one for one in self._hand.fresh if one.due <= now]
+        held = self._hand.due(now, probing=probing)
         if not probing:
-            return held + fresh
+            # In turn: a row of those that fail always would open the circuit again.
+            return fresh + held if self._fresh_is_next else held + fresh
         # A probe takes a fresh message: one that always fails must not keep the region closed off.
         return fresh + (held if self._no_fresh_one_comes() else [])
 
@@ -156,34 +164,32 @@ class Line(Part):
 
     async def _give_back(self) -> None:
         """Return what was in hand for too long, and when it opened what was not attempted."""
-        overdue = [one for one in self._hand if self._is_overdue(one)]
+        unattempted: list[InHand] = []
         if self._breaker.state is _OPEN and not self.running:
-            overdue += self._hand.fresh[self._breaker.policy.half_open_probes :]
-        for one in overdue:
-            if one in (*self._hand.fresh, *self._hand.held):
-                self._hand.remove(one)
-                await settle(one.message.nack(requeue=True))
+            unattempted = self._hand.fresh[self._breaker.policy.half_open_probes :]
+        too_old = self.now() - self._max_hold
+        back = [one for one in self._hand if one.since <= too_old or one in unattempted]
+        for one in back:
+            self._hand.remove(one)
+        await nack_all(one.message for one in back)
+        for one in back:
+            self._hand.take_in(one)  # where the broker did not take it
 
-    def _is_overdue(self, one: InHand) -> bool:
-        return self.now() - one.since >= self._max_hold
+    def _next_look(self, moment: float) -> float | None:
+        """Say in how many seconds there is something to do that nobody tells.
 
-    def _next_look(self) -> float | None:
-        """Say in how many seconds there may be something to do that nobody tells."""
-        return min((max(0.0, time - self.now()) for time in self._times()), default=None)
+        Args:
+            moment: When this round began: what was due then has been done in it.
+        """
+        now = self.now()
+        return min((max(0.0, time - now) for time in self._times() if time > moment), default=None)
 
     def _times(self) -> Iterator[float]:
-        now, state = self.now(), self._breaker.state
-        if self._intake.again_at:
-            yield self._intake.again_at
+        yield self._intake.again_at
+        yield self._letting_in_since + _GRACE
         for one in self._hand:
+            yield one.due
             yield one.since + self._max_hold
-        if state is _OPEN:
-            return
-        for one in self._hand.held:
-            if one.due > now:
-                yield one.due
-        if state is _HALF_OPEN and self._hand.held and not self._no_fresh_one_comes():
-            yield self._letting_in_since + _GRACE
 
     # What happens
 
@@ -205,6 +211,7 @@ class Line(Part):
         try:
             ready = self._ready()
             if ready and not self.stopping:
+                self._fresh_is_next = ready[0].attempted
                 self._hand.remove(ready[0])
                 self._run(ready[0], turn)
                 turn = None
@@ -234,6 +241,8 @@ class Line(Part):
         if verdict in (Verdict.DONE, Verdict.USER):
             self._pace.earn()
         if verdict is Verdict.DONE:
+            if self._breaker.state is _HALF_OPEN:
+                self._fresh_is_next = True  # what has failed might spoil the series of successes
             if is_open(one.message):
                 await settle(one.message.ack(), within=None)
             return False  # acked or not: what is done is not done again
@@ -248,9 +257,12 @@ class Line(Part):
         if verdict is Verdict.REJECTED:
             rejection = rejection_in(error)
             if rejection is not None and rejection.__cause__ is None:
+                at_least = rejection.retry_after or 0.0
                 if self._breaker.state is not _CLOSED:
-                    return  # not attempted: as fresh as it was
-                at_least = rejection.retry_after or 0.0  # of another circuit, inside the handler
+                    # Not attempted: as fresh as it was. Somebody else may have the probe's place.
+                    one.due = self.now() + min(max(at_least, _GRACE), _LOOK_AGAIN)
+                    return
+                # It is of another circuit, inside the handler.
         one.attempted = True
         closed_off = self._breaker.state is not _CLOSED
         one.waits_for_region = verdict is Verdict.REGION or (

@@ -34,8 +34,8 @@ class RegionConsumer(Consumer):
         on_error: An `async def` that takes a message and an error and settles the message; or a
             `DeadLetterTo`.
         prefetch: How many messages are let in, and how many calls run, at most.
-        keep: So many failed messages are kept in hand before no fresh one is let in; None: the
-            larger of `prefetch` and 10.
+        keep: So many failed messages are kept in hand; then only every second probe lets in one
+            more. None: the larger of `prefetch` and 10.
         max_hold: Seconds after which a message in hand goes back to the queue; must be well below
             the broker's `consumer_timeout` of 30 minutes.
         stop_timeout: Seconds that running calls have to end when the block is left.

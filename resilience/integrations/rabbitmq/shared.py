@@ -47,8 +47,8 @@ class SharedConsumer(Consumer):
             their type, or by `declare`.
         prefetch: How many messages are let in from each queue, and how many calls of one region
             run, at most.
-        keep: So many failed messages of one region are kept in hand before no fresh one is let in;
-            None: the larger of `prefetch` and 10.
+        keep: So many failed messages of one region are kept in hand; then only every second probe
+            lets in one more. None: the larger of `prefetch` and 10.
         max_hold: Seconds after which a message in hand goes back to its queue; must be well below
             the broker's `consumer_timeout` of 30 minutes.
         stop_timeout: Seconds that running calls have to end when the block is left.

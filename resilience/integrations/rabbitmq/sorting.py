@@ -137,12 +137,13 @@ class Sorting(Part):
         """Try again until a message is settled; one that was in hand for too long goes back."""
         end, pause = self.now() + self._max_hold, _FIRST_PAUSE
         while is_open(message) and not self.stopping:
+            if self.now() >= end:
+                await nack_all([message])
+                return
             await settling()
             if is_open(message):
                 await self.pause(min(pause, end - self.now()))
                 pause = min(2 * pause, _LONGEST_PAUSE)
-                if self.now() >= end:
-                    await nack_all([message])
 
     async def _finish(self) -> None:
         with suppress(ConsumerError):
