@@ -19,14 +19,16 @@ wish. The rules, besides those of `circuit`:
     calls recover too; so does one that has had no answer. If another turns out to hold the lease,
     that probe has become late.
 7.  The holder makes the remaining probes, says each success, and renews the lease only while a
-    probe runs within its time-out. A lease without a call goes back. What a probe reports after its
-    lease was lost is late.
+    probe runs within its time-out. A lease without a call, or whose probe hangs, goes back, and
+    who gives it back asks later than the others. What a probe reports after its lease was lost is
+    late.
 8.  A forced opening and a reset are the whole fleet's.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, cast, runtime_checkable
@@ -52,7 +54,7 @@ if TYPE_CHECKING:
 ANSWER_WITHIN: Final = 0.25
 # A lease without a call is kept so long; calls further apart than that are rare.
 UNUSED: Final = 0.5
-# The process that opened the circuit asks so much later than the others.
+# Who opened the circuit, or gave the lease back, asks so much later than the others.
 AFTER_THE_OTHERS: Final = 0.25
 # Whoever is rejected beside somebody else's probe should ask again soon.
 _MAX_WAIT: Final = 1.0
@@ -171,7 +173,9 @@ class SharedCircuit(Circuit):
     # Who wants to probe.
     _asked_at: float | None = None
     _back_at: float | None = None  # when the last due call was told to come back
+    _rare: bool = False  # a call came much later than that
     _used_at: float = 0.0  # when the lease was last of use
+    _gave_back_at: float = -math.inf
     _order: str = ""  # reset or force
     _ordered_at: float = 0.0
 
@@ -191,7 +195,7 @@ class SharedCircuit(Circuit):
         if due and isinstance(ticket, tuple):
             return self.phase(now), *ticket[1:]
         if isinstance(ticket, Probe):
-            self._used_at = now
+            self._used_at, self._rare = now, self._rare and not self.mine
             if ticket.opened is not None:
                 self._said = self._said if self.mine else 0
                 cast("HalfOpen", self.state).successes = self._said
@@ -199,6 +203,7 @@ class SharedCircuit(Circuit):
 
     def ask(self, now: float) -> float | None:
         """Say when to call, for one who means to: who is due asks for the fleet's place."""
+        self._rare = self._comes_late(now)
         wait = self.retry_after(now)
         if isinstance(self.state, Closed) or Circuit.retry_after(self, now) != 0.0:
             return wait
@@ -256,7 +261,8 @@ class SharedCircuit(Circuit):
         since = self.state.at
         if isinstance(self.state, Open):
             since += self.policy.recovery_timeout
-        return time_left(since, AFTER_THE_OTHERS, now) if self._opener else 0.0
+        opener = time_left(since, AFTER_THE_OTHERS, now) if self._opener else 0.0
+        return max(opener, time_left(self._gave_back_at, AFTER_THE_OTHERS, now))
 
     def _needs_lease(self, now: float) -> bool:
         alone = not (self.shared and self._agreed)
@@ -264,7 +270,7 @@ class SharedCircuit(Circuit):
 
     def _turn(self, now: float) -> float:
         """Say in how many seconds a due call may probe."""
-        if self._in_hand(now) or not (self.shared and self._agreed):
+        if not (self.shared and self._agreed) or (self._in_hand(now) and not self._spent(now)):
             return 0.0
         if left := self._left(now):
             return min(left, _MAX_WAIT)
@@ -272,13 +278,28 @@ class SharedCircuit(Circuit):
             return wait
         if self._asked_at is not None:
             return time_left(self._asked_at, ANSWER_WITHIN, now)
-        rare = self._back_at is not None and now - self._back_at > UNUSED
-        return 0.0 if rare else ANSWER_WITHIN
+        # Who has held the lease does not yet know whether another does.
+        return 0.0 if self._comes_late(now) and not self.mine else ANSWER_WITHIN
+
+    def _comes_late(self, now: float) -> bool:
+        """Tell whether calls come too late for the lease that they have asked for."""
+        return self._rare or (
+            self._back_at is not None and now - self._back_at > UNUSED - ANSWER_WITHIN
+        )
 
     def _probes(self, now: float) -> bool:
         """Tell whether a probe runs within its time-out."""
         probes = self.state.probes if isinstance(self.state, HalfOpen) else ()
         return any(time_left(probe.since, probe.timeout, now) > 0.0 for probe in probes)
+
+    def _hangs(self) -> bool:
+        """Tell whether a probe that is overdue has begun with this lease."""
+        probes = self.state.probes if isinstance(self.state, HalfOpen) else ()
+        return any(probe.since >= self._used_at for probe in probes)
+
+    def _spent(self, now: float) -> bool:
+        """Tell whether the lease is to go back: no call has come for it, or its probe hangs."""
+        return not self._probes(now) and self.wakes_in(now) == 0.0
 
     # What the store should be told
 
@@ -295,9 +316,9 @@ class SharedCircuit(Circuit):
                 again = self.known == "O" or (self.known == "H" and free)
                 return self._make("reopen" if again else "trip", now)
             self._told = state
-        if self.mine:
-            return self._wish_as_holder(now)
-        return self._make("take", now) if self._asked_at is not None else None
+        if self._asked_at is not None:
+            return self._make("take", now)
+        return self._wish_as_holder(now) if self.mine else None
 
     def _wish_closed(self, now: float) -> Wish | None:
         if self.known in ("O", "H") or (self._closes and not self.known):
@@ -320,7 +341,7 @@ class SharedCircuit(Circuit):
             return None
         if self._probes(now):
             return time_left(self._lease_since, self.fleet.lease / _RENEWALS, now)
-        return time_left(self._used_at, UNUSED, now)
+        return 0.0 if self._hangs() else time_left(self._used_at, UNUSED, now)
 
     def farewell(self, now: float) -> Wish | None:
         """Say what to give back before this process stops sharing."""
@@ -344,7 +365,7 @@ class SharedCircuit(Circuit):
 
     def _begin(self, *, agreed: bool) -> None:
         """Begin a new state: nobody has asked for anything in it."""
-        self._agreed = agreed
+        self._agreed, self._rare = agreed, False
         self._asked_at = self._back_at = None
 
     # What the store said
@@ -353,6 +374,8 @@ class SharedCircuit(Circuit):
         """Take in what the store said to a wish."""
         if wish.change == "take":
             self._asked_at = None
+        if wish.change == "release":
+            self._gave_back_at = now
         if wish.change == self._order and wish.about is self.state and view.done:
             self._order = ""
         moved = view.version > self.version
