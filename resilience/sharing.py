@@ -270,10 +270,12 @@ class SharedCircuit(Circuit):
 
     def _turn(self, now: float) -> float:
         """Say in how many seconds a due call may probe."""
-        if not (self.shared and self._agreed) or (self._in_hand(now) and not self._spent(now)):
+        if self._in_hand(now) and not self._spent(now):
             return 0.0
-        if left := self._left(now):
+        if left := self._left(now):  # also when the store has gone meanwhile
             return min(left, _MAX_WAIT)
+        if not (self.shared and self._agreed):
+            return 0.0
         if wait := self._after_the_others(now):
             return wait
         if self._asked_at is not None:

@@ -13,13 +13,16 @@ class ChaosProxy:
     """Stands before one port, in a thread of its own.
 
     It passes bytes on unless told otherwise: `delay` seconds later in each direction, or, while
-    `black_hole` is set, not at all. What it has taken is delivered even when its sender has gone.
+    `black_hole` is set, not at all, or, while it `says` something, that to whoever asks. What it
+    has taken is delivered even when its sender has gone.
     """
 
     def __init__(self, port):
         self._target = port
         self.delay = 0.0
         self.black_hole = False
+        self.says = b""
+        self.on_their_way = 0  # pieces that are delayed
         self.port = 0
         self._writers, self._tasks = set(), set()
         self._loop = asyncio.new_event_loop()
@@ -61,16 +64,20 @@ class ChaosProxy:
             return
         self._writers.add(there[1])
         for source, target in ((reader, there[1]), (there[0], writer)):
-            task = asyncio.create_task(self._pass_on(source, target))
+            task = asyncio.create_task(self._pass_on(source, target, writer))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _pass_on(self, reader, writer):
+    async def _pass_on(self, reader, writer, asker):
         loop, late = asyncio.get_running_loop(), asyncio.Queue()
         delivery = asyncio.create_task(self._deliver(late, writer))
         try:
             with suppress(OSError):
                 while data := await reader.read(65536):
+                    if self.says:
+                        asker.write(self.says)
+                        continue
+                    self.on_their_way += 1
                     late.put_nowait((loop.time() + self.delay, data))
             late.put_nowait((loop.time() + self.delay, b""))
             await delivery
@@ -85,6 +92,7 @@ class ChaosProxy:
                 await asyncio.sleep(when - loop.time())
                 if not data:
                     break
+                self.on_their_way -= 1
                 if not self.black_hole:
                     writer.write(data)
         self._hang_up(writer)

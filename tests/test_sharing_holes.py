@@ -102,3 +102,35 @@ def test_a_holder_that_was_stopped_asks_before_it_probes_again():
     old.say()
     assert not old.circuit.mine
     assert world.states() == ["HALF_OPEN", "HALF_OPEN"]
+
+
+def test_a_store_that_is_gone_for_a_moment_lets_nobody_probe_beside_the_holder():
+    world = due(3)
+    holder, *others = world.processes
+    while isinstance(ticket := holder.begin(), float):
+        lanes(world)
+    for process in others:
+        process.hear()
+    world.lose()
+    for process in world.processes:
+        process.lose_store()
+    assert [process.call() for process in others] == [1.0, 1.0], "the lease is not over"
+    world.settle()
+    holder.end(ticket)
+    world.settle()
+    while world.states() != ["CLOSED"] * 3:
+        holder.call()
+        lanes(world)
+    assert sum(process.circuit.probes for process in world.processes) <= 4
+
+
+def test_without_the_store_everybody_probes_alone_once_the_lease_is_over():
+    world = due(2)
+    holder, other = world.processes
+    while isinstance(holder.begin(), float):
+        lanes(world)
+    other.hear()
+    for process in world.processes:
+        process.lose_store()
+    world.pass_(5.0)
+    assert other.call() == "called"
