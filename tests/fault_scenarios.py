@@ -8,7 +8,6 @@ import time
 from dataclasses import dataclass
 from functools import partial
 
-import redis
 from fleet_scenarios import LEASE, POLICY, nothing_on_its_way, probes, requests, trip
 from stores import until
 from workers import at_a_time
@@ -175,10 +174,7 @@ class Scene:
         self.fault.begin(self.site)
         if self.lasts:
             time.sleep(began + self.lasts - time.monotonic())
-            looks = self.fleet.tell("look")
-            if self.shared:
-                said = {one["shared"] for seen in looks for one in seen.values()}
-                assert said == {not self.fault.lost}
+            until(self.all_know, "all know whether they share", BACK)
         ended = time.monotonic()
         self.fault.end(self.site)
         back = self.comes_back(mark) - ended if self.shared else 0.0
@@ -211,13 +207,22 @@ class Scene:
         until(lambda: nothing_on_its_way(fleet, "forced"), "all calls have ended")
         until(lambda: not self.shared or fleet.all_shared(), "all share")
 
+    def all_know(self):
+        shares = not self.fault.lost if self.shared else None
+        looks = self.fleet.tell("look")
+        return {one["shared"] for seen in looks for one in seen.values()} == {shares}
+
     def comes_back(self, mark):
         """Wait until all share again, and see that each has said so once."""
         fleet, many = self.fleet, WORKERS if self.fault.lost else 0
-        backs = fleet.until(mark, "log", many, patience=BACK, text="Circuit breaker sharing is back")
+        backs = fleet.until(
+            mark, "log", many, patience=BACK, text="Circuit breaker sharing is back"
+        )
         until(fleet.all_shared, "all share again", BACK)
         for level in ("WARNING", "INFO"):
-            told = [one for one in fleet.since(mark, "log", level=level) if "sharing" in one["text"]]
+            told = [
+                one for one in fleet.since(mark, "log", level=level) if "sharing" in one["text"]
+            ]
             assert sorted(one["who"] for one in told) == list(range(many)), told
         return backs[-1]["t"] if backs else 0.0
 
@@ -302,8 +307,13 @@ LIES = {"9" * 14: "9", "x" * 100_000: "X", "": "E"}
 
 
 def a_corrupted_field_is_told_once_and_forgotten(site):
-    """One warning a process for each record; all recover in one recovery timeout and 1 s."""
+    """At most one warning a process for each record; all recover in a recovery timeout and 1 s.
+
+    Who reads it first asserts what it knows, and so may keep the others from seeing it at all.
+    """
     spoilt = {f"{field}{short}": (field, lie) for field in FIELDS for lie, short in LIES.items()}
+    for empty in ("own", "votes"):  # they are so already
+        del spoilt[f"{empty}E"]
     regions = ["healthy", "string", *spoilt]
     policy = POLICY | {"recovery_timeout": 3.0}
     fleet = site.fleet(2, regions=regions, policy=policy, sharing={"poll_interval": 1.0})
@@ -327,7 +337,8 @@ def a_corrupted_field_is_told_once_and_forgotten(site):
     assert took <= 10 * (3.0 + 1.0)
     told = fleet.since(mark, "log", level="WARNING")
     warnings = [(one["who"], one["region"]) for one in told if "no record" in one["text"]]
-    assert sorted(warnings) == sorted((who, region) for who in (0, 1) for region in regions[1:])
+    assert len(set(warnings)) == len(warnings), "told twice"
+    assert {region for _, region in warnings} == set(regions[1:])
     assert fleet.since(0, "OPEN", "HALF_OPEN", region="healthy") == []
     return {"corrupted: all closed, less the recovery timeout": took - 3.0}
 
