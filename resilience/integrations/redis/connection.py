@@ -30,6 +30,9 @@ _KEPT: Final = {
 }  # fmt: skip
 
 
+_MOST_DIGITS: Final = 15
+
+
 class Address:
     """Where the store is, taken from a URL or a client; nothing of it is ever shown.
 
@@ -124,8 +127,8 @@ class Hints:
             while bell.recv(4096):
                 pass
 
-    def drain(self) -> Iterator[str]:
-        """Give the keys that the hints name."""
+    def drain(self) -> Iterator[tuple[str, int]]:
+        """Give the keys that the hints name, and the versions that they tell of."""
         while self._connection.can_read(0):
             message = self._connection.read_response()
             if not isinstance(message, list) or not message:
@@ -133,7 +136,9 @@ class Hints:
             if message[0] == b"pong":
                 self._pings = 0
             elif message[0] == b"message" and isinstance(message[-1], bytes):
-                yield message[-1].partition(b" ")[2].decode("utf-8", "replace")
+                version, _, key = message[-1].partition(b" ")
+                if version.isdigit() and len(version) <= _MOST_DIGITS:
+                    yield key.decode("utf-8", "replace"), int(version)
 
     def ping(self) -> None:
         """See whether the connection lives; the one before must have had its answer."""

@@ -10,7 +10,7 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -124,7 +124,7 @@ class Lane:
                 next_poll = time.monotonic() + self._times.poll * jitter
             self._say_wishes(commands)
             hints.wait(self._bell, min(next_poll - time.monotonic(), self._until_next_wish()))
-            self._hear(commands, {key for key in hints.drain() if key in self._breakers})
+            self._hear(commands, self._news(hints.drain()))
         for key, breaker in self._all():
             self._say(commands, key, breaker, SharedCircuit.farewell)
 
@@ -138,6 +138,17 @@ class Lane:
             events.write("INFO", "", "sharing is back")
         self._up = True
         self._marked.update(key for key, _ in everybody)
+
+    def _news(self, hints: Iterable[tuple[str, int]]) -> set[str]:
+        """Give the keys of the hints that tell of more than is known; our own do not."""
+        newest: dict[str, int] = {}
+        for key, version in hints:
+            newest[key] = max(version, newest.get(key, 0))
+        return {
+            key
+            for key, breaker in self._all()
+            if newest.get(key, 0) > cast("SharedCircuit", breaker._circuit).version
+        }
 
     def _hear(self, commands: Commands, keys: set[str]) -> None:
         named = [(key, breaker) for key, breaker in self._all() if key in keys]
@@ -230,8 +241,7 @@ class Lane:
         return breaker._look(partial(at, cast("SharedCircuit", breaker._circuit)))
 
     def _change(self, breaker: CircuitBreaker, make: Callable[..., Any], *what: object) -> None:
-        circuit = cast("SharedCircuit", breaker._circuit)
-        breaker._change(lambda now: make(circuit, *what, now))
+        breaker._change(make, breaker._circuit, *what)
 
 
 def _by(many: int, all_: Pairs) -> list[Pairs]:
