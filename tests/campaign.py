@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 from chaos_proxy import ChaosProxy
+from namespaces import TwoHosts
 from stores import Store, binaries
 from workers import Fleet, Nursery
 
@@ -45,26 +46,38 @@ class Site(ExitStack):
 class Campaign:
     """Runs scenarios in threads, each once; each gives its figures, name -> seconds."""
 
-    def __init__(self, scenarios, at_a_time=AT_A_TIME):
+    parameters = ("scenario", "server")
+
+    def __init__(self, runs, at_a_time=AT_A_TIME):
         self._nursery = Nursery()
         self._pool = ThreadPoolExecutor(at_a_time)
-        self._runs = {key: self._pool.submit(self._run, *key) for key in scenarios}
+        self._runs = {key: self._pool.submit(self.run, *key) for key in runs}
 
     @classmethod
     def of(cls, request):
-        """Run the scenarios of those tests of a module that were selected."""
-        chosen = (item for item in request.session.items if item.path == request.path)
-        scenarios = (getattr(item, "callspec", None) for item in chosen)
-        return cls([(one.params["scenario"], one.params["server"]) for one in scenarios if one])
+        """Run what the selected tests of a module ask for."""
+        tests = (item for item in request.session.items if item.path == request.path)
+        chosen = (test.callspec.params for test in tests)
+        return cls([tuple(params[name] for name in cls.parameters) for params in chosen])
 
-    def _run(self, scenario, server):
+    def run(self, scenario, server):
         with Site(server, self._nursery) as site:
             return scenario(site)
 
-    def result(self, scenario, server):
+    def result(self, *key):
         """Wait for a scenario and give its figures; raises what it has raised."""
-        return self._runs[scenario, server].result()
+        return self._runs[key].result()
 
     def close(self):
         self._pool.shutdown(cancel_futures=True)
         self._nursery.close()
+
+
+class HalvesCampaign(Campaign):
+    """The same with two hosts, and a way to cut them off."""
+
+    parameters = ("scenario", "server", "way")
+
+    def run(self, scenario, server, way):
+        with TwoHosts(server) as hosts:
+            return scenario(hosts, way)

@@ -167,7 +167,8 @@ class Fleet:
             for entry in self.journal()[mark:]
             if entry["what"] in what
             and ("log" in what or entry["region"] == region)
-            and all(entry.get(name) == value for name, value in having.items())
+            and all(entry.get(name) == value for name, value in having.items() if name != "text")
+            and having.get("text", "") in entry.get("text", "")
         ]
 
     def until(self, mark, what, count=1, patience=PATIENCE, **having):
