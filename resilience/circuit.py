@@ -200,10 +200,9 @@ class Circuit:
 
     def force_open(self, reason: str, now: float) -> Transition | None:
         """Open the circuit by hand until `reset`; doing it again for the same reason is nothing."""
-        state = self.state
-        if isinstance(state, Open) and state.forced and state.reason == reason:
+        if getattr(self.state, "forced", False) and self.state.reason == reason:
             return None
-        return self._enter(Open(now, state.streak, reason, forced=True), reason, now)
+        return self._enter(Open(now, self.state.streak, reason, forced=True), reason, now)
 
     # Looking
 
@@ -214,9 +213,8 @@ class Circuit:
 
     def phase_since(self, now: float) -> float:
         """Say since when it is what `phase` says."""
-        return (
-            self.state.at + (self.phase(now) is not self.state.name) * self.policy.recovery_timeout
-        )
+        due = self.phase(now) is not self.state.name
+        return self.state.at + due * self.policy.recovery_timeout
 
     def retry_after(self, now: float) -> float | None:
         """Say in how many seconds a call may be admitted; None while forced open."""

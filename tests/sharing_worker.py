@@ -58,6 +58,7 @@ class Worker:
         return {
             "state": str(snapshot.state), "shared": snapshot.shared, "reason": snapshot.reason,
             "retry_after": snapshot.retry_after, "events": self.events, "pid": os.getpid(),
+            "probes": snapshot.probes,
         }  # fmt: skip
 
     def fork(self):
