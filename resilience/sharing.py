@@ -6,7 +6,7 @@ the store said, `wish` says what the store should be told now, `ring` is called 
 wish. The rules, besides those of `circuit`:
 
 1.  Each process decides by its own circuit. What others know is a signal beside it; without the
-    store every circuit goes on alone.
+    store every circuit goes on alone, as soon as the lease that it knows of is over.
 2.  Only a version above the last one seen is acted on, and an older one means that the store has
     forgotten: who knows better asserts it. Every wish carries the version that was known.
 3.  What another opened is open here for the rest of the recovery timeout; what another probes is
@@ -62,8 +62,6 @@ _MAX_WAIT: Final = 1.0
 _RENEWALS: Final = 3
 # An order by hand that could not be said is dropped when the fleet has moved on since.
 _ORDER_LASTS: Final = 5.0
-
-_RECOVERED: Final = "recovered"
 
 
 @runtime_checkable
@@ -172,7 +170,7 @@ class SharedCircuit(Circuit):
     _opener: bool = False
     # Who wants to probe.
     _asked_at: float | None = None
-    _back_at: float | None = None  # when the last due call was told to come back
+    _back_at: float = math.inf  # when the last due call was told to come back
     _rare: bool = False  # a call came much later than that
     _used_at: float = 0.0  # when the lease was last of use
     _gave_back_at: float = -math.inf
@@ -207,7 +205,8 @@ class SharedCircuit(Circuit):
         wait = self.retry_after(now)
         if isinstance(self.state, Closed) or Circuit.retry_after(self, now) != 0.0:
             return wait
-        if self._needs_lease(now) and self._asked_at is None:
+        quiet = not (self.shared and self._agreed) or self._asked_at is not None
+        if not (quiet or self._left(now) or self._after_the_others(now)):
             # Who waits for no answer has asked as long ago as one may take.
             self._asked_at = now if wait else now - ANSWER_WITHIN
             self.ring()
@@ -258,15 +257,9 @@ class SharedCircuit(Circuit):
         return time_left(self._lease_since, self._lease_left, now)
 
     def _after_the_others(self, now: float) -> float:
-        since = self.state.at
-        if isinstance(self.state, Open):
-            since += self.policy.recovery_timeout
-        opener = time_left(since, AFTER_THE_OTHERS, now) if self._opener else 0.0
+        due = self.state.at + isinstance(self.state, Open) * self.policy.recovery_timeout
+        opener = time_left(due, AFTER_THE_OTHERS, now) if self._opener else 0.0
         return max(opener, time_left(self._gave_back_at, AFTER_THE_OTHERS, now))
-
-    def _needs_lease(self, now: float) -> bool:
-        alone = not (self.shared and self._agreed)
-        return not alone and self._left(now) == 0.0 and self._after_the_others(now) == 0.0
 
     def _turn(self, now: float) -> float:
         """Say in how many seconds a due call may probe."""
@@ -285,19 +278,16 @@ class SharedCircuit(Circuit):
 
     def _comes_late(self, now: float) -> bool:
         """Tell whether calls come too late for the lease that they have asked for."""
-        return self._rare or (
-            self._back_at is not None and now - self._back_at > UNUSED - ANSWER_WITHIN
-        )
+        return self._rare or now - self._back_at > UNUSED - ANSWER_WITHIN
 
     def _probes(self, now: float) -> bool:
         """Tell whether a probe runs within its time-out."""
-        probes = self.state.probes if isinstance(self.state, HalfOpen) else ()
+        probes = getattr(self.state, "probes", ())
         return any(time_left(probe.since, probe.timeout, now) > 0.0 for probe in probes)
 
     def _hangs(self) -> bool:
         """Tell whether a probe that is overdue has begun with this lease."""
-        probes = self.state.probes if isinstance(self.state, HalfOpen) else ()
-        return any(probe.since >= self._used_at for probe in probes)
+        return any(probe.since >= self._used_at for probe in getattr(self.state, "probes", ()))
 
     def _spent(self, now: float) -> bool:
         """Tell whether the lease is to go back: no call has come for it, or its probe hangs."""
@@ -333,9 +323,9 @@ class SharedCircuit(Circuit):
     def _wish_as_holder(self, now: float) -> Wish | None:
         if self.known != "H" or self._count() > self._said:
             return self._make("renew", now)
-        if self._probes(now):
-            return self._make("renew", now) if self.wakes_in(now) == 0.0 else None
-        return self._make("release", now) if self.wakes_in(now) == 0.0 else None
+        if self.wakes_in(now) != 0.0:
+            return None
+        return self._make("renew" if self._probes(now) else "release", now)
 
     def wakes_in(self, now: float) -> float | None:
         """Say in how many seconds there is a wish though nothing happens; None: never."""
@@ -356,9 +346,8 @@ class SharedCircuit(Circuit):
 
     def _make(self, change: str, now: float) -> Wish:
         state = self.state
-        age, why = max(0.0, now - state.at), state.reason or _RECOVERED
-        if change == "reset":
-            why = RESET
+        age, why = max(0.0, now - state.at), state.reason or "recovered"
+        why = RESET if change == "reset" else why
         return Wish(change, self.version, age, max(self._count(), self._said), why, state)
 
     def _give(self, order: str, now: float) -> None:
@@ -368,7 +357,7 @@ class SharedCircuit(Circuit):
     def _begin(self, *, agreed: bool) -> None:
         """Begin a new state: nobody has asked for anything in it."""
         self._agreed, self._rare = agreed, False
-        self._asked_at = self._back_at = None
+        self._asked_at, self._back_at = None, math.inf
 
     # What the store said
 

@@ -110,7 +110,9 @@ def test_when_calm_is_back_the_fleet_agrees_and_recovers(steps, quorum):
         holders = [process for process in world.processes if process.circuit._in_hand(world.now)]
         record = world.record()
         mine = record.own if record is not None else ""
-        assert all(p.records.me == mine for p in holders if record and p.circuit.version == record.v)
+        assert all(
+            p.records.me == mine for p in holders if record and p.circuit.version == record.v
+        )
     chaos.calm()
     if quorum == 1:
         assert len({p.state == "CLOSED" for p in world.processes if not alone(p)}) <= 1
