@@ -127,7 +127,7 @@ class Wish:
         change: trip, withdraw, take, renew, release, close, reopen, reset or force.
         version: The version that was known.
         age: Seconds since it happened, of trip and reopen.
-        successes: Of renew and release.
+        successes: Of take, renew and release.
         why: The reason, in short.
         about: The circuit's state at that moment.
     """
@@ -170,8 +170,9 @@ class SharedCircuit(Circuit):
     _opener: bool = False
     # Who wants to probe.
     _asked_at: float | None = None
-    _back_at: float = math.inf  # when the last due call was told to come back
-    _rare: bool = False  # a call came much later than that
+    _due_at: float = 0.0  # the last due call
+    _back_at: float = math.inf  # when it was told to come back
+    _rare: bool = False  # due calls come much later than that
     _used_at: float = 0.0  # when the lease was last of use
     _gave_back_at: float = -math.inf
     _order: str = ""  # reset or force
@@ -184,8 +185,11 @@ class SharedCircuit(Circuit):
 
     def acquire(self, now: float) -> Ticket | Rejection:
         """Admit a call or reject it; a due one asks for the fleet's place."""
+        state = self.state
         if self.fleet.asleep:
             self.ring()
+        if isinstance(state, Closed):
+            return state
         due = Circuit.retry_after(self, now) == 0.0
         if due:
             self.ask(now)
@@ -210,7 +214,7 @@ class SharedCircuit(Circuit):
             # Who waits for no answer has asked as long ago as one may take.
             self._asked_at = now if wait else now - ANSWER_WITHIN
             self.ring()
-        self._back_at = now + (wait or 0.0)
+        self._due_at, self._back_at = now, now + (wait or 0.0)
         return wait
 
     def retry_after(self, now: float) -> float | None:
@@ -278,7 +282,8 @@ class SharedCircuit(Circuit):
 
     def _comes_late(self, now: float) -> bool:
         """Tell whether calls come too late for the lease that they have asked for."""
-        return self._rare or now - self._back_at > UNUSED - ANSWER_WITHIN
+        late = self._rare or now - self._back_at > UNUSED - ANSWER_WITHIN
+        return late and now - self._due_at > UNUSED
 
     def _probes(self, now: float) -> bool:
         """Tell whether a probe runs within its time-out."""
@@ -355,8 +360,8 @@ class SharedCircuit(Circuit):
         self.ring()
 
     def _begin(self, *, agreed: bool) -> None:
-        """Begin a new state: nobody has asked for anything in it."""
-        self._agreed, self._rare = agreed, False
+        """Begin a new state: nobody has asked for anything in it, and nothing is counted."""
+        self._agreed, self._said, self._rare = agreed, 0, False
         self._asked_at, self._back_at = None, math.inf
 
     # What the store said
@@ -465,7 +470,8 @@ class SharedCircuit(Circuit):
         opened = state.at if isinstance(state, Open) else state.at - self.policy.recovery_timeout
         forced = isinstance(state, Open) and state.forced
         if not forced and now - view.delay - view.age < opened:
-            self._agreed, self._told = False, None  # rule 3
+            self._begin(agreed=False)
+            self._told = None  # rule 3
             return None
         return self._adopt(Closed(now), view, now)
 

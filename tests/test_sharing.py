@@ -132,6 +132,18 @@ def test_a_vote_is_withdrawn_by_its_own_close():
     assert world.states() == ["CLOSED", "OPEN", "CLOSED"]
 
 
+def test_an_opinion_that_nobody_has_heard_of_ends_in_silence():
+    world = World(2, quorum=2)
+    one = world.processes[0]
+    one.lose_store()
+    one.trip()
+    world.pass_(60.0)
+    for _ in range(3):
+        one.call()
+    one.hear()
+    assert one.say() == []
+
+
 def test_a_vote_ends_with_the_recovery_timeout():
     world = World(2, quorum=2)
     one, other = world.processes
@@ -488,6 +500,22 @@ def test_a_lease_survives_an_empty_restart():
     world.settle()
     assert (world.record().own, world.record().n) == (other.records.me, 1)
     assert other.circuit.mine
+
+
+def test_the_count_survives_an_empty_restart_that_takes_the_lease_along():
+    world = opened()
+    _, other = world.processes
+    granted(world, other)
+    other.call()
+    other.call()
+    other.say()
+    world.pass_(0.6)
+    assert other.say() == ["release"]
+    world.lose()
+    world.pass_(20.0)
+    assert other.call() == "called"
+    world.settle()
+    assert world.states() == ["CLOSED", "CLOSED"]
 
 
 def test_a_close_reaches_all_across_an_empty_restart():

