@@ -282,8 +282,7 @@ class SharedCircuit(Circuit):
 
     def _comes_late(self, now: float) -> bool:
         """Tell whether calls come too late for the lease that they have asked for."""
-        late = self._rare or now - self._back_at > UNUSED - ANSWER_WITHIN
-        return late and now - self._due_at > UNUSED
+        return now - self._due_at > UNUSED and (self._rare or now - self._back_at > ANSWER_WITHIN)
 
     def _probes(self, now: float) -> bool:
         """Tell whether a probe runs within its time-out."""
@@ -368,10 +367,8 @@ class SharedCircuit(Circuit):
 
     def answer(self, wish: Wish, view: View, now: float) -> Transition | None:
         """Take in what the store said to a wish."""
-        if wish.change == "take":
-            self._asked_at = None
-        if wish.change == "release":
-            self._gave_back_at = now
+        self._asked_at = None if wish.change == "take" else self._asked_at
+        self._gave_back_at = now if wish.change == "release" else self._gave_back_at
         if wish.change == self._order and view.done:
             self._order, self._agreed = "", wish.change == "force"
             self._see(view, now)
@@ -415,8 +412,7 @@ class SharedCircuit(Circuit):
 
     def forked(self) -> None:
         """Be another process from now on, which holds nothing that its parent holds."""
-        self.shared = False
-        self.mine = self._voted = self._opener = False
+        self.shared = self.mine = self._voted = self._opener = False
         self._asked_at, self._told, self._order = None, self.state, ""
 
     def _granted(self, view: View, now: float, *, anew: bool) -> Transition | None:
@@ -425,9 +421,7 @@ class SharedCircuit(Circuit):
         if isinstance(state, Closed):
             self._told = None  # closed meanwhile: so let the fleet close
             return None
-        self._agreed = True
-        if anew:
-            self._used_at = now
+        self._agreed, self._used_at = True, now if anew else self._used_at
         if not anew or isinstance(state, Open):
             return None
         # Goes on with the count of who held it before; what it counted alone comes on top.

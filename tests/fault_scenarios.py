@@ -8,9 +8,16 @@ import time
 from dataclasses import dataclass
 from functools import partial
 
-from fleet_scenarios import LEASE, POLICY, nothing_on_its_way, probes, requests, trip
+from fleet_scenarios import (
+    LEASE,
+    POLICY,
+    check_probes,
+    nothing_on_its_way,
+    probes,
+    requests,
+    trip,
+)
 from stores import until
-from workers import at_a_time
 
 WORKERS = 3
 POLL, TIMEOUT = 1.0, 0.5
@@ -136,7 +143,7 @@ class Slow(Fault):
     direct, lost = False, False
 
     def begin(self, site):
-        site.proxy.delay = 0.1
+        site.proxy.delay = 0.05
 
     def end(self, site):
         site.proxy.delay = 0.0
@@ -162,13 +169,14 @@ class Scene:
     site: object
     fault: Fault
     poll: float
-    shared: bool = True
+    beside: bool = False
 
     def run(self):
         """Let the store fail and come back; gives the figures."""
         self.lasts = 0.0 if self.fault.brief else 1.25 * self.poll + TIMEOUT + 0.25
         self.site.admin = self.site.client()
         self.set_up()
+        control = self.control() if self.beside else None
         mark, began = self.fleet.mark(), time.monotonic()
         self.fleet.counts()
         self.fault.begin(self.site)
@@ -177,9 +185,20 @@ class Scene:
             until(self.all_know, "all know whether they share", BACK)
         ended = time.monotonic()
         self.fault.end(self.site)
-        back = self.comes_back(mark) - ended if self.shared else 0.0
+        back = max(0.0, self.comes_back(mark) - ended)
         self.goes_on(mark)
-        return {"back": max(0.0, back)} | self.calls_went_well()
+        beside = {"lag of the control": lags_of(control.counts())} if control else {}
+        return {"back": back} | self.calls_went_well() | beside
+
+    def control(self):
+        """Start the same processes without sharing, to measure the machine meanwhile."""
+        fleet = self.site.fleet(WORKERS, "", regions=REGIONS, policy=POLICY)
+        for region in REGIONS:
+            if region != "closed":
+                fleet.tell("by_hand", region=region, reason="maintenance")
+            fleet.tell("traffic", region=region, tasks=3, every=0.05)
+        fleet.counts()
+        return fleet
 
     def set_up(self):
         policies = {
@@ -190,7 +209,7 @@ class Scene:
         sharing = {"poll_interval": self.poll, "probe_lease": LEASE}
         self.fleet = fleet = self.site.fleet(
             WORKERS,
-            url if self.shared else "",
+            url,
             regions=REGIONS,
             policy=POLICY | {"recovery_timeout": 60.0},
             policies=policies,
@@ -199,18 +218,16 @@ class Scene:
         for region in REGIONS:
             fleet.tell("traffic", region=region, tasks=3, every=0.05)
         _, self.halved = trip(fleet, "half", then=fleet.hang)
-        fleet.until(self.halved, "request", 1 if self.shared else WORKERS, region="half")
+        fleet.until(self.halved, "request", region="half")
         self.opened, self.tripped = trip(fleet, "open", then=fleet.up)
-        for worker in fleet.workers[: 1 if self.shared else WORKERS]:
-            worker.tell("by_hand", region="forced", reason="maintenance")
+        fleet.workers[0].tell("by_hand", region="forced", reason="maintenance")
         fleet.until(0, "OPEN", WORKERS, region="forced")
         until(lambda: nothing_on_its_way(fleet, "forced"), "all calls have ended")
-        until(lambda: not self.shared or fleet.all_shared(), "all share")
+        until(fleet.all_shared, "all share")
 
     def all_know(self):
-        shares = not self.fault.lost if self.shared else None
         looks = self.fleet.tell("look")
-        return {one["shared"] for seen in looks for one in seen.values()} == {shares}
+        return {one["shared"] for seen in looks for one in seen.values()} == {not self.fault.lost}
 
     def comes_back(self, mark):
         """Wait until all share again, and see that each has said so once."""
@@ -233,17 +250,15 @@ class Scene:
         assert fleet.since(mark, "request", "CLOSED", region="forced") == []
         fleet.up("half")
         fleet.until(mark, "CLOSED", WORKERS, region="half")
-        usual = 3 if self.shared and (self.fault.brief or not self.fault.lost) else 3 * WORKERS
-        assert requests(probes(fleet, self.halved, "half")) <= usual + 1
+        usual = 3 if self.fault.brief or not self.fault.lost else 3 * WORKERS
+        more = 1 if fleet.calm(self.halved) else 1 + WORKERS
+        assert requests(probes(fleet, self.halved, "half")) <= usual + more
         fleet.until(mark, "CLOSED", WORKERS, region="open")
         due = self.opened[0]["t"] + self.lasts + 4.0
         first = fleet.since(self.tripped, "request", region="open")[0]
         assert first["t"] >= due - 0.05, "let through while it is OPEN"
-        if self.shared:
-            seen = probes(fleet, self.tripped, "open")
-            assert (requests(seen), at_a_time(seen)) == (3, 1)
-        for worker in fleet.workers[-1 if self.shared else 0 :]:
-            worker.tell("by_hand", region="forced")
+        check_probes(fleet, self.tripped, "open")
+        fleet.workers[-1].tell("by_hand", region="forced")
         fleet.until(mark, "CLOSED", WORKERS, region="forced")
         for region in REGIONS:
             until(lambda region=region: set(fleet.states(region)) == {"CLOSED"}, f"{region} closes")
@@ -254,24 +269,22 @@ class Scene:
         assert raised == []
         longest = max(each["longest"] for each in counts)
         assert longest <= LONGEST_CALL
-        lags = [lag for each in counts for lag in each["lags"]]
-        return {"longest call": longest, "lag": lags}
+        return {"longest call": longest, "lag": lags_of(counts)}
+
+
+def lags_of(counts):
+    return [lag for each in counts for lag in each["lags"]]
 
 
 def scenario_of(fault):
-    def scenario(site, poll=POLL):
-        return Scene(site, fault(), poll).run()
+    def scenario(site, poll=POLL, *, beside=False):
+        return Scene(site, fault(), poll, beside).run()
 
     scenario.__name__ = f"store_{fault.__name__}"
     return scenario
 
 
 STORE_FAILS = [scenario_of(fault) for fault in FAULTS]
-
-
-def control(site, poll=POLL):
-    """The same circuits and calls without sharing, and no fault."""
-    return Scene(site, Fault(), poll, shared=False).run()
 
 
 # The store lies

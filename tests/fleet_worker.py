@@ -26,6 +26,8 @@ MOST_WORKERS = 32
 UP, DOWN, HANGS = b"UDH"
 _LATENCY = 0.005
 _TICK = 0.005
+# A process that gets no core for so long cannot have its answers within 250 ms.
+_TOO_LATE = 0.05
 
 
 class Journal:
@@ -195,7 +197,10 @@ class Worker:
         while True:
             began = time.perf_counter()
             await asyncio.sleep(_TICK)
-            self._lags.append(time.perf_counter() - began - _TICK)
+            lag = time.perf_counter() - began - _TICK
+            self._lags.append(lag)
+            if lag > _TOO_LATE:
+                self._journal.write("", "late", lag=lag)
 
 
 async def serve(options):

@@ -114,3 +114,6 @@ def a_holder_that_is_cut_off_closes_nobody(hosts, way):
     fleet.up()
     fleet.until(healed, "CLOSED", 4)
     return {}
+
+
+SCENARIOS = [halves_go_on_and_agree_again, a_holder_that_is_cut_off_closes_nobody]

@@ -9,11 +9,6 @@ import pytest
 from campaign import HalvesCampaign
 from stores import binaries
 
-SCENARIOS = [
-    namespace_scenarios.halves_go_on_and_agree_again,
-    namespace_scenarios.a_holder_that_is_cut_off_closes_nobody,
-]
-
 
 @pytest.fixture(scope="module")
 def campaign(request):
@@ -28,6 +23,8 @@ def campaign(request):
 
 @pytest.mark.parametrize("server", binaries())
 @pytest.mark.parametrize("way", namespace_scenarios.CUTS)
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
+@pytest.mark.parametrize(
+    "scenario", namespace_scenarios.SCENARIOS, ids=lambda scenario: scenario.__name__
+)
 def test_halves_that_are_cut_off_go_on(campaign, scenario, server, way):
     campaign.result(scenario, server, way)

@@ -134,3 +134,28 @@ def test_without_the_store_everybody_probes_alone_once_the_lease_is_over():
         process.lose_store()
     world.pass_(5.0)
     assert other.call() == "called"
+
+
+def test_a_bystander_that_was_stopped_is_not_taken_for_one_that_calls_rarely():
+    world = due(2)
+    stopped, holder = world.processes
+    while isinstance(holder.begin(), float):
+        assert isinstance(stopped.begin(), float)
+        lanes(world)
+    for _ in range(400):  # 2 s
+        world.pass_(LANE)
+        holder.say()
+    stopped.hear()
+    for _ in range(20):
+        assert isinstance(stopped.begin(), float)
+        world.pass_(0.05)
+        holder.say()
+        stopped.hear()
+    end = world.now + 6.0  # now the holder is stopped
+    while world.now < end:
+        world.pass_(0.05)
+        stopped.hear()
+        if not isinstance(stopped.begin(), float):
+            break
+        stopped.say()
+    assert stopped.circuit.mine, "it probed though it only had to ask"

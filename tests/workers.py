@@ -166,10 +166,17 @@ class Fleet:
             entry
             for entry in self.journal()[mark:]
             if entry["what"] in what
-            and ("log" in what or entry["region"] == region)
+            and (entry["region"] == region or entry["what"] in ("log", "late"))
             and all(entry.get(name) == value for name, value in having.items() if name != "text")
             and having.get("text", "") in entry.get("text", "")
         ]
+
+    def calm(self, mark):
+        """Tell whether all processes got their share of the cores since then.
+
+        Who waits too long for an answer may probe alone: so counts are strict only where it is.
+        """
+        return not self.since(mark, "late")
 
     def until(self, mark, what, count=1, patience=PATIENCE, **having):
         """Wait until this has happened so often since, by different processes."""
