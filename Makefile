@@ -126,6 +126,15 @@ bench-count: $(STAMP) ## the hot paths in instructions (valgrind), against a bas
 scoreboard: $(BENCH_STAMP) ## every breaker in the same situations, into docs/scoreboard.md
 	@$(BENCH)/bin/python -m benchmarks.scoreboard $(ARGS)
 
+# --- the soaks: what takes minutes, and whose figures stand in the docs ------------------------------
+
+.PHONY: soak
+soak: soak-redis ## all soaks, one after the other
+
+.PHONY: soak-redis
+soak-redis: $(STAMP) ## fleets on a real store that fails, killed and cut off, into docs/soak-redis.md (30 min)
+	@$(VENV)/bin/python tests/soak_redis.py $(ARGS)
+
 # --- upkeep ---------------------------------------------------------------------------------------
 
 .PHONY: lock

@@ -376,6 +376,28 @@ def hints_are_no_more_than_hints(site):
     return {}
 
 
+# What the store must allow
+
+RIGHTS = "evalsha eval script|load ping subscribe time set del hgetall hset pexpire publish"
+
+
+def the_rights_in_the_docs_are_enough(site):
+    """A user who may do no more than docs/how-to/share.md says shares circuits."""
+    allowed = [f"+{right}" for right in RIGHTS.split()]
+    keys, channel = "~{region-breaker}:*", "&{region-breaker}:hints"
+    user = ("ACL", "SETUSER", "app", "on", ">secret", "resetkeys", keys, "resetchannels", channel)
+    site.client().execute_command(*user, "-@all", *allowed)
+    fleet = site.fleet(2, site.store.url.replace("//", "//app:secret@"), policy=POLICY)
+    fleet.tell("traffic", region="region", tasks=2, every=0.05)
+    _, mark = trip(fleet, then=fleet.up)
+    fleet.until(mark, "CLOSED", 2)
+    fleet.workers[0].tell("by_hand", region="region", reason="maintenance")
+    fleet.until(mark, "OPEN", 2)
+    assert fleet.since(0, "log", text="sharing is lost") == []
+    assert "secret" not in str(fleet.journal())
+    return {}
+
+
 # What it costs the store
 
 
@@ -418,5 +440,6 @@ LIES_AND_COSTS = [
     a_trip_that_comes_late_opens_nobody,
     a_corrupted_field_is_told_once_and_forgotten,
     hints_are_no_more_than_hints,
+    the_rights_in_the_docs_are_enough,
     calls_cost_the_store_nothing,
 ]
