@@ -13,18 +13,19 @@ class ChaosProxy:
     """Stands before one port, in a thread of its own.
 
     It passes bytes on unless told otherwise: `delay` seconds later in each direction, or, while
-    `black_hole` is set, not at all, or, while it `says` something, that to whoever asks. What it
-    has taken is delivered even when its sender has gone.
+    `black_hole` is set, not at all, or, while it `says` something, that to whoever asks. While it
+    is `mute` those who have subscribed hear nothing. What it has taken is delivered even when its
+    sender has gone.
     """
 
     def __init__(self, port):
         self._target = port
         self.delay = 0.0
-        self.black_hole = False
+        self.black_hole = self.mute = False
         self.says = b""
         self.on_their_way = 0  # pieces that are delayed
         self.port = 0
-        self._writers, self._tasks = set(), set()
+        self._writers, self._tasks, self._subscribers = set(), set(), set()
         self._loop = asyncio.new_event_loop()
         ready = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(ready,), daemon=True)
@@ -77,6 +78,8 @@ class ChaosProxy:
                     if self.says:
                         asker.write(self.says)
                         continue
+                    if b"SUBSCRIBE" in data:
+                        self._subscribers.add(asker)
                     self.on_their_way += 1
                     late.put_nowait((loop.time() + self.delay, data))
             late.put_nowait((loop.time() + self.delay, b""))
@@ -93,12 +96,13 @@ class ChaosProxy:
                 if not data:
                     break
                 self.on_their_way -= 1
-                if not self.black_hole:
+                if not (self.black_hole or (self.mute and writer in self._subscribers)):
                     writer.write(data)
         self._hang_up(writer)
 
     def _hang_up(self, writer):
         self._writers.discard(writer)
+        self._subscribers.discard(writer)
         writer.close()
 
     def _reset(self):

@@ -15,6 +15,7 @@ from fleet_scenarios import (
     nothing_on_its_way,
     probes,
     requests,
+    spread,
     trip,
 )
 from stores import until
@@ -376,6 +377,22 @@ def hints_are_no_more_than_hints(site):
     return {}
 
 
+def a_lost_hint_is_caught_up_by_the_poll(site, poll=2.0):
+    """Who hears no hints learns from its poll, and shares all the time."""
+    urls = [site.store.url, site.proxy.url]
+    policy = POLICY | {"recovery_timeout": 60.0}
+    fleet = site.fleet(2, urls, policy=policy, sharing={"poll_interval": poll})
+    fleet.tell("traffic", region="region", tasks=2, every=0.05)
+    site.proxy.mute = True
+    fleet.down(who=0)
+    opened = fleet.until(0, "OPEN", 2)
+    site.proxy.mute = False
+    assert [entry["who"] for entry in opened] == [0, 1]
+    assert opened[1]["by"]
+    assert fleet.since(0, "log", text="sharing is lost") == []
+    return {"hint lost: open": spread(opened)}
+
+
 # What the store must allow
 
 RIGHTS = "evalsha eval script|load ping subscribe time set del hgetall hset pexpire publish"
@@ -440,6 +457,7 @@ LIES_AND_COSTS = [
     a_trip_that_comes_late_opens_nobody,
     a_corrupted_field_is_told_once_and_forgotten,
     hints_are_no_more_than_hints,
+    a_lost_hint_is_caught_up_by_the_poll,
     the_rights_in_the_docs_are_enough,
     calls_cost_the_store_nothing,
 ]

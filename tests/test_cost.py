@@ -1,6 +1,7 @@
 """What it costs to be seen or shared: not one instruction of Python for a call that goes well.
 
-`scripts/count_instructions.py` and `make soak-redis` count those of the machine, which takes minutes.
+`scripts/count_instructions.py` and `make soak-redis` count those of the machine, which takes
+minutes.
 """
 
 import sys
