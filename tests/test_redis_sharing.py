@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -569,6 +570,34 @@ def test_a_listener_may_close_the_registry(one_store):
     assert done.wait(10)
     until(lambda: other.snapshot().shared is False, "it goes on alone")
     registries[0].close()
+
+
+def test_a_listener_that_exits_ends_neither_the_process_nor_the_sharing(one_store, fleet, log):
+    one, other = (shared(fleet(one_store.url)) for _ in range(2))
+    stop = other.listen(lambda _: sys.exit(1))
+    one.force_open("maintenance")
+    until(lambda: other.state == "OPEN", "it is heard")
+    until(lambda: [text for text in texts(log, "WARNING") if "raised SystemExit" in text], "told")
+    stop()
+    one.reset()
+    until(lambda: other.state == "CLOSED", "it is heard")
+
+
+def test_the_access_rights_that_the_docs_name_are_enough(own_store, fleet):
+    page = (Path(__file__).parents[1] / "docs" / "how-to" / "share.md").read_text()
+    rights = page.partition("## Access rights")[2].partition("the keys")[0]
+    commands = [f"+{name.lower()}" for name in re.findall("`([A-Z|]+)`", rights)]
+    with own_store.client() as client:
+        client.execute_command(
+            "ACL", "SETUSER", "worker", "on", ">secret", "~{region-breaker}:*",
+            "resetchannels", "&{region-breaker}:hints", *commands,
+        )  # fmt: skip
+    url = f"redis://worker:secret@127.0.0.1:{own_store.port}"
+    one, other = (shared(fleet(url)) for _ in range(2))
+    trip(one)
+    until(lambda: other.state != "CLOSED", "it is heard")
+    until(lambda: call(one) and one.state == "CLOSED", "it recovers")
+    until(lambda: other.state == "CLOSED", "that is heard")
 
 
 async def test_a_closed_registry_goes_on_alone(one_store):

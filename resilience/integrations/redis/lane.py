@@ -119,7 +119,7 @@ class Lane:
                     self._serve(commands, hints)
             except (redis.RedisError, OSError, BadAnswer) as error:
                 self._lost(type(error).__name__)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the lane must come back
+            except BaseException as error:  # noqa: BLE001 - a listener's SystemExit ends no process here
                 self._lost(events.raised(error))
             self._stopping.wait(random.uniform(*_COME_BACK))  # noqa: S311 - no secret
         self.leave_alone()
