@@ -4,6 +4,7 @@ Each asserts order and counts, waits under watchdogs ten times the figure that i
 gives what it has measured: name -> seconds.
 """
 
+import random
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -393,26 +394,120 @@ def a_lost_hint_is_caught_up_by_the_poll(site, poll=2.0):
     return {"hint lost: open": spread(opened)}
 
 
-# What the store must allow
-
-RIGHTS = "evalsha eval script|load ping subscribe time set del hgetall hset pexpire publish"
+# Everything at once
 
 
-def the_rights_in_the_docs_are_enough(site):
-    """A user who may do no more than docs/how-to/share.md says shares circuits."""
-    allowed = [f"+{right}" for right in RIGHTS.split()]
-    keys, channel = "~{region-breaker}:*", "&{region-breaker}:hints"
-    user = ("ACL", "SETUSER", "app", "on", ">secret", "resetkeys", keys, "resetchannels", channel)
-    site.client().execute_command(*user, "-@all", *allowed)
-    fleet = site.fleet(2, site.store.url.replace("//", "//app:secret@"), policy=POLICY)
-    fleet.tell("traffic", region="region", tasks=2, every=0.05)
-    _, mark = trip(fleet, then=fleet.up)
-    fleet.until(mark, "CLOSED", 2)
-    fleet.workers[0].tell("by_hand", region="region", reason="maintenance")
-    fleet.until(mark, "OPEN", 2)
-    assert fleet.since(0, "log", text="sharing is lost") == []
-    assert "secret" not in str(fleet.journal())
-    return {}
+class Weather:
+    """Faults of all kinds, one upon the other, and an end to them."""
+
+    def __init__(self, site, fleet, seed, *, orders):
+        self.site, self.fleet, self.random, self.orders = site, fleet, random.Random(seed), orders
+        self.stopped, self.down, self.paused = set(), False, False
+
+    def strike(self):
+        """Let something happen."""
+        self.random.choice([
+            self.kill_store, self.pause_store, self.flush, self.fill, self.delay, self.swallow,
+            self.reset, self.stop_worker, self.cancel, *[self.region] * 5, *[self.better] * 5,
+            *[self.order] * self.orders,
+        ])()  # fmt: skip
+
+    def better(self):
+        """Repair the store and the way to it, and let all processes run."""
+        if self.down:
+            self.site.store.start()
+        if self.paused:
+            self.site.store.resume()
+        self.down = self.paused = False
+        self.site.client().config_set("maxmemory", 0)
+        self.site.proxy.delay, self.site.proxy.black_hole = 0.0, False
+        for who in self.stopped:
+            self.fleet.workers[who].wake()
+        self.stopped.clear()
+
+    def kill_store(self):
+        self.site.store.kill()
+        self.down, self.paused = True, False
+
+    def pause_store(self):
+        if not self.down:
+            self.site.store.pause()
+            self.paused = True
+
+    def flush(self):
+        if not (self.down or self.paused):
+            self.site.client().flushall()
+            self.site.client().script_flush()
+
+    def fill(self):
+        if not (self.down or self.paused):
+            self.site.client().config_set("maxmemory", 1)
+
+    def delay(self):
+        self.site.proxy.delay = self.random.choice([0.02, 0.1, 0.3, 1.0])
+
+    def swallow(self):
+        self.site.proxy.black_hole = True
+
+    def reset(self):
+        self.site.proxy.reset()
+
+    def stop_worker(self):
+        who = self.random.randrange(len(self.fleet.workers))
+        self.fleet.workers[who].stop()
+        self.stopped.add(who)
+
+    def awake(self):
+        return [worker for worker in self.fleet.workers if worker.who not in self.stopped]
+
+    def cancel(self):
+        for worker in self.awake():
+            worker.tell("cancel", region="region")
+
+    def order(self):
+        for worker in self.awake()[:1]:
+            worker.tell("by_hand", region="region", reason=self.random.choice([None, "storm"]))
+
+    def region(self):
+        who = self.random.choice([None, None, 0, 1, 2, 3])
+        self.random.choice([self.fleet.up, self.fleet.down, self.fleet.hang])(who=who)
+
+
+def after_any_storm_all_agree(site, seed=0, lasts=8.0, *, orders=False):
+    """Whatever has happened: when it is over all share, and what one knows all know."""
+    urls = [site.store.url, site.store.url, site.proxy.url, site.proxy.url]
+    policy = POLICY | {"recovery_timeout": 0.5, "probe_timeout": 1.0}
+    sharing = {"poll_interval": 1.0, "probe_lease": LEASE}
+    fleet = site.fleet(4, urls, policy=policy, sharing=sharing)
+    fleet.tell("traffic", region="region", tasks=10, every=0.05)
+    fleet.tell("waiters", region="region", tasks=2)
+    weather = Weather(site, fleet, seed, orders=orders)
+    end = time.monotonic() + lasts
+    while time.monotonic() < end:
+        weather.strike()
+        time.sleep(weather.random.uniform(0.0, 0.3))
+    weather.better()
+    fleet.up()
+    calm = fleet.mark()
+    began = time.monotonic()
+    if orders:  # nothing else ends a forced opening
+        fleet.workers[0].tell("by_hand", region="region")
+    until(lambda: fleet.all_shared() and set(fleet.states()) == {"CLOSED"}, "all close", BACK)
+    took = time.monotonic() - began
+    mark = fleet.mark()
+    fleet.down()
+    fleet.until(mark, "OPEN", 4)
+    fleet.up()
+    fleet.until(mark, "CLOSED", 4)
+    until(lambda: set(fleet.states()) == {"CLOSED"}, "all close again", BACK)
+    assert [name for each in fleet.counts() for name in each if name.startswith("raised")] == []
+    assert fleet.since(calm, "log", level="ERROR", text="raised") == []
+    return {"storm: all closed": took}
+
+
+def after_any_storm_with_orders_all_agree(site, seed=1, lasts=8.0):
+    """The same when operators force circuits open and reset them meanwhile."""
+    return after_any_storm_all_agree(site, seed, lasts, orders=True)
 
 
 # What it costs the store
@@ -458,6 +553,7 @@ LIES_AND_COSTS = [
     a_corrupted_field_is_told_once_and_forgotten,
     hints_are_no_more_than_hints,
     a_lost_hint_is_caught_up_by_the_poll,
-    the_rights_in_the_docs_are_enough,
+    after_any_storm_all_agree,
+    after_any_storm_with_orders_all_agree,
     calls_cost_the_store_nothing,
 ]

@@ -26,6 +26,7 @@ from benchmarks.report import origin, table, write
 SERVERS = tuple(binaries())
 LEASE, POLL = 5.0, 5.0  # what users get who say nothing
 ROUNDS = 10  # of a holder in one fleet
+STORMS = (faults.after_any_storm_all_agree, faults.after_any_storm_with_orders_all_agree)
 
 INTRODUCTION = """
 # The shared circuits under fire
@@ -110,9 +111,13 @@ def play(figures, runs, at_a_time, kind=Campaign):
 def repeated(scenario, times, **options):
     """Give a scenario so many times, in turn on each server."""
     return [
-        (scenario.__name__, (partial(scenario, **options), SERVERS[number % len(SERVERS)]))
+        (scenario.__name__, (partial(scenario, **options), server(number)))
         for number in range(times)
     ]
+
+
+def server(number):
+    return SERVERS[number % len(SERVERS)]
 
 
 def everything(figures, times):
@@ -132,9 +137,11 @@ def everything(figures, times):
         fleets.waiters_alone_recover,
         fleets.one_sick_process_is_alone,
         fleets.an_order_by_hand_is_the_fleets,
-        *faults.LIES_AND_COSTS,
+        *(scenario for scenario in faults.LIES_AND_COSTS if scenario not in STORMS),
     ):
         runs += repeated(scenario, times)
+    for seed in range(times):
+        runs += [(storm.__name__, (partial(storm, seed=seed), server(seed))) for storm in STORMS]
     play(figures, runs, 5)
     runs = []
     for scenario in faults.STORE_FAILS:
@@ -142,10 +149,10 @@ def everything(figures, times):
     play(figures, runs, 3)
     if namespaces.available():
         runs = [
-            (scenario.__name__, (partial(scenario), server, tuple(halves.CUTS)[number % 2]))
+            (scenario.__name__, (partial(scenario), server(number // 2), way))
             for number in range(times)
+            for way in [tuple(halves.CUTS)[number % 2]]
             for scenario in halves.SCENARIOS
-            for server in [SERVERS[number // 2 % len(SERVERS)]]
         ]
         play(figures, runs, 4, HalvesCampaign)
 
@@ -244,6 +251,9 @@ PROMISED = [
         "corrupted: all closed, less the recovery timeout",
         1.0,
     ),
+    ("hint lost: open", "a_lost_hint_is_caught_up_by_the_poll", "hint lost: open", 2.5),
+    ("after a storm of faults: all closed", STORMS[0].__name__, "storm: all closed", None),
+    ("the same with orders by hand", STORMS[1].__name__, "storm: all closed", None),
     ("halves healed: both share", "halves_go_on_and_agree_again", "halves: back", 2.0),
     ("halves healed: they agree", "halves_go_on_and_agree_again", "halves: agreed", 2.0),
 ]  # fmt: skip
