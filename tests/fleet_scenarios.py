@@ -48,8 +48,9 @@ def check_probes(fleet, mark, region="region"):
     """See that there were three, one at a time; a few more where the machine is overloaded."""
     seen = probes(fleet, mark, region)
     more = 0 if fleet.calm(mark) else len(fleet.workers)
-    assert 3 <= requests(seen) <= 3 + more
-    assert at_a_time(seen) <= 1 + more
+    story = [(round(entry["t"] - seen[0]["t"], 3), entry["who"], entry["what"]) for entry in seen]
+    assert 3 <= requests(seen) <= 3 + more, story
+    assert at_a_time(seen) <= 1 + more, story
 
 
 def requests(entries):

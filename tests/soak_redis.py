@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
@@ -86,7 +87,8 @@ class Figures:
         try:
             given = run()
         except Exception as error:
-            self.failures.append(f"{group}: {type(error).__name__} {error}".strip())
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            self.failures.append(f"{group}: {type(error).__name__} at `{where.line}`")
             tell(f"FAILED {self.failures[-1]}")
             return
         for name, value in given.items():

@@ -16,6 +16,8 @@ from stores import until
 
 # Watchdogs, never a measure of speed.
 PATIENCE = 30.0
+# More runnable threads for each core than this, and nobody answers in time.
+_CROWDED = 4
 _PROGRAM = Path(__file__).with_name("fleet_worker.py")
 
 
@@ -176,7 +178,8 @@ class Fleet:
 
         Who waits too long for an answer may probe alone: so counts are strict only where it is.
         """
-        return not self.since(mark, "late")
+        crowded = os.getloadavg()[0] > _CROWDED * (os.cpu_count() or 1)
+        return not (crowded or self.since(mark, "late"))
 
     def until(self, mark, what, count=1, patience=PATIENCE, **having):
         """Wait until this has happened so often since, by different processes."""
