@@ -96,7 +96,8 @@ class ChaosProxy:
                 if not data:
                     break
                 self.on_their_way -= 1
-                if not (self.black_hole or (self.mute and writer in self._subscribers)):
+                swallowed = self.black_hole or (self.mute and writer in self._subscribers)
+                if not (swallowed or writer.is_closing()):
                     writer.write(data)
         self._hang_up(writer)
 
