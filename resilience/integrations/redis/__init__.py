@@ -16,6 +16,7 @@ from weakref import WeakSet, WeakValueDictionary
 
 from resilience import checks
 from resilience.circuit import Closed
+from resilience.integrations.redis.bell import Bell
 from resilience.integrations.redis.connection import Address
 from resilience.integrations.redis.lane import Breakers, Lane, Times
 from resilience.integrations.redis.records import Records
@@ -139,7 +140,9 @@ class RedisSharing:
     def _ring(self, key: str) -> None:
         if self._lane is None and not self._closed:
             self._fleet.asleep = False
-            self._lane = Lane(self._address, self._records, self._breakers, self._times)
+            self._lane = Lane(
+                self._address, self._records, self._breakers, self._times, bell=Bell()
+            )
             # Not threading.Thread: its `start` waits for the thread, and this one holds the lock.
             with contextlib.suppress(RuntimeError):  # the interpreter ends
                 _thread.start_new_thread(self._lane.run, ())

@@ -4,9 +4,7 @@ They are redis-py's connections themselves: its client would try again, and so h
 """
 
 import selectors
-import socket
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any, Final
 
 import redis
@@ -16,6 +14,7 @@ from redis.exceptions import NoScriptError
 from redis.retry import Retry
 
 from resilience.checks import name_of
+from resilience.integrations.redis.bell import Bell
 from resilience.integrations.redis.records import SCRIPT, BadAnswer
 
 # No epoll: the child of a fork would share it with its parent.
@@ -114,18 +113,16 @@ class Hints:
         self._connection.send_command("SUBSCRIBE", channel)
         self._connection.read_response()
 
-    def wait(self, bell: socket.socket, seconds: float) -> None:
-        """Wait for a hint, the bell or the time; the bell is silent then."""
+    def wait(self, bell: Bell, seconds: float) -> list[str]:
+        """Wait for a hint, the bell or the time; gives the keys that hints name."""
         with _Selector() as selector:
             selector.register(bell, selectors.EVENT_READ)
             selector.register(self._connection._sock, selectors.EVENT_READ)
             selector.select(max(0.0, seconds))
-        with suppress(BlockingIOError):
-            while bell.recv(4096):
-                pass
+        bell.silence()
+        return list(self._drain())
 
-    def drain(self) -> Iterator[str]:
-        """Give the keys that the hints name."""
+    def _drain(self) -> Iterator[str]:
         while self._connection.can_read(0):
             message = self._connection.read_response()
             if not isinstance(message, list) or not message:

@@ -3,14 +3,17 @@
 It hears hints and reads what they name, says what the circuits wish, and polls now and then, which
 catches up with what a hint missed and finds out whether the store takes writes. When the store
 fails it tells the circuits to go on alone, and comes back to it until it is there again.
+
+What it does between coming and going, `serve`, is a generator: it hands out what it got from the
+store or from waiting, and goes on with what it is given back. The thread gives it back at once.
+The simulation in benchmarks/ hands in something else and gives back later, on a clock of its own.
 """
 
 import math
 import random
-import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -21,12 +24,14 @@ import redis
 
 from resilience import events
 from resilience.breaker import CircuitBreaker
+from resilience.integrations.redis.bell import Bell
 from resilience.integrations.redis.connection import Address, Commands, Hints
 from resilience.integrations.redis.records import Answer, BadAnswer, Records, parse, parse_many
 from resilience.lock import lock
 from resilience.sharing import SharedCircuit, Wish
 
 T = TypeVar("T")
+Steps: TypeAlias = Generator[Any, Any, T]
 Breakers: TypeAlias = "WeakValueDictionary[str, CircuitBreaker]"
 Pairs: TypeAlias = list[tuple[str, CircuitBreaker]]
 Request: TypeAlias = Callable[[list[str]], tuple[list[str], list[str]]]
@@ -62,16 +67,23 @@ class Lane:
         records: How to ask for records.
         breakers: Key of the record -> the breaker; may grow and shrink at any time.
         times: How long things take.
+        bell: Wakes it while it waits.
+        clock: Returns seconds.
     """
 
     def __init__(
-        self, address: Address, records: Records, breakers: Breakers, times: Times
+        self,
+        address: Address,
+        records: Records,
+        breakers: Breakers,
+        times: Times,
+        *,
+        bell: Bell,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.records = records
         self._address, self._breakers, self._times = address, breakers, times
-        self._bell, self._rope = socket.socketpair()
-        self._bell.settimeout(0)
-        self._rope.settimeout(0)
+        self._bell, self._now = bell, clock
         self._marked: set[str] = set()  # whose circuits may have a wish
         self._stopping, self.ended = threading.Event(), threading.Event()
         self.thread: int | None = None
@@ -83,8 +95,7 @@ class Lane:
         """Say that a circuit has a wish; the caller holds the lock."""
         if not self.ended.is_set():
             self._marked.add(key)
-            with suppress(BlockingIOError):  # it is ringing already
-                self._rope.send(b"!")
+            self._bell.ring()
 
     def stop(self) -> None:
         """Let it give back what it holds, and end."""
@@ -102,7 +113,7 @@ class Lane:
                     closing(Commands(self._address)) as commands,
                     closing(Hints(self._address, self.records.channel)) as hints,
                 ):
-                    self._serve(commands, hints)
+                    _finish(self.serve(commands, hints))
             except (redis.RedisError, OSError, BadAnswer) as error:
                 self._lost(type(error).__name__)
             except Exception as error:  # noqa: BLE001 - whatever it is, the lane must come back
@@ -112,51 +123,52 @@ class Lane:
         with lock:
             self.ended.set()
             self._bell.close()
-            self._rope.close()
 
-    def _serve(self, commands: Commands, hints: Hints) -> None:
+    def serve(self, commands: Commands, hints: Hints) -> Steps[None]:
+        """Keep in step, in steps, until it is told to stop or the store fails."""
         next_poll = 0.0
         while not self._stopping.is_set():
-            if time.monotonic() >= next_poll:
-                self._poll(commands)
+            if self._now() >= next_poll:
+                yield from self._poll(commands)
                 hints.ping()
                 jitter = random.uniform(*_JITTER)  # noqa: S311 - no secret
-                next_poll = time.monotonic() + self._times.poll * jitter
-            self._say_wishes(commands)
-            hints.wait(self._bell, min(next_poll - time.monotonic(), self._until_next_wish()))
-            self._hear(commands, {key for key in hints.drain() if key in self._breakers})
+                next_poll = self._now() + self._times.poll * jitter
+            yield from self._say_wishes(commands)
+            pause = min(next_poll - self._now(), self._until_next_wish())
+            hinted = yield hints.wait(self._bell, pause)
+            yield from self._hear(commands, {key for key in hinted if key in self._breakers})
         for key, breaker in self._all():
-            self._say(commands, key, breaker, SharedCircuit.farewell)
+            yield from self._say(commands, key, breaker, SharedCircuit.farewell)
 
     # What the store says
 
-    def _poll(self, commands: Commands) -> None:
+    def _poll(self, commands: Commands) -> Steps[None]:
         everybody = self._all()
         for some in _by(_RECORDS_AT_A_TIME, everybody) or [[]]:
-            self._take_in(commands, some, self.records.poll)
+            yield from self._take_in(commands, some, self.records.poll)
         if self._up is False:
             events.write("INFO", "", "sharing is back")
         self._up = True
         self._marked.update(key for key, _ in everybody)
 
-    def _hear(self, commands: Commands, keys: set[str]) -> None:
+    def _hear(self, commands: Commands, keys: set[str]) -> Steps[None]:
         named = [(key, breaker) for key, breaker in self._all() if key in keys]
         for some in _by(_RECORDS_AT_A_TIME, named):
-            self._take_in(commands, some, self.records.read)
+            yield from self._take_in(commands, some, self.records.read)
         self._marked |= keys
 
-    def _take_in(self, commands: Commands, some: Pairs, request: Request) -> None:
+    def _take_in(self, commands: Commands, some: Pairs, request: Request) -> Steps[None]:
         keys = [key for key, _ in some]
-        reply, delay = self._run(commands, *request(keys))
+        reply, delay = yield from self._run(commands, *request(keys))
         if delay > _STALE:
-            return self._take_in(commands, some, request)
+            return (yield from self._take_in(commands, some, request))
         for (key, breaker), answer in zip(some, parse_many(reply, len(some), delay), strict=True):
             self._note(key, breaker, answer)
             self._change(breaker, SharedCircuit.hear, answer.view)
         return None
 
     def _note(self, key: str, breaker: CircuitBreaker, answer: Answer) -> None:
-        self._offset = answer.store_time / 1000 - time.monotonic()
+        self._offset = answer.store_time / 1000 - self._now()
         if not answer.bad:
             self._warned.discard(key)
         elif key not in self._warned:
@@ -166,13 +178,13 @@ class Lane:
 
     # What the store is told
 
-    def _say_wishes(self, commands: Commands) -> None:
+    def _say_wishes(self, commands: Commands) -> Steps[None]:
         with lock:
             marked, self._marked = self._marked, set()
         for key, breaker in self._all():
             if key in marked or self._look(breaker, SharedCircuit.wakes_in) == 0.0:
                 said = 0
-                while said < _WISHES_IN_A_ROW and self._say(commands, key, breaker):
+                while said < _WISHES_IN_A_ROW and (yield from self._say(commands, key, breaker)):
                     said += 1
 
     def _say(
@@ -181,9 +193,9 @@ class Lane:
         key: str,
         breaker: CircuitBreaker,
         what: Callable[[SharedCircuit, float], Wish | None] = SharedCircuit.wish,
-    ) -> bool:
+    ) -> Steps[bool]:
         """Say what a circuit wishes; False: nothing, or it came too late."""
-        decided = time.monotonic()
+        decided = self._now()
         wish = self._look(breaker, what)
         if wish is None:
             return False
@@ -191,12 +203,12 @@ class Lane:
             not_after = int((decided + self._offset + self._times.timeout) * 1000)
             timeout = breaker.policy.recovery_timeout
             request = self.records.change(key, wish, timeout, not_after)
-            answer = parse(*self._run(commands, *request))
+            answer = parse(*(yield from self._run(commands, *request)))
             self._note(key, breaker, answer)
             if not answer.late and answer.view.delay <= _STALE:
                 self._change(breaker, SharedCircuit.answer, wish, answer.view)
                 return True
-        self._hear(commands, {key})
+        yield from self._hear(commands, {key})
         return False
 
     def _until_next_wish(self) -> float:
@@ -222,9 +234,12 @@ class Lane:
         with lock:
             return list(self._breakers.items())
 
-    def _run(self, commands: Commands, keys: list[str], arguments: list[str]) -> tuple[Any, float]:
-        asked = time.monotonic()
-        return commands.run(keys, arguments), time.monotonic() - asked
+    def _run(
+        self, commands: Commands, keys: list[str], arguments: list[str]
+    ) -> Steps[tuple[Any, float]]:
+        asked = self._now()
+        reply = yield commands.run(keys, arguments)
+        return reply, self._now() - asked
 
     def _look(self, breaker: CircuitBreaker, at: Callable[[SharedCircuit, float], T]) -> T:
         return breaker._look(partial(at, cast("SharedCircuit", breaker._circuit)))
@@ -236,3 +251,11 @@ class Lane:
 
 def _by(many: int, all_: Pairs) -> list[Pairs]:
     return [all_[place : place + many] for place in range(0, len(all_), many)]
+
+
+def _finish(steps: Steps[None]) -> None:
+    """Give back at once what the steps hand out."""
+    with suppress(StopIteration):
+        handed_out = next(steps)
+        while True:
+            handed_out = steps.send(handed_out)
