@@ -4,17 +4,17 @@ It hears hints and reads what they name, says what the circuits wish, and polls 
 catches up with what a hint missed and finds out whether the store takes writes. When the store
 fails it tells the circuits to go on alone, and comes back to it until it is there again.
 
-What it does between coming and going, `serve`, is a generator: it hands out what it got from the
-store or from waiting, and goes on with what it is given back. The thread gives it back at once.
-The simulation in benchmarks/ hands in something else and gives back later, on a clock of its own.
+What it does, `steps`, is a generator: it hands out what it got from the store or from waiting, and
+goes on with what it is given back. The thread gives it back at once. The simulation in benchmarks/
+lets it have something else to hand out, and gives back later, on a clock of its own.
 """
 
 import math
 import random
 import threading
 import time
-from collections.abc import Callable, Generator
-from contextlib import closing, suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar, cast
@@ -32,6 +32,7 @@ from resilience.sharing import SharedCircuit, Wish
 
 T = TypeVar("T")
 Steps: TypeAlias = Generator[Any, Any, T]
+Connect: TypeAlias = Callable[[], AbstractContextManager[tuple[Commands, Hints]]]
 Breakers: TypeAlias = "WeakValueDictionary[str, CircuitBreaker]"
 Pairs: TypeAlias = list[tuple[str, CircuitBreaker]]
 Request: TypeAlias = Callable[[list[str]], tuple[list[str], list[str]]]
@@ -107,25 +108,38 @@ class Lane:
         """Be the thread."""
         threading.current_thread().name = "resilience-sharing"
         self.thread = threading.get_ident()
-        while not self._stopping.is_set():
-            try:
-                with (
-                    closing(Commands(self._address)) as commands,
-                    closing(Hints(self._address, self.records.channel)) as hints,
-                ):
-                    _finish(self.serve(commands, hints))
-            except (redis.RedisError, OSError, BadAnswer) as error:
-                self._lost(type(error).__name__)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the lane must come back
-                self._lost(events.raised(error))
-            self._stopping.wait(random.uniform(*_COME_BACK))  # noqa: S311 - no secret
+        _finish(self.steps(self._connect, self._stopping.wait))
         self.leave_alone()
         with lock:
             self.ended.set()
             self._bell.close()
 
-    def serve(self, commands: Commands, hints: Hints) -> Steps[None]:
-        """Keep in step, in steps, until it is told to stop or the store fails."""
+    @contextmanager
+    def _connect(self) -> Iterator[tuple[Commands, Hints]]:
+        with (
+            closing(Commands(self._address)) as commands,
+            closing(Hints(self._address, self.records.channel)) as hints,
+        ):
+            yield commands, hints
+
+    def steps(self, connect: Connect, rest: Callable[[float], object]) -> Steps[None]:
+        """Come, serve and go until it is told to stop.
+
+        Args:
+            connect: Connects to the store.
+            rest: Lets so many seconds pass.
+        """
+        while not self._stopping.is_set():
+            try:
+                with connect() as (commands, hints):
+                    yield from self._serve(commands, hints)
+            except (redis.RedisError, OSError, BadAnswer) as error:
+                self._lost(type(error).__name__)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the lane must come back
+                self._lost(events.raised(error))
+            yield rest(random.uniform(*_COME_BACK))  # noqa: S311 - no secret
+
+    def _serve(self, commands: Commands, hints: Hints) -> Steps[None]:
         next_poll = 0.0
         while not self._stopping.is_set():
             if self._now() >= next_poll:
