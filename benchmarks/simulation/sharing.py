@@ -109,20 +109,22 @@ class SimulatedSharing(RedisSharing):
 
     def _end_pause(self, turn: int) -> None:
         if turn == self._turn:
-            hinted, self._hinted, self._rung = self._hinted, [], False
+            hinted, self._hinted = self._hinted, []
+            self._pausing = self._rung = False
             self._go_on(turn, hinted)
 
     def _go_on(self, turn: int, answer: object) -> None:
         if turn == self._turn:
+            self._turn += 1
             self._begin(self._steps.send(answer))
 
     def _time_out(self, turn: int) -> None:
         if turn == self._turn:
             self._store.lost += 1
+            self._turn += 1
             self._begin(self._steps.throw(redis.TimeoutError))
 
     def _begin(self, what: Question | Pause) -> None:
-        self._turn += 1
         turn = self._turn
         if isinstance(what, Question):
             self._store.ask(what.keys, what.arguments, partial(self._go_on, turn))
