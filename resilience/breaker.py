@@ -77,7 +77,7 @@ class CircuitBreaker:
     """
 
     __slots__ = (
-        "__weakref__", "_circuit", "_classifier", "_clock", "_known_outcomes", "_line", "_outbox",
+        "__weakref__", "_circuit", "_classifier", "_clock", "_line", "_outbox",
         "_passing", "_rejections", "_result_classifier", "_unknown_errors", "region",
     )  # fmt: skip
 
@@ -99,8 +99,7 @@ class CircuitBreaker:
         self._rejections = rejections.Rejections(self.region, self._circuit)
         self._outbox = events.Outbox(self._rejections.follow)
         self._line: Line | None = None
-        self._passing: Closed | None = None
-        self._known_outcomes = self._unknown_errors = 0
+        self._unknown_errors: dict[int, int] = {}  # since so many that a rule knew
         self._configure(policy, classifier, result_classifier)
 
     @property
@@ -172,7 +171,7 @@ class CircuitBreaker:
             ValueError: The reason is empty.
         """
         reason = one_line(f"forced open: {checks.check_text('reason', reason)}")
-        self._change(lambda now: self._circuit.force_open(reason, now))
+        self._change(self._circuit.force_open, reason)
 
     def listen(self, listener: events.Listener) -> Callable[[], None]:
         """Tell a function about each change of this circuit's state.
@@ -220,14 +219,6 @@ class CircuitBreaker:
         """Say in which order a full registry lets go of it; None: never."""
         return None if self._outbox.listeners.entries else self._circuit.eviction_rank(self._now())
 
-    # By hand, or by what other processes know
-
-    def _change(self, make: Callable[[float], Transition | None]) -> None:
-        now = self._now()
-        with lock:
-            self._follow(make(now))
-        self._outbox.deliver()
-
     # For one call
 
     def _admit(self, on_error: Any = None, on_result: Any = None) -> Permit | Rejection:
@@ -253,10 +244,7 @@ class CircuitBreaker:
         return permit
 
     def _record(self, ticket: Ticket, report: Report) -> None:
-        now = self._now()
-        with lock:
-            self._follow(self._circuit.record(ticket, report, now))
-        self._outbox.deliver()
+        self._change(self._circuit.record, ticket, report)
 
     def _judge_result(self, result: object, classifier: ResultClassifier | None) -> Report:
         classifier = self._result_classifier if classifier is None else classifier
@@ -284,13 +272,19 @@ class CircuitBreaker:
 
     def _count_unknown(self, error: BaseException) -> None:
         with lock:
-            successes, failures, *_ = self._circuit.counts()
-            if successes + failures != self._known_outcomes:
-                self._known_outcomes, self._unknown_errors = successes + failures, 0
-            self._unknown_errors += 1
-            warn = self._unknown_errors == _UNKNOWN_ERRORS_TO_WARN
-        if warn:
+            known = sum(self._circuit.counts()[:2])  # successes and failures
+            count = self._unknown_errors.get(known, 0) + 1
+            self._unknown_errors = {known: count}
+        if count == _UNKNOWN_ERRORS_TO_WARN:
             events.log_unknown_errors(self.region, _UNKNOWN_ERRORS_TO_WARN, error)
+
+    # By a call, by hand, or by what other processes know
+
+    def _change(self, make: Callable[..., Transition | None], *what: Any) -> None:
+        now = self._now()
+        with lock:
+            self._follow(make(*what, now))
+        self._outbox.deliver()
 
     # Under the lock, after each change
 
@@ -299,7 +293,7 @@ class CircuitBreaker:
         state = self._circuit.state
         closed = state if isinstance(state, Closed) else None
         # The CLOSED state while a call that goes well has nothing to tell but that, else None.
-        self._passing = closed if self._result_classifier is None else None
+        self._passing: Closed | None = closed if self._result_classifier is None else None
         if change is not None:
             what, time_of_day = asdict(change), datetime.now(UTC)
             self._outbox.put(events.StateChanged(region=self.region, time=time_of_day, **what))
@@ -316,9 +310,8 @@ class CircuitBreaker:
         with lock:
             if self._line is None:
                 self._line = Line(lambda: self._look(self._circuit.ask))
-                on_advance = getattr(self._clock, "on_advance", None)
-                if on_advance is not None:  # a FakeClock, whose time no timer follows
-                    on_advance(self._line.wake_first)
+                # No timer follows the time of a FakeClock, which tells of it.
+                getattr(self._clock, "on_advance", bool)(self._line.wake_first)
             return self._line
 
     # For those who look
@@ -330,7 +323,6 @@ class CircuitBreaker:
             return at(now)
 
     def _describe(self, now: float) -> CircuitSnapshot:
-        circuit, state = self._circuit, self._circuit.state
-        phase = circuit.phase(now), circuit.phase_since(now), state.streak
-        why = circuit.retry_after(now), state.reason
-        return CircuitSnapshot(self.region, *phase, *why, *circuit.counts(), circuit.shared)
+        of, state = self._circuit, self._circuit.state
+        seen = of.phase(now), of.phase_since(now), state.streak, of.retry_after(now), state.reason
+        return CircuitSnapshot(self.region, *seen, *of.counts(), of.shared)

@@ -200,37 +200,33 @@ class Circuit:
 
     def force_open(self, reason: str, now: float) -> Transition | None:
         """Open the circuit by hand until `reset`; doing it again for the same reason is nothing."""
-        state = self.state
-        if isinstance(state, Open) and state.forced and state.reason == reason:
+        if getattr(self.state, "forced", False) and self.state.reason == reason:
             return None
-        return self._enter(Open(now, state.streak, reason, forced=True), reason, now)
+        return self._enter(Open(now, self.state.streak, reason, forced=True), reason, now)
 
     # Looking
 
     def phase(self, now: float) -> CircuitState:
         """Say the state; an OPEN that is due is HALF_OPEN already."""
-        state = self.state
-        due = isinstance(state, Open) and self._wait(state, now) == 0.0
-        return CircuitState.HALF_OPEN if due else state.name
+        due = isinstance(self.state, Open) and Circuit.retry_after(self, now) == 0.0
+        return CircuitState.HALF_OPEN if due else self.state.name
 
     def phase_since(self, now: float) -> float:
         """Say since when it is what `phase` says."""
-        due = isinstance(self.state, Open) and self.phase(now) is not self.state.name
-        return self.state.at + self.policy.recovery_timeout if due else self.state.at
+        due = self.phase(now) is not self.state.name
+        return self.state.at + due * self.policy.recovery_timeout
 
     def retry_after(self, now: float) -> float | None:
         """Say in how many seconds a call may be admitted; None while forced open."""
-        return self._wait(self.state, now)
-
-    ask = retry_after  # for who means to call when the time has come
-
-    def _wait(self, state: Closed | Open | HalfOpen, now: float) -> float | None:
+        state = self.state
         if isinstance(state, Closed):
             return 0.0
         if isinstance(state, Open):
             return None if state.forced else time_left(state.at, self.policy.recovery_timeout, now)
         waits = (time_left(p.since, p.timeout, now) for p in self._in_the_way(state, now))
         return min(max(waits, default=0.0), _MAX_WAIT_FOR_PLACE)
+
+    ask = retry_after  # for who means to call when the time has come
 
     def counts(self) -> tuple[int, int, int, int, int, int]:
         """Count since the start: successes, failures, ignored, rejected, probes, trips."""
@@ -262,9 +258,8 @@ class Circuit:
 
     def _in_the_way(self, state: HalfOpen, now: float) -> tuple[Probe, ...]:
         """Find the probes that must go before one more may start: those whose lease ends first."""
-        too_many = max(0, len(state.probes) + 1 - self.policy.half_open_probes)
         by_end = sorted(state.probes, key=lambda probe: time_left(probe.since, probe.timeout, now))
-        return tuple(by_end[:too_many])
+        return tuple(by_end[: max(0, len(by_end) + 1 - self.policy.half_open_probes)])
 
     def _succeeded(self, state: HalfOpen, now: float) -> Transition | None:
         state.successes += 1

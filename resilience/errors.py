@@ -33,8 +33,7 @@ class CircuitBreakerOpenError(ResilienceError):
         retry_after: float | None = None,
     ) -> None:
         super().__init__(region, state, reason, retry_after)
-        self.region, self.state = region, state
-        self.reason, self.retry_after = reason, retry_after
+        self.region, self.state, self.reason, self.retry_after = region, state, reason, retry_after
 
     def __str__(self) -> str:
         why = "" if self.reason is None else f": {self.reason}"

@@ -142,11 +142,10 @@ _LEVELS = {"OPEN": "ERROR", "HALF_OPEN": "WARNING", "CLOSED": "INFO"}
 
 def log_state(event: StateChanged) -> None:
     """Log a change of state, with T10's levels and words."""
-    failures = f" after {event.streak} failure{'' if event.streak == 1 else 's'}"
-    uncounted = event.new is CircuitState.HALF_OPEN or event.retry_after is None or event.by
-    how = f"{'' if uncounted else failures}: {event.reason}"
-    if event.new is CircuitState.CLOSED:
-        how = f" — {event.reason if event.reason == RESET else 'recovered'}"
+    counted = (event.new, event.by) == (CircuitState.OPEN, None) and event.retry_after is not None
+    failures = f" after {event.streak} failure{'' if event.streak == 1 else 's'}" if counted else ""
+    closed = f" — {event.reason if event.reason == RESET else 'recovered'}"
+    how = closed if event.new is CircuitState.CLOSED else f"{failures}: {event.reason}"
     told = f", told by {event.by}" if event.by else ""
     bound = {name: getattr(event, name) for name in ("old", "new", "reason", "streak", "by")}
     write(_LEVELS[event.new], event.region, f"{event.new} for region {{}}{how}{told}", bound)

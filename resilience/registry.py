@@ -222,8 +222,7 @@ def _check(settings: dict[str, Any]) -> None:
         raise TypeError(f"unknown setting {min(unknown)!r}, expected one of {known}")
     checks.check_type("policy", settings["policy"], BreakerPolicy)
     checks.check_count("max_regions", settings["max_regions"])
-    if settings["sharing"] is not None:
-        checks.check_type("sharing", settings["sharing"], Sharing)
+    checks.check_type("sharing", settings["sharing"], Sharing, type(None))
     checks.check_classifiers(settings["classifier"], settings["result_classifier"])
     for name, takes in (("clock", "nothing"), ("normalize", "a region and returns its name")):
         checks.check_callable(name, settings[name], takes, optional=True)

@@ -353,8 +353,12 @@ class SharedCircuit(Circuit):
         """Take in what the store said to a wish."""
         if wish.change == "take":
             self._asked_at = None
-        if wish.change == self._order and wish.about is self.state and view.done:
-            self._order = ""
+        if wish.change == self._order and view.done:
+            self._order, self._agreed = "", wish.change == "force"
+            self._see(view, now)
+            # A circuit that opened after its reset says so next.
+            self._told = None if isinstance(self.state, Open) else self.state
+            return None
         moved = view.version > self.version
         change = self.hear(view, now)
         if wish.about is self.state:
@@ -371,8 +375,7 @@ class SharedCircuit(Circuit):
             self._forgotten(now)
             return None
         news, held = (view.version, view.state) != (self.version, self.known), self.mine
-        self.version, self.known, self.mine = view.version, view.state, view.mine
-        self._lease_since, self._lease_left = now - view.delay, view.lease_left
+        self._see(view, now)
         if view.mine:
             return self._granted(view, now, anew=not held)
         if view.lease_left > 0.0 and isinstance(self.state, HalfOpen):
@@ -382,6 +385,10 @@ class SharedCircuit(Circuit):
             return None
         self._order = ""
         return self._follow(view, now)
+
+    def _see(self, view: View, now: float) -> None:
+        self.version, self.known, self.mine = view.version, view.state, view.mine
+        self._lease_since, self._lease_left = now - view.delay, view.lease_left
 
     def lost(self, _now: float) -> None:
         """Go on alone: the store is gone, and nobody waits for its answer."""

@@ -107,6 +107,12 @@ class Process:
         for _ in range(self.circuit.policy.failure_threshold):
             self.call(FAILURE)
 
+    def reset(self):
+        self._note(self.circuit.reset(self.now))
+
+    def force(self):
+        self._note(self.circuit.force_open("forced open: maintenance", self.now))
+
     def _note(self, change):
         if change is not None:
             self.events.append(change)

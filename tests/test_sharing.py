@@ -410,7 +410,7 @@ def test_a_trip_that_comes_after_its_time_opens_nobody(world, pair):
     one, _ = pair
     one.trip()
     trip = one.request(one.circuit.wish(world.now))
-    one.circuit.reset(world.now)
+    one.reset()
     world.pass_(2.0)
     assert parse(world.store.run(*trip), 0.0).late
     world.settle()
@@ -503,7 +503,7 @@ def test_a_close_reaches_all_across_an_empty_restart():
 
 def test_a_forced_opening_survives_an_empty_restart(world, pair):
     one, _ = pair
-    one.circuit.force_open("forced open: maintenance", world.now)
+    one.force()
     world.settle()
     world.lose()
     world.settle()
@@ -546,7 +546,7 @@ def test_a_close_from_before_its_own_opening_is_not_followed(world, pair):
     one, other = pair
     one.trip()
     world.settle()
-    other.circuit.reset(world.now)
+    other.reset()
     other.say()
     world.pass_(1.0)
     one.circuit.state = one.circuit._told = Closed(world.now)
@@ -574,11 +574,11 @@ def test_halves_that_were_cut_off_agree_when_they_are_healed():
 
 def test_a_reset_and_a_forced_opening_are_the_whole_fleets(world, pair):
     one, other = pair
-    one.circuit.force_open("forced open: maintenance", world.now)
+    one.force()
     world.settle()
     assert other.circuit.retry_after(world.now) is None
     assert other.events[-1].reason == "forced open: maintenance"
-    other.circuit.reset(world.now)
+    other.reset()
     world.settle()
     assert world.states() == ["CLOSED", "CLOSED"]
     assert one.events[-1].reason == "reset by hand"
@@ -589,7 +589,7 @@ def test_a_reset_ends_an_opinion_too():
     one, other = world.processes
     one.trip()
     world.settle()
-    other.circuit.reset(world.now)
+    other.reset()
     world.settle()
     assert one.state == "CLOSED"
 
@@ -597,7 +597,7 @@ def test_a_reset_ends_an_opinion_too():
 def test_a_forced_opening_is_said_when_the_store_is_back(world, pair):
     one, other = pair
     one.lose_store()
-    one.circuit.force_open("forced open: maintenance", world.now)
+    one.force()
     other.trip()
     other.say()
     world.pass_(100.0)
@@ -605,10 +605,21 @@ def test_a_forced_opening_is_said_when_the_store_is_back(world, pair):
     assert [process.circuit.retry_after(world.now) for process in pair] == [None, None]
 
 
+def test_a_trip_after_a_reset_that_was_not_said_yet_stands(world, pair):
+    one, _ = pair
+    one.lose_store()
+    one.reset()
+    one.trip()
+    world.pass_(1.0)
+    assert one.say() == ["reset", "trip"]
+    world.settle()
+    assert world.states() == ["OPEN", "OPEN"]
+
+
 def test_a_reset_that_could_not_be_said_is_dropped_when_the_fleet_has_moved_on(world, pair):
     one, other = pair
     one.lose_store()
-    one.circuit.reset(world.now)
+    one.reset()
     other.trip()
     other.say()
     world.pass_(10.0)

@@ -51,7 +51,7 @@ class SimulatedSharing(RedisSharing):
         self._turn = 0  # counts what was handed out: only the last of it is waited for
         self._pausing = False
         self._rung = False
-        self._hinted: list[str] = []
+        self._hinted: list[tuple[str, int]] = []
         self._connected = False
 
     def _ring(self, key: str) -> None:
@@ -95,9 +95,9 @@ class SimulatedSharing(RedisSharing):
         self._rung = True
         self._wake()
 
-    def _hear(self, key: str) -> None:
+    def _hear(self, hint: tuple[str, int]) -> None:
         if self._connected:
-            self._hinted.append(key)
+            self._hinted.append(hint)
             self._wake()
 
     # The thread

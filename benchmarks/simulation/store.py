@@ -55,8 +55,8 @@ class SimulatedStore:
         self._agenda, self._chance = agenda, chance
         self._free_at = 0.0
         self._twin = Twin(lambda: _STARTED + int(self._free_at * 1000), self._publish)
-        self._told: list[str] = []
-        self.subscribers: list[Callable[[str], object]] = []
+        self._told: list[tuple[str, int]] = []
+        self.subscribers: list[Callable[[tuple[str, int]], object]] = []
         self.commands: Counter[int] = Counter()  # second -> how many
         self.busy: dict[int, float] = defaultdict(float)  # second -> seconds of work begun in it
         self.lost = 0  # so often somebody had no answer in time
@@ -97,4 +97,5 @@ class SimulatedStore:
         self._told.clear()
 
     def _publish(self, _channel: str, message: str) -> None:
-        self._told.append(message.partition(" ")[2])
+        version, _, key = message.partition(" ")
+        self._told.append((key, int(version)))

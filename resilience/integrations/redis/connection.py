@@ -29,6 +29,9 @@ _KEPT: Final = {
 }  # fmt: skip
 
 
+_MOST_DIGITS: Final = 15
+
+
 class Address:
     """Where the store is, taken from a URL or a client; nothing of it is ever shown.
 
@@ -113,8 +116,12 @@ class Hints:
         self._connection.send_command("SUBSCRIBE", channel)
         self._connection.read_response()
 
-    def wait(self, bell: Bell, seconds: float) -> list[str]:
-        """Wait for a hint, the bell or the time; gives the keys that hints name."""
+    def wait(self, bell: Bell, seconds: float) -> list[tuple[str, int]]:
+        """Wait for a hint, the bell or the time.
+
+        Returns:
+            The keys that hints name, and the versions that they tell of.
+        """
         with _Selector() as selector:
             selector.register(bell, selectors.EVENT_READ)
             selector.register(self._connection._sock, selectors.EVENT_READ)
@@ -122,7 +129,7 @@ class Hints:
         bell.silence()
         return list(self._drain())
 
-    def _drain(self) -> Iterator[str]:
+    def _drain(self) -> Iterator[tuple[str, int]]:
         while self._connection.can_read(0):
             message = self._connection.read_response()
             if not isinstance(message, list) or not message:
@@ -130,7 +137,9 @@ class Hints:
             if message[0] == b"pong":
                 self._pings = 0
             elif message[0] == b"message" and isinstance(message[-1], bytes):
-                yield message[-1].partition(b" ")[2].decode("utf-8", "replace")
+                version, _, key = message[-1].partition(b" ")
+                if version.isdigit() and len(version) <= _MOST_DIGITS:
+                    yield key.decode("utf-8", "replace"), int(version)
 
     def ping(self) -> None:
         """See whether the connection lives; the one before must have had its answer."""

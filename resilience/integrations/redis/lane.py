@@ -13,7 +13,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -150,7 +150,7 @@ class Lane:
             yield from self._say_wishes(commands)
             pause = min(next_poll - self._now(), self._until_next_wish())
             hinted = yield hints.wait(self._bell, pause)
-            yield from self._hear(commands, {key for key in hinted if key in self._breakers})
+            yield from self._hear(commands, self._news(hinted))
         for key, breaker in self._all():
             yield from self._say(commands, key, breaker, SharedCircuit.farewell)
 
@@ -164,6 +164,17 @@ class Lane:
             events.write("INFO", "", "sharing is back")
         self._up = True
         self._marked.update(key for key, _ in everybody)
+
+    def _news(self, hints: Iterable[tuple[str, int]]) -> set[str]:
+        """Give the keys of the hints that tell of more than is known; our own do not."""
+        newest: dict[str, int] = {}
+        for key, version in hints:
+            newest[key] = max(version, newest.get(key, 0))
+        return {
+            key
+            for key, breaker in self._all()
+            if newest.get(key, 0) > cast("SharedCircuit", breaker._circuit).version
+        }
 
     def _hear(self, commands: Commands, keys: set[str]) -> Steps[None]:
         named = [(key, breaker) for key, breaker in self._all() if key in keys]
@@ -259,8 +270,7 @@ class Lane:
         return breaker._look(partial(at, cast("SharedCircuit", breaker._circuit)))
 
     def _change(self, breaker: CircuitBreaker, make: Callable[..., Any], *what: object) -> None:
-        circuit = cast("SharedCircuit", breaker._circuit)
-        breaker._change(lambda now: make(circuit, *what, now))
+        breaker._change(make, breaker._circuit, *what)
 
 
 def _by(many: int, all_: Pairs) -> list[Pairs]:
