@@ -176,7 +176,7 @@ class _Step:
         if r.s != "H":
             r.n = 0
         if self.absent:
-            r.who, r.why = self.who, self.why
+            r.n, r.who, r.why = self.argument, self.who, self.why
         r.own, r.beat = self.me, self.now
         self._change("H", r.at if r.s == "H" else self.now)
         return True

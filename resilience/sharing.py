@@ -15,9 +15,9 @@ wish. The rules, besides those of `circuit`:
 5.  HALF_OPEN has one place for the whole fleet, a lease. A due call, or one who waits, asks for it
     and is rejected; the next call with the lease in hand probes. Who opened the circuit asks later
     than the others: it may be the one that is sick.
-6.  A call that comes later than it was told to probes at once and asks beside it, so that rare
-    calls recover too; so does one that has had no answer. If another turns out to hold the lease,
-    that probe has become late.
+6.  A call that comes later than it was told to, while nobody has had the place for as long, probes
+    at once and asks beside it, so that rare calls recover too; so does one that has had no answer.
+    If another turns out to hold the lease, that probe has become late.
 7.  The holder makes the remaining probes, says each success, and renews the lease only while a
     probe runs within its time-out. A lease without a call goes back. What a probe reports after its
     lease was lost is late.
@@ -127,7 +127,7 @@ class Wish:
         change: trip, withdraw, take, renew, release, close, reopen, reset or force.
         version: The version that was known.
         age: Seconds since it happened, of trip and reopen.
-        successes: Of renew and release.
+        successes: Of take, renew and release.
         why: The reason, in short.
         about: The circuit's state at that moment.
     """
@@ -161,6 +161,7 @@ class SharedCircuit(Circuit):
     mine: bool = False
     _lease_since: float = 0.0
     _lease_left: float = 0.0
+    _taken_until: float = 0.0  # by somebody, or by what has just happened
     _said: int = 0  # so many of the successes counted here are in the record
     # What of it concerns this circuit.
     _told: State | None = None  # the state that the store knows of
@@ -182,8 +183,11 @@ class SharedCircuit(Circuit):
 
     def acquire(self, now: float) -> Ticket | Rejection:
         """Admit a call or reject it; a due one asks for the fleet's place."""
+        state = self.state
         if self.fleet.asleep:
             self.ring()
+        if isinstance(state, Closed):
+            return state
         due = Circuit.retry_after(self, now) == 0.0
         if due:
             self.ask(now)
@@ -272,7 +276,10 @@ class SharedCircuit(Circuit):
             return wait
         if self._asked_at is not None:
             return time_left(self._asked_at, ANSWER_WITHIN, now)
-        rare = self._back_at is not None and now - self._back_at > UNUSED
+        if self._back_at is None:
+            return ANSWER_WITHIN
+        # In a large fleet many callers are rare by themselves, and somebody is about to ask.
+        rare = now - max(self._back_at, self._taken_until) > UNUSED
         return 0.0 if rare else ANSWER_WITHIN
 
     def _probes(self, now: float) -> bool:
@@ -343,8 +350,8 @@ class SharedCircuit(Circuit):
         self.ring()
 
     def _begin(self, *, agreed: bool) -> None:
-        """Begin a new state: nobody has asked for anything in it."""
-        self._agreed = agreed
+        """Begin a new state: nobody has asked for anything in it, and nothing is counted."""
+        self._agreed, self._said = agreed, 0
         self._asked_at = self._back_at = None
 
     # What the store said
@@ -387,6 +394,8 @@ class SharedCircuit(Circuit):
         return self._follow(view, now)
 
     def _see(self, view: View, now: float) -> None:
+        if view.version != self.version or view.lease_left > 0.0:
+            self._taken_until = now - view.delay + view.lease_left
         self.version, self.known, self.mine = view.version, view.state, view.mine
         self._lease_since, self._lease_left = now - view.delay, view.lease_left
 
@@ -451,7 +460,8 @@ class SharedCircuit(Circuit):
         opened = state.at if isinstance(state, Open) else state.at - self.policy.recovery_timeout
         forced = isinstance(state, Open) and state.forced
         if not forced and now - view.delay - view.age < opened:
-            self._agreed, self._told = False, None  # rule 3
+            self._begin(agreed=False)
+            self._told = None  # rule 3
             return None
         return self._adopt(Closed(now), view, now)
 

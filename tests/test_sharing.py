@@ -246,6 +246,23 @@ def test_the_sleepers_behind_a_lease_that_goes_back_are_no_rare_callers():
     assert "called" not in [process.call() for process in others]
 
 
+def test_rare_callers_of_a_large_fleet_leave_a_free_place_to_who_asks_for_it():
+    # Each of them calls rarely, all of them together often: they would all probe at once.
+    world = opened(8)
+    holder = granted(world, world.processes[1])
+    others = [process for process in world.processes if process is not holder]
+    world.settle()
+    for process in others:
+        process.call()
+    world.pass_(2.0)
+    world.settle()
+    assert not holder.circuit.mine, "it went back"
+    assert [process.call() for process in others] == [0.25] * 7
+    world.settle()
+    world.pass_(0.1)
+    assert [process.call() for process in others].count("called") == 1
+
+
 def test_who_waits_asks_too():
     # Hole 3: waiters and paused consumers make no call.
     world = opened()
@@ -488,6 +505,22 @@ def test_a_lease_survives_an_empty_restart():
     world.settle()
     assert (world.record().own, world.record().n) == (other.records.me, 1)
     assert other.circuit.mine
+
+
+def test_the_count_survives_an_empty_restart_that_takes_the_lease_along():
+    world = opened()
+    _, other = world.processes
+    granted(world, other)
+    other.call()
+    other.call()
+    other.say()
+    world.pass_(0.6)
+    assert other.say() == ["release"]
+    world.lose()
+    world.pass_(20.0)
+    assert other.call() == "called"
+    world.settle()
+    assert world.states() == ["CLOSED", "CLOSED"]
 
 
 def test_a_close_reaches_all_across_an_empty_restart():

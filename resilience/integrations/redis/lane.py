@@ -13,7 +13,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -115,7 +115,7 @@ class Lane:
             self._bell.close()
 
     @contextmanager
-    def _connect(self) -> Iterator[tuple[Commands, Hints]]:
+    def _connect(self) -> Generator[tuple[Commands, Hints]]:
         with (
             closing(Commands(self._address)) as commands,
             closing(Hints(self._address, self.records.channel)) as hints,
@@ -151,6 +151,7 @@ class Lane:
             pause = min(next_poll - self._now(), self._until_next_wish())
             hinted = yield hints.wait(self._bell, pause)
             yield from self._hear(commands, self._news(hinted))
+        yield from self._say_wishes(commands)
         for key, breaker in self._all():
             yield from self._say(commands, key, breaker, SharedCircuit.farewell)
 

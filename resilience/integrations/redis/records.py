@@ -91,7 +91,8 @@ class Records:
         self, key: str, wish: Wish, recovery_timeout: float, not_after: int
     ) -> tuple[list[str], list[str]]:
         """Change a record as wished, unless it is later than that by the store's clock."""
-        argument = str(wish.successes) if wish.change in ("renew", "release") else _ms(wish.age)
+        counts = wish.change in ("take", "renew", "release")
+        argument = str(wish.successes) if counts else _ms(wish.age)
         recovery = _ms(recovery_timeout)
         return [key], [
             wish.change, self.me, _ms(self.lease), self.channel, str(wish.version), recovery,

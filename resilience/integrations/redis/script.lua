@@ -174,7 +174,7 @@ elseif op == 'take' then
     save()
   elseif absent or due or (r.s == 'H' and left_of_lease(r) == 0) then
     if r.s ~= 'H' then r.n = 0 end
-    if absent then r.who, r.why = who, why end
+    if absent then r.n, r.who, r.why = argument, who, why end
     r.own, r.beat = me, now
     change('H', r.s == 'H' and r.at or now)
   else
