@@ -38,6 +38,12 @@ class Region:
         self.requests: Counter[str] = Counter()
         self.by_second: Counter[int] = Counter()  # without those after it was closed again
         self.probes_at_once = self._probing = 0
+        self.before_the_trip: int | None = None
+
+    def tripped(self) -> None:
+        """Note how many requests there were when the first circuit opened."""
+        if self.before_the_trip is None:
+            self.before_the_trip = self.requests[OTHER]
 
     def call(self, permit: Permit, kind: str) -> None:
         """Take a request, and answer it some time later."""
@@ -108,5 +114,6 @@ class Caller:
     def _follow(self, event: StateChanged) -> None:
         if event.new is CircuitState.OPEN and self.opened_at is None:
             self.opened_at = event.at
+            self._region.tripped()
         self.closed_at = event.at if event.new is CircuitState.CLOSED else None
         self.plan()

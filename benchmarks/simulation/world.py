@@ -33,8 +33,8 @@ class Plan:
     seed: int = 1
     rate: float = 4.0
     answer: float = 0.1
-    calm: float = 20.0
-    outage: float = 210.0
+    calm: float = 10.0
+    outage: float = 90.0
     most: float = 150.0
 
 
@@ -114,26 +114,22 @@ class World:
         agenda.run(plan.calm)
         for caller in callers:
             caller.plan()
-        while not any(caller.opened_at for caller in callers):
-            agenda.run(agenda.now + 0.01)
-        tripped = min(caller.opened_at for caller in callers if caller.opened_at)
-        until_then = self.region.requests[OTHER]
         agenda.run(self.well_again)
         end = self.well_again + plan.most
         while agenda.now < end and not all(caller.closed_at for caller in callers):
             agenda.run(agenda.now + 1.0)
-        opened = max(caller.opened_at or end for caller in callers)
+        opened = [caller.opened_at or end for caller in callers]
         closed = [caller.closed_at or end for caller in callers]
         requests, commands = self.region.requests, self.store.commands
         half = int(plan.calm / 2)
         return Figures(
-            requests=requests[PROBE] + requests[OTHER] - until_then,
+            requests=requests[PROBE] + requests[OTHER] - (self.region.before_the_trip or 0),
             probes=requests[PROBE],
             probes_at_once=self.region.probes_at_once,
             crowd=max(
                 many for second, many in self.region.by_second.items() if second >= self.well_again
             ),
-            all_open=opened - tripped,
+            all_open=max(opened) - min(opened),
             first_closed=min(closed) - self.well_again,
             all_closed=max(closed) - self.well_again,
             idle=sum(commands[second] for second in range(half, int(plan.calm))) / half,
