@@ -22,7 +22,7 @@ from benchmarks import report
 from benchmarks.simulation.store import Costs
 from benchmarks.simulation.world import REGIONS, Figures, Plan, play
 
-SIZES: Final = (10, 100, 1_000, 10_000)
+SIZES: Final = (10, 100, 1_000, 3_000, 10_000)
 RATES: Final = (0.1, 1.0, 4.0, 16.0)
 SIZE_FOR_RATES: Final = 1_000
 PLAN: Final = Plan(processes=0, shares=True)

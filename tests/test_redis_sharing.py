@@ -3,11 +3,12 @@
 import asyncio
 import json
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from sharing_worker import REGION
 from stores import Store, binaries, free_port, until
 
 from resilience import BreakerPolicy, CircuitBreakerOpenError, CircuitBreakerRegistry
-from resilience.integrations.redis import RedisSharing
+from resilience.integrations.redis import RedisSharing, _fork_all, _inherited
+from resilience.integrations.redis.connection import Address, Hints
+from resilience.integrations.redis.lane import Times
 from resilience.integrations.redis.records import BadAnswer, Records, parse, parse_many
 
 WORKER = Path(__file__).with_name("sharing_worker.py")
@@ -223,6 +226,35 @@ def test_the_child_of_a_fork_shares_from_its_first_call_and_leaves_the_parents_l
     until(lambda: other.state() == "OPEN", "the parent is heard")
 
 
+def test_what_becomes_another_process_is_a_member_of_its_own(one_store, fleet):
+    one, other = (shared(fleet(one_store.url)) for _ in range(2))
+    sharing = one._circuit.ring.func.__self__
+    before, parents = repr(sharing), one_lane(one)
+    lanes = [one_lane(one), one_lane(other)]
+    _fork_all()  # what a fork calls in the child
+    assert _inherited[-2:] in (lanes, lanes[::-1])
+    for lane in lanes:
+        lane.stop()
+    assert one.snapshot().shared is False
+    until(lambda: call(one) and one.snapshot().shared, "its first call lets it share")
+    until(lambda: call(other) and other.snapshot().shared, "and so does the other's")
+    assert sharing._lane is not parents
+    assert one._passing is not None
+    trip(one)
+    until(lambda: other.state != "CLOSED", "it is heard")
+    assert repr(sharing) == before
+    del _inherited[-2:]
+
+
+def test_a_fork_before_the_first_breaker_and_after_the_end_changes_nothing(one_store):
+    sharing = RedisSharing(one_store.url)
+    sharing._fork()
+    assert sharing._lane is None
+    sharing.close()
+    sharing._fork()
+    assert sharing._fleet.asleep is False
+
+
 def test_a_quorum_is_of_processes(one_store, workers):
     policy = {"failure_threshold": 2, "recovery_timeout": 60.0}
     one, two, three = workers(one_store.url, 3, quorum=2, policy=policy)
@@ -372,6 +404,78 @@ def test_a_trip_refused_for_the_stores_clock_is_said_again(one_store, fleet):
     until(lambda: other.state != "CLOSED", "the trip is heard")
 
 
+def test_what_came_too_late_twice_is_said_again_later(one_store, fleet):
+    one, other = (shared(fleet(one_store.url, poll_interval=0.1)) for _ in range(2))
+    lane = one_lane(one)
+    times, lane._times = lane._times, Times(0.1, -10.0)
+    trip(one)
+    polls = counted(one_store)["ping"]
+    until(lambda: counted(one_store)["ping"] > polls + 4, "they poll")
+    assert other.state == "CLOSED"
+    one.force_open("so that it does not recover meanwhile")
+    lane._times = times
+    until(lambda: other.state == "OPEN", "it is heard")
+
+
+def test_a_hint_that_is_none_is_ignored(one_store, fleet):
+    one, other = (shared(fleet(one_store.url)) for _ in range(2))
+    with one_store.client() as client:
+        for hint in ("", "?", "1", "9" * 99 + " x", f"{10**14} no-such-key"):
+            client.publish("{region-breaker}:hints", hint)
+    trip(one)
+    until(lambda: other.state != "CLOSED", "the trip is heard")
+
+
+class Liar:
+    """A server that says the same to every command, and after a while nothing."""
+
+    def __init__(self, answer, times=10**9):
+        self.answer, self.times = answer, times
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        with suppress(OSError):
+            while True:
+                connection, _ = self.socket.accept()
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection):
+        with connection, suppress(OSError):
+            while connection.recv(65536):
+                if self.times > 0:
+                    self.times -= 1
+                    connection.sendall(self.answer)
+
+    def close(self):
+        self.socket.close()
+
+
+@pytest.mark.parametrize("answer", [b"+OK\r\n", b":1\r\n", b"*-1\r\n", b"-ERR no\r\n", b"?\r\n"])
+def test_a_server_that_is_no_store_is_as_good_as_none(fleet, log, answer):
+    liar = Liar(answer)
+    breaker = fleet(liar.url)
+    until(lambda: texts(log, "WARNING"), "it is told")
+    time.sleep(0.5)
+    assert len([text for text in texts(log, "WARNING") if "sharing is lost" in text]) == 1
+    assert breaker.snapshot().shared is False
+    assert call(breaker)
+    liar.close()
+
+
+def test_a_subscription_that_answers_no_ping_is_dead():
+    liar = Liar(b"+OK\r\n", times=3)
+    hints = Hints(Address(liar.url, 0.5), "channel")
+    assert list(hints.drain()) == []
+    with pytest.raises(redis.ConnectionError):
+        for _ in range(5):
+            hints.ping()
+    hints.close()
+    liar.close()
+
+
 def test_an_answer_from_before_a_pause_is_asked_for_again(own_store, fleet):
     options = {"probe_lease": 40.0, "socket_timeout": 10.0}
     one, other = (shared(fleet(own_store.url, **options)) for _ in range(2))
@@ -400,6 +504,17 @@ def test_what_is_no_record_is_told_of_once_and_repaired(store, fleet, log):
     assert warnings[0].startswith("Circuit breaker found something in the store that is no record")
     assert len(warnings) <= 2, "one of each process"
     assert (one.state, other.state) == ("OPEN", "OPEN")
+
+
+def test_what_nobody_repairs_is_told_of_once(one_store, fleet, log):
+    one = shared(fleet(one_store.url, poll_interval=0.1))
+    with one_store.client() as client:
+        client.set("{region-breaker}:1:eu-west-1", "?")
+    until(lambda: texts(log, "WARNING"), "it is told")
+    polls = counted(one_store)["ping"]
+    until(lambda: counted(one_store)["ping"] > polls + 4, "it polls on")
+    assert len(texts(log, "WARNING")) == 1
+    assert call(one)
 
 
 # Waiting

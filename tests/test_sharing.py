@@ -132,6 +132,18 @@ def test_a_vote_is_withdrawn_by_its_own_close():
     assert world.states() == ["CLOSED", "OPEN", "CLOSED"]
 
 
+def test_an_opinion_that_nobody_has_heard_of_ends_in_silence():
+    world = World(2, quorum=2)
+    one = world.processes[0]
+    one.lose_store()
+    one.trip()
+    world.pass_(60.0)
+    for _ in range(3):
+        one.call()
+    one.hear()
+    assert one.say() == []
+
+
 def test_a_vote_ends_with_the_recovery_timeout():
     world = World(2, quorum=2)
     one, other = world.processes

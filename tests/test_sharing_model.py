@@ -91,7 +91,8 @@ class Chaos:
 
 def alone(process):
     """Whether it opened so long ago, unheard, that it had better probe than tell."""
-    return process.state == "HALF_OPEN" and not process.circuit._agreed
+    told = process.circuit._agreed and process.world.record() is not None
+    return process.state == "HALF_OPEN" and not told
 
 
 def check_events(world):

@@ -10,7 +10,7 @@ import redis
 
 from benchmarks.simulation.agenda import Agenda
 from benchmarks.simulation.store import SimulatedStore
-from resilience.integrations.redis import RedisSharing
+from resilience.integrations.redis import RedisSharing, _everybody
 from resilience.integrations.redis.lane import Lane
 
 TIMEOUT = 0.5  # of the sockets, in seconds
@@ -42,6 +42,7 @@ class SimulatedSharing(RedisSharing):
 
     def __init__(self, agenda: Agenda, store: SimulatedStore) -> None:
         super().__init__("redis://nowhere", socket_timeout=TIMEOUT)
+        _everybody.discard(self)  # a fork of the real process is none of this one
         self._agenda, self._store = agenda, store
         stand_in: Any = self  # for the address, which nobody asks, and for the bell
         self._lane = Lane(

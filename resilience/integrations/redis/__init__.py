@@ -3,13 +3,12 @@
 Needs redis-py: ``pip install "region-breaker[redis]"``.
 """
 
-import _thread
-import contextlib
 import os
 import re
 import secrets
 import socket
 import sys
+import threading
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 from weakref import WeakSet, WeakValueDictionary
@@ -130,7 +129,7 @@ class RedisSharing:
             lane, self._lane, self._closed = self._lane, None, True
         if lane is not None:
             lane.stop()
-            if lane.thread != _thread.get_ident():  # a listener may close
+            if lane.thread != threading.get_ident():  # a listener may close
                 lane.ended.wait(_PATIENCE * self._socket_timeout)
             lane.leave_alone()
 
@@ -143,9 +142,7 @@ class RedisSharing:
             self._lane = Lane(
                 self._address, self._records, self._breakers, self._times, bell=Bell()
             )
-            # Not threading.Thread: its `start` waits for the thread, and this one holds the lock.
-            with contextlib.suppress(RuntimeError):  # the interpreter ends
-                _thread.start_new_thread(self._lane.run, ())
+            self._lane.start()
         if self._lane is not None:
             self._lane.ring(key)
 

@@ -14,7 +14,7 @@ class Bell:
 
     def ring(self) -> None:
         """Wake the lane, now or as soon as it waits; never blocks."""
-        with suppress(BlockingIOError):  # it is ringing already
+        with suppress(OSError):  # it is ringing already, or was taken down
             self._rope.send(b"!")
 
     def silence(self) -> None:

@@ -3,6 +3,7 @@
 They are redis-py's connections themselves: its client would try again, and so hold up the lane.
 """
 
+import re
 import selectors
 from collections.abc import Iterator
 from typing import Any, Final
@@ -15,7 +16,7 @@ from redis.retry import Retry
 
 from resilience.checks import name_of
 from resilience.integrations.redis.bell import Bell
-from resilience.integrations.redis.records import SCRIPT, BadAnswer
+from resilience.integrations.redis.records import SCRIPT
 
 # No epoll: the child of a fork would share it with its parent.
 _Selector: Final = getattr(selectors, "PollSelector", selectors.SelectSelector)
@@ -29,7 +30,8 @@ _KEPT: Final = {
 }  # fmt: skip
 
 
-_MOST_DIGITS: Final = 15
+# A version and a key.
+_HINT: Final = re.compile(rb"([0-9]{1,15}) (.{1,500})", re.DOTALL)
 
 
 class Address:
@@ -132,14 +134,11 @@ class Hints:
     def _drain(self) -> Iterator[tuple[str, int]]:
         while self._connection.can_read(0):
             message = self._connection.read_response()
-            if not isinstance(message, list) or not message:
-                raise BadAnswer
-            if message[0] == b"pong":
+            kind, *_, said = message if isinstance(message, list) else ["", ""]
+            if kind == b"pong":
                 self._pings = 0
-            elif message[0] == b"message" and isinstance(message[-1], bytes):
-                version, _, key = message[-1].partition(b" ")
-                if version.isdigit() and len(version) <= _MOST_DIGITS:
-                    yield key.decode("utf-8", "replace"), int(version)
+            elif hint := _HINT.fullmatch(said if isinstance(said, bytes) else b""):
+                yield hint[2].decode("utf-8", "replace"), int(hint[1])
 
     def ping(self) -> None:
         """See whether the connection lives; the one before must have had its answer."""

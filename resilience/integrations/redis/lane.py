@@ -9,8 +9,10 @@ goes on with what it is given back. The thread gives it back at once. The simula
 lets it have something else to hand out, and gives back later, on a clock of its own.
 """
 
+import _thread
 import math
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable
@@ -94,9 +96,8 @@ class Lane:
 
     def ring(self, key: str) -> None:
         """Say that a circuit has a wish; the caller holds the lock."""
-        if not self.ended.is_set():
-            self._marked.add(key)
-            self._bell.ring()
+        self._marked.add(key)
+        self._bell.ring()
 
     def stop(self) -> None:
         """Let it give back what it holds, and end."""
@@ -104,10 +105,23 @@ class Lane:
         with lock:
             self.ring("")
 
-    def run(self) -> None:
-        """Be the thread."""
+    def start(self) -> None:
+        """Start the thread; the caller may hold the lock.
+
+        Not by `threading.Thread.start`, which waits for the new thread: if a collection of garbage
+        in there came first and wanted the lock, both would wait for ever.
+        """
+        with suppress(RuntimeError):  # the interpreter ends
+            _thread.start_new_thread(self._be_a_thread, ())
+
+    def _be_a_thread(self) -> None:  # pragma: no cover - nobody sees it before `settrace`
         threading.current_thread().name = "resilience-sharing"
         self.thread = threading.get_ident()
+        sys.settrace(threading.gettrace())  # as threading does for its own
+        self.run()
+
+    def run(self) -> None:
+        """Serve until it is stopped."""
         _finish(self.steps(self._connect, self._stopping.wait))
         self.leave_alone()
         with lock:
@@ -186,12 +200,9 @@ class Lane:
     def _take_in(self, commands: Commands, some: Pairs, request: Request) -> Steps[None]:
         keys = [key for key, _ in some]
         reply, delay = yield from self._run(commands, *request(keys))
-        if delay > _STALE:
-            return (yield from self._take_in(commands, some, request))
         for (key, breaker), answer in zip(some, parse_many(reply, len(some), delay), strict=True):
             self._note(key, breaker, answer)
             self._change(breaker, SharedCircuit.hear, answer.view)
-        return None
 
     def _note(self, key: str, breaker: CircuitBreaker, answer: Answer) -> None:
         self._offset = answer.store_time / 1000 - self._now()
@@ -231,7 +242,7 @@ class Lane:
             request = self.records.change(key, wish, timeout, not_after)
             answer = parse(*(yield from self._run(commands, *request)))
             self._note(key, breaker, answer)
-            if not answer.late and answer.view.delay <= _STALE:
+            if not answer.late:
                 self._change(breaker, SharedCircuit.answer, wish, answer.view)
                 return True
         yield from self._hear(commands, {key})
@@ -263,9 +274,11 @@ class Lane:
     def _run(
         self, commands: Commands, keys: list[str], arguments: list[str]
     ) -> Steps[tuple[Any, float]]:
-        asked = self._now()
-        reply = yield commands.run(keys, arguments)
-        return reply, self._now() - asked
+        while True:
+            asked = self._now()
+            reply = yield commands.run(keys, arguments)
+            if (delay := self._now() - asked) <= _STALE:
+                return reply, delay
 
     def _look(self, breaker: CircuitBreaker, at: Callable[[SharedCircuit, float], T]) -> T:
         return breaker._look(partial(at, cast("SharedCircuit", breaker._circuit)))
