@@ -25,6 +25,8 @@ from benchmarks.simulation.world import REGIONS, Figures, Plan, play
 SIZES: Final = (10, 100, 1_000, 3_000, 10_000)
 RATES: Final = (0.1, 1.0, 4.0, 16.0)
 SIZE_FOR_RATES: Final = 1_000
+QUORUMS: Final = (1, 2, 3, 5, 10)
+SIZE_FOR_QUORUMS: Final = 100
 PLAN: Final = Plan(processes=0, shares=True)
 COSTS: Final = Costs()
 PICTURE: Final = "_static/sharing-simulation.svg"
@@ -88,6 +90,13 @@ AT_OTHER_RATES = f"""\
 {SIZE_FOR_RATES:,} processes that share. Where each calls rarely, the first trip comes later, and
 whoever gets the one place for a probe may not call within the half second that it is kept."""
 
+WITH_A_QUORUM = f"""\
+## With a quorum
+
+{SIZE_FOR_QUORUMS} processes that share. Until so many of them have tripped, each has to find out
+for itself. All of them meet the same outage here, so the quorum is soon reached; what it is for is
+[explained elsewhere](explanation/sharing.md)."""
+
 
 def plans() -> list[Plan]:
     """Say what is played, the longest first."""
@@ -96,8 +105,17 @@ def plans() -> list[Plan]:
         for size in reversed(SIZES)
         for shares in (True, False)
     ]
-    rates = [replace(PLAN, processes=SIZE_FOR_RATES, rate=rate) for rate in RATES]
-    return list(dict.fromkeys(both[:1] + rates + both[1:]))
+    return list(dict.fromkeys(both[:1] + rates() + both[1:] + quorums()))
+
+
+def rates() -> list[Plan]:
+    """Say what is played to see what the rate of calls does."""
+    return [replace(PLAN, processes=SIZE_FOR_RATES, rate=rate) for rate in RATES]
+
+
+def quorums() -> list[Plan]:
+    """Say what is played to see what a quorum costs."""
+    return [replace(PLAN, processes=SIZE_FOR_QUORUMS, quorum=quorum) for quorum in QUORUMS]
 
 
 def play_alone(plan: Plan) -> Figures:
@@ -125,7 +143,7 @@ def seconds(value: float) -> str:
 def at_the_region(rows: Iterable[tuple[str, Figures]]) -> str:
     """Lay out what came to the region."""
     head = (
-        "processes", "requests", "of them probes", "at a time", "in a second", "all open",
+        "", "requests", "of them probes", "at a time", "in a second", "all open",
         "first closed", "all closed",
     )  # fmt: skip
     return report.table(
@@ -188,19 +206,14 @@ def main() -> None:
         for n in SIZES
         for shares in (False, True)
     ]
-    by_rate = [
-        (
-            f"{rate:g} calls a second each",
-            played[replace(PLAN, processes=SIZE_FOR_RATES, rate=rate)],
-        )
-        for rate in RATES
-    ]
+    by_rate = [(f"{plan.rate:g} calls a second each", played[plan]) for plan in rates()]
+    by_quorum = [(f"`quorum={plan.quorum}`", played[plan]) for plan in quorums()]
     where = report.origin("make simulate", "redis", "matplotlib", how="Simulated")
     report.write(
         "sharing-simulation.md", INTRODUCTION, MODEL, f"{where} Seed {PLAN.seed}.", AT_THE_REGION,
         at_the_region(by_size), READING, AT_THE_STORE,
         at_the_store(row for row in by_size if "shared" in row[0]), READING_THE_STORE,
-        AT_OTHER_RATES, at_the_region(by_rate),
+        AT_OTHER_RATES, at_the_region(by_rate), WITH_A_QUORUM, at_the_region(by_quorum),
     )  # fmt: skip
 
 

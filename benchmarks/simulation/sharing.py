@@ -38,10 +38,11 @@ class SimulatedSharing(RedisSharing):
     Args:
         agenda: Time.
         store: The store.
+        quorum: So many processes have to trip before all open.
     """
 
-    def __init__(self, agenda: Agenda, store: SimulatedStore) -> None:
-        super().__init__("redis://nowhere", socket_timeout=TIMEOUT)
+    def __init__(self, agenda: Agenda, store: SimulatedStore, quorum: int) -> None:
+        super().__init__("redis://nowhere", quorum=quorum, socket_timeout=TIMEOUT)
         _everybody.discard(self)  # a fork of the real process is none of this one
         self._agenda, self._store = agenda, store
         stand_in: Any = self  # for the address, which nobody asks, and for the bell

@@ -20,6 +20,7 @@ class Plan:
     Args:
         processes: How many.
         shares: Whether they share their circuits.
+        quorum: So many have to trip before all open.
         seed: Of all that is random.
         rate: Calls a second to the sick region, in each process, at random times.
         answer: How long that region takes to answer, whether well or with a failure.
@@ -30,6 +31,7 @@ class Plan:
 
     processes: int
     shares: bool
+    quorum: int = 1
     seed: int = 1
     rate: float = 4.0
     answer: float = 0.1
@@ -104,7 +106,7 @@ class World:
         clock = self.agenda.clock
         if not self.plan.shares:
             return CircuitBreakerRegistry(clock=clock)
-        sharing = SimulatedSharing(self.agenda, self.store)
+        sharing = SimulatedSharing(self.agenda, self.store, self.plan.quorum)
         self.agenda.after(self.chance.uniform(0.0, self.plan.calm / 4), sharing.start)
         return CircuitBreakerRegistry(clock=clock, sharing=sharing)
 
