@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -13,14 +14,20 @@ from pathlib import Path
 
 import pytest
 import redis
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from prometheus_client import CollectorRegistry, generate_latest
 from sharing_worker import REGION
 from stores import Store, binaries, free_port, until
 
 from resilience import BreakerPolicy, CircuitBreakerOpenError, CircuitBreakerRegistry
+from resilience.integrations.opentelemetry import observe
+from resilience.integrations.prometheus import CircuitCollector
 from resilience.integrations.redis import RedisSharing, _fork_all, _inherited
 from resilience.integrations.redis.connection import Address, Hints
 from resilience.integrations.redis.lane import Times
 from resilience.integrations.redis.records import BadAnswer, Records, parse, parse_many
+from resilience.integrations.status_page.state import State
 
 WORKER = Path(__file__).with_name("sharing_worker.py")
 QUICK = {"failure_threshold": 2, "recovery_timeout": 0.5}
@@ -565,6 +572,34 @@ def test_a_listener_may_close_the_registry(one_store):
     registries[0].close()
 
 
+def test_a_listener_that_exits_ends_neither_the_process_nor_the_sharing(one_store, fleet, log):
+    one, other = (shared(fleet(one_store.url)) for _ in range(2))
+    stop = other.listen(lambda _: sys.exit(1))
+    one.force_open("maintenance")
+    until(lambda: other.state == "OPEN", "it is heard")
+    until(lambda: [text for text in texts(log, "WARNING") if "raised SystemExit" in text], "told")
+    stop()
+    one.reset()
+    until(lambda: other.state == "CLOSED", "it is heard")
+
+
+def test_the_access_rights_that_the_docs_name_are_enough(own_store, fleet):
+    page = (Path(__file__).parents[1] / "docs" / "how-to" / "share-circuits.md").read_text()
+    rights = page.partition("## Access rights")[2].partition("the keys")[0]
+    commands = [f"+{name.lower()}" for name in re.findall("`([A-Z|]+)`", rights)]
+    with own_store.client() as client:
+        client.execute_command(
+            "ACL", "SETUSER", "worker", "on", ">secret", "~{region-breaker}:*",
+            "resetchannels", "&{region-breaker}:hints", *commands,
+        )  # fmt: skip
+    url = f"redis://worker:secret@127.0.0.1:{own_store.port}"
+    one, other = (shared(fleet(url)) for _ in range(2))
+    trip(one)
+    until(lambda: other.state != "CLOSED", "it is heard")
+    until(lambda: call(one) and one.state == "CLOSED", "it recovers")
+    until(lambda: other.state == "CLOSED", "that is heard")
+
+
 async def test_a_closed_registry_goes_on_alone(one_store):
     registry = CircuitBreakerRegistry(BreakerPolicy(**QUICK), sharing=RedisSharing(one_store.url))
     breaker = shared(registry.get(REGION))
@@ -717,3 +752,33 @@ def test_a_long_region_has_a_short_key_of_its_own():
 
 def records():
     return Records("p", "0" * 16, "host/1", 5.0, 1)
+
+
+# Who looks sees it
+
+
+def test_exporters_and_the_status_page_say_whether_it_is_shared_and_who_told(one_store, log):
+    registries = [
+        CircuitBreakerRegistry(BreakerPolicy(**QUICK), sharing=RedisSharing(one_store.url, name=n))
+        for n in ("one", "other")
+    ]
+    one, other = (shared(registry.get(REGION)) for registry in registries)
+    one.force_open("maintenance")
+    until(lambda: other.state == "OPEN", "it is heard")
+    prometheus, meters = CollectorRegistry(), InMemoryMetricReader()
+    prometheus.register(CircuitCollector(registries[1]))
+    observe(registries[1], MeterProvider([meters]))
+    seen = State(registries[1]).whole()
+    assert 'circuit_breaker_shared{region="eu-west-1"} 1.0' in generate_latest(prometheus).decode()
+    exported = meters.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics
+    (metric,) = [metric for metric in exported if metric.name == "circuit_breaker.shared"]
+    assert metric.data.data_points[0].value == 1
+    assert seen["regions"][0]["shared"] is True
+    assert seen["history"][0]["by"].endswith("/one")
+    assert texts(log, "ERROR")[-1].endswith("forced open: maintenance, told by " + one_who(one))
+    for registry in registries:
+        registry.close()
+
+
+def one_who(breaker):
+    return breaker._circuit.ring.func.__self__._records.who

@@ -149,7 +149,7 @@ class Lane:
                     yield from self._serve(commands, hints)
             except (redis.RedisError, OSError, BadAnswer) as error:
                 self._lost(type(error).__name__)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the lane must come back
+            except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001 - whatever it is, the lane must come back
                 self._lost(events.raised(error))
             yield rest(random.uniform(*_COME_BACK))  # noqa: S311 - no secret
 
