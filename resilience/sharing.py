@@ -276,11 +276,9 @@ class SharedCircuit(Circuit):
             return wait
         if self._asked_at is not None:
             return time_left(self._asked_at, ANSWER_WITHIN, now)
-        if self._back_at is None:
-            return ANSWER_WITHIN
         # In a large fleet many callers are rare by themselves, and somebody is about to ask.
-        rare = now - max(self._back_at, self._taken_until) > UNUSED
-        return 0.0 if rare else ANSWER_WITHIN
+        since = now if self._back_at is None else max(self._back_at, self._taken_until)
+        return 0.0 if now - since > UNUSED else ANSWER_WITHIN
 
     def _probes(self, now: float) -> bool:
         """Tell whether a probe runs within its time-out."""
