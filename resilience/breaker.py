@@ -244,7 +244,10 @@ class CircuitBreaker:
         return permit
 
     def _record(self, ticket: Ticket, report: Report) -> None:
-        self._change(self._circuit.record, ticket, report)
+        now = self._now()
+        with lock:
+            self._follow(self._circuit.record(ticket, report, now))
+        self._outbox.deliver()
 
     def _judge_result(self, result: object, classifier: ResultClassifier | None) -> Report:
         classifier = self._result_classifier if classifier is None else classifier
@@ -278,7 +281,7 @@ class CircuitBreaker:
         if count == _UNKNOWN_ERRORS_TO_WARN:
             events.log_unknown_errors(self.region, _UNKNOWN_ERRORS_TO_WARN, error)
 
-    # By a call, by hand, or by what other processes know
+    # By hand, or by what other processes know
 
     def _change(self, make: Callable[..., Transition | None], *what: Any) -> None:
         now = self._now()

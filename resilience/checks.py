@@ -18,8 +18,7 @@ def check_callable(name: str, value: Any, takes: str, *, optional: bool = False)
 def check_classifiers(on_error: object, on_result: object) -> None:
     """Refuse classifiers that nobody could ask."""
     check_callable("classifier", on_error, "an exception and returns an Outcome")
-    returns = "a result and returns an Outcome"
-    check_callable("result_classifier", on_result, returns, optional=True)
+    check_callable("result_classifier", on_result, "a result and returns an Outcome", optional=True)
 
 
 def check_type(name: str, value: object, *expected: type) -> None:

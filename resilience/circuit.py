@@ -213,8 +213,7 @@ class Circuit:
 
     def phase_since(self, now: float) -> float:
         """Say since when it is what `phase` says."""
-        due = self.phase(now) is not self.state.name
-        return self.state.at + due * self.policy.recovery_timeout
+        return self.state.at + (self.phase(now) != self.state.name) * self.policy.recovery_timeout
 
     def retry_after(self, now: float) -> float | None:
         """Say in how many seconds a call may be admitted; None while forced open."""

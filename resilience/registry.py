@@ -64,7 +64,6 @@ class CircuitBreakerRegistry:
         sharing: Sharing | None = None,
     ) -> None:
         self._settings: dict[str, Any] = {}
-        self._policies: dict[str, BreakerPolicy] = {}
         self._breakers: dict[str, CircuitBreaker] = {}
         # Let go of, but still held by somebody: a region has one circuit, whoever asks.
         self._let_go: WeakValueDictionary[str, CircuitBreaker] = WeakValueDictionary()
