@@ -18,8 +18,10 @@ from typing import Any, TypeAlias
 from loguru import logger
 from tenacity import retry, stop_after_attempt, wait_exponential
 
-from resilience import BreakerPolicy, CircuitBreakerRegistry, region_breaker
+from resilience import BreakerPolicy, CircuitBreaker, CircuitBreakerRegistry, region_breaker
+from resilience.circuit import Closed
 from resilience.retry import transient_retry
+from resilience.sharing import Fleet, SharedCircuit
 
 REGION = "eu-west-1"
 CREDENTIALS = SimpleNamespace(region=REGION)
@@ -150,10 +152,37 @@ def listened() -> Run:
     return through(region_breaker(region_from="region", registry=registry)(send))
 
 
+class Silent:
+    """Shares circuits as every store does, and says and hears nothing: no thread is counted."""
+
+    def join(self, breaker: CircuitBreaker) -> None:
+        """Share the circuit of a new breaker."""
+        closed, fleet = Closed(0.0), Fleet(5.0)
+        circuit = SharedCircuit(breaker.policy, closed, fleet=fleet, ring=bool, shared=True)
+        breaker._circuit = breaker._rejections._circuit = circuit  # noqa: SLF001 - as RedisSharing
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+def shared(fn: Any) -> Any:
+    """Protect a function with a circuit that is shared."""
+    registry = CircuitBreakerRegistry(sharing=Silent())
+    return region_breaker(region_from="region", registry=registry)(fn)
+
+
+def rejected_while_shared() -> Run:
+    """Make a loop of rejections by a shared circuit."""
+    fn = shared(down)
+    failing(fn)(10)
+    return failing(fn)
+
+
 PATHS: dict[str, Callable[[], Run]] = {
     "bare function": lambda: through(send),
     "bare function, def": lambda: at_once(send_now),
     "success": lambda: through(protected(send)),
+    "success, shared": lambda: through(shared(send)),
     "success, dotted path": lambda: through(
         protected(send_with, "credentials.region"), CREDENTIALS
     ),
@@ -164,6 +193,7 @@ PATHS: dict[str, Callable[[], Run]] = {
     "ignored: status 404": lambda: failing(protected(not_found)),
     "ignored: says nothing": lambda: failing(protected(bug)),
     "rejection": rejected,
+    "rejection, shared": rejected_while_shared,
     "tenacity alone": lambda: through(with_tenacity(send)),
     "success over tenacity": lambda: through(protected(with_tenacity(send))),
     "success over transient_retry": lambda: through(protected(transient_retry()(send))),

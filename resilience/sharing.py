@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, cast, runtime_chec
 from resilience.circuit import (
     RESET,
     Circuit,
+    CircuitState,
     Closed,
     HalfOpen,
     Open,
@@ -43,7 +44,7 @@ from resilience.circuit import (
     Transition,
     time_left,
 )
-from resilience.classify import IGNORED, Report
+from resilience.classify import IGNORED, Outcome, Report
 
 if TYPE_CHECKING:
     from resilience.breaker import CircuitBreaker
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
 ANSWER_WITHIN: Final = 0.25
 # A lease without a call is kept so long; calls further apart than that are rare.
 UNUSED: Final = 0.5
+# After a probe that said nothing only so long: it was cancelled, perhaps with its whole process.
+UNUSED_AFTER_NOTHING: Final = 0.1
 # The process that opened the circuit asks so much later than the others.
 AFTER_THE_OTHERS: Final = 0.25
 # Whoever is rejected beside somebody else's probe should ask again soon.
@@ -188,12 +191,14 @@ class SharedCircuit(Circuit):
             self.ring()
         if isinstance(state, Closed):
             return state
-        due = Circuit.retry_after(self, now) == 0.0
-        if due:
-            self.ask(now)
+        self.reanchor(now)
+        name, wait = state.name, Circuit.retry_after(self, now)
+        if wait == 0.0:
+            name, wait = CircuitState.HALF_OPEN, self.ask(now)
+        if wait != 0.0:
+            self.rejected += 1
+            return name, state.reason, wait
         ticket = Circuit.acquire(self, now)
-        if due and isinstance(ticket, tuple):
-            return self.phase(now), *ticket[1:]
         if isinstance(ticket, Probe):
             self._used_at = now
             if ticket.opened is not None:
@@ -230,7 +235,8 @@ class SharedCircuit(Circuit):
             self._closes = self._agreed
             self._begin(agreed=self._agreed and isinstance(self.state, Open))
         if change is not None or holds:
-            self._used_at = now
+            said_nothing = report[0] is Outcome.IGNORED
+            self._used_at = now - said_nothing * (UNUSED - UNUSED_AFTER_NOTHING)
             self.ring()
         return change
 

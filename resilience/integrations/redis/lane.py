@@ -92,6 +92,7 @@ class Lane:
         self.thread: int | None = None
         self._up: bool | None = None
         self._offset = 0.0  # of the store's clock, at least
+        self._holding: set[str] = set()  # whose circuits have a lease, and so wishes in time
         self._warned: set[str] = set()
 
     def ring(self, key: str) -> None:
@@ -202,7 +203,7 @@ class Lane:
         reply, delay = yield from self._run(commands, *request(keys))
         for (key, breaker), answer in zip(some, parse_many(reply, len(some), delay), strict=True):
             self._note(key, breaker, answer)
-            self._change(breaker, SharedCircuit.hear, answer.view)
+            self._tell(key, breaker, SharedCircuit.hear, answer.view)
 
     def _note(self, key: str, breaker: CircuitBreaker, answer: Answer) -> None:
         self._offset = answer.store_time / 1000 - self._now()
@@ -219,7 +220,7 @@ class Lane:
         with lock:
             marked, self._marked = self._marked, set()
         for key, breaker in self._all():
-            if key in marked or self._look(breaker, SharedCircuit.wakes_in) == 0.0:
+            if key in marked or key in self._holding:
                 said = 0
                 while said < _WISHES_IN_A_ROW and (yield from self._say(commands, key, breaker)):
                     said += 1
@@ -243,13 +244,14 @@ class Lane:
             answer = parse(*(yield from self._run(commands, *request)))
             self._note(key, breaker, answer)
             if not answer.late:
-                self._change(breaker, SharedCircuit.answer, wish, answer.view)
+                self._tell(key, breaker, SharedCircuit.answer, wish, answer.view)
                 return True
         yield from self._hear(commands, {key})
         return False
 
     def _until_next_wish(self) -> float:
-        waits = (self._look(breaker, SharedCircuit.wakes_in) for _, breaker in self._all())
+        holders = [breaker for key, breaker in self._all() if key in self._holding]
+        waits = (self._look(breaker, SharedCircuit.wakes_in) for breaker in holders)
         return min((wait for wait in waits if wait is not None), default=math.inf)
 
     # The store comes and goes
@@ -262,8 +264,8 @@ class Lane:
 
     def leave_alone(self) -> None:
         """Let the circuits go on alone."""
-        for _, breaker in self._all():
-            self._change(breaker, SharedCircuit.lost)
+        for key, breaker in self._all():
+            self._tell(key, breaker, SharedCircuit.lost)
 
     # The circuits
 
@@ -283,8 +285,15 @@ class Lane:
     def _look(self, breaker: CircuitBreaker, at: Callable[[SharedCircuit, float], T]) -> T:
         return breaker._look(partial(at, cast("SharedCircuit", breaker._circuit)))
 
-    def _change(self, breaker: CircuitBreaker, make: Callable[..., Any], *what: object) -> None:
-        breaker._change(make, breaker._circuit, *what)
+    def _tell(
+        self, key: str, breaker: CircuitBreaker, make: Callable[..., Any], *what: Any
+    ) -> None:
+        circuit = cast("SharedCircuit", breaker._circuit)
+        breaker._change(make, circuit, *what)
+        if circuit.mine:
+            self._holding.add(key)
+        else:
+            self._holding.discard(key)
 
 
 def _by(many: int, all_: Pairs) -> list[Pairs]:
