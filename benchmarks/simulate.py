@@ -63,12 +63,12 @@ MODEL = f"""\
 AT_THE_REGION = """\
 ## At the region
 
-![Four plots over the number of processes](_static/sharing-simulation.svg)"""
+![Six plots over the number of processes](_static/sharing-simulation.svg)"""
 
 READING = f"""\
 - **Requests** are those of processes whose circuit was not closed again yet, from the first trip
-  on: those that were made before everybody knew, and the probes. A single process needs
-  {PLAN.outage // 60:g} failing probe and 3 that succeed. Until the first trip both fleets do the
+  on: those that were made before everybody knew, and the probes. A single process needs 4 probes:
+  {PLAN.outage // 60:g} that fails, and 3 that succeed. Until the first trip both fleets do the
   same.
 - **At a time** is how many probes were under way at once, at most, and **in a second** how many
   requests came within one second, at most, once the region was well again.
@@ -80,9 +80,11 @@ AT_THE_STORE = "## At the store"
 
 READING_THE_STORE = """\
 - **When all is well** each process polls about every 5 s and sees whether its subscription lives.
-- **In the busiest second** everybody hears of a change and reads it; **busy** is how much of that
-  second the server worked, and **lost** how often a process had no answer in time and went on
-  alone for a moment."""
+- **In the busiest second** everybody hears of a change and reads it; **busy** is how much of a
+  second the server worked, at most. When that is nearly all of it, answers take longer than the
+  250 ms that a due call waits for one, and some processes probe alone, which is what they would
+  all do without sharing. **Lost** is how often a process had no answer within the socket time-out
+  and went on alone for a moment."""
 
 AT_OTHER_RATES = f"""\
 ## With fewer calls, and with more
@@ -175,19 +177,23 @@ def draw(played: Played) -> None:
     """Draw the plots."""
     mpl.rcParams["svg.fonttype"] = "none"
     mpl.rcParams["svg.hashsalt"] = "the same for the same figures"
-    figure = Figure(figsize=(9, 6.5), layout="constrained")
+    figure = Figure(figsize=(9, 9), layout="constrained")
     FigureCanvasSVG(figure)
     both = (("on their own", False, "#b4491f", "o"), ("shared", True, "#1f6fb4", "s"))
     panels: list[tuple[str, str, Any]] = [
         ("Requests after the first trip", "", lambda f: f.requests),
         ("Probes under way at a time", "", lambda f: f.probes_at_once),
+        ("Store: while all is well", "commands a second", lambda f: f.idle),
+        ("Store: in the busiest second", "commands", lambda f: f.peak),
         ("Until all are open", "seconds", lambda f: f.all_open),
         ("From the first closed until all are", "seconds", lambda f: f.all_closed - f.first_closed),
     ]
-    for axes, (title, unit, of) in zip(figure.subplots(2, 2).flat, panels, strict=True):
+    for axes, (title, unit, of) in zip(figure.subplots(3, 2).flat, panels, strict=True):
         for label, shares, colour, marker in both:
             figures = [played[replace(PLAN, processes=n, shares=shares)] for n in SIZES]
-            axes.plot(SIZES, [of(f) for f in figures], marker=marker, color=colour, label=label)
+            values = [of(f) for f in figures]
+            if any(values):  # nothing is at the store of those on their own
+                axes.plot(SIZES, values, marker=marker, color=colour, label=label)
         axes.set(title=title, xlabel="processes", ylabel=unit, xscale="log", yscale="log")
         axes.grid(visible=True, alpha=0.3)
         axes.legend()
