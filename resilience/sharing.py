@@ -15,9 +15,9 @@ wish. The rules, besides those of `circuit`:
 5.  HALF_OPEN has one place for the whole fleet, a lease. A due call, or one who waits, asks for it
     and is rejected; the next call with the lease in hand probes. Who opened the circuit asks later
     than the others: it may be the one that is sick.
-6.  A call that comes later than it was told to probes at once and asks beside it, so that rare
-    calls recover too; so does one that has had no answer. If another turns out to hold the lease,
-    that probe has become late.
+6.  A call that comes later than it was told to, while nobody has had the place for as long, probes
+    at once and asks beside it, so that rare calls recover too; so does one that has had no answer.
+    If another turns out to hold the lease, that probe has become late.
 7.  The holder makes the remaining probes, says each success, and renews the lease only while a
     probe runs within its time-out. A lease without a call goes back. What a probe reports after its
     lease was lost is late.
@@ -164,6 +164,7 @@ class SharedCircuit(Circuit):
     mine: bool = False
     _lease_since: float = 0.0
     _lease_left: float = 0.0
+    _taken_until: float = 0.0  # by somebody, or by what has just happened
     _said: int = 0  # so many of the successes counted here are in the record
     # What of it concerns this circuit.
     _told: State | None = None  # the state that the store knows of
@@ -280,8 +281,9 @@ class SharedCircuit(Circuit):
             return wait
         if self._asked_at is not None:
             return time_left(self._asked_at, ANSWER_WITHIN, now)
-        rare = self._back_at is not None and now - self._back_at > UNUSED
-        return 0.0 if rare else ANSWER_WITHIN
+        # In a large fleet many callers are rare by themselves, and somebody is about to ask.
+        since = now if self._back_at is None else max(self._back_at, self._taken_until)
+        return 0.0 if now - since > UNUSED else ANSWER_WITHIN
 
     def _probes(self, now: float) -> bool:
         """Tell whether a probe runs within its time-out."""
@@ -393,6 +395,8 @@ class SharedCircuit(Circuit):
         return self._follow(view, now)
 
     def _see(self, view: View, now: float) -> None:
+        if view.version != self.version or view.lease_left > 0.0:
+            self._taken_until = now - view.delay + view.lease_left
         self.version, self.known, self.mine = view.version, view.state, view.mine
         self._lease_since, self._lease_left = now - view.delay, view.lease_left
 
