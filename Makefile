@@ -126,6 +126,10 @@ bench-count: $(STAMP) ## the hot paths in instructions (valgrind), against a bas
 scoreboard: $(BENCH_STAMP) ## every breaker in the same situations, into docs/scoreboard.md
 	@$(BENCH)/bin/python -m benchmarks.scoreboard $(ARGS)
 
+.PHONY: simulate
+simulate: $(BENCH_STAMP) ## fleets that share their circuits, on virtual time: docs/sharing-simulation.md (5 min)
+	@$(BENCH)/bin/python -m benchmarks.simulate
+
 # --- the soaks: what takes minutes, and whose figures stand in the docs ------------------------------
 
 .PHONY: soak

@@ -15,9 +15,9 @@ wish. The rules, besides those of `circuit`:
 5.  HALF_OPEN has one place for the whole fleet, a lease. A due call, or one who waits, asks for it
     and is rejected; the next call with the lease in hand probes. Who opened the circuit asks later
     than the others: it may be the one that is sick.
-6.  A call that comes later than it was told to probes at once and asks beside it, so that rare
-    calls recover too; so does one that has had no answer. If another turns out to hold the lease,
-    that probe has become late.
+6.  A call that comes much later than it was told to probes at once and asks beside it, so that rare
+    calls recover too; but where another has just had the place, only the next such call does. So
+    does one that has had no answer. If another turns out to hold the lease, that probe is late.
 7.  The holder makes the remaining probes, says each success, and renews the lease only while a
     probe runs within its time-out. A lease without a call, or whose probe hangs, goes back, and
     who gives it back asks later than the others. What a probe reports after its lease was lost is
@@ -164,6 +164,7 @@ class SharedCircuit(Circuit):
     mine: bool = False
     _lease_since: float = 0.0
     _lease_left: float = 0.0
+    _taken_until: float = 0.0  # by another, or by what has just happened
     _said: int = 0  # so many of the successes counted here are in the record
     # What of it concerns this circuit.
     _told: State | None = None  # the state that the store knows of
@@ -175,7 +176,7 @@ class SharedCircuit(Circuit):
     _asked_at: float | None = None
     _due_at: float = 0.0  # the last due call
     _back_at: float = math.inf  # when it was told to come back
-    _rare: bool = False  # due calls come much later than that
+    _late: int = 0  # so many in a row came much later than that
     _used_at: float = 0.0  # when the lease was last of use
     _gave_back_at: float = -math.inf
     _order: str = ""  # reset or force
@@ -201,7 +202,7 @@ class SharedCircuit(Circuit):
             self.rejected += 1
             return name, state.reason, wait
         probe = cast("Probe", Circuit.acquire(self, now))
-        self._used_at, self._rare = now, self._rare and not self.mine
+        self._used_at, self._late = now, 0 if self.mine else self._late
         if probe.opened is not None:
             self._said = self._said if self.mine else 0
             cast("HalfOpen", self.state).successes = self._said
@@ -209,7 +210,7 @@ class SharedCircuit(Circuit):
 
     def ask(self, now: float) -> float | None:
         """Say when to call, for one who means to: who is due asks for the fleet's place."""
-        self._rare = self._comes_late(now)
+        self._late = self._late + 1 if self._comes_late(now) else 0
         wait = self.retry_after(now)
         if isinstance(self.state, Closed) or Circuit.retry_after(self, now) != 0.0:
             return wait
@@ -282,12 +283,15 @@ class SharedCircuit(Circuit):
             return wait
         if self._asked_at is not None:
             return time_left(self._asked_at, ANSWER_WITHIN, now)
-        # Who has held the lease does not yet know whether another does.
-        return 0.0 if self._comes_late(now) and not self.mine else ANSWER_WITHIN
+        # Who has held the lease does not yet know whether another does. And in a large fleet many
+        # are rare by themselves: whoever heard of another of late asks once more before it probes.
+        rare = self._comes_late(now) and (self._late > 1 or now - self._taken_until > UNUSED)
+        return 0.0 if rare and not self.mine else ANSWER_WITHIN
 
     def _comes_late(self, now: float) -> bool:
         """Tell whether calls come too late for the lease that they have asked for."""
-        return now - self._due_at > UNUSED and (self._rare or now - self._back_at > ANSWER_WITHIN)
+        apart = now - self._due_at > UNUSED
+        return apart and (self._late > 0 or now - self._back_at > ANSWER_WITHIN)
 
     def _probes(self, now: float) -> bool:
         """Tell whether a probe runs within its time-out."""
@@ -363,7 +367,7 @@ class SharedCircuit(Circuit):
 
     def _begin(self, *, agreed: bool) -> None:
         """Begin a new state: nobody has asked for anything in it, and nothing is counted."""
-        self._agreed, self._said, self._rare = agreed, 0, False
+        self._agreed, self._said, self._late = agreed, 0, 0
         self._asked_at, self._back_at = None, math.inf
 
     # What the store said
@@ -406,6 +410,9 @@ class SharedCircuit(Circuit):
         return self._follow(view, now)
 
     def _see(self, view: View, now: float) -> None:
+        news = view.version != self.version and not self.mine
+        if not view.mine and (news or view.lease_left > 0.0):
+            self._taken_until = now - view.delay + view.lease_left
         self.version, self.known, self.mine = view.version, view.state, view.mine
         self._lease_since, self._lease_left = now - view.delay, view.lease_left
 
