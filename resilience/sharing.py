@@ -198,13 +198,12 @@ class SharedCircuit(Circuit):
         if wait != 0.0:
             self.rejected += 1
             return name, state.reason, wait
-        ticket = Circuit.acquire(self, now)
-        if isinstance(ticket, Probe):
-            self._used_at = now
-            if ticket.opened is not None:
-                self._said = self._said if self.mine else 0
-                cast("HalfOpen", self.state).successes = self._said
-        return ticket
+        probe = cast("Probe", Circuit.acquire(self, now))
+        self._used_at = now
+        if probe.opened is not None:
+            self._said = self._said if self.mine else 0
+            cast("HalfOpen", self.state).successes = self._said
+        return probe
 
     def ask(self, now: float) -> float | None:
         """Say when to call, for one who means to: who is due asks for the fleet's place."""
@@ -321,14 +320,12 @@ class SharedCircuit(Circuit):
     def _wish_as_holder(self, now: float) -> Wish | None:
         if self.known != "H" or self._count() > self._said:
             return self._make("renew", now)
-        if self._probes(now):
-            return self._make("renew", now) if self.wakes_in(now) == 0.0 else None
-        return self._make("release", now) if self.wakes_in(now) == 0.0 else None
-
-    def wakes_in(self, now: float) -> float | None:
-        """Say in how many seconds there is a wish though nothing happens; None: never."""
-        if not self.mine:
+        if self.wakes_in(now) > 0.0:
             return None
+        return self._make("renew" if self._probes(now) else "release", now)
+
+    def wakes_in(self, now: float) -> float:
+        """Say in how many seconds who holds the lease has a wish though nothing happens."""
         if self._probes(now):
             return time_left(self._lease_since, self.fleet.lease / _RENEWALS, now)
         return time_left(self._used_at, UNUSED, now)

@@ -396,6 +396,21 @@ def test_an_open_circuit_stays_open_across_an_empty_restart(own_store, fleet):
     assert (one.state, other.state) == ("OPEN", "OPEN")
 
 
+def test_a_region_that_is_new_here_is_read_at_once(one_store):
+    registries = [
+        CircuitBreakerRegistry(sharing=RedisSharing(one_store.url, poll_interval=600.0))
+        for _ in range(2)
+    ]
+    for registry in registries:
+        shared(registry.get("another region"))
+    shared(registries[0].get(REGION)).force_open("maintenance")
+    with one_store.client() as client:
+        until(lambda: client.exists("{region-breaker}:1:eu-west-1"), "it is said")
+    assert shared(registries[1].get(REGION)).state == "OPEN"
+    for registry in registries:
+        registry.close()
+
+
 def test_a_flushed_script_is_sent_again(store, fleet):
     one, other = (shared(fleet(store.url)) for _ in range(2))
     with store.client() as client:
@@ -577,7 +592,7 @@ def test_a_listener_that_exits_ends_neither_the_process_nor_the_sharing(one_stor
     stop = other.listen(lambda _: sys.exit(1))
     one.force_open("maintenance")
     until(lambda: other.state == "OPEN", "it is heard")
-    until(lambda: [text for text in texts(log, "WARNING") if "raised SystemExit" in text], "told")
+    until(lambda: [text for text in texts(log, "ERROR") if "raised SystemExit" in text], "told")
     stop()
     one.reset()
     until(lambda: other.state == "CLOSED", "it is heard")

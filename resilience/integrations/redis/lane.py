@@ -44,6 +44,8 @@ _COME_BACK: Final = (0.05, 0.7)
 _JITTER: Final = (0.75, 1.25)
 # An answer that took longer comes from before a pause of this process: it is asked for again.
 _STALE: Final = 2.0
+# Between two rounds, whatever the circuits wish.
+_BREATH: Final = 0.01
 # A circuit says so many wishes, then it is the others' turn.
 _WISHES_IN_A_ROW: Final = 4
 _RECORDS_AT_A_TIME: Final = 200
@@ -150,7 +152,7 @@ class Lane:
                     yield from self._serve(commands, hints)
             except (redis.RedisError, OSError, BadAnswer) as error:
                 self._lost(type(error).__name__)
-            except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001 - whatever it is, the lane must come back
+            except Exception as error:  # noqa: BLE001 - whatever it is, the lane must come back
                 self._lost(events.raised(error))
             yield rest(random.uniform(*_COME_BACK))  # noqa: S311 - no secret
 
@@ -164,7 +166,7 @@ class Lane:
                 next_poll = self._now() + self._times.poll * jitter
             yield from self._say_wishes(commands)
             pause = min(next_poll - self._now(), self._until_next_wish())
-            hinted = yield hints.wait(self._bell, pause)
+            hinted = yield hints.wait(self._bell, max(pause, _BREATH))
             yield from self._hear(commands, self._news(hinted))
         yield from self._say_wishes(commands)
         for key, breaker in self._all():
@@ -219,11 +221,16 @@ class Lane:
     def _say_wishes(self, commands: Commands) -> Steps[None]:
         with lock:
             marked, self._marked = self._marked, set()
+        yield from self._hear(commands, {key for key in marked if self._is_new(key)})
         for key, breaker in self._all():
             if key in marked or key in self._holding:
                 said = 0
                 while said < _WISHES_IN_A_ROW and (yield from self._say(commands, key, breaker)):
                     said += 1
+
+    def _is_new(self, key: str) -> bool:
+        breaker = self._breakers.get(key)
+        return breaker is not None and not breaker._circuit.shared
 
     def _say(
         self,
@@ -252,7 +259,7 @@ class Lane:
     def _until_next_wish(self) -> float:
         holders = [breaker for key, breaker in self._all() if key in self._holding]
         waits = (self._look(breaker, SharedCircuit.wakes_in) for breaker in holders)
-        return min((wait for wait in waits if wait is not None), default=math.inf)
+        return min(waits, default=math.inf)
 
     # The store comes and goes
 
@@ -289,7 +296,13 @@ class Lane:
         self, key: str, breaker: CircuitBreaker, make: Callable[..., Any], *what: Any
     ) -> None:
         circuit = cast("SharedCircuit", breaker._circuit)
-        breaker._change(make, circuit, *what)
+        try:
+            breaker._change(make, circuit, *what)
+        except (KeyboardInterrupt, SystemExit) as error:
+            text = (
+                f"listener for region {{}} {events.raised(error)}: no process ends in this thread"
+            )
+            events.write("ERROR", breaker.region, text)
         if circuit.mine:
             self._holding.add(key)
         else:
