@@ -67,9 +67,10 @@ class Twin:
         """Do what the script does with these keys and arguments."""
         self.commands += 1
         now = self._now()
-        for key in [key for key, end in self.expiry.items() if end <= now]:
-            del self.expiry[key]
-            self.hashes.pop(key, None)
+        for key in keys:
+            if self.expiry.get(key, now + 1) <= now:
+                del self.expiry[key]
+                self.hashes.pop(key, None)
         operation, me, lease = arguments[0], arguments[1], int(arguments[2])
         if operation in ("read", "poll"):
             return self._read(operation, keys, me, lease, now)

@@ -599,7 +599,7 @@ def test_a_listener_that_exits_ends_neither_the_process_nor_the_sharing(one_stor
 
 
 def test_the_access_rights_that_the_docs_name_are_enough(own_store, fleet):
-    page = (Path(__file__).parents[1] / "docs" / "how-to" / "share.md").read_text()
+    page = (Path(__file__).parents[1] / "docs" / "how-to" / "share-circuits.md").read_text()
     rights = page.partition("## Access rights")[2].partition("the keys")[0]
     commands = [f"+{name.lower()}" for name in re.findall("`([A-Z|]+)`", rights)]
     with own_store.client() as client:

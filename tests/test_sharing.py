@@ -258,6 +258,23 @@ def test_the_sleepers_behind_a_lease_that_goes_back_are_no_rare_callers():
     assert "called" not in [process.call() for process in others]
 
 
+def test_rare_callers_of_a_large_fleet_leave_a_free_place_to_who_asks_for_it():
+    # Each of them calls rarely, all of them together often: they would all probe at once.
+    world = opened(8)
+    holder = granted(world, world.processes[1])
+    others = [process for process in world.processes if process is not holder]
+    world.settle()
+    for process in others:
+        process.call()
+    world.pass_(2.0)
+    world.settle()
+    assert not holder.circuit.mine, "it went back"
+    assert [process.call() for process in others] == [0.25] * 7
+    world.settle()
+    world.pass_(0.1)
+    assert [process.call() for process in others].count("called") == 1
+
+
 def test_who_waits_asks_too():
     # Hole 3: waiters and paused consumers make no call.
     world = opened()

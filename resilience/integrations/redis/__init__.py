@@ -15,6 +15,7 @@ from weakref import WeakSet, WeakValueDictionary
 
 from resilience import checks
 from resilience.circuit import Closed
+from resilience.integrations.redis.bell import Bell
 from resilience.integrations.redis.connection import Address
 from resilience.integrations.redis.lane import Breakers, Lane, Times
 from resilience.integrations.redis.records import Records
@@ -137,7 +138,9 @@ class RedisSharing:
     def _ring(self, key: str) -> None:
         if self._lane is None and not self._closed:
             self._fleet.asleep = False
-            self._lane = Lane(self._address, self._records, self._breakers, self._times)
+            self._lane = Lane(
+                self._address, self._records, self._breakers, self._times, bell=Bell()
+            )
             self._lane.start()
         if self._lane is not None:
             self._lane.ring(key)

@@ -5,9 +5,7 @@ They are redis-py's connections themselves: its client would try again, and so h
 
 import re
 import selectors
-import socket
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any, Final
 
 import redis
@@ -17,6 +15,7 @@ from redis.exceptions import NoScriptError
 from redis.retry import Retry
 
 from resilience.checks import name_of
+from resilience.integrations.redis.bell import Bell
 from resilience.integrations.redis.records import SCRIPT
 
 # No epoll: the child of a fork would share it with its parent.
@@ -119,15 +118,18 @@ class Hints:
         self._connection.send_command("SUBSCRIBE", channel)
         self._connection.read_response()
 
-    def wait(self, bell: socket.socket, seconds: float) -> None:
-        """Wait for a hint, the bell or the time; the bell is silent then."""
+    def wait(self, bell: Bell, seconds: float) -> list[tuple[str, int]]:
+        """Wait for a hint, the bell or the time.
+
+        Returns:
+            The keys that hints name, and the versions that they tell of.
+        """
         with _Selector() as selector:
             selector.register(bell, selectors.EVENT_READ)
             selector.register(self._connection._sock, selectors.EVENT_READ)
             selector.select(max(0.0, seconds))
-        with suppress(BlockingIOError):
-            while bell.recv(4096):
-                pass
+        bell.silence()
+        return list(self.drain())
 
     def drain(self) -> Iterator[tuple[str, int]]:
         """Give the keys that the hints name, and the versions that they tell of."""

@@ -3,17 +3,20 @@
 It hears hints and reads what they name, says what the circuits wish, and polls now and then, which
 catches up with what a hint missed and finds out whether the store takes writes. When the store
 fails it tells the circuits to go on alone, and comes back to it until it is there again.
+
+What it does, `steps`, is a generator: it hands out what it got from the store or from waiting, and
+goes on with what it is given back. The thread gives it back at once. The simulation in benchmarks/
+lets it have something else to hand out, and gives back later, on a clock of its own.
 """
 
 import _thread
 import math
 import random
-import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
-from contextlib import closing, suppress
+from collections.abc import Callable, Generator, Iterable
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar, cast
@@ -23,12 +26,15 @@ import redis
 
 from resilience import events
 from resilience.breaker import CircuitBreaker
+from resilience.integrations.redis.bell import Bell
 from resilience.integrations.redis.connection import Address, Commands, Hints
 from resilience.integrations.redis.records import Answer, BadAnswer, Records, parse, parse_many
 from resilience.lock import lock
 from resilience.sharing import SharedCircuit, Wish
 
 T = TypeVar("T")
+Steps: TypeAlias = Generator[Any, Any, T]
+Connect: TypeAlias = Callable[[], AbstractContextManager[tuple[Commands, Hints]]]
 Breakers: TypeAlias = "WeakValueDictionary[str, CircuitBreaker]"
 Pairs: TypeAlias = list[tuple[str, CircuitBreaker]]
 Request: TypeAlias = Callable[[list[str]], tuple[list[str], list[str]]]
@@ -66,16 +72,23 @@ class Lane:
         records: How to ask for records.
         breakers: Key of the record -> the breaker; may grow and shrink at any time.
         times: How long things take.
+        bell: Wakes it while it waits.
+        clock: Returns seconds.
     """
 
     def __init__(
-        self, address: Address, records: Records, breakers: Breakers, times: Times
+        self,
+        address: Address,
+        records: Records,
+        breakers: Breakers,
+        times: Times,
+        *,
+        bell: Bell,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.records = records
         self._address, self._breakers, self._times = address, breakers, times
-        self._bell, self._rope = socket.socketpair()
-        self._bell.settimeout(0)
-        self._rope.settimeout(0)
+        self._bell, self._now = bell, clock
         self._marked: set[str] = set()  # whose circuits may have a wish
         self._stopping, self.ended = threading.Event(), threading.Event()
         self.thread: int | None = None
@@ -87,8 +100,7 @@ class Lane:
     def ring(self, key: str) -> None:
         """Say that a circuit has a wish; the caller holds the lock."""
         self._marked.add(key)
-        with suppress(OSError):  # it is ringing already, or the lane has ended
-            self._rope.send(b"!")
+        self._bell.ring()
 
     def stop(self) -> None:
         """Let it give back what it holds, and end."""
@@ -113,46 +125,59 @@ class Lane:
 
     def run(self) -> None:
         """Serve until it is stopped."""
-        while not self._stopping.is_set():
-            try:
-                with (
-                    closing(Commands(self._address)) as commands,
-                    closing(Hints(self._address, self.records.channel)) as hints,
-                ):
-                    self._serve(commands, hints)
-            except (redis.RedisError, OSError, BadAnswer) as error:
-                self._lost(type(error).__name__)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the lane must come back
-                self._lost(events.raised(error))
-            self._stopping.wait(random.uniform(*_COME_BACK))  # noqa: S311 - no secret
+        _finish(self.steps(self._connect, self._stopping.wait))
         self.leave_alone()
         with lock:
             self.ended.set()
             self._bell.close()
-            self._rope.close()
 
-    def _serve(self, commands: Commands, hints: Hints) -> None:
+    @contextmanager
+    def _connect(self) -> Generator[tuple[Commands, Hints]]:
+        with (
+            closing(Commands(self._address)) as commands,
+            closing(Hints(self._address, self.records.channel)) as hints,
+        ):
+            yield commands, hints
+
+    def steps(self, connect: Connect, rest: Callable[[float], object]) -> Steps[None]:
+        """Come, serve and go until it is told to stop.
+
+        Args:
+            connect: Connects to the store.
+            rest: Lets so many seconds pass.
+        """
+        while not self._stopping.is_set():
+            try:
+                with connect() as (commands, hints):
+                    yield from self._serve(commands, hints)
+            except (redis.RedisError, OSError, BadAnswer) as error:
+                self._lost(type(error).__name__)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the lane must come back
+                self._lost(events.raised(error))
+            yield rest(random.uniform(*_COME_BACK))  # noqa: S311 - no secret
+
+    def _serve(self, commands: Commands, hints: Hints) -> Steps[None]:
         next_poll = 0.0
         while not self._stopping.is_set():
-            if time.monotonic() >= next_poll:
-                self._poll(commands)
+            if self._now() >= next_poll:
+                yield from self._poll(commands)
                 hints.ping()
                 jitter = random.uniform(*_JITTER)  # noqa: S311 - no secret
-                next_poll = time.monotonic() + self._times.poll * jitter
-            self._say_wishes(commands)
-            pause = min(next_poll - time.monotonic(), self._until_next_wish())
-            hints.wait(self._bell, max(pause, _BREATH))
-            self._hear(commands, self._news(hints.drain()))
-        self._say_wishes(commands)
+                next_poll = self._now() + self._times.poll * jitter
+            yield from self._say_wishes(commands)
+            pause = min(next_poll - self._now(), self._until_next_wish())
+            hinted = yield hints.wait(self._bell, max(pause, _BREATH))
+            yield from self._hear(commands, self._news(hinted))
+        yield from self._say_wishes(commands)
         for key, breaker in self._all():
-            self._say(commands, key, breaker, SharedCircuit.farewell)
+            yield from self._say(commands, key, breaker, SharedCircuit.farewell)
 
     # What the store says
 
-    def _poll(self, commands: Commands) -> None:
+    def _poll(self, commands: Commands) -> Steps[None]:
         everybody = self._all()
         for some in _by(_RECORDS_AT_A_TIME, everybody) or [[]]:
-            self._take_in(commands, some, self.records.poll)
+            yield from self._take_in(commands, some, self.records.poll)
         if self._up is False:
             events.write("INFO", "", "sharing is back")
         self._up = True
@@ -169,21 +194,21 @@ class Lane:
             if newest.get(key, 0) > cast("SharedCircuit", breaker._circuit).version
         }
 
-    def _hear(self, commands: Commands, keys: set[str]) -> None:
+    def _hear(self, commands: Commands, keys: set[str]) -> Steps[None]:
         named = [(key, breaker) for key, breaker in self._all() if key in keys]
         for some in _by(_RECORDS_AT_A_TIME, named):
-            self._take_in(commands, some, self.records.read)
+            yield from self._take_in(commands, some, self.records.read)
         self._marked |= keys
 
-    def _take_in(self, commands: Commands, some: Pairs, request: Request) -> None:
+    def _take_in(self, commands: Commands, some: Pairs, request: Request) -> Steps[None]:
         keys = [key for key, _ in some]
-        reply, delay = self._run(commands, *request(keys))
+        reply, delay = yield from self._run(commands, *request(keys))
         for (key, breaker), answer in zip(some, parse_many(reply, len(some), delay), strict=True):
             self._note(key, breaker, answer)
             self._tell(key, breaker, SharedCircuit.hear, answer.view)
 
     def _note(self, key: str, breaker: CircuitBreaker, answer: Answer) -> None:
-        self._offset = answer.store_time / 1000 - time.monotonic()
+        self._offset = answer.store_time / 1000 - self._now()
         if not answer.bad:
             self._warned.discard(key)
         elif key not in self._warned:
@@ -193,14 +218,14 @@ class Lane:
 
     # What the store is told
 
-    def _say_wishes(self, commands: Commands) -> None:
+    def _say_wishes(self, commands: Commands) -> Steps[None]:
         with lock:
             marked, self._marked = self._marked, set()
-        self._hear(commands, {key for key in marked if self._is_new(key)})
+        yield from self._hear(commands, {key for key in marked if self._is_new(key)})
         for key, breaker in self._all():
             if key in marked or key in self._holding:
                 said = 0
-                while said < _WISHES_IN_A_ROW and self._say(commands, key, breaker):
+                while said < _WISHES_IN_A_ROW and (yield from self._say(commands, key, breaker)):
                     said += 1
 
     def _is_new(self, key: str) -> bool:
@@ -213,9 +238,9 @@ class Lane:
         key: str,
         breaker: CircuitBreaker,
         what: Callable[[SharedCircuit, float], Wish | None] = SharedCircuit.wish,
-    ) -> bool:
+    ) -> Steps[bool]:
         """Say what a circuit wishes; False: nothing, or it came too late."""
-        decided = time.monotonic()
+        decided = self._now()
         wish = self._look(breaker, what)
         if wish is None:
             return False
@@ -223,12 +248,12 @@ class Lane:
             not_after = int((decided + self._offset + self._times.timeout) * 1000)
             timeout = breaker.policy.recovery_timeout
             request = self.records.change(key, wish, timeout, not_after)
-            answer = parse(*self._run(commands, *request))
+            answer = parse(*(yield from self._run(commands, *request)))
             self._note(key, breaker, answer)
             if not answer.late:
                 self._tell(key, breaker, SharedCircuit.answer, wish, answer.view)
                 return True
-        self._hear(commands, {key})
+        yield from self._hear(commands, {key})
         return False
 
     def _until_next_wish(self) -> float:
@@ -255,11 +280,13 @@ class Lane:
         with lock:
             return list(self._breakers.items())
 
-    def _run(self, commands: Commands, keys: list[str], arguments: list[str]) -> tuple[Any, float]:
+    def _run(
+        self, commands: Commands, keys: list[str], arguments: list[str]
+    ) -> Steps[tuple[Any, float]]:
         while True:
-            asked = time.monotonic()
-            reply = commands.run(keys, arguments)
-            if (delay := time.monotonic() - asked) <= _STALE:
+            asked = self._now()
+            reply = yield commands.run(keys, arguments)
+            if (delay := self._now() - asked) <= _STALE:
                 return reply, delay
 
     def _look(self, breaker: CircuitBreaker, at: Callable[[SharedCircuit, float], T]) -> T:
@@ -284,3 +311,11 @@ class Lane:
 
 def _by(many: int, all_: Pairs) -> list[Pairs]:
     return [all_[place : place + many] for place in range(0, len(all_), many)]
+
+
+def _finish(steps: Steps[None]) -> None:
+    """Give back at once what the steps hand out."""
+    with suppress(StopIteration):
+        handed_out = next(steps)
+        while True:
+            handed_out = steps.send(handed_out)
