@@ -244,7 +244,7 @@ class Scene:
             ]
             who = sorted(one["who"] for one in told)
             # On a busy machine a time-out of its own may follow.
-            assert who == list(range(many)) or (many and not fleet.calm(mark)), told
+            assert who == list(range(many)) or not fleet.calm(mark), told
         return backs[-1]["t"] if backs else 0.0
 
     def goes_on(self, mark):

@@ -129,9 +129,10 @@ class Hints:
             selector.register(self._connection._sock, selectors.EVENT_READ)
             selector.select(max(0.0, seconds))
         bell.silence()
-        return list(self._drain())
+        return list(self.drain())
 
-    def _drain(self) -> Iterator[tuple[str, int]]:
+    def drain(self) -> Iterator[tuple[str, int]]:
+        """Give the keys that the hints name, and the versions that they tell of."""
         while self._connection.can_read(0):
             message = self._connection.read_response()
             kind, *_, said = message if isinstance(message, list) else ["", ""]
