@@ -724,6 +724,19 @@ async def test_a_broker_that_lacks_something_is_an_error(bench, registry, region
             pass
 
 
+@pytest.mark.parametrize(
+    ("version", "warns"),
+    [("3.9.29", True), ("3.10.8", False), ("4.3.0", False), ("2.0", True), ("new", True)],
+)
+async def test_an_old_broker_is_told_in_the_log(bench, registry, region, log, *, version, warns):
+    queue = await bench.queue()
+    properties = bench.connection.transport.connection.server_properties
+    properties["version"] = version
+    async with consume(queue, region, registry):
+        pass
+    assert any(f"3.10 on, this is {version}" in record["message"] for record in log) is warns
+
+
 async def test_who_is_cancelled_just_when_it_cannot_go_on_is_cancelled(
     bench, registry, region, http_error, monkeypatch
 ):

@@ -4,6 +4,7 @@ Policies are invisible to it: a limit, a time to live or a dead-letter exchange 
 cannot be seen from here.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import AMQPChannelError, ChannelNotFoundEntity
 
+from resilience import events
 from resilience.integrations.rabbitmq.broker import (
     LOST,
     ConsumerError,
@@ -18,8 +20,10 @@ from resilience.integrations.rabbitmq.broker import (
     close_channel,
     open_channel,
 )
+from resilience.text import one_line
 
-_NEEDED = ("basic.nack", "consumer_cancel_notify", "publisher_confirms")
+_NEEDED = ("basic.nack", "consumer_cancel_notify", "per_consumer_qos", "publisher_confirms")
+_OLDEST_TESTED = 3, 10
 #: What `declare` gives a wait queue: nothing in it is dropped for being returned often, on any
 #: version; -1 would drop at the first return on 3.10.
 DURABLE_FOR_ALL = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
@@ -42,12 +46,17 @@ class Inspection:
         try:
             underlay = await answer(channel.get_underlay_channel())
             server: Any = underlay.connection
-            able = server.server_properties.get("capabilities", {})
+            properties = server.server_properties
         finally:
             await close_channel(channel)
-        missing = [name for name in _NEEDED if not able.get(name)]
+        missing = [name for name in _NEEDED if not properties.get("capabilities", {}).get(name)]
         if missing:
             raise ConsumerError(f"the broker cannot do {', '.join(missing)}: RabbitMQ can")
+        version = str(properties.get("version"))
+        numbers = re.match(r"(\d+)\.(\d+)", version)
+        if numbers is None or tuple(map(int, numbers.groups())) < _OLDEST_TESTED:
+            what = f"consumers were tested on RabbitMQ from 3.10 on, this is {one_line(version)}"
+            events.write("WARNING", "", what)
 
     async def check_queue(self, name: str) -> None:
         """Refuse a queue that is not there."""
