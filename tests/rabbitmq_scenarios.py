@@ -435,6 +435,7 @@ async def shared(url, *, layout="shared", kind, prefetch, circuit, down=1.0, cou
             worker,
             seconds=seconds,
             attempts=attempts,
+            acked_too_early=len(play.wire.acked_too_early),
             from_the_shared_queue=sum(one.queue == play.queue for one in play.wire.deliveries),
         )
 
@@ -479,6 +480,7 @@ async def parked(url, *, kind="quorum", prefetch=10, count=2000, watch=10.0):
             worker,
             core=share,
             deliveries_a_second=deliveries / watch,
+            acked_too_early=len(play.wire.acked_too_early),
             parked=sum(n for (key, _), n in play.wire.published.items() if key == wait_queue),
         )
 
