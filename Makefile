@@ -59,7 +59,7 @@ demo: $(STAMP) ## two regions on real HTTP, one of them goes down and comes back
 
 .PHONY: test
 test: $(STAMP) ## the tests, with branch coverage of 100 %
-	@$(RUN) pytest --cov --cov-report=term --cov-fail-under=100
+	@$(RUN) pytest -n auto --dist loadfile --cov --cov-report=term --cov-fail-under=100
 
 .PHONY: check
 check: $(STAMP) ## ruff, mypy and pyright
@@ -126,14 +126,22 @@ bench-count: $(STAMP) ## the hot paths in instructions (valgrind), against a bas
 scoreboard: $(BENCH_STAMP) ## every breaker in the same situations, into docs/scoreboard.md
 	@$(BENCH)/bin/python -m benchmarks.scoreboard $(ARGS)
 
+.PHONY: simulate
+simulate: $(BENCH_STAMP) ## fleets that share their circuits, on virtual time: docs/sharing-simulation.md (5 min)
+	@$(BENCH)/bin/python -m benchmarks.simulate
+
 # --- the soaks: what takes minutes, and whose figures stand in the docs ------------------------------
 
 .PHONY: soak
-soak: soak-rabbitmq ## all soaks, one after the other
+soak: soak-rabbitmq soak-redis ## all soaks, one after the other
 
 .PHONY: soak-rabbitmq
 soak-rabbitmq: $(STAMP) ## message workers in outages, killed, on a real RabbitMQ, into docs/soak-rabbitmq.md
 	@$(VENV)/bin/python tests/soak_rabbitmq.py
+
+.PHONY: soak-redis
+soak-redis: $(STAMP) ## fleets on a real store that fails, killed and cut off, into docs/soak-redis.md (30 min)
+	@$(VENV)/bin/python tests/soak_redis.py $(ARGS)
 
 # --- upkeep ---------------------------------------------------------------------------------------
 

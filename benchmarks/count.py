@@ -24,6 +24,8 @@ LIMIT = 1.03  # times the baseline
 
 #: What is told beside the counts: this path in relation to that one.
 RATIOS = {
+    "success, shared": "success",
+    "rejection, shared": "rejection",
     "success over tenacity": "tenacity alone",
     "success over transient_retry": "tenacity alone",
     "success over tenacity, def": "tenacity alone, def",

@@ -5,7 +5,6 @@ last one is the package itself: were it far from the rung under it, this page wo
 """
 
 import functools
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -17,88 +16,108 @@ from benchmarks.loops import successes
 from benchmarks.question import OURS
 from benchmarks.rounds import Case, extra, time_cases
 
-STEPS: list[str] = []
 ON_RESULT: Any = None
+POSITION = 0
+Known = dict[str, Any]
 
 
-def make_find(known: dict[str, Any]) -> Callable[[Any, Any], Any]:
-    """Find the breaker by a plain parameter."""
-    position, name, default = 0, "region", ""
-
-    def find(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        region = args[position] if position < len(args) else kwargs.get(name, default)
-        if STEPS:
-            raise LookupError
-        try:
-            return known[region]
-        except (KeyError, TypeError):
-            raise LookupError from None
-
-    return find
+def lost(*_: Any) -> Any:
+    """Stand where the package would look for a region that it does not know."""
+    raise LookupError
 
 
-def finding(fn: Send, find: Any) -> Send:
+def finding(fn: Send, known: Known, find: Any = lost, position: int = POSITION) -> Send:
     """Find the breaker."""
 
     @functools.wraps(fn)
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        find(args, kwargs)
+        if position < len(args):
+            try:
+                known[args[position]]
+            except (KeyError, TypeError):
+                find(args, kwargs)
+        else:
+            find(args, kwargs)
         return await fn(*args, **kwargs)
 
     return wrapper
 
 
-def looking(fn: Send, find: Any) -> Send:
+def looking(fn: Send, known: Known, find: Any = lost, position: int = POSITION) -> Send:
     """And see whether calls simply pass."""
 
     @functools.wraps(fn)
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        breaker = find(args, kwargs)
-        passing = breaker._passing if ON_RESULT is None else None  # noqa: SLF001 - as it does
-        if passing is None:
-            raise LookupError
-        return await fn(*args, **kwargs)
-
-    return wrapper
-
-
-def ready(fn: Send, find: Any) -> Send:
-    """And stand ready for an error."""
-
-    @functools.wraps(fn)
-    async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        breaker = find(args, kwargs)
-        passing = breaker._passing if ON_RESULT is None else None  # noqa: SLF001 - as it does
-        if passing is None:
-            raise LookupError
-        try:
-            result = await fn(*args, **kwargs)
-        except BaseException:
-            passing.passed -= 1
-            raise
+        if position < len(args):
+            try:
+                breaker = known[args[position]]
+            except (KeyError, TypeError):
+                breaker = find(args, kwargs)
+        else:
+            breaker = find(args, kwargs)
+        passing, permit = breaker._passing, None  # noqa: SLF001 - as it does
+        if passing is None or ON_RESULT is not None:
+            permit = lost()
+        result = await fn(*args, **kwargs)
+        if permit is not None:
+            lost()
         return result
 
     return wrapper
 
 
-def counting(fn: Send, find: Any) -> Send:
+def ready(fn: Send, known: Known, find: Any = lost, position: int = POSITION) -> Send:
+    """And stand ready for an error."""
+
+    @functools.wraps(fn)
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if position < len(args):
+            try:
+                breaker = known[args[position]]
+            except (KeyError, TypeError):
+                breaker = find(args, kwargs)
+        else:
+            breaker = find(args, kwargs)
+        passing, permit = breaker._passing, None  # noqa: SLF001 - as it does
+        if passing is None or ON_RESULT is not None:
+            permit = lost()
+        try:
+            result = await fn(*args, **kwargs)
+        except BaseException:
+            passing.ignored += 1
+            raise
+        if permit is not None:
+            lost()
+        return result
+
+    return wrapper
+
+
+def counting(fn: Send, known: Known, find: Any = lost, position: int = POSITION) -> Send:
     """And count the success, if no streak has to end."""
 
     @functools.wraps(fn)
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        breaker = find(args, kwargs)
-        passing = breaker._passing if ON_RESULT is None else None  # noqa: SLF001 - as it does
-        if passing is None:
-            raise LookupError
+        if position < len(args):
+            try:
+                breaker = known[args[position]]
+            except (KeyError, TypeError):
+                breaker = find(args, kwargs)
+        else:
+            breaker = find(args, kwargs)
+        passing, permit = breaker._passing, None  # noqa: SLF001 - as it does
+        if passing is None or ON_RESULT is not None:
+            permit = lost()
         try:
             result = await fn(*args, **kwargs)
         except BaseException:
-            passing.passed -= 1
+            passing.ignored += 1
             raise
+        if permit is not None:
+            lost()
         if passing.streak:
-            raise LookupError
-        else:  # noqa: RET506 - as it does
-            passing.passed += 1
+            lost()
+        passing.passed += 1
         return result
 
     return wrapper
@@ -108,15 +127,15 @@ async def ladder() -> tuple[str, ...]:
     """Make the table."""
     contender = RegionBreaker()
     protected = contender.protect(send)
-    find = make_find({REGION: contender.registry.get(REGION)})
+    known = {REGION: contender.registry.get(REGION)}
     rungs = {
         BARE: send,
         "a wrapper: one more coroutine, and the arguments twice": empty_wrapper(send),
-        "find the region's breaker: a call, an index, a dictionary": finding(send, find),
-        "see that its circuit lets calls pass": looking(send, find),
-        "stand ready for an error": ready(send, find),
-        "see that no streak stands, and count": counting(send, find),
-        f"{OURS} itself": protected,
+        "find the region's breaker: an index, a dictionary": finding(send, known),
+        "see that its circuit lets calls pass": looking(send, known),
+        "stand ready for an error": ready(send, known),
+        "see that no streak stands, and count": counting(send, known),
+        f"{OURS} itself, which passes keywords on only where there are some": protected,
     }
     cases = [Case(name, successes(fn)) for name, fn in rungs.items()]
     await time_cases(cases)

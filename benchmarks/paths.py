@@ -18,8 +18,9 @@ from typing import Any, TypeAlias
 from loguru import logger
 from tenacity import retry, stop_after_attempt, wait_exponential
 
-from resilience import BreakerPolicy, CircuitBreakerRegistry, region_breaker
+from resilience import BreakerPolicy, CircuitBreaker, CircuitBreakerRegistry, region_breaker
 from resilience.retry import transient_retry
+from resilience.sharing import Fleet, SharedCircuit
 
 REGION = "eu-west-1"
 CREDENTIALS = SimpleNamespace(region=REGION)
@@ -136,9 +137,9 @@ def in_a_streak() -> Run:
     return lambda calls: drive(calls_in_turn(calls))
 
 
-def rejected() -> Run:
+def rejected(protect: Callable[[Any], Any]) -> Run:
     """Make a loop of rejections."""
-    fn = protected(down)
+    fn = protect(down)
     failing(fn)(10)
     return failing(fn)
 
@@ -148,6 +149,26 @@ def listened() -> Run:
     registry = CircuitBreakerRegistry()
     registry.listen(print)
     return through(region_breaker(region_from="region", registry=registry)(send))
+
+
+class NoStore:
+    """Shares circuits with nobody: what the store does happens beside the calls in any case."""
+
+    def join(self, breaker: CircuitBreaker) -> None:
+        """Give a breaker the circuit that shared ones have."""
+        state = breaker._circuit.state  # noqa: SLF001 - as RedisSharing does it
+        breaker._circuit = SharedCircuit(  # noqa: SLF001
+            breaker.policy, state, fleet=Fleet(lease=5.0), ring=bool, shared=True
+        )
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def shared(fn: Any) -> Any:
+    """Protect a function with a circuit that is shared with other processes."""
+    registry = CircuitBreakerRegistry(sharing=NoStore())
+    return region_breaker(region_from="region", registry=registry)(fn)
 
 
 PATHS: dict[str, Callable[[], Run]] = {
@@ -160,10 +181,12 @@ PATHS: dict[str, Callable[[], Run]] = {
     "success, def": lambda: at_once(protected(send_now)),
     "success that ends a streak": in_a_streak,
     "success with a listener": listened,
+    "success, shared": lambda: through(shared(send)),
     "failure": lambda: failing(protected(down, failure_threshold=1_000_000)),
     "ignored: status 404": lambda: failing(protected(not_found)),
     "ignored: says nothing": lambda: failing(protected(bug)),
-    "rejection": rejected,
+    "rejection": lambda: rejected(protected),
+    "rejection, shared": lambda: rejected(shared),
     "tenacity alone": lambda: through(with_tenacity(send)),
     "success over tenacity": lambda: through(protected(with_tenacity(send))),
     "success over transient_retry": lambda: through(protected(transient_retry()(send))),

@@ -16,18 +16,19 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def origin(command: str, *libraries: str) -> str:
+def origin(command: str, *libraries: str, how: str = "Measured") -> str:
     """Say where the figures of a page come from: command, day, Python, machine, versions.
 
     Args:
         command: What was typed.
         libraries: Those whose version matters beside the contenders'.
+        how: How the figures were found.
     """
     versions = ", ".join(f"{name} {version(name)}" for name in libraries)
     machine = f"{_processor()}, {platform.system()} {platform.machine()}"
     python = f"{platform.python_implementation()} {platform.python_version()}"
     day = datetime.now(UTC).strftime("%Y-%m-%d")
-    return f"Measured by `{command}` on {day}: {python}, {machine}; {versions}."
+    return f"{how} by `{command}` on {day}: {python}, {machine}; {versions}."
 
 
 def write(page: str, *parts: str) -> None:

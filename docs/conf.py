@@ -30,6 +30,7 @@ nitpick_ignore_regex = [
 nitpick_ignore = [
     ("py:class", "resilience.decorator.RegionDecorator"),  # only says that types are kept
     ("py:class", "resilience.retry.RetryDecorator"),  # the same
+    ("py:class", "resilience.sharing.Sharing"),  # what RedisSharing is
     ("py:class", "resilience.integrations.rabbitmq.hold.HoldDecorator"),  # the same
     ("py:class", "resilience.registry.Settings"),  # the keywords that the text lists
 ]

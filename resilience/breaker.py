@@ -6,13 +6,15 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypeVar, cast
 
-from resilience import checks, classify, events, gate, gated, rejections
+from resilience import checks, classify, events, gate, gated
 from resilience.circuit import Circuit, CircuitState, Closed, Probe, Rejection, Ticket, Transition
 from resilience.classify import IGNORED, SUCCESS, Classifier, Outcome, Report, ResultClassifier
 from resilience.errors import CircuitBreakerOpenError
+from resilience.guards import Finder, check_guardable
 from resilience.lock import lock
-from resilience.permit import Permit, check_guardable
+from resilience.permit import Permit
 from resilience.policy import BreakerPolicy
+from resilience.rejections import Rejections
 from resilience.text import one_line
 from resilience.waiting import Line
 
@@ -40,6 +42,8 @@ class CircuitSnapshot:
         rejected: Calls since the start that were not made.
         probes: Calls since the start that were admitted in HALF_OPEN.
         trips: How often failures opened the CLOSED circuit.
+        shared: Whether other processes are told what this one knows, and it hears what they know;
+            None where the circuit is its own.
     """
 
     region: str
@@ -54,6 +58,7 @@ class CircuitSnapshot:
     rejected: int
     probes: int
     trips: int
+    shared: bool | None = None
 
 
 class CircuitBreaker:
@@ -74,8 +79,8 @@ class CircuitBreaker:
     """
 
     __slots__ = (
-        "__weakref__", "_circuit", "_classifier", "_clock", "_known_outcomes", "_line", "_outbox",
-        "_passing", "_rejections", "_result_classifier", "_unknown_errors", "region",
+        "__weakref__", "_circuit", "_classifier", "_clock", "_line", "_outbox", "_passing",
+        "_result_classifier", "_unknown", "region",
     )  # fmt: skip
 
     def __init__(
@@ -93,11 +98,10 @@ class CircuitBreaker:
         checks.check_classifiers(classifier, result_classifier)
         self._clock = clock
         self._circuit = Circuit(policy, Closed(self._now()))
-        self._rejections = rejections.Rejections(self.region, self._circuit)
-        self._outbox = events.Outbox(self._rejections.follow)
+        self._outbox = events.Outbox()
         self._line: Line | None = None
-        self._passing: Closed | None = None
-        self._known_outcomes = self._unknown_errors = 0
+        # Errors in a row that no rule knows, and how many outcomes there were before them.
+        self._unknown: tuple[int, int] = 0, 0
         self._configure(policy, classifier, result_classifier)
 
     @property
@@ -152,14 +156,11 @@ class CircuitBreaker:
     def __call__(self, fn: Callable[P, T]) -> Callable[P, T]:
         """Decorate one function, `async def` or `def`, with this very breaker."""
         check_guardable(fn, "a circuit breaker")
-        return cast("Callable[P, T]", gated.protect(fn, lambda _args, _kwargs: self))
+        return cast("Callable[P, T]", gated.protect(fn, Finder(lambda _args, _kwargs: self)))
 
     def reset(self) -> None:
         """Close the circuit by hand, forget its streak and end a forced opening."""
-        now = self._now()
-        with lock:
-            self._follow(self._circuit.reset(now))
-        self._outbox.deliver()
+        self._change(self._circuit.reset)
 
     def force_open(self, reason: str) -> None:
         """Keep the circuit open until `reset`.
@@ -172,10 +173,7 @@ class CircuitBreaker:
             ValueError: The reason is empty.
         """
         reason = one_line(f"forced open: {checks.check_text('reason', reason)}")
-        now = self._now()
-        with lock:
-            self._follow(self._circuit.force_open(reason, now))
-        self._outbox.deliver()
+        self._change(self._circuit.force_open, reason)
 
     def listen(self, listener: events.Listener) -> Callable[[], None]:
         """Tell a function about each change of this circuit's state.
@@ -190,7 +188,7 @@ class CircuitBreaker:
         Raises:
             TypeError: The listener cannot be called, or is an `async def`.
         """
-        return self._outbox.listeners.add(listener)
+        return self._outbox.add(listener)
 
     async def wait_until_ready(self, timeout: float | None = None) -> bool:
         """Wait, in asyncio, until a call would be admitted; it reserves nothing.
@@ -216,26 +214,28 @@ class CircuitBreaker:
     def _configure(self, policy: BreakerPolicy, on_error: Any, on_result: Any) -> None:
         with lock:
             self._circuit.policy = policy
+            self._circuit.keep_quiet()
             self._classifier, self._result_classifier = on_error, on_result
             self._follow(None)
 
     def _eviction_rank(self) -> int | None:
         """Say in which order a full registry lets go of it; None: never."""
-        return None if self._outbox.listeners.entries else self._circuit.eviction_rank(self._now())
+        return None if self._outbox.entries else self._circuit.eviction_rank(self._now())
 
     # For one call
 
     def _admit(self, on_error: Any = None, on_result: Any = None) -> Permit | Rejection:
+        now = time.monotonic() if self._clock is None else self._clock()
+        if (refused := self._circuit.refuse(now)) is not None:
+            return refused
         if self._circuit.state.name is CircuitState.HALF_OPEN and gate.is_carried(self):
             return gated.Passenger(self)
-        now = self._now()
         with lock:
             ticket = self._circuit.acquire(now)
             if isinstance(ticket, Probe):
                 self._follow(ticket.opened)
         if isinstance(ticket, tuple):
-            if not self._rejections.quiet_from <= now < self._rejections.quiet_until:
-                self._rejections.tell(ticket, now, self._outbox.registry_listeners.watchers)
+            self._tell_rejection(ticket, now)
             return ticket
         permit = Permit(self, ticket, on_error, on_result)
         if isinstance(ticket, Probe):
@@ -247,30 +247,37 @@ class CircuitBreaker:
                 raise
         return permit
 
-    def _record(self, ticket: Ticket, report: Report) -> None:
-        now = self._now()
+    def _tell_rejection(self, rejection: Rejection, now: float) -> None:
         with lock:
-            self._follow(self._circuit.record(ticket, report, now))
-        self._outbox.deliver()
+            told = self._outbox.log
+            if not isinstance(told, Rejections):
+                told = self._outbox.log = Rejections(self.region, self._circuit)
+        told.tell(rejection, now, self._outbox.registry_listeners.watchers)
+
+    def _record(self, ticket: Ticket, report: Report) -> None:
+        self._change(self._circuit.record, ticket, report)
 
     def _judge_result(self, result: object, classifier: ResultClassifier | None) -> Report:
-        classifier = self._result_classifier if classifier is None else classifier
-        return SUCCESS if classifier is None else self._ask("result_classifier", classifier, result)
+        judge = self._result_classifier if classifier is None else classifier
+        return SUCCESS if judge is None else self._ask("result_classifier", judge, result)
 
     def _judge_error(self, error: BaseException, classifier: Classifier | None) -> Report:
-        if not isinstance(error, Exception) or isinstance(error, CircuitBreakerOpenError):
-            return IGNORED
         judge = self._classifier if classifier is None else classifier
-        report = self._ask("classifier", judge, error)
-        if report == IGNORED and classify.says_nothing(error):
+        known, report = classify.verdict(error), IGNORED
+        ask = known is classify.FAILED or judge is not classify.classify_error
+        if ask and isinstance(error, Exception) and not isinstance(error, CircuitBreakerOpenError):
+            report = self._ask("classifier", judge, error)
+        if known is None and report is IGNORED:
             self._count_unknown(error)
         return report
 
     def _ask(self, role: str, judge: Callable[[Any], Outcome], what: object) -> Report:
         try:
             outcome = judge(what)
+            if outcome is Outcome.FAILURE:
+                return outcome, classify.describe(what)
             if isinstance(outcome, Outcome):
-                return outcome, classify.describe(what) if outcome is Outcome.FAILURE else ""
+                return SUCCESS if outcome is Outcome.SUCCESS else IGNORED
             wrong = f"returned a {type(outcome).__name__}, expected an Outcome"
         except Exception as fault:  # noqa: BLE001 - the call's own error must reach the caller
             wrong = events.raised(fault)
@@ -278,14 +285,21 @@ class CircuitBreaker:
         return IGNORED
 
     def _count_unknown(self, error: BaseException) -> None:
-        with lock:
-            successes, failures, *_ = self._circuit.counts()
-            if successes + failures != self._known_outcomes:
-                self._known_outcomes, self._unknown_errors = successes + failures, 0
-            self._unknown_errors += 1
-            warn = self._unknown_errors == _UNKNOWN_ERRORS_TO_WARN
-        if warn:
+        # Without the lock: at worst a race makes the warning late.
+        circuit, (count, then) = self._circuit, self._unknown
+        now = circuit.successes + circuit.failures + circuit.state.passed
+        count = count + 1 if now == then else 1
+        self._unknown = count, now
+        if count == _UNKNOWN_ERRORS_TO_WARN:
             events.log_unknown_errors(self.region, _UNKNOWN_ERRORS_TO_WARN, error)
+
+    # By a call, by hand, or by what other processes know
+
+    def _change(self, make: Callable[..., Transition | None], *what: Any) -> None:
+        now = self._now()
+        with lock:
+            self._follow(make(*what, now))
+        self._outbox.deliver()
 
     # Under the lock, after each change
 
@@ -294,7 +308,7 @@ class CircuitBreaker:
         state = self._circuit.state
         closed = state if isinstance(state, Closed) else None
         # The CLOSED state while a call that goes well has nothing to tell but that, else None.
-        self._passing = closed if self._result_classifier is None else None
+        self._passing: Closed | None = closed if self._result_classifier is None else None
         if change is not None:
             what, time_of_day = asdict(change), datetime.now(UTC)
             self._outbox.put(events.StateChanged(region=self.region, time=time_of_day, **what))
@@ -310,10 +324,9 @@ class CircuitBreaker:
     def _waiting_line(self) -> Line:
         with lock:
             if self._line is None:
-                self._line = Line(lambda: self.retry_after)
-                on_advance = getattr(self._clock, "on_advance", None)
-                if on_advance is not None:  # a FakeClock, whose time no timer follows
-                    on_advance(self._line.wake_first)
+                self._line = Line(lambda: self._look(self._circuit.ask))
+                # No timer follows the time of a FakeClock, which tells of it.
+                getattr(self._clock, "on_advance", bool)(self._line.wake_first)
             return self._line
 
     # For those who look
@@ -325,7 +338,6 @@ class CircuitBreaker:
             return at(now)
 
     def _describe(self, now: float) -> CircuitSnapshot:
-        circuit, state = self._circuit, self._circuit.state
-        phase = circuit.phase(now), circuit.phase_since(now), state.streak
-        why = circuit.retry_after(now), state.reason
-        return CircuitSnapshot(self.region, *phase, *why, *circuit.counts())
+        of, state = self._circuit, self._circuit.state
+        seen = of.phase(now), of.phase_since(now), state.streak, of.retry_after(now), state.reason
+        return CircuitSnapshot(self.region, *seen, *of.counts(), getattr(of, "shared", None))

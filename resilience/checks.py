@@ -18,14 +18,13 @@ def check_callable(name: str, value: Any, takes: str, *, optional: bool = False)
 def check_classifiers(on_error: object, on_result: object) -> None:
     """Refuse classifiers that nobody could ask."""
     check_callable("classifier", on_error, "an exception and returns an Outcome")
-    returns = "a result and returns an Outcome"
-    check_callable("result_classifier", on_result, returns, optional=True)
+    check_callable("result_classifier", on_result, "a result and returns an Outcome", optional=True)
 
 
-def check_type(name: str, value: object, expected: type) -> None:
+def check_type(name: str, value: object, *expected: type) -> None:
     """Refuse a value of another type."""
     if not isinstance(value, expected):
-        raise TypeError(f"{name} must be a {expected.__name__}, got {type(value).__name__}")
+        raise TypeError(f"{name} must be a {expected[0].__name__}, got {type(value).__name__}")
 
 
 def check_text(name: str, value: object) -> str:

@@ -69,6 +69,7 @@ class Transition:
     at: float
     streak: int
     retry_after: float | None
+    by: str | None = None  # who brought it about, where it was another process
 
 
 @dataclass(slots=True, eq=False)
@@ -90,7 +91,10 @@ class Closed:
     at: float
     streak: int = 0
     touched_at: float = -math.inf
-    passed: int = 0  # successes that `guard` counted by itself
+    # What the guards count by themselves, successes and ignored errors, without the lock.
+    passed: int = 0
+    ignored: int = 0
+    refused = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -102,6 +106,12 @@ class Open:
     streak: int
     reason: str
     forced: bool = False
+    # What `refuse` needs: from when until when it may, and what it counts without the lock.
+    quiet_from: float = math.inf
+    quiet_until: float = -math.inf
+    due: float = math.inf
+    refused: int = 0
+    passed = ignored = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -115,6 +125,7 @@ class HalfOpen:
     touched_at: float
     successes: int = 0
     probes: tuple[Probe, ...] = ()
+    passed = ignored = refused = 0
 
 
 Ticket: TypeAlias = Closed | Probe
@@ -198,40 +209,56 @@ class Circuit:
 
     def force_open(self, reason: str, now: float) -> Transition | None:
         """Open the circuit by hand until `reset`; doing it again for the same reason is nothing."""
-        state = self.state
-        if isinstance(state, Open) and state.forced and state.reason == reason:
+        if getattr(self.state, "forced", False) and self.state.reason == reason:
             return None
-        return self._enter(Open(now, state.streak, reason, forced=True), reason, now)
+        return self._enter(Open(now, self.state.streak, reason, forced=True), reason, now)
+
+    # Rejecting again
+
+    def keep_quiet(self, since: float = math.inf, until: float = math.inf) -> None:
+        """Say that rejections between two times are but counted, if it is not due; or none are."""
+        if isinstance(state := self.state, Open):
+            state.quiet_until = -math.inf  # who reads this takes no lock: shut it, then move it
+            state.due = math.inf if state.forced else state.at + self.policy.recovery_timeout
+            state.quiet_from, state.quiet_until = since, min(until, state.due)
+
+    def refuse(self, now: float) -> Rejection | None:
+        """Reject a call that `keep_quiet` spoke of, in no time and without the lock."""
+        state = self.state
+        if isinstance(state, Open) and state.quiet_from <= now < state.quiet_until:
+            state.refused += 1
+            return state.name, state.reason, None if state.forced else _until(state.due, now)
+        return None
 
     # Looking
 
     def phase(self, now: float) -> CircuitState:
         """Say the state; an OPEN that is due is HALF_OPEN already."""
-        state = self.state
-        due = isinstance(state, Open) and self._wait(state, now) == 0.0
-        return CircuitState.HALF_OPEN if due else state.name
+        due = isinstance(self.state, Open) and Circuit.retry_after(self, now) == 0.0
+        return CircuitState.HALF_OPEN if due else self.state.name
 
     def phase_since(self, now: float) -> float:
         """Say since when it is what `phase` says."""
-        due = isinstance(self.state, Open) and self.phase(now) is not self.state.name
+        due = self.phase(now) is not self.state.name
         return self.state.at + self.policy.recovery_timeout if due else self.state.at
 
     def retry_after(self, now: float) -> float | None:
         """Say in how many seconds a call may be admitted; None while forced open."""
-        return self._wait(self.state, now)
-
-    def _wait(self, state: Closed | Open | HalfOpen, now: float) -> float | None:
+        state = self.state
         if isinstance(state, Closed):
             return 0.0
         if isinstance(state, Open):
-            return None if state.forced else _left(state.at, self.policy.recovery_timeout, now)
-        waits = (_left(p.since, p.timeout, now) for p in self._in_the_way(state, now))
+            return None if state.forced else time_left(state.at, self.policy.recovery_timeout, now)
+        waits = (time_left(p.since, p.timeout, now) for p in self._in_the_way(state, now))
         return min(max(waits, default=0.0), _MAX_WAIT_FOR_PLACE)
+
+    ask = retry_after  # for who means to call when the time has come
 
     def counts(self) -> tuple[int, int, int, int, int, int]:
         """Count since the start: successes, failures, ignored, rejected, probes, trips."""
-        successes = self.successes + getattr(self.state, "passed", 0)
-        return successes, self.failures, self.ignored, self.rejected, self.probes, self.trips
+        state, successes, ignored = self.state, self.successes, self.ignored
+        judged = successes + state.passed, self.failures, ignored + state.ignored
+        return *judged, self.rejected + state.refused, self.probes, self.trips
 
     def eviction_rank(self, now: float) -> int | None:
         """Say in which order a full registry lets go: 0 first, 2 last, None never."""
@@ -258,9 +285,8 @@ class Circuit:
 
     def _in_the_way(self, state: HalfOpen, now: float) -> tuple[Probe, ...]:
         """Find the probes that must go before one more may start: those whose lease ends first."""
-        too_many = max(0, len(state.probes) + 1 - self.policy.half_open_probes)
-        by_end = sorted(state.probes, key=lambda probe: _left(probe.since, probe.timeout, now))
-        return tuple(by_end[:too_many])
+        by_end = sorted(state.probes, key=lambda probe: time_left(probe.since, probe.timeout, now))
+        return tuple(by_end[: max(0, len(by_end) + 1 - self.policy.half_open_probes)])
 
     def _succeeded(self, state: HalfOpen, now: float) -> Transition | None:
         state.successes += 1
@@ -271,15 +297,18 @@ class Circuit:
 
     def _enter(self, new: Closed | Open | HalfOpen, reason: str, now: float) -> Transition:
         old = self.state
-        self.successes += getattr(old, "passed", 0)
+        self.successes, _, self.ignored, self.rejected, *_ = self.counts()
         self.state = new
         return Transition(old.name, new.name, reason, now, new.streak, self.retry_after(now))
 
 
-def _left(since: float, timeout: float, now: float) -> float:
+def time_left(since: float, timeout: float, now: float) -> float:
     """Say what is left of a time, rounded up: after so many seconds it is over, to the last bit."""
     due = min(since, now) + timeout
-    if now >= due:
-        return 0.0
+    return 0.0 if now >= due else _until(due, now)
+
+
+def _until(due: float, now: float) -> float:
+    """Say how long it is until then, rounded up as above."""
     left = due - now
     return left if now + left >= due else left + math.ulp(due)

@@ -29,11 +29,14 @@ class Outcome(StrEnum):
     IGNORED = "IGNORED"
 
 
+# To look up a member of an enumeration takes its time.
+FAILED, _IGNORED = Outcome.FAILURE, Outcome.IGNORED
+
 Classifier: TypeAlias = Callable[[BaseException], Outcome]
 ResultClassifier: TypeAlias = Callable[[Any], Outcome]
 Report: TypeAlias = tuple[Outcome, str]  # what a call says, and what failed if it did
 SUCCESS: Report = (Outcome.SUCCESS, "")
-IGNORED: Report = (Outcome.IGNORED, "")
+IGNORED: Report = (_IGNORED, "")
 
 _CLIENT_ERROR, _SERVER_ERROR = 400, 500
 _MAX_DEPTH = 16  # wrapped errors may form a circle
@@ -68,7 +71,7 @@ def classify_error(error: BaseException) -> Outcome:
     Returns:
         FAILURE or IGNORED; never SUCCESS.
     """
-    return _verdict(error)[0] or Outcome.IGNORED
+    return verdict(error) or _IGNORED
 
 
 def classify_status(response: object) -> Outcome:
@@ -105,14 +108,25 @@ def failures(*types: type[Exception]) -> Classifier:
         raise TypeError(f"failures() takes subclasses of Exception, got {wrong or 'none'!r}")
 
     def classify(error: BaseException) -> Outcome:
-        return _verdict(error, types)[0] or Outcome.IGNORED
+        return _verdict(error, types)[0] or _IGNORED
 
     return classify
 
 
-def says_nothing(error: BaseException) -> bool:
-    """Tell whether no rule of `classify_error` knows this error."""
-    return _verdict(error)[0] is None
+def verdict(error: BaseException) -> Outcome | None:
+    """Find what an error says about the region; None is nothing.
+
+    Most errors are simple: they wrap no other, and say nothing, or have a status by that very name.
+    Whatever else an error may be takes a longer look.
+    """
+    kind: Any = type(error)
+    if _is_simple(kind) and error.__cause__ is None:
+        said = error.__dict__
+        if not said:
+            return None
+        if type(status := said.get("status")) is int and "last_attempt" not in said:
+            return FAILED if status >= _SERVER_ERROR or status == 0 else _IGNORED
+    return _verdict(error)[0]
 
 
 def speaker(thing: object) -> object:
@@ -128,18 +142,29 @@ def describe(thing: object) -> str:
 
 _Verdict: TypeAlias = tuple[Outcome | None, BaseException]
 _Types: TypeAlias = tuple[type[Exception], ...]
+# Where errors keep what they say: the class of a simple one has none of them.
+_SAYINGS = ("__getattr__", "headers", "last_attempt", "reason", "response", "status", "status_code")
+
+
+@lru_cache(maxsize=512)
+def _is_simple(kind: Any) -> bool:
+    says = issubclass(kind, OSError | BaseExceptionGroup | CircuitBreakerOpenError)
+    asked = any(look_up(kind, name) is not None for name in _SAYINGS)
+    usual = look_up(kind, "__getattribute__") is Exception.__getattribute__
+    says = says or asked or _is_one_of(kind, _OUTAGE)
+    return issubclass(kind, Exception) and usual and not says
 
 
 def _verdict(error: BaseException, counted: _Types = (), depth: int = 0) -> _Verdict:
     """Find what an error says, and which of the errors it wraps says so; None is nothing."""
     if isinstance(error, counted):
-        return Outcome.FAILURE, error
+        return FAILED, error
     if depth > _MAX_DEPTH:
         return None, error
     if isinstance(error, BaseExceptionGroup):
         return _group_verdict(error, counted, depth)
     if not isinstance(error, Exception) or isinstance(error, CircuitBreakerOpenError):
-        return Outcome.IGNORED, error
+        return _IGNORED, error
     own = _own_verdict(error)
     if own is not None:
         return own, error
@@ -150,26 +175,26 @@ def _verdict(error: BaseException, counted: _Types = (), depth: int = 0) -> _Ver
 
 def _group_verdict(group: BaseExceptionGroup[Any], counted: _Types, depth: int) -> _Verdict:
     verdicts = [_verdict(error, counted, depth + 1) for error in group.exceptions]
-    order = (Outcome.FAILURE, Outcome.IGNORED, None)
+    order = (FAILED, _IGNORED, None)
     return min(verdicts, key=lambda verdict: order.index(verdict[0]))
 
 
 def _own_verdict(error: Exception) -> Outcome | None:
     if _is_malformed_answer(error):
-        return Outcome.FAILURE
+        return FAILED
     status = status_of(error)
     if status is not None:
-        return _by_status(status, below=Outcome.IGNORED)
+        return _by_status(status, below=_IGNORED)
     if _is_out_of_files(error):
-        return Outcome.IGNORED
-    return Outcome.FAILURE if _is_outage(error) else None
+        return _IGNORED
+    return FAILED if _is_outage(error) else None
 
 
 def _by_status(status: int, *, below: Outcome) -> Outcome:
     # The Genesys SDK says 0 where no answer came at all.
     if status >= _SERVER_ERROR or status == 0:
-        return Outcome.FAILURE
-    return Outcome.IGNORED if status >= _CLIENT_ERROR else below
+        return FAILED
+    return _IGNORED if status >= _CLIENT_ERROR else below
 
 
 def status_of(thing: object) -> int | None:
@@ -177,9 +202,16 @@ def status_of(thing: object) -> int | None:
     attempt = _last_attempt(thing)
     if attempt is not None and attempt.exception() is None:
         return status_of(attempt.result())  # a result that the retries did not want
-    owners = (thing, look_up(thing, "response"))
-    found = (look_up(owner, name) for owner in owners for name in ("status", "status_code"))
-    return next((int(s) for s in found if isinstance(s, int) and not isinstance(s, bool)), None)
+    status = _own_status(thing)
+    return _own_status(look_up(thing, "response")) if status is None else status
+
+
+def _own_status(owner: object) -> int | None:
+    for name in ("status", "status_code"):
+        status = look_up(owner, name)
+        if isinstance(status, int) and not isinstance(status, bool):
+            return int(status)
+    return None
 
 
 def _wrapped(error: Exception) -> BaseException | None:

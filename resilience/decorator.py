@@ -8,7 +8,7 @@ from typing import Any, NoReturn, Protocol, cast
 from resilience import checks, gated
 from resilience.breaker import CircuitBreaker, P, T
 from resilience.classify import Classifier, ResultClassifier, classify_error
-from resilience.permit import check_guardable
+from resilience.guards import Finder, InOneStep, check_guardable
 from resilience.registry import CircuitBreakerRegistry, default_registry
 
 _MISSING: Any = inspect.Parameter.empty
@@ -55,8 +55,8 @@ def region_breaker(
     def decorate(fn: Callable[P, T], /) -> Callable[P, T]:
         check_guardable(fn, "@region_breaker")
         make_finder = _by_path if isinstance(region_from, str) else _by_function
-        find = make_finder(fn, region_from, _Source(fn, region_from, registry))
-        return cast("Callable[P, T]", gated.protect(fn, find, classifier, result_classifier))
+        finder = make_finder(fn, region_from, _Source(fn, region_from, registry))
+        return cast("Callable[P, T]", gated.protect(fn, finder, classifier, result_classifier))
 
     return decorate
 
@@ -78,7 +78,7 @@ class _Source:
             raise type(error)(f"{self.text}: {error}") from error.__cause__
 
 
-def _by_function(_: object, region_from: Any, source: _Source) -> gated.Find:
+def _by_function(_: object, region_from: Any, source: _Source) -> Finder:
     checks.check_callable("region_from", region_from, "a call's arguments and returns its region")
 
     def find(args: tuple[Any, ...], kwargs: dict[str, Any]) -> CircuitBreaker:
@@ -88,10 +88,10 @@ def _by_function(_: object, region_from: Any, source: _Source) -> gated.Find:
             raise ValueError(f"{source.text} raised {type(error).__name__}") from error
         return source.breaker(region)
 
-    return find
+    return Finder(find)
 
 
-def _by_path(fn: Callable[..., Any], region_from: Any, source: _Source) -> gated.Find:
+def _by_path(fn: Callable[..., Any], region_from: Any, source: _Source) -> Finder:
     name, *steps = region_from.split(".")
     if not all((name, *steps)):
         raise TypeError(f"{source.text} must be a parameter's name or a dotted path")
@@ -116,7 +116,9 @@ def _by_path(fn: Callable[..., Any], region_from: Any, source: _Source) -> gated
                 _refuse(signature, args, kwargs, source)
             return source.breaker(region)
 
-    return find
+    if len(steps) > 1:
+        return Finder(find)
+    return Finder(find, position, InOneStep(steps[0], known) if steps else known)
 
 
 def _place(signature: inspect.Signature, name: str, source: _Source) -> tuple[int, Any]:

@@ -35,6 +35,8 @@ class StateChanged(Transition):
         time: The time of day, with its time zone.
         streak: Consecutive failures at that moment.
         retry_after: Seconds until a call may be admitted; None while forced open.
+        by: Who brought it about where circuits are shared and it was another process: its host,
+            process number and name; else None.
     """
 
     region: str
@@ -42,95 +44,7 @@ class StateChanged(Transition):
 
 
 Listener: TypeAlias = Callable[[StateChanged], object]
-
-
-@dataclass(slots=True, eq=False)
-class Listeners:
-    """Callables that want to be told; safe to change while they are being told."""
-
-    entries: tuple[tuple[Listener], ...] = ()
-    # Of a registry: told under the lock, in the order of what happens; and told of rejections.
-    note: Callable[[StateChanged], object] = bool
-    watchers: tuple[Callable[..., object], ...] = ()
-
-    def add(self, listener: Listener) -> Callable[[], None]:
-        """Tell this one too.
-
-        Args:
-            listener: Takes one `StateChanged`; must return soon, since calls wait for it.
-
-        Returns:
-            A function that ends it; calling it again does nothing.
-
-        Raises:
-            TypeError: The listener cannot be called, or is an `async def`.
-        """
-        check_callable("listener", listener, "one StateChanged")
-        entry = (listener,)
-        with lock:
-            self.entries += (entry,)
-
-        def stop() -> None:
-            with lock:
-                self.entries = tuple(kept for kept in self.entries if kept is not entry)
-
-        return stop
-
-    def tell(self, event: StateChanged) -> None:
-        """Tell everybody; who raises is logged and keeps the event from nobody else."""
-        for (listener,) in self.entries:
-            try:
-                listener(event)
-            except (KeyboardInterrupt, SystemExit):
-                raise
-            except BaseException as error:  # noqa: BLE001 - a CancelledError out of a plain function is a fault too
-                log_fault("listener", listener, raised(error), event.region)
-
-
-@dataclass(slots=True, eq=False)
-class Outbox:
-    """What is still to be told about one breaker, and to whom."""
-
-    _log: Callable[[StateChanged], object]  # is told before everybody else
-    listeners: Listeners = field(default_factory=Listeners)
-    registry_listeners: Listeners = field(default_factory=Listeners)
-    moves: Counter[tuple[CircuitState, CircuitState]] = field(default_factory=Counter)
-    _queue: deque[StateChanged] | None = None
-    _process: int | None = None  # where the queue was made: the child of a fork makes its own
-    _delivering: bool = False
-
-    def put(self, event: StateChanged) -> None:
-        """Queue an event; the caller holds the lock."""
-        if self._queue is None or self._process != os.getpid():
-            self._queue, self._process, self._delivering = deque(), os.getpid(), False
-        self._queue.append(event)
-        self.moves[event.old, event.new] += 1
-        self.registry_listeners.note(event)
-
-    def deliver(self) -> None:
-        """Tell what is queued, unless somebody is at it; the caller does not hold the lock."""
-        if not self._queue:
-            return
-        try:
-            with lock:
-                if self._delivering:
-                    return
-                self._delivering = True
-            while (event := self._next()) is not None:
-                self._log(event)
-                self.listeners.tell(event)
-                self.registry_listeners.tell(event)
-        except BaseException:
-            self._delivering = False
-            raise
-
-    def _next(self) -> StateChanged | None:
-        with lock:
-            if self._queue and self._process == os.getpid():
-                return self._queue.popleft()
-            # Given up under the lock: whoever queues an event from here on delivers it.
-            self._delivering = False
-            return None
+Moves: TypeAlias = Counter[tuple[CircuitState, CircuitState]]
 
 
 # What is logged
@@ -140,12 +54,13 @@ _LEVELS = {"OPEN": "ERROR", "HALF_OPEN": "WARNING", "CLOSED": "INFO"}
 
 def log_state(event: StateChanged) -> None:
     """Log a change of state, with T10's levels and words."""
-    counted = event.new is CircuitState.OPEN and event.retry_after is not None
+    counted = (event.new, event.by) == (CircuitState.OPEN, None) and event.retry_after is not None
     failures = f" after {event.streak} failure{'' if event.streak == 1 else 's'}" if counted else ""
     closed = f" — {event.reason if event.reason == RESET else 'recovered'}"
     how = closed if event.new is CircuitState.CLOSED else f"{failures}: {event.reason}"
-    bound = {"old": event.old, "new": event.new, "reason": event.reason, "streak": event.streak}
-    write(_LEVELS[event.new], event.region, f"{event.new} for region {{}}{how}", bound)
+    told = f", told by {event.by}" if event.by else ""
+    bound = {name: getattr(event, name) for name in ("old", "new", "reason", "streak", "by")}
+    write(_LEVELS[event.new], event.region, f"{event.new} for region {{}}{how}{told}", bound)
 
 
 def log_lost_probes(region: str, timeouts: Iterable[float]) -> None:
@@ -188,3 +103,112 @@ def write(level: str, region: str, text: str, bound: Mapping[str, object] | None
     with contextlib.suppress(Exception):
         log = logger.bind(region=region, **(bound or {}))
         log.log(level, "Circuit breaker {}", text.replace("{}", region, 1))
+
+
+# Who is told
+
+
+@dataclass(slots=True, eq=False)
+class Listeners:
+    """Callables that want to be told; safe to change while they are being told."""
+
+    entries: tuple[tuple[Listener], ...] = ()
+
+    def add(self, listener: Listener) -> Callable[[], None]:
+        """Tell this one too.
+
+        Args:
+            listener: Takes one `StateChanged`; must return soon, since calls wait for it.
+
+        Returns:
+            A function that ends it; calling it again does nothing.
+
+        Raises:
+            TypeError: The listener cannot be called, or is an `async def`.
+        """
+        check_callable("listener", listener, "one StateChanged")
+        entry = (listener,)
+        with lock:
+            self.entries += (entry,)
+
+        def stop() -> None:
+            with lock:
+                self.entries = tuple(kept for kept in self.entries if kept is not entry)
+
+        return stop
+
+    def tell(self, event: StateChanged) -> None:
+        """Tell everybody; who raises is logged and keeps the event from nobody else."""
+        for (listener,) in self.entries:
+            try:
+                listener(event)
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # noqa: BLE001 - a CancelledError out of a plain function is a fault too
+                log_fault("listener", listener, raised(error), event.region)
+
+
+@dataclass(slots=True, eq=False)
+class RegistryListeners(Listeners):
+    """Those of a registry, and who is told more than they are."""
+
+    note: Callable[[StateChanged], object] = bool  # under the lock, in the order of what happens
+    watchers: tuple[Callable[..., object], ...] = ()  # about rejections
+
+
+@dataclass(slots=True, eq=False)
+class _Queue:
+    """What is still to be told; good in one process, the child of a fork makes its own."""
+
+    moves: Moves  # what was ever queued, counted
+    process: int = field(default_factory=os.getpid)
+    events: deque[StateChanged] = field(default_factory=deque)
+    delivering: bool = False
+
+    def take(self) -> StateChanged | None:
+        with lock:
+            if self.events and self.process == os.getpid():
+                return self.events.popleft()
+            # Given up under the lock: whoever queues an event from here on delivers it.
+            self.delivering = False
+            return None
+
+
+@dataclass(slots=True, eq=False)
+class Outbox(Listeners):
+    """The listeners of one breaker, and what they and its registry's are still to be told."""
+
+    registry_listeners: RegistryListeners = field(default_factory=RegistryListeners)
+    log: Callable[[StateChanged], object] = log_state  # is told before everybody else
+    _queue: _Queue | None = None  # most breakers never need it
+
+    @property
+    def moves(self) -> Moves:
+        """How often which change of state has happened."""
+        return Counter() if self._queue is None else self._queue.moves
+
+    def put(self, event: StateChanged) -> None:
+        """Queue an event; the caller holds the lock."""
+        if self._queue is None or self._queue.process != os.getpid():
+            self._queue = _Queue(self.moves)
+        self._queue.events.append(event)
+        self._queue.moves[event.old, event.new] += 1
+        self.registry_listeners.note(event)
+
+    def deliver(self) -> None:
+        """Tell what is queued, unless somebody is at it; the caller does not hold the lock."""
+        queue = self._queue
+        if queue is None or not queue.events:
+            return
+        try:
+            with lock:
+                if queue.delivering:
+                    return
+                queue.delivering = True
+            while (event := queue.take()) is not None:
+                self.log(event)
+                self.tell(event)
+                self.registry_listeners.tell(event)
+        except BaseException:
+            queue.delivering = False
+            raise

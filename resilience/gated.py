@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self
 
 from resilience import classify, gate
 from resilience.checks import is_async
 from resilience.errors import CircuitBreakerOpenError
-from resilience.permit import Permit, guard_async, guard_sync
+from resilience.guards import Finder, guard_async, guard_sync
+from resilience.permit import Permit
 
 if TYPE_CHECKING:
     from resilience.breaker import CircuitBreaker
 
-Find: TypeAlias = "Callable[[tuple[Any, ...], dict[str, Any]], CircuitBreaker]"
 
-
-def protect(fn: Any, find: Find, on_error: Any = None, on_result: Any = None) -> Any:
-    """Wrap a function so that each call goes through the breaker that `find` gives for it.
+def protect(fn: Any, finder: Finder, on_error: Any = None, on_result: Any = None) -> Any:
+    """Wrap a function so that each call goes through the breaker that is found for it.
 
     Where the function is tenacity's, or marked by `resilience.retry.gate`, the retry loops in it
     find its circuit; all others pay nothing for that.
@@ -28,14 +26,16 @@ def protect(fn: Any, find: Find, on_error: Any = None, on_result: Any = None) ->
         wrap = gate_async if may_hold_loops else guard_async
     else:
         wrap = _gate_sync if may_hold_loops else guard_sync
-    made: Any = functools.wraps(fn)(wrap(fn, find, on_error, on_result))
+    made: Any = functools.wraps(fn)(wrap(fn, finder, on_error, on_result))
     if hasattr(fn, "retry_with"):  # what it makes must not get around the circuit
-        made.retry_with = lambda *a, **k: protect(fn.retry_with(*a, **k), find, on_error, on_result)
+        again = fn.retry_with
+        made.retry_with = lambda *a, **k: protect(again(*a, **k), finder, on_error, on_result)
     return made
 
 
-def gate_async(call: Any, find: Find, on_error: Any = None, on_result: Any = None) -> Any:
+def gate_async(call: Any, finder: Finder, on_error: Any = None, on_result: Any = None) -> Any:
     """Wrap an `async def` that may hold retry loops."""
+    find = finder.find
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         breaker = find(args, kwargs)
@@ -63,8 +63,12 @@ def gate_async(call: Any, find: Find, on_error: Any = None, on_result: Any = Non
     return guarded
 
 
-def _gate_sync(call: Any, find: Find, on_error: Any = None, on_result: Any = None) -> Any:
+def _gate_sync(call: Any, finder: Finder, on_error: Any = None, on_result: Any = None) -> Any:
+    find = finder.find
+    plain: Any = None  # the type of the last result: known to be no awaitable
+
     def guarded(*args: Any, **kwargs: Any) -> Any:
+        nonlocal plain
         breaker = find(args, kwargs)
         passing = breaker._passing if on_result is None else None
         if passing is None:
@@ -81,8 +85,10 @@ def _gate_sync(call: Any, find: Find, on_error: Any = None, on_result: Any = Non
             raise
         finally:
             gate.leave(permit)
-        if hasattr(type(result), "__await__"):
-            return permit._returned_awaitable(result)
+        if type(result) is not plain:
+            if hasattr(type(result), "__await__"):
+                return permit._returned_awaitable(result)
+            plain = type(result)
         if passing is None or passing.streak:
             return permit._returned(result)
         permit._ticket = None
@@ -105,7 +111,7 @@ async def _call(_: CircuitBreaker, fn: Any, /, *args: Any, **kwargs: Any) -> Any
 
 
 # What `CircuitBreaker.call` does: its function may hold loops too.
-call_through: Any = gate_async(_call, lambda args, _: args[0])
+call_through: Any = gate_async(_call, Finder(lambda args, _: args[0]))
 
 
 class Passenger(Permit):

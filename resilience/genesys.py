@@ -53,8 +53,7 @@ class GenesysRegion(StrEnum):
 
 
 _BY_NAME = {region.value: region.value for region in GenesysRegion}
-_PREFIXES = ("", "api.", "login.", "apps.")
-_BY_HOST = {prefix + r.domain: r.value for r in GenesysRegion for prefix in _PREFIXES}
+_BY_HOST = {p + r.domain: r.value for r in GenesysRegion for p in ("", "api.", "login.", "apps.")}
 
 # User information ends at the first @ and holds nothing that could end the host before it: parsers
 # disagree about the rest, and a text that two parsers read differently is not a known region.

@@ -1,22 +1,15 @@
-"""Permit: leave to make one call, and the one report on it; the guards give each call its own.
-
-In a CLOSED circuit without a streak a call that goes well does without: it pays for nothing but
-the lines of its guard that it passes.
-"""
+"""Permit: leave to make one call, and the one report on it."""
 
 from __future__ import annotations
 
-import inspect
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from resilience import classify, gate
-from resilience.checks import name_of
 from resilience.circuit import Ticket
 from resilience.classify import IGNORED, SUCCESS, Classifier, Outcome, Report, ResultClassifier
-from resilience.errors import CircuitBreakerOpenError
 from resilience.lock import lock
 
 if TYPE_CHECKING:
@@ -120,81 +113,3 @@ class Permit:
 def _failure(error: BaseException | None) -> Report:
     reason = "reported by the caller" if error is None else classify.describe(error)
     return Outcome.FAILURE, reason
-
-
-# The two say the same, once with and once without `await`: a call that goes well has no time for
-# a helper between them.
-
-
-def guard_async(call: Any, find: Any, on_error: Any, on_result: Any) -> Any:
-    """Wrap an `async def`, so that each call goes through the breaker that `find` gives for it."""
-
-    async def guarded(*args: Any, **kwargs: Any) -> Any:
-        breaker = find(args, kwargs)
-        passing = breaker._passing if on_result is None else None
-        if passing is None:
-            permit = breaker._admit(on_error, on_result)
-            if isinstance(permit, tuple):
-                raise CircuitBreakerOpenError(breaker.region, *permit)
-            try:
-                return permit._returned(await call(*args, **kwargs))
-            except BaseException as error:
-                permit._raised(error)
-                raise
-        try:
-            result = await call(*args, **kwargs)
-        except BaseException as error:
-            Permit(breaker, passing, on_error)._raised(error)
-            raise
-        if passing.streak:
-            breaker._record(passing, SUCCESS)
-        else:
-            passing.passed += 1
-        return result
-
-    return guarded
-
-
-def guard_sync(call: Any, find: Any, on_error: Any, on_result: Any) -> Any:
-    """Wrap a `def`, so that each call goes through the breaker that `find` gives for it."""
-
-    def guarded(*args: Any, **kwargs: Any) -> Any:
-        breaker = find(args, kwargs)
-        passing = breaker._passing if on_result is None else None
-        if passing is None:
-            permit = breaker._admit(on_error, on_result)
-            if isinstance(permit, tuple):
-                raise CircuitBreakerOpenError(breaker.region, *permit)
-            try:
-                result = call(*args, **kwargs)
-                later = hasattr(type(result), "__await__")
-                return permit._returned_awaitable(result) if later else permit._returned(result)
-            except BaseException as error:
-                permit._raised(error)
-                raise
-        try:
-            result = call(*args, **kwargs)
-        except BaseException as error:
-            Permit(breaker, passing, on_error)._raised(error)
-            raise
-        if hasattr(type(result), "__await__"):
-            return Permit(breaker, passing, on_error)._returned_awaitable(result)
-        if passing.streak:
-            breaker._record(passing, SUCCESS)
-        else:
-            passing.passed += 1
-        return result
-
-    return guarded
-
-
-def check_guardable(fn: object, decorator: str) -> None:
-    """Refuse what cannot be decorated, and say how to do it instead."""
-    name = name_of(fn)
-    if inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn):
-        hint = "write `with breaker.acquire():` around each call inside it"
-        raise TypeError(f"{decorator} cannot decorate the generator {name}: {hint}")
-    if isinstance(fn, classmethod | staticmethod):
-        raise TypeError(f"{decorator} goes under @{type(fn).__name__}, not over it, on {name}")
-    if isinstance(fn, type) or not callable(fn):
-        raise TypeError(f"{decorator} decorates a function, got {name}")

@@ -30,9 +30,8 @@ class BreakerPolicy:
     probe_timeout: float | None = None
 
     def __post_init__(self) -> None:
-        check_count("failure_threshold", self.failure_threshold)
+        for name in ("failure_threshold", "success_threshold", "half_open_probes"):
+            check_count(name, getattr(self, name))
         check_seconds("recovery_timeout", self.recovery_timeout)
-        check_count("success_threshold", self.success_threshold)
-        check_count("half_open_probes", self.half_open_probes)
         if self.probe_timeout is not None:
             check_seconds("probe_timeout", self.probe_timeout)

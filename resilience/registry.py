@@ -1,5 +1,6 @@
 """CircuitBreakerRegistry: one breaker per region, made on first use; default_registry."""
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypedDict, Unpack, cast
 from weakref import WeakValueDictionary
@@ -10,6 +11,7 @@ from resilience.classify import Classifier, ResultClassifier, classify_error
 from resilience.genesys import canonical_region
 from resilience.lock import lock
 from resilience.policy import BreakerPolicy
+from resilience.sharing import Sharing
 
 # A region may be spelled in so many ways, on average, before all spellings are looked up anew.
 _SPELLINGS_PER_REGION = 2
@@ -25,6 +27,7 @@ class Settings(TypedDict, total=False):
     result_classifier: ResultClassifier | None
     normalize: Callable[[str], str] | None
     clock: Callable[[], float] | None
+    sharing: Sharing | None
 
 
 class CircuitBreakerRegistry:
@@ -40,6 +43,8 @@ class CircuitBreakerRegistry:
         result_classifier: Decides what a returned value says; None: it is a success.
         normalize: Gives the one name of a region that is spelled in several ways.
         clock: Returns seconds; None means `time.monotonic`.
+        sharing: Shares the circuits with other processes, such as
+            `resilience.integrations.redis.RedisSharing`; None: they are this process's own.
 
     Raises:
         TypeError: An argument has the wrong type.
@@ -56,9 +61,9 @@ class CircuitBreakerRegistry:
         result_classifier: ResultClassifier | None = None,
         normalize: Callable[[str], str] | None = None,
         clock: Callable[[], float] | None = None,
+        sharing: Sharing | None = None,
     ) -> None:
         self._settings: dict[str, Any] = {}
-        self._policies: dict[str, BreakerPolicy] = {}
         self._breakers: dict[str, CircuitBreaker] = {}
         # Let go of, but still held by somebody: a region has one circuit, whoever asks.
         self._let_go: WeakValueDictionary[str, CircuitBreaker] = WeakValueDictionary()
@@ -66,11 +71,11 @@ class CircuitBreakerRegistry:
         self.spellings: dict[str, CircuitBreaker] = {}
         #: The last changes of state, of all circuits.
         self.history = history.History()
-        self._listeners = events.Listeners(((self._take_back,),), self.history.note)
+        self._listeners = events.RegistryListeners(((self._take_back,),), self.history.note)
         self._crowded = ""
         self.configure(
             policy=policy, policies=policies, max_regions=max_regions, classifier=classifier,
-            result_classifier=result_classifier, normalize=normalize, clock=clock,
+            result_classifier=result_classifier, normalize=normalize, clock=clock, sharing=sharing,
         )  # fmt: skip
 
     def get(self, region: str) -> CircuitBreaker:
@@ -102,14 +107,14 @@ class CircuitBreakerRegistry:
         Raises:
             TypeError: A setting is unknown or has the wrong type.
             ValueError: A setting has a wrong value.
-            RuntimeError: `normalize` or `clock` is changed while there are breakers.
+            RuntimeError: `normalize`, `clock` or `sharing` is changed while there are breakers.
         """
         merged: dict[str, Any] = {**self._settings, **settings}
         _check(merged)
         policies = _by_name(merged["policies"], merged["normalize"])
         with lock:
             breakers = self._alive()
-            for fixed in ("normalize", "clock"):
+            for fixed in ("normalize", "clock", "sharing"):
                 if breakers and merged[fixed] != self._settings[fixed]:
                     raise RuntimeError(f"{fixed} can be set only while the registry is empty")
             self._settings, self._policies = merged, policies
@@ -125,6 +130,15 @@ class CircuitBreakerRegistry:
         """Close every circuit by hand."""
         for breaker in self._alive():
             breaker.reset()
+
+    def close(self) -> None:
+        """Stop sharing: the circuits go on alone, and who waits looks again."""
+        if (sharing := self._settings["sharing"]) is not None:
+            sharing.close()
+
+    async def aclose(self) -> None:
+        """Stop sharing, in asyncio: as `close`, without holding up the loop."""
+        await asyncio.to_thread(self.close)
 
     def listen(self, listener: events.Listener) -> Callable[[], None]:
         """Tell a function about each change of state of every circuit, also of later ones.
@@ -156,6 +170,8 @@ class CircuitBreakerRegistry:
         with lock:
             if (breaker := self._breakers.get(name)) is None:
                 breaker = self._let_go.pop(name, None) or CircuitBreaker(name, clock=clock)
+                if (sharing := self._settings["sharing"]) is not None:
+                    sharing.join(breaker)
                 breaker._outbox.registry_listeners = self._listeners
                 self._set_up(breaker)
                 self._make_room(limit - 1)
@@ -205,6 +221,7 @@ def _check(settings: dict[str, Any]) -> None:
         raise TypeError(f"unknown setting {min(unknown)!r}, expected one of {known}")
     checks.check_type("policy", settings["policy"], BreakerPolicy)
     checks.check_count("max_regions", settings["max_regions"])
+    checks.check_type("sharing", settings["sharing"], Sharing, type(None))
     checks.check_classifiers(settings["classifier"], settings["result_classifier"])
     for name, takes in (("clock", "nothing"), ("normalize", "a region and returns its name")):
         checks.check_callable(name, settings[name], takes, optional=True)

@@ -1,11 +1,10 @@
 """Rejected calls in the log: the first of an outage, then one line per recovery timeout.
 
 A storm of rejections must not become a storm of log lines, and each of them should cost its caller
-next to nothing. So the breaker asks nothing but "is there something to tell at this time?", two
-comparisons without a lock, and the count is taken from the circuit, which has it anyway.
+next to nothing. So the circuit is told from when until when a rejection has nothing to tell, and
+the count is taken from there, where it is anyway.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -27,9 +26,6 @@ class Rejections:
 
     _region: str
     _circuit: Circuit
-    # From the one until the other a rejection has nothing to tell.
-    quiet_from: float = math.inf
-    quiet_until: float = -math.inf
     _last: float | None = None  # when a line was written in this outage
     _told: int = 0  # how many rejections the lines have told of
 
@@ -38,19 +34,19 @@ class Rejections:
         self._tell_watchers(rejection, watchers)
         timeout = self._circuit.policy.recovery_timeout
         with lock:
-            last, rejected = self._last, self._circuit.rejected
-            if last is not None and last <= now < last + timeout:
-                return  # another was faster, or somebody watches and this is none of our times
-            count = 1 if last is None else rejected - self._told
-            self._last, self._told = now, self._told + count
-            if not watchers:
-                self.quiet_from, self.quiet_until = now, now + timeout
+            last, count = self._last, self._rejected() - self._told
+            telling = last is None or not last <= now < last + timeout
+            if telling:
+                count = 1 if last is None else count
+                self._last, self._told = now, self._told + count
+            if not watchers and self._last is not None:
+                self._circuit.keep_quiet(now, self._last + timeout)
         if last is None:
             self._log_first(rejection)
-        else:
+        elif telling:
             self._log_more(count, now - last)
 
-    def follow(self, event: events.StateChanged) -> None:
+    def __call__(self, event: events.StateChanged) -> None:
         """Log a change of state, and before it the rest of the rejections when it ends them."""
         if event.new is CircuitState.CLOSED:
             self._end(event)
@@ -58,15 +54,13 @@ class Rejections:
 
     def _end(self, event: events.StateChanged) -> None:
         with lock:
-            last, count = self._last, self._circuit.rejected - self._told
-            self._last, self._told = None, self._circuit.rejected
-            self.look_again()
+            last, count = self._last, self._rejected() - self._told
+            self._last, self._told = None, self._rejected()
         if last is not None and count:
             self._log_more(count, event.at - last)
 
-    def look_again(self) -> None:
-        """Let the next rejection tell what is due, and see who watches."""
-        self.quiet_from, self.quiet_until = math.inf, -math.inf
+    def _rejected(self) -> int:
+        return self._circuit.counts()[3]
 
     def _tell_watchers(self, rejection: Rejection, watchers: tuple[Watcher, ...]) -> None:
         for watcher in watchers:

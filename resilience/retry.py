@@ -25,7 +25,7 @@ from resilience import gate as circuits
 from resilience.budget import RetryBudget
 from resilience.classify import Outcome
 from resilience.errors import CircuitBreakerOpenError
-from resilience.permit import check_guardable
+from resilience.guards import check_guardable
 from resilience.retry_after import asked_for
 
 if TYPE_CHECKING:

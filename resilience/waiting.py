@@ -72,11 +72,10 @@ class Line:
 
     def _leave(self, waiter: _Waiter, *, head_start: bool) -> None:
         with lock:
-            if waiter not in self._waiters:
-                return
-            was_first = self._waiters[0] is waiter
-            self._waiters.remove(waiter)
-            if was_first:
+            first = next(iter(self._waiters), None)
+            with suppress(ValueError):  # its loop is closed, or it stood in another process
+                self._waiters.remove(waiter)
+            if first is waiter:
                 self.wake_first(head_start=head_start)
 
 
@@ -101,11 +100,10 @@ class _Waiter:
 
     def wake(self, *, head_start: bool = False) -> bool:
         """Ring from any thread; False if the task's loop is closed, so that it never wakes."""
-        try:
+        with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._ring, head_start)
-        except RuntimeError:
-            return False
-        return True
+            return True
+        return False
 
     def _ring(self, head_start: bool) -> None:  # noqa: FBT001 - a callback takes what it is given
         # Whoever is asked to look, looks, however often it was told to move up besides.

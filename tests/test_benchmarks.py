@@ -129,6 +129,15 @@ def test_a_measured_page_is_about_the_locked_versions(page):
     assert "Measured by `make " in text
 
 
+def test_the_simulation_is_about_every_size_alone_and_shared():
+    page = (ROOT / "docs" / "sharing-simulation.md").read_text(encoding="utf-8")
+    for size in ("10", "100", "1,000", "10,000"):
+        for how in ("on their own", "shared"):
+            assert re.search(rf"^\| {size}, {how} \| [\d,]+ \|", page, re.MULTILINE), (size, how)
+    assert "Simulated by `make simulate` on " in page
+    assert (ROOT / "docs" / "_static" / "sharing-simulation.svg").is_file()
+
+
 def test_the_scoreboard_has_every_scenario_that_there_is():
     board = (ROOT / "docs" / "scoreboard.md").read_text(encoding="utf-8")
     shown = set(re.findall(r"^\| [^|]+ \| `([\w-]+)` \|", board, re.MULTILINE))

@@ -1378,6 +1378,7 @@ def test_a_snapshot_has_the_documented_fields_and_is_frozen(breaker):
         "rejected",
         "probes",
         "trips",
+        "shared",
     ]
     with pytest.raises(dataclasses.FrozenInstanceError):
         snapshot.streak = 5

@@ -157,6 +157,7 @@ class Model:
             "retry_after": self.wait(now),
             "reason": self.reason,
             **self.counts,
+            "shared": None,
         }
 
 

@@ -132,7 +132,7 @@ def test_what_is_installed_on_a_page_is_this_package_and_extras_that_it_has():
     }
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert 'name = "region-breaker"' in project
-    extras = ("aiohttp", "prometheus", "opentelemetry", "rabbitmq")
+    extras = ("aiohttp", "prometheus", "opentelemetry", "rabbitmq", "redis")
     assert [extra for extra in extras if f"\n{extra} = [" not in project] == []
     assert installed == {"region-breaker", *(f"region-breaker[{extra}]" for extra in extras)}
 
@@ -178,6 +178,7 @@ def test_the_reference_has_every_public_name():
             "prometheus.CircuitCollector",
             "opentelemetry.observe",
             "opentelemetry.trace_circuits",
+            "redis.RedisSharing",
             *(f"rabbitmq.{public}" for public in rabbitmq.__all__),
         )
     }

@@ -176,11 +176,11 @@ def test_who_comes_second_to_the_same_line_tells_nothing(breaker, clock, log):
     trip(breaker)
     reject(breaker)
     rejection = ("OPEN", "ServerError 503", 60.0)
-    breaker._rejections.tell(rejection, clock(), ())
+    breaker._outbox.log.tell(rejection, clock(), ())
     assert told(log) == [FIRST]
 
 
-def test_a_rejection_with_nothing_to_tell_takes_no_second_lock(breaker, clock, monkeypatch):
+def test_a_rejection_with_nothing_to_tell_takes_no_lock(breaker, clock, monkeypatch):
     trip(breaker)
     reject(breaker)
     taken = []
@@ -197,7 +197,8 @@ def test_a_rejection_with_nothing_to_tell_takes_no_second_lock(breaker, clock, m
         monkeypatch.setattr(f"resilience.{module}.lock", Counting())
     with pytest.raises(CircuitBreakerOpenError):
         breaker.acquire()
-    assert len(taken) == 1
+    assert taken == []
+    assert breaker.snapshot().rejected == 2
 
 
 # Who watches
@@ -227,7 +228,7 @@ def test_a_watcher_that_comes_late_sees_what_follows(breaker):
     reject(breaker)
     seen = []
     breaker._outbox.registry_listeners.watchers += (lambda *what: seen.append(what),)
-    breaker._rejections.look_again()
+    breaker._circuit.keep_quiet()
     reject(breaker, 2)
     assert len(seen) == 2
 

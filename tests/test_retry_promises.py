@@ -468,7 +468,11 @@ def test_nonsense_falls_back(value):
     assert wait_for(value) == 3.25
 
 
-@pytest.mark.parametrize("value", [None, math.nan, -1, [], object(), b"\xff", True], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [None, math.nan, -1, [], object(), b"\xff", True],
+    ids=lambda value: type(value).__name__,
+)
 def test_a_header_that_is_no_text_falls_back(value):
     assert wait_for(value) in (3.25, 1)
 

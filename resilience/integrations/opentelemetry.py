@@ -75,7 +75,7 @@ def _watch(registry: CircuitBreakerRegistry, change: Callable[[_Watchers], _Watc
     with lock:
         registry._listeners.watchers = change(registry._listeners.watchers)
         for breaker in registry._alive():
-            breaker._rejections.look_again()
+            breaker._circuit.keep_quiet()
 
 
 def _on_transition(event: StateChanged) -> None:
@@ -126,6 +126,11 @@ def _retry_after(reading: Reading) -> Iterator[tuple[float, _Attributes]]:
         yield reading.snapshot.retry_after, {}
 
 
+def _shared(reading: Reading) -> Iterator[tuple[float, _Attributes]]:
+    if reading.snapshot.shared is not None:
+        yield int(reading.snapshot.shared), {}
+
+
 _INSTRUMENTS: tuple[tuple[str, str, str, _Figures], ...] = (
     ("status", "1", "1 for the state that the circuit is in, else 0.", _status),
     ("calls", "{call}", "Calls by outcome; a rejected one was not made.", _calls),
@@ -135,4 +140,5 @@ _INSTRUMENTS: tuple[tuple[str, str, str, _Figures], ...] = (
     ("streak", "{failure}", "Consecutive failures.", lambda one: ((one.snapshot.streak, {}),)),
     ("probes", "{call}", "Calls admitted in HALF_OPEN.", lambda one: ((one.snapshot.probes, {}),)),
     ("trips", "{trip}", "Openings by failures.", lambda one: ((one.snapshot.trips, {}),)),
+    ("shared", "1", "1 while it is shared with other processes; 0: goes alone.", _shared),
 )

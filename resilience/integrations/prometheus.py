@@ -51,11 +51,12 @@ class _Families:
         self.moves = _counter("transitions", "Changes of state.", "from", "to")
         self.probes = _counter("probes", "Calls admitted in HALF_OPEN.")
         self.trips = _counter("trips", "How often failures opened the CLOSED circuit.")
+        self.shared = _gauge("shared", "1 while it is shared with other processes; 0: goes alone.")
 
     def all(self) -> tuple[Metric, ...]:
         return (
             self.state, self.retry_after, self.time_in_state, self.streak,
-            self.calls, self.moves, self.probes, self.trips,
+            self.calls, self.moves, self.probes, self.trips, self.shared,
         )  # fmt: skip
 
     def add(self, reading: Reading) -> None:
@@ -72,6 +73,8 @@ class _Families:
             self.moves.add_metric([region, old.value, new.value], count)
         self.probes.add_metric([region], seen.probes)
         self.trips.add_metric([region], seen.trips)
+        if seen.shared is not None:
+            self.shared.add_metric([region], seen.shared)
 
 
 def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:

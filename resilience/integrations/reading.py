@@ -58,7 +58,8 @@ def read_one(breaker: CircuitBreaker) -> Reading:
     """Read one circuit, all of it at the same moment."""
     with lock:
         snapshot, now = breaker.snapshot(), breaker._now()
-        moves = tuple(breaker._outbox.moves[move] for move in MOVES)
+        made = breaker._outbox.moves
+        moves = tuple(made[move] for move in MOVES)
         timeout = breaker.policy.recovery_timeout
     return Reading(shown(breaker.region), snapshot, max(0.0, now - snapshot.since), timeout, moves)
 

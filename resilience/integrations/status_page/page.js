@@ -202,7 +202,7 @@ function remember(event) {
     make("time", { datetime: event.time, title: time.toString() }, time.toTimeString().slice(0, 8)),
     make("bdi", { class: "region" }, event.region),
     make("span", { class: "move" }, pillOf(event.old), " → ", pillOf(event.new)),
-    make("bdi", { class: "why" }, event.reason));
+    make("bdi", { class: "why" }, event.by ? `${event.reason}, told by ${event.by}` : event.reason));
   item.key = key;
   return item;
 }

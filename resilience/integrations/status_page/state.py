@@ -71,6 +71,7 @@ def region(reading: Reading) -> JSON:
         "rejected": seen.rejected,
         "probes": seen.probes,
         "trips": seen.trips,
+        "shared": seen.shared,
     }
 
 
@@ -85,4 +86,5 @@ def happened(event: StateChanged) -> JSON:
         "time": event.time.isoformat(),
         "streak": event.streak,
         "retry_after": event.retry_after,
+        "by": event.by,
     }

@@ -1,0 +1,92 @@
+"""A fleet and an outage on virtual time: what sharing promises, at a size that a test can hold."""
+
+from dataclasses import replace
+
+import pytest
+from loguru import logger
+
+from benchmarks.simulation.agenda import Agenda
+from benchmarks.simulation.store import Costs
+from benchmarks.simulation.world import Plan, play
+
+FLEET = Plan(processes=100, shares=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_log():
+    """Keep thousands of lines out of the reports."""
+    logger.disable("resilience")
+    yield
+    logger.enable("resilience")
+
+
+@pytest.fixture(scope="module")
+def shared():
+    return play(FLEET)
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return play(replace(FLEET, shares=False))
+
+
+def test_a_fleet_that_shares_sends_a_small_part_of_the_requests(shared, alone):
+    assert shared.requests * 20 < alone.requests
+
+
+def test_a_fleet_that_shares_probes_as_one_process_does(shared, alone):
+    # One that fails, as the region is still sick, and three that close.
+    assert shared.probes == 4
+    assert alone.probes == 4 * FLEET.processes
+
+
+def test_a_fleet_never_makes_two_probes_at_a_time(shared, alone):
+    assert shared.probes_at_once == 1
+    assert alone.probes_at_once > 1
+
+
+def test_all_open_and_all_close_within_a_hints_time_of_the_first(shared, alone):
+    assert shared.all_open < 0.05 < alone.all_open
+    assert shared.all_closed - shared.first_closed < 0.05 < alone.all_closed - alone.first_closed
+
+
+def test_all_that_opened_close_again(shared, alone):
+    assert max(shared.all_closed, alone.all_closed) < FLEET.most
+
+
+def test_the_store_hears_of_a_process_twice_in_five_seconds(shared, alone):
+    assert shared.idle <= 0.5 * FLEET.processes
+    assert alone.peak == 0
+
+
+def test_the_same_seed_gives_the_same_figures_and_another_gives_others(shared):
+    assert play(FLEET) == shared
+    assert play(replace(FLEET, seed=2)) != shared
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_rare_calls_recover_with_few_probes_at_a_time(seed):
+    # Each process calls less often than an unused lease is kept, all of them together much more,
+    # and news takes a while: whoever calls before it has come probes too.
+    rare = replace(FLEET, processes=60, rate=0.8, seed=seed)
+    figures = play(rare, Costs(network=0.03))
+    assert figures.probes_at_once <= 4
+    assert figures.probes < rare.processes / 3
+    assert figures.all_closed < rare.most
+
+
+def test_a_store_that_is_too_slow_for_everybody_is_as_good_as_none():
+    costs = Costs(network=1.0)
+    slow = play(replace(FLEET, processes=20), costs)
+    assert slow.lost > 100
+    assert slow.probes_at_once > 1
+    assert slow.all_closed < FLEET.most
+
+
+def test_what_falls_on_one_moment_happens_as_it_was_written_down():
+    agenda, happened = Agenda(), []
+    agenda.after(1.0, lambda: happened.append("second"))
+    agenda.at(0.5, lambda: agenda.at(0.0, lambda: happened.append(f"first, at {agenda.now}")))
+    agenda.at(1.0, lambda: happened.append("third"))
+    agenda.run(until=1.0)
+    assert happened == ["first, at 0.5", "second", "third"]
