@@ -163,7 +163,7 @@ class Report:
 
     messages: int
     delivered: int
-    duplicates: int
+    duplicates: int  # delivered once more, or still in a queue though delivered
     dead_lettered: int
     left: int  # in the queues, when the worker had stopped
     lost: int
@@ -317,12 +317,13 @@ class Play:
         with contextlib.suppress(TimeoutError):  # then they are lost
             await until(lambda: self._unsettled() <= {*left}, within=5)
         delivered = sum((region.delivered for region in self.regions.values()), Counter())
+        second_copies = [name for name in left if name in delivered]  # nobody has to wait for them
         return Report(
             messages=sum(len(names) for names in self.names.values()),
             delivered=len(delivered),
-            duplicates=delivered.total() - len(delivered),
+            duplicates=delivered.total() - len(delivered) + len(second_copies),
             dead_lettered=len(self.dead_letters),
-            left=len(left),
+            left=len(left) - len(second_copies),
             lost=len(self._unsettled() - {*left}),
             most_deliveries=self.wire.most_deliveries(),
             deliveries=len(self.wire.deliveries),
@@ -435,6 +436,7 @@ async def shared(url, *, layout="shared", kind, prefetch, circuit, down=1.0, cou
             worker,
             seconds=seconds,
             attempts=attempts,
+            acked_too_early=len(play.wire.acked_too_early),
             from_the_shared_queue=sum(one.queue == play.queue for one in play.wire.deliveries),
         )
 
@@ -479,6 +481,7 @@ async def parked(url, *, kind="quorum", prefetch=10, count=2000, watch=10.0):
             worker,
             core=share,
             deliveries_a_second=deliveries / watch,
+            acked_too_early=len(play.wire.acked_too_early),
             parked=sum(n for (key, _), n in play.wire.published.items() if key == wait_queue),
         )
 

@@ -16,7 +16,7 @@ _START = struct.Struct(">BHI")  # type, channel, size
 _METHOD, _HEADER = 1, 2
 _GREETING = b"AMQP"
 _BASIC = 60
-_FROM_BROKER = {60}  # Deliver
+_FROM_BROKER = {60, 80, 120}  # Deliver, Ack, Nack: the last two are confirms
 _FROM_WORKER = {20, 40, 80, 90, 120}  # Consume, Publish, Ack, Reject, Nack
 
 
@@ -45,6 +45,8 @@ class Wire:
         self.settled = Counter()
         #: What they published, as (routing key, message id).
         self.published = Counter()
+        #: Messages that were acked while the broker had not yet confirmed their copy.
+        self.acked_too_early = []
 
     async def __aenter__(self):
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -152,6 +154,8 @@ class _Talk:
         self._queues = {}  # (channel, consumer tag) -> queue
         self._begun = {}  # (who, channel) -> the method whose header is to come
         self._unsettled = defaultdict(dict)  # channel -> delivery tag -> message id
+        self._unconfirmed = defaultdict(dict)  # channel -> number of the publish -> message id
+        self._publishes = Counter()  # channel -> how many there were
 
     def worker_said(self, channel, said):
         match said:
@@ -160,8 +164,7 @@ class _Talk:
             case commands.Basic.Publish():
                 self._begun["worker", channel] = said
             case header.ContentHeader():
-                publish = self._begun.pop(("worker", channel))
-                self._wire.published[publish.routing_key, said.properties.message_id] += 1
+                self._publish(channel, said.properties.message_id)
             case _:
                 self._settle(channel, said)
 
@@ -169,15 +172,33 @@ class _Talk:
         if isinstance(said, commands.Basic.Deliver):
             self._begun["broker", channel] = said
             return
+        if isinstance(said, commands.Basic.Ack | commands.Basic.Nack):
+            _take(self._unconfirmed[channel], said)
+            return
         deliver = self._begun.pop(("broker", channel))
         name = said.properties.message_id
         self._unsettled[channel][deliver.delivery_tag] = name
         queue = self._queues[channel, deliver.consumer_tag]
         self._wire.deliveries.append(Delivery(time.monotonic(), queue, name))
 
+    def _publish(self, channel, name):
+        publish = self._begun.pop(("worker", channel))
+        if self._wire.settled["ack", name]:
+            self._wire.acked_too_early.append(name)
+        self._wire.published[publish.routing_key, name] += 1
+        self._publishes[channel] += 1
+        self._unconfirmed[channel][self._publishes[channel]] = name
+
     def _settle(self, channel, said):
-        unsettled, tag = self._unsettled[channel], said.delivery_tag
-        multiple = getattr(said, "multiple", False)
-        tags = [one for one in unsettled if one <= tag or not tag] if multiple else [tag]
-        for one in tags:
-            self._wire.settled[said.name.partition(".")[2].lower(), unsettled.pop(one)] += 1
+        how = said.name.partition(".")[2].lower()
+        for name in _take(self._unsettled[channel], said):
+            self._wire.settled[how, name] += 1
+            if how == "ack" and any(name in names.values() for names in self._unconfirmed.values()):
+                self._wire.acked_too_early.append(name)
+
+
+def _take(open_ones, said):
+    """Take out what an ack, a nack or a reject is about."""
+    tag, multiple = said.delivery_tag, getattr(said, "multiple", False)
+    tags = [one for one in open_ones if one <= tag or not tag] if multiple else [tag]
+    return [open_ones.pop(one) for one in tags]

@@ -2,12 +2,13 @@
 
     make soak-rabbitmq
 
-Plays the scenarios of rabbitmq_scenarios.py (about eight minutes), writes what came out into
+Plays the scenarios of rabbitmq_scenarios.py (about ten minutes), writes what came out into
 docs/soak-rabbitmq.md, and ends with an error if a promise was not kept.
 """
 
 import asyncio
 import logging
+import os
 import sys
 
 import aio_pika
@@ -303,8 +304,10 @@ async def main(url):
     )  # fmt: skip
     if not rabbitmq_broker.is_installed():
         chapters = chapters[:-1]  # nobody kills a broker that is somebody else's
+    load = f"Load average of the machine before it began: {os.getloadavg()[0]:.1f}."
     pages = [part for chapter in chapters for part in await chapter()]
-    where = report.origin("make soak-rabbitmq", "aio-pika") + f" {await version_of(url)}."
+    measured = report.origin("make soak-rabbitmq", "aio-pika").removesuffix(".")
+    where = f"{measured}, {await version_of(url)}. {load}"
     verdict = "Every promise was kept."
     if campaign.missed:
         verdict = "\n".join(["Not kept:", "", *(f"- {what}" for what in campaign.missed)])

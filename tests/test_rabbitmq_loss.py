@@ -89,8 +89,26 @@ async def test_a_lost_channel_is_opened_anew_and_its_messages_come_again(
         await until(lambda: channel_of(consumer) is not before)
         go_on.set()
         await until(lambda: len(set(region.done)) == 5)
+        assert (await bench.look(queue))[1] == 1
     # The two that were running could not be acked any more.
     assert len(region.done) in {5, 7}
+
+
+async def test_a_consumer_that_was_ended_stays_so_when_the_connection_is_made_again(broker):
+    registry = make_registry(threshold=1, recovery=60)
+    region = Region(registry)
+    async with bench_at(f"{broker.url}?reconnect_interval=0.1") as bench:
+        queue = await bench.queue()
+        await bench.publish(queue, *range(3))
+        region.error = ConnectionError()
+        async with consume(queue, region, registry, prefetch=1):
+            await until(lambda: region.breaker.state is CircuitState.OPEN)
+            await bench.connection.transport.connection.close(ConnectionError())
+            await until(lambda: not bench.connection.connected.is_set())
+            await until(bench.connection.connected.is_set)
+            await bench.channel.ready()
+            assert await bench.look(queue) == (3, 0)
+    assert region.total == 1
 
 
 async def test_failed_messages_in_hand_are_forgotten_with_their_channel(bench, registry, region):

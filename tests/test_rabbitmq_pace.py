@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from rabbitmq_support import make_registry, until
 
+from resilience import BreakerPolicy, CircuitBreaker
 from resilience.integrations.rabbitmq.pace import join_pace
 
 
@@ -178,3 +179,28 @@ def test_an_event_after_the_end_of_its_loop_harms_nobody(breaker):
 
     asyncio.run(join())
     breaker.force_open("nobody is there")
+
+
+class CountingBreaker(CircuitBreaker):
+    """Counts who waits for it: in a shared circuit that asks for the place of all processes."""
+
+    waited = 0
+
+    async def wait_until_ready(self, timeout=None):
+        type(self).waited += 1
+        return await super().wait_until_ready(timeout)
+
+
+async def test_only_who_has_a_message_asks_for_a_probes_place():
+    breaker = CountingBreaker("eu", BreakerPolicy(failure_threshold=1, recovery_timeout=0.05))
+    woken = []
+    pace, leave = join_pace(breaker, 4, lambda: woken.append(breaker.state))
+    breaker.acquire().fail()
+    await until(lambda: "HALF_OPEN" in woken)
+    assert breaker.waited == 0
+    permit = breaker.acquire()
+    [task] = ask(pace, 1)
+    await until(lambda: breaker.waited)
+    permit.ignore()
+    await until(task.done)
+    leave()

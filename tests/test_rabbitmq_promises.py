@@ -131,6 +131,11 @@ def test_more_poison_messages_than_are_kept_in_hand_do_not_either(played, layout
 # Several regions, one queue
 
 
+@pytest.mark.parametrize("name", ["parked", *SHARED])
+def test_no_parked_message_is_acked_before_the_broker_has_its_copy(played, name):
+    assert played(name).acked_too_early == 0
+
+
 def test_parked_messages_wait_quietly(played):
     report = played("parked")
     assert nothing_is_lost(report)

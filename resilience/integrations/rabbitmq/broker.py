@@ -92,8 +92,8 @@ def can_come_back(connection: AbstractConnection) -> bool:
 async def open_channel(connection: AbstractConnection, *, for_publishing: bool = False) -> Channel:
     """Open a channel of our own on a connection of the user's.
 
-    A plain one, also on a robust connection: a robust channel would resume consumers by itself that
-    were cancelled for a reason.
+    A plain one, also on a robust connection: what was in hand is gone with a channel, so nobody
+    but us may open it again.
     """
     if not connection.connected.is_set():
         raise ChannelInvalidStateError("not connected")

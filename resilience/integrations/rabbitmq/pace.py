@@ -116,6 +116,8 @@ class Pace:
         waiter = _Waiter(asyncio.get_running_loop().create_future(), only_grown)
         self._waiters.append(waiter)
         self._serve()
+        if not waiter.turn.done():
+            self._news.set()
         try:
             return await waiter.turn
         except asyncio.CancelledError:
@@ -187,13 +189,19 @@ class Pace:
         """Tell when a probe is due, which is no event of the circuit's."""
         while True:
             self._news.clear()
-            if self.breaker.state is _CLOSED:
+            state, pause = self.breaker.state, _LOOK_AGAIN
+            if state is _CLOSED:
                 await self._news.wait()
                 continue
-            await self.breaker.wait_until_ready()
-            self._tell()
+            if self._waiters:
+                # Only who has a message asks: where the circuit is shared that takes its one place.
+                await self.breaker.wait_until_ready()
+            if self._waiters or state is _HALF_OPEN:
+                self._tell()
+            else:
+                pause = min(pause, self.breaker.retry_after or pause)
             with suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_AGAIN):
+                async with asyncio.timeout(pause):
                     await self._news.wait()
 
 
