@@ -130,6 +130,15 @@ scoreboard: $(BENCH_STAMP) ## every breaker in the same situations, into docs/sc
 simulate: $(BENCH_STAMP) ## fleets that share their circuits, on virtual time: docs/sharing-simulation.md (5 min)
 	@$(BENCH)/bin/python -m benchmarks.simulate
 
+# --- the soaks: what takes minutes, and whose figures stand in the docs ------------------------------
+
+.PHONY: soak
+soak: soak-redis ## all soaks, one after the other
+
+.PHONY: soak-redis
+soak-redis: $(STAMP) ## fleets on a real store that fails, killed and cut off, into docs/soak-redis.md (30 min)
+	@$(VENV)/bin/python tests/soak_redis.py $(ARGS)
+
 # --- upkeep ---------------------------------------------------------------------------------------
 
 .PHONY: lock

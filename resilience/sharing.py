@@ -6,7 +6,7 @@ the store said, `wish` says what the store should be told now, `ring` is called 
 wish. The rules, besides those of `circuit`:
 
 1.  Each process decides by its own circuit. What others know is a signal beside it; without the
-    store every circuit goes on alone.
+    store every circuit goes on alone, as soon as the lease that it knows of is over.
 2.  Only a version above the last one seen is acted on, and an older one means that the store has
     forgotten: who knows better asserts it. Every wish carries the version that was known.
 3.  What another opened is open here for the rest of the recovery timeout; what another probes is
@@ -15,18 +15,20 @@ wish. The rules, besides those of `circuit`:
 5.  HALF_OPEN has one place for the whole fleet, a lease. A due call, or one who waits, asks for it
     and is rejected; the next call with the lease in hand probes. Who opened the circuit asks later
     than the others: it may be the one that is sick.
-6.  A call that comes later than it was told to, while nobody has had the place for as long, probes
-    at once and asks beside it, so that rare calls recover too; so does one that has had no answer.
-    If another turns out to hold the lease, that probe has become late.
+6.  A call that comes much later than it was told to probes at once and asks beside it, so that rare
+    calls recover too; but where another has just had the place, only the next such call does. So
+    does one that has had no answer. If another turns out to hold the lease, that probe is late.
 7.  The holder makes the remaining probes, says each success, and renews the lease only while a
-    probe runs within its time-out. A lease without a call goes back. What a probe reports after its
-    lease was lost is late.
+    probe runs within its time-out. A lease without a call, or whose probe hangs, goes back, and
+    who gives it back asks later than the others. What a probe reports after its lease was lost is
+    late.
 8.  A forced opening and a reset are the whole fleet's.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, cast, runtime_checkable
@@ -55,7 +57,7 @@ ANSWER_WITHIN: Final = 0.25
 UNUSED: Final = 0.5
 # After a probe that said nothing only so long: it was cancelled, perhaps with its whole process.
 UNUSED_AFTER_NOTHING: Final = 0.1
-# The process that opened the circuit asks so much later than the others.
+# Who opened the circuit, or gave the lease back, asks so much later than the others.
 AFTER_THE_OTHERS: Final = 0.25
 # Whoever is rejected beside somebody else's probe should ask again soon.
 _MAX_WAIT: Final = 1.0
@@ -63,8 +65,6 @@ _MAX_WAIT: Final = 1.0
 _RENEWALS: Final = 3
 # An order by hand that could not be said is dropped when the fleet has moved on since.
 _ORDER_LASTS: Final = 5.0
-
-_RECOVERED: Final = "recovered"
 
 
 @runtime_checkable
@@ -164,7 +164,7 @@ class SharedCircuit(Circuit):
     mine: bool = False
     _lease_since: float = 0.0
     _lease_left: float = 0.0
-    _taken_until: float = 0.0  # by somebody, or by what has just happened
+    _taken_until: float = 0.0  # by another, or by what has just happened
     _said: int = 0  # so many of the successes counted here are in the record
     # What of it concerns this circuit.
     _told: State | None = None  # the state that the store knows of
@@ -174,8 +174,11 @@ class SharedCircuit(Circuit):
     _opener: bool = False
     # Who wants to probe.
     _asked_at: float | None = None
-    _back_at: float | None = None  # when the last due call was told to come back
+    _due_at: float = 0.0  # the last due call
+    _back_at: float = math.inf  # when it was told to come back
+    _late: int = 0  # so many in a row came much later than that
     _used_at: float = 0.0  # when the lease was last of use
+    _gave_back_at: float = -math.inf
     _order: str = ""  # reset or force
     _ordered_at: float = 0.0
 
@@ -199,7 +202,7 @@ class SharedCircuit(Circuit):
             self.rejected += 1
             return name, state.reason, wait
         probe = cast("Probe", Circuit.acquire(self, now))
-        self._used_at = now
+        self._used_at, self._late = now, 0 if self.mine else self._late
         if probe.opened is not None:
             self._said = self._said if self.mine else 0
             cast("HalfOpen", self.state).successes = self._said
@@ -207,14 +210,16 @@ class SharedCircuit(Circuit):
 
     def ask(self, now: float) -> float | None:
         """Say when to call, for one who means to: who is due asks for the fleet's place."""
+        self._late = self._late + 1 if self._comes_late(now) else 0
         wait = self.retry_after(now)
         if isinstance(self.state, Closed) or Circuit.retry_after(self, now) != 0.0:
             return wait
-        if self._needs_lease(now) and self._asked_at is None:
+        quiet = not (self.shared and self._agreed) or self._asked_at is not None
+        if not (quiet or self._left(now) or self._after_the_others(now)):
             # Who waits for no answer has asked as long ago as one may take.
             self._asked_at = now if wait else now - ANSWER_WITHIN
             self.ring()
-        self._back_at = now + (wait or 0.0)
+        self._due_at, self._back_at = now, now + (wait or 0.0)
         return wait
 
     def retry_after(self, now: float) -> float | None:
@@ -262,33 +267,44 @@ class SharedCircuit(Circuit):
         return time_left(self._lease_since, self._lease_left, now)
 
     def _after_the_others(self, now: float) -> float:
-        since = self.state.at
-        if isinstance(self.state, Open):
-            since += self.policy.recovery_timeout
-        return time_left(since, AFTER_THE_OTHERS, now) if self._opener else 0.0
-
-    def _needs_lease(self, now: float) -> bool:
-        alone = not (self.shared and self._agreed)
-        return not alone and self._left(now) == 0.0 and self._after_the_others(now) == 0.0
+        due = self.state.at + isinstance(self.state, Open) * self.policy.recovery_timeout
+        opener = time_left(due, AFTER_THE_OTHERS, now) if self._opener else 0.0
+        return max(opener, time_left(self._gave_back_at, AFTER_THE_OTHERS, now))
 
     def _turn(self, now: float) -> float:
         """Say in how many seconds a due call may probe."""
-        if self._in_hand(now) or not (self.shared and self._agreed):
+        if self._in_hand(now) and not self._spent(now):
             return 0.0
-        if left := self._left(now):
+        if left := self._left(now):  # also when the store has gone meanwhile
             return min(left, _MAX_WAIT)
+        if not (self.shared and self._agreed):
+            return 0.0
         if wait := self._after_the_others(now):
             return wait
         if self._asked_at is not None:
             return time_left(self._asked_at, ANSWER_WITHIN, now)
-        # In a large fleet many callers are rare by themselves, and somebody is about to ask.
-        since = now if self._back_at is None else max(self._back_at, self._taken_until)
-        return 0.0 if now - since > UNUSED else ANSWER_WITHIN
+        # Who has held the lease does not yet know whether another does. And in a large fleet many
+        # are rare by themselves: whoever heard of another of late asks once more before it probes.
+        rare = self._comes_late(now) and (self._late > 1 or now - self._taken_until > UNUSED)
+        return 0.0 if rare and not self.mine else ANSWER_WITHIN
+
+    def _comes_late(self, now: float) -> bool:
+        """Tell whether calls come too late for the lease that they have asked for."""
+        apart = now - self._due_at > UNUSED
+        return apart and (self._late > 0 or now - self._back_at > ANSWER_WITHIN)
 
     def _probes(self, now: float) -> bool:
         """Tell whether a probe runs within its time-out."""
-        probes = self.state.probes if isinstance(self.state, HalfOpen) else ()
+        probes = getattr(self.state, "probes", ())
         return any(time_left(probe.since, probe.timeout, now) > 0.0 for probe in probes)
+
+    def _hangs(self) -> bool:
+        """Tell whether a probe that is overdue has begun with this lease."""
+        return any(probe.since >= self._used_at for probe in getattr(self.state, "probes", ()))
+
+    def _spent(self, now: float) -> bool:
+        """Tell whether the lease is to go back: no call has come for it, or its probe hangs."""
+        return not self._probes(now) and self.wakes_in(now) == 0.0
 
     # What the store should be told
 
@@ -305,9 +321,9 @@ class SharedCircuit(Circuit):
                 again = self.known == "O" or (self.known == "H" and free)
                 return self._make("reopen" if again else "trip", now)
             self._told = state
-        if self.mine:
-            return self._wish_as_holder(now)
-        return self._make("take", now) if self._asked_at is not None else None
+        if self._asked_at is not None:
+            return self._make("take", now)
+        return self._wish_as_holder(now) if self.mine else None
 
     def _wish_closed(self, now: float) -> Wish | None:
         if self.known in ("O", "H") or (self._closes and not self.known):
@@ -328,7 +344,7 @@ class SharedCircuit(Circuit):
         """Say in how many seconds who holds the lease has a wish though nothing happens."""
         if self._probes(now):
             return time_left(self._lease_since, self.fleet.lease / _RENEWALS, now)
-        return time_left(self._used_at, UNUSED, now)
+        return 0.0 if self._hangs() else time_left(self._used_at, UNUSED, now)
 
     def farewell(self, now: float) -> Wish | None:
         """Say what to give back before this process stops sharing."""
@@ -341,9 +357,8 @@ class SharedCircuit(Circuit):
 
     def _make(self, change: str, now: float) -> Wish:
         state = self.state
-        age, why = max(0.0, now - state.at), state.reason or _RECOVERED
-        if change == "reset":
-            why = RESET
+        age, why = max(0.0, now - state.at), state.reason or "recovered"
+        why = RESET if change == "reset" else why
         return Wish(change, self.version, age, max(self._count(), self._said), why, state)
 
     def _give(self, order: str, now: float) -> None:
@@ -352,15 +367,15 @@ class SharedCircuit(Circuit):
 
     def _begin(self, *, agreed: bool) -> None:
         """Begin a new state: nobody has asked for anything in it, and nothing is counted."""
-        self._agreed, self._said = agreed, 0
-        self._asked_at = self._back_at = None
+        self._agreed, self._said, self._late = agreed, 0, 0
+        self._asked_at, self._back_at = None, math.inf
 
     # What the store said
 
     def answer(self, wish: Wish, view: View, now: float) -> Transition | None:
         """Take in what the store said to a wish."""
-        if wish.change == "take":
-            self._asked_at = None
+        self._asked_at = None if wish.change == "take" else self._asked_at
+        self._gave_back_at = now if wish.change == "release" else self._gave_back_at
         if wish.change == self._order and view.done:
             self._order, self._agreed = "", wish.change == "force"
             self._see(view, now)
@@ -395,7 +410,8 @@ class SharedCircuit(Circuit):
         return self._follow(view, now)
 
     def _see(self, view: View, now: float) -> None:
-        if view.version != self.version or view.lease_left > 0.0:
+        news = view.version != self.version and not self.mine
+        if not view.mine and (news or view.lease_left > 0.0):
             self._taken_until = now - view.delay + view.lease_left
         self.version, self.known, self.mine = view.version, view.state, view.mine
         self._lease_since, self._lease_left = now - view.delay, view.lease_left
@@ -406,8 +422,7 @@ class SharedCircuit(Circuit):
 
     def forked(self) -> None:
         """Be another process from now on, which holds nothing that its parent holds."""
-        self.shared = False
-        self.mine = self._voted = self._opener = False
+        self.shared = self.mine = self._voted = self._opener = False
         self._asked_at, self._told, self._order = None, self.state, ""
 
     def _granted(self, view: View, now: float, *, anew: bool) -> Transition | None:
@@ -416,9 +431,7 @@ class SharedCircuit(Circuit):
         if isinstance(state, Closed):
             self._told = None  # closed meanwhile: so let the fleet close
             return None
-        self._agreed = True
-        if anew:
-            self._used_at = now
+        self._agreed, self._used_at = True, now if anew else self._used_at
         if not anew or isinstance(state, Open):
             return None
         # Goes on with the count of who held it before; what it counted alone comes on top.

@@ -1,6 +1,7 @@
-"""What it costs to be seen: not one instruction of Python for a call that goes well.
+"""What it costs to be seen or shared: not one instruction of Python for a call that goes well.
 
-`scripts/count_instructions.py` counts those of the machine, which takes minutes.
+`scripts/count_instructions.py` and `make soak-redis` count those of the machine, which takes
+minutes.
 """
 
 import sys
@@ -8,10 +9,12 @@ import sys
 import prometheus_client
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
+from stores import Store, binaries, until
 
 from resilience import BreakerPolicy, CircuitBreakerOpenError, CircuitBreakerRegistry
 from resilience.integrations.opentelemetry import observe, trace_circuits
 from resilience.integrations.prometheus import CircuitCollector
+from resilience.integrations.redis import RedisSharing
 from resilience.integrations.status_page import status_page
 from resilience.integrations.status_page.state import State
 from resilience.integrations.status_page.stream import Stream
@@ -72,3 +75,22 @@ def test_a_rejection_that_nobody_traces_costs_the_same_too(registry):
     observe(registry, MeterProvider())
     status_page(registry)
     assert instructions(reject) == alone
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(binaries()["valkey"], tmp_path)
+    store.start()
+    yield store
+    store.kill()
+
+
+def test_a_call_costs_the_same_when_its_circuit_is_shared(registry, store):
+    guarded = registry.get("a")(lambda: None)
+    guarded()
+    shared = CircuitBreakerRegistry(sharing=RedisSharing(store.url))
+    until(lambda: shared.get("a").snapshot().shared, "it is shared")
+    guarded_and_shared = shared.get("a")(lambda: None)
+    guarded_and_shared()
+    assert instructions(guarded_and_shared) == instructions(guarded)
+    shared.close()

@@ -65,12 +65,13 @@ def test_the_same_seed_gives_the_same_figures_and_another_gives_others(shared):
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_rare_calls_recover_with_one_probe_at_a_time(seed):
+def test_rare_calls_recover_with_few_probes_at_a_time(seed):
     # Each process calls less often than an unused lease is kept, all of them together much more,
-    # and news takes a while.
+    # and news takes a while: whoever calls before it has come probes too.
     rare = replace(FLEET, processes=60, rate=0.8, seed=seed)
     figures = play(rare, Costs(network=0.03))
-    assert figures.probes_at_once == 1
+    assert figures.probes_at_once <= 4
+    assert figures.probes < rare.processes / 3
     assert figures.all_closed < rare.most
 
 
