@@ -246,7 +246,7 @@ class SharedCircuit(Circuit):
             self._begin(agreed=self._agreed and isinstance(self.state, Open))
         if change is not None or holds:
             said_nothing = report[0] is Outcome.IGNORED
-            self._used_at = now - said_nothing * (UNUSED - UNUSED_AFTER_NOTHING)
+            self._used_at = now - said_nothing * (self._kept - UNUSED_AFTER_NOTHING)
             self.ring()
         return change
 
