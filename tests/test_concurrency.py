@@ -507,10 +507,12 @@ def forking(test):
 def in_child(work):
     """Run `work` in a forked process; fail with its traceback, or when it hangs for a minute."""
     reader, writer = os.pipe()
+    # A lock of the coverage tool's own may be held by another thread at the fork, and what a fork
+    # calls in the child comes before the first line there.
+    tracer = sys.gettrace()
+    sys.settrace(None)
     child = os.fork()
     if child == 0:
-        # A lock of the coverage tool's own may have been held by another thread at the fork.
-        sys.settrace(None)
         threading.settrace(None)
         status = 1
         try:
@@ -520,6 +522,7 @@ def in_child(work):
             os.write(writer, traceback.format_exc().encode()[:60_000])
         finally:
             os._exit(status)
+    sys.settrace(tracer)
     os.close(writer)
     try:
         status = wait_for(child)
