@@ -55,6 +55,9 @@ if TYPE_CHECKING:
 ANSWER_WITHIN: Final = 0.25
 # A lease without a call is kept so long; calls further apart than that are rare.
 UNUSED: Final = 0.5
+# Where they are, it is kept for so many times as long as they are apart, up to half of the lease:
+# else many such processes would take it from each other, and nobody would use it.
+_TIMES_APART: Final = 1.5
 # After a probe that said nothing only so long: it was cancelled, perhaps with its whole process.
 UNUSED_AFTER_NOTHING: Final = 0.1
 # Who opened the circuit, or gave the lease back, asks so much later than the others.
@@ -174,7 +177,8 @@ class SharedCircuit(Circuit):
     _opener: bool = False
     # Who wants to probe.
     _asked_at: float | None = None
-    _due_at: float = 0.0  # the last due call
+    _due_at: float = -math.inf  # the last due call
+    _kept: float = UNUSED  # so long a lease without a call
     _back_at: float = math.inf  # when it was told to come back
     _late: int = 0  # so many in a row came much later than that
     _used_at: float = 0.0  # when the lease was last of use
@@ -211,6 +215,8 @@ class SharedCircuit(Circuit):
     def ask(self, now: float) -> float | None:
         """Say when to call, for one who means to: who is due asks for the fleet's place."""
         self._late = self._late + 1 if self._comes_late(now) else 0
+        kept = _TIMES_APART * (now - self._due_at)
+        self._kept = kept if UNUSED < kept <= self.fleet.lease / 2 else UNUSED
         wait = self.retry_after(now)
         if isinstance(self.state, Closed) or Circuit.retry_after(self, now) != 0.0:
             return wait
@@ -240,7 +246,7 @@ class SharedCircuit(Circuit):
             self._begin(agreed=self._agreed and isinstance(self.state, Open))
         if change is not None or holds:
             said_nothing = report[0] is Outcome.IGNORED
-            self._used_at = now - said_nothing * (UNUSED - UNUSED_AFTER_NOTHING)
+            self._used_at = now - said_nothing * (self._kept - UNUSED_AFTER_NOTHING)
             self.ring()
         return change
 
@@ -344,7 +350,7 @@ class SharedCircuit(Circuit):
         """Say in how many seconds who holds the lease has a wish though nothing happens."""
         if self._probes(now):
             return time_left(self._lease_since, self.fleet.lease / _RENEWALS, now)
-        return 0.0 if self._hangs() else time_left(self._used_at, UNUSED, now)
+        return 0.0 if self._hangs() else time_left(self._used_at, self._kept, now)
 
     def farewell(self, now: float) -> Wish | None:
         """Say what to give back before this process stops sharing."""
@@ -368,7 +374,7 @@ class SharedCircuit(Circuit):
     def _begin(self, *, agreed: bool) -> None:
         """Begin a new state: nobody has asked for anything in it, and nothing is counted."""
         self._agreed, self._said, self._late = agreed, 0, 0
-        self._asked_at, self._back_at = None, math.inf
+        self._asked_at, self._due_at, self._back_at = None, -math.inf, math.inf
 
     # What the store said
 

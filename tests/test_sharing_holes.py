@@ -46,6 +46,19 @@ def test_calls_at_any_steady_rate_recover(processes, period):
         assert rounds * period <= max(12 * period, 3.0), world.now - began
 
 
+@pytest.mark.parametrize("processes", [20, 40])
+def test_many_that_call_once_a_second_do_not_take_the_place_from_each_other_unused(processes):
+    world = due(processes)
+    end = world.now + 6.0
+    while world.states() != ["CLOSED"] * processes:
+        for process in world.processes:
+            process.call()
+            world.pass_(1.0 / processes - 2 * LANE)
+            lanes(world)
+            lanes(world)
+        assert world.now < end
+
+
 def test_who_lets_a_probe_hang_does_not_probe_again_with_that_lease():
     world = due(2, policy=BreakerPolicy(failure_threshold=2, probe_timeout=3.0))
     sick, other = world.processes
