@@ -90,9 +90,9 @@ AT_OTHER_RATES = f"""\
 ## With fewer calls, and with more
 
 {SIZE_FOR_RATES:,} processes that share. Where each calls rarely, the first trip comes later, and
-whoever gets the one place for a probe may not call within the half second that it is kept. So that
-even then somebody probes, a process whose calls come too late again and again does so without the
-place, beside others."""
+whoever gets the one place for a probe may not call as long as it is kept. So that even then
+somebody probes, a process whose calls come too late again and again does so without the place,
+beside others."""
 
 WITH_A_QUORUM = f"""\
 ## With a quorum
