@@ -45,7 +45,7 @@ class Line(Part):
         breaker: Of the region.
         work: What to do with a message.
         prefetch: The most that is let in at once.
-        keep: So many failed messages are kept in hand before no fresh one is let in.
+        keep: So many failed messages are kept; then only every second probe lets in one more.
         max_hold: For so many seconds a message stays in hand at most.
         stop_timeout: Seconds that running calls have to end when it stops.
         copies: Whether the queue is a wait queue.

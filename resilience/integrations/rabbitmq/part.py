@@ -70,9 +70,9 @@ class Part(ABC):
 
     async def pause(self, seconds: float) -> None:
         """Let time pass, in a task, but not when it is to stop."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stop.wait()
+        stopped = asyncio.ensure_future(self._stop.wait())
+        await asyncio.wait([stopped], timeout=seconds)
+        stopped.cancel()
 
     def run_task(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run something beside the loop."""

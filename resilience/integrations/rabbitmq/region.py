@@ -24,8 +24,11 @@ class RegionConsumer(Consumer):
     classifier calls a FAILURE, and a 408 or 429 are waited for. Everything else goes to `on_error`.
     What the handler settled itself is left alone. Delivery is at least once.
 
-    It uses channels of its own on the connection of `queue`, and declares nothing. On a connection
-    of `aio_pika.connect_robust` it goes on by itself after the broker was away.
+    Of `queue` it takes the name and the connection, on which it opens channels of its own; it
+    declares nothing. On a connection of `aio_pika.connect_robust` it goes on by itself after the
+    broker was away. Where it cannot start, or cannot go on, ``async with`` raises a
+    `ConsumerError`; a block that is still running is cancelled for it. When the block is left no
+    call starts any more, and what is in hand goes back to the queue.
 
     Args:
         queue: The queue.
