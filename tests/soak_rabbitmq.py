@@ -82,7 +82,8 @@ class Campaign:
 
     def bound(self, what, value, most, text="{}"):
         """Give a figure that is to be at most so large."""
-        return text.format(value) + self.judge(f"{what}: {value} > {most}", kept=value <= most)
+        figure, limit = text.format(value), text.format(most)
+        return figure + self.judge(f"{what}: {figure}, at most {limit}", kept=value <= most)
 
     async def at_once(self, play, cases):
         """Play several that do not disturb each other, for they wait most of the time."""
@@ -179,7 +180,8 @@ alone, and 0.25 s; both are medians of three."""
 
     async def _fairness(self, **how):
         alone, seconds, reports = await scenarios.fairness(self.url, **how)
-        name, bound = f"shared {how}", 2 * alone + 0.25
+        name = f"two regions, {', '.join(map(str, how.values()))}: the healthy ones"
+        bound = 2 * alone + 0.25
         print(f"{name}: {seconds:.3f} s, undisturbed {alone:.3f} s, {reports}", flush=True)  # noqa: T201
         for seen in reports:
             self.whole(name, seen)
