@@ -23,13 +23,20 @@ class Site(ExitStack):
 
     def __enter__(self):
         super().__enter__()
+        try:
+            self._set_up()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def _set_up(self):
         folder = self.enter_context(tempfile.TemporaryDirectory(prefix="store-"))
         self.store = Store(self._binary, folder)
         self.callback(self.store.kill)
         self.store.start()
         self.proxy = ChaosProxy(self.store.port)
         self.callback(self.proxy.close)
-        return self
 
     def fleet(self, workers, url=None, **options):
         """Start a fleet; without a URL each process has the store's own."""

@@ -60,6 +60,14 @@ class TwoHosts(ExitStack):
 
     def __enter__(self):
         super().__enter__()
+        try:
+            self._set_up()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def _set_up(self):
         self._hub, *self._hosts = (self._namespace(role) for role in ("hub", "1", "2"))
         for number, host in enumerate(self._hosts, 1):
             cable = ("link", "add", "name", f"to{number}", "netns", self._hub, "type", "veth")
@@ -74,7 +82,6 @@ class TwoHosts(ExitStack):
         self._nurseries = [Nursery("ip", "netns", "exec", host) for host in self._hosts]
         for nursery in self._nurseries:
             self.callback(nursery.close)
-        return self
 
     def fleet(self, on_each, **options):
         """Start so many processes on each host."""

@@ -90,6 +90,15 @@ class Fleet:
         (self._path / "modes").write_bytes(bytes([UP]) * MOST_WORKERS * len(self._regions))
         self._journal = (self._path / "journal").open()
         self._entries, self._rest = [], ""
+        self.workers = []
+        self.shares = any(urls)
+        try:
+            self._start(nursery, urls, policy or {}, policies or {}, sharing or {})
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, nursery, urls, policy, policies, sharing):
         nurseries = nursery if isinstance(nursery, list) else [nursery] * len(urls)
         with socket.socket(socket.AF_UNIX) as door:
             door.bind(str(self._path / "socket"))
@@ -100,13 +109,12 @@ class Fleet:
                     {
                         "who": who, "folder": self._folder.name, "regions": self._regions,
                         "socket": str(self._path / "socket"), "url": url,
-                        "policy": policy or {}, "policies": policies or {},
-                        "sharing": sharing or {},
+                        "policy": policy, "policies": policies, "sharing": sharing,
                     }
                 )  # fmt: skip
-            workers = [Worker(door.accept()[0]) for _ in urls]
-        self.workers = sorted(workers, key=lambda worker: worker.who)
-        self.shares = any(urls)
+            for _ in urls:
+                self.workers.append(Worker(door.accept()[0]))
+        self.workers.sort(key=lambda worker: worker.who)
         if self.shares:
             until(self.all_shared, "all share", PATIENCE)
 
