@@ -14,8 +14,8 @@ class ChaosProxy:
 
     It passes bytes on unless told otherwise: `delay` seconds later in each direction, or, while
     `black_hole` is set, not at all, or, while it `says` something, that to whoever asks. While it
-    is `mute` those who have subscribed hear nothing. What it has taken is delivered even when its
-    sender has gone.
+    is `mute` those who have subscribed hear no message. What it has taken is delivered even when
+    its sender has gone.
     """
 
     def __init__(self, port):
@@ -96,7 +96,8 @@ class ChaosProxy:
                 if not data:
                     break
                 self.on_their_way -= 1
-                swallowed = self.black_hole or (self.mute and writer in self._subscribers)
+                a_hint = writer in self._subscribers and b"\r\nmessage\r\n" in data
+                swallowed = self.black_hole or (self.mute and a_hint)
                 if not (swallowed or writer.is_closing()):
                     writer.write(data)
         self._hang_up(writer)
