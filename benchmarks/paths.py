@@ -20,7 +20,7 @@ from tenacity import retry, stop_after_attempt, wait_exponential
 
 from resilience import BreakerPolicy, CircuitBreaker, CircuitBreakerRegistry, region_breaker
 from resilience.retry import transient_retry
-from resilience.sharing import Fleet, SharedCircuit
+from resilience.shared_circuit import Fleet, SharedCircuit
 
 REGION = "eu-west-1"
 CREDENTIALS = SimpleNamespace(region=REGION)

@@ -6,16 +6,16 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypeVar, cast
 
-from resilience import checks, classify, events, gate, gated
+from resilience import _validate, classify, events, gate, gated, log
+from resilience._lock import lock
+from resilience._text import one_line
 from resilience.circuit import Circuit, CircuitState, Closed, Probe, Rejection, Ticket, Transition
 from resilience.classify import IGNORED, SUCCESS, Classifier, Outcome, Report, ResultClassifier
 from resilience.errors import CircuitBreakerOpenError
 from resilience.guards import Finder, check_guardable
-from resilience.lock import lock
 from resilience.permit import Permit
 from resilience.policy import BreakerPolicy
 from resilience.rejections import Rejections
-from resilience.text import one_line
 from resilience.waiting import Line
 
 P = ParamSpec("P")
@@ -92,10 +92,10 @@ class CircuitBreaker:
         result_classifier: ResultClassifier | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        self.region = checks.check_text("region", region)
-        checks.check_callable("clock", clock, "nothing and returns seconds", optional=True)
-        checks.check_type("policy", policy, BreakerPolicy)
-        checks.check_classifiers(classifier, result_classifier)
+        self.region = _validate.check_text("region", region)
+        _validate.check_callable("clock", clock, "nothing and returns seconds", optional=True)
+        _validate.check_type("policy", policy, BreakerPolicy)
+        _validate.check_classifiers(classifier, result_classifier)
         self._clock = clock
         self._circuit = Circuit(policy, Closed(self._now()))
         self._outbox = events.Outbox()
@@ -172,7 +172,7 @@ class CircuitBreaker:
             TypeError: The reason is no text.
             ValueError: The reason is empty.
         """
-        reason = one_line(f"forced open: {checks.check_text('reason', reason)}")
+        reason = one_line(f"forced open: {_validate.check_text('reason', reason)}")
         self._change(self._circuit.force_open, reason)
 
     def listen(self, listener: events.Listener) -> Callable[[], None]:
@@ -203,7 +203,7 @@ class CircuitBreaker:
             TypeError: The timeout is no number.
             ValueError: The timeout is negative or NaN.
         """
-        checks.check_timeout(timeout)
+        _validate.check_timeout(timeout)
         return await self._waiting_line().wait(timeout)
 
     def __repr__(self) -> str:
@@ -240,7 +240,7 @@ class CircuitBreaker:
         permit = Permit(self, ticket, on_error, on_result)
         if isinstance(ticket, Probe):
             try:
-                events.log_lost_probes(self.region, ticket.displaced)
+                log.log_lost_probes(self.region, ticket.displaced)
                 self._outbox.deliver()
             except BaseException:  # a listener may exit the process, or be interrupted
                 permit.ignore()
@@ -280,8 +280,8 @@ class CircuitBreaker:
                 return SUCCESS if outcome is Outcome.SUCCESS else IGNORED
             wrong = f"returned a {type(outcome).__name__}, expected an Outcome"
         except Exception as fault:  # noqa: BLE001 - the call's own error must reach the caller
-            wrong = events.raised(fault)
-        events.log_fault(role, judge, wrong, self.region)
+            wrong = log.describe_exception(fault)
+        log.log_fault(role, judge, wrong, self.region)
         return IGNORED
 
     def _count_unknown(self, error: BaseException) -> None:
@@ -291,7 +291,7 @@ class CircuitBreaker:
         count = count + 1 if now == then else 1
         self._unknown = count, now
         if count == _UNKNOWN_ERRORS_TO_WARN:
-            events.log_unknown_errors(self.region, _UNKNOWN_ERRORS_TO_WARN, error)
+            log.log_unknown_errors(self.region, _UNKNOWN_ERRORS_TO_WARN, error)
 
     # By a call, by hand, or by what other processes know
 

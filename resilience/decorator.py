@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, Protocol, cast
 
-from resilience import checks, gated
+from resilience import _validate, gated
 from resilience.breaker import CircuitBreaker, P, T
 from resilience.classify import Classifier, ResultClassifier, classify_error
 from resilience.guards import Finder, InOneStep, check_guardable
@@ -49,8 +49,8 @@ def region_breaker(
         CircuitBreakerOpenError: When called, while the region's circuit admits no call.
     """
     registry = default_registry if registry is None else registry
-    checks.check_type("registry", registry, CircuitBreakerRegistry)
-    checks.check_classifiers(classifier or classify_error, result_classifier)
+    _validate.check_type("registry", registry, CircuitBreakerRegistry)
+    _validate.check_classifiers(classifier or classify_error, result_classifier)
 
     def decorate(fn: Callable[P, T], /) -> Callable[P, T]:
         check_guardable(fn, "@region_breaker")
@@ -65,8 +65,8 @@ class _Source:
     """Where the calls of a function have their region, and what an error says about it."""
 
     def __init__(self, fn: object, region_from: object, registry: CircuitBreakerRegistry) -> None:
-        path = region_from if isinstance(region_from, str) else checks.name_of(region_from)
-        self.function = checks.name_of(fn)
+        path = region_from if isinstance(region_from, str) else _validate.name_of(region_from)
+        self.function = _validate.name_of(fn)
         self.text = f"{self.function}(): region_from {path!r}"
         self.registry = registry
 
@@ -79,7 +79,9 @@ class _Source:
 
 
 def _by_function(_: object, region_from: Any, source: _Source) -> Finder:
-    checks.check_callable("region_from", region_from, "a call's arguments and returns its region")
+    _validate.check_callable(
+        "region_from", region_from, "a call's arguments and returns its region"
+    )
 
     def find(args: tuple[Any, ...], kwargs: dict[str, Any]) -> CircuitBreaker:
         try:

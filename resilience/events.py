@@ -1,25 +1,20 @@
-"""What happened, who is told, and the loguru listener.
+"""What happened, and who is told.
 
 Events are queued while the lock is held and delivered after it was let go, one at a time and in
-their order, by whichever thread finds nobody delivering. Everything that the package logs is
-written here.
+their order, by whichever thread finds nobody delivering.
 """
 
-import contextlib
 import os
-import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeAlias
 
-from loguru import logger
-
-from resilience.checks import check_callable, name_of
-from resilience.circuit import RESET, CircuitState, Transition
-from resilience.lock import lock
-from resilience.text import one_line
+from resilience._lock import lock
+from resilience._validate import check_callable
+from resilience.circuit import CircuitState, Transition
+from resilience.log import describe_exception, log_fault, log_state
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,64 +40,6 @@ class StateChanged(Transition):
 
 Listener: TypeAlias = Callable[[StateChanged], object]
 Moves: TypeAlias = Counter[tuple[CircuitState, CircuitState]]
-
-
-# What is logged
-
-_LEVELS = {"OPEN": "ERROR", "HALF_OPEN": "WARNING", "CLOSED": "INFO"}
-
-
-def log_state(event: StateChanged) -> None:
-    """Log a change of state, with T10's levels and words."""
-    counted = (event.new, event.by) == (CircuitState.OPEN, None) and event.retry_after is not None
-    failures = f" after {event.streak} failure{'' if event.streak == 1 else 's'}" if counted else ""
-    closed = f" — {event.reason if event.reason == RESET else 'recovered'}"
-    how = closed if event.new is CircuitState.CLOSED else f"{failures}: {event.reason}"
-    told = f", told by {event.by}" if event.by else ""
-    bound = {name: getattr(event, name) for name in ("old", "new", "reason", "streak", "by")}
-    write(_LEVELS[event.new], event.region, f"{event.new} for region {{}}{how}{told}", bound)
-
-
-def log_lost_probes(region: str, timeouts: Iterable[float]) -> None:
-    """Warn that probes have lost their places."""
-    for timeout in timeouts:
-        write("WARNING", region, f"lost a probe for region {{}}: no result within {timeout:g} s")
-
-
-def log_unknown_errors(region: str, count: int, error: BaseException) -> None:
-    """Warn that a breaker sees nothing but errors that no rule knows."""
-    kind = one_line(type(error).__name__)
-    hint = f"if they are the region's fault, count them with classifier=failures({kind})"
-    write("WARNING", region, f"ignored {count} errors in a row for region {{}}, a {kind}: {hint}")
-
-
-def log_crowded(limit: int) -> None:
-    """Warn that a registry has let go of its first breaker."""
-    hint = "is region_from a region, or something that never repeats?"
-    write("WARNING", "", f"registry keeps {limit} regions (max_regions) and lets go of one: {hint}")
-
-
-def log_fault(role: str, function: object, what: str, region: str) -> None:
-    """Log that a listener or a classifier did what it must not."""
-    write("ERROR", region, f"{role} {one_line(name_of(function))} for region {{}} {what}")
-
-
-def raised(error: BaseException) -> str:
-    """Tell what was raised and where, by type and place.
-
-    Neither the error's text nor local values: they may hold a tenant's secrets.
-    """
-    kind, trace = one_line(type(error).__name__), traceback.extract_tb(error.__traceback__)
-    return f"raised {kind}" + "".join(f"\n  {p.filename}:{p.lineno} in {p.name}" for p in trace)
-
-
-def write(level: str, region: str, text: str, bound: Mapping[str, object] | None = None) -> None:
-    """Write one line to the log, with the region in place of the braces."""
-    region = one_line(region)
-    # A sink with catch=False may raise: a log that fails must not fail a call.
-    with contextlib.suppress(Exception):
-        log = logger.bind(region=region, **(bound or {}))
-        log.log(level, "Circuit breaker {}", text.replace("{}", region, 1))
 
 
 # Who is told
@@ -145,7 +82,7 @@ class Listeners:
             except (KeyboardInterrupt, SystemExit):
                 raise
             except BaseException as error:  # noqa: BLE001 - a CancelledError out of a plain function is a fault too
-                log_fault("listener", listener, raised(error), event.region)
+                log_fault("listener", listener, describe_exception(error), event.region)
 
 
 @dataclass(slots=True, eq=False)

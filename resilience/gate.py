@@ -17,8 +17,8 @@ from contextvars import ContextVar
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
+from resilience._lock import lock
 from resilience.circuit import Closed, HalfOpen
-from resilience.lock import lock
 
 if TYPE_CHECKING:
     from resilience.breaker import CircuitBreaker

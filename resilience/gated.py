@@ -6,7 +6,7 @@ import functools
 from typing import TYPE_CHECKING, Any, Self
 
 from resilience import classify, gate
-from resilience.checks import is_async
+from resilience._validate import is_async
 from resilience.errors import CircuitBreakerOpenError
 from resilience.guards import Finder, guard_async, guard_sync
 from resilience.permit import Permit

@@ -14,10 +14,10 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from resilience.checks import name_of
+from resilience._lock import lock
+from resilience._validate import name_of
 from resilience.classify import IGNORED
 from resilience.errors import CircuitBreakerOpenError
-from resilience.lock import lock
 from resilience.permit import Permit
 
 

@@ -3,9 +3,9 @@
 from collections import deque
 from collections.abc import Iterator
 
-from resilience.checks import check_count
+from resilience._lock import lock
+from resilience._validate import check_count
 from resilience.events import StateChanged
-from resilience.lock import lock
 
 _SIZE = 200
 

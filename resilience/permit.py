@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from resilience import classify, gate
+from resilience._lock import lock
 from resilience.circuit import Ticket
 from resilience.classify import IGNORED, SUCCESS, Classifier, Outcome, Report, ResultClassifier
-from resilience.lock import lock
 
 if TYPE_CHECKING:
     from resilience.breaker import CircuitBreaker

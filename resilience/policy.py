@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from resilience.checks import check_count, check_seconds
+from resilience._validate import check_count, check_seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypedDict, Unpack, cast
 from weakref import WeakValueDictionary
 
-from resilience import checks, events, history
+from resilience import _validate, events, history, log
+from resilience._lock import lock
 from resilience.breaker import CircuitBreaker, CircuitSnapshot
 from resilience.classify import Classifier, ResultClassifier, classify_error
 from resilience.genesys import canonical_region
-from resilience.lock import lock
 from resilience.policy import BreakerPolicy
-from resilience.sharing import Sharing
+from resilience.shared_circuit import Sharing
 
 # A region may be spelled in so many ways, on average, before all spellings are looked up anew.
 _SPELLINGS_PER_REGION = 2
@@ -94,7 +94,7 @@ class CircuitBreakerRegistry:
         try:
             return self.spellings[region]
         except (KeyError, TypeError):  # TypeError: not hashable, so no text either
-            return self._find(checks.check_text("region", region))
+            return self._find(_validate.check_text("region", region))
 
     def configure(self, **settings: Unpack[Settings]) -> None:
         """Change settings, at once also for the circuits that exist.
@@ -181,7 +181,7 @@ class CircuitBreakerRegistry:
             self.spellings[region] = breaker
         if self._crowded == "to be told":
             self._crowded = "told"
-            events.log_crowded(limit)
+            log.log_crowded(limit)
         return breaker
 
     def _take_back(self, event: events.StateChanged) -> None:
@@ -219,21 +219,21 @@ def _check(settings: dict[str, Any]) -> None:
     if unknown := settings.keys() - Settings.__annotations__.keys():
         known = ", ".join(Settings.__annotations__)
         raise TypeError(f"unknown setting {min(unknown)!r}, expected one of {known}")
-    checks.check_type("policy", settings["policy"], BreakerPolicy)
-    checks.check_count("max_regions", settings["max_regions"])
-    checks.check_type("sharing", settings["sharing"], Sharing, type(None))
-    checks.check_classifiers(settings["classifier"], settings["result_classifier"])
+    _validate.check_type("policy", settings["policy"], BreakerPolicy)
+    _validate.check_count("max_regions", settings["max_regions"])
+    _validate.check_type("sharing", settings["sharing"], Sharing, type(None))
+    _validate.check_classifiers(settings["classifier"], settings["result_classifier"])
     for name, takes in (("clock", "nothing"), ("normalize", "a region and returns its name")):
-        checks.check_callable(name, settings[name], takes, optional=True)
+        _validate.check_callable(name, settings[name], takes, optional=True)
 
 
 def _by_name(policies: Any, normalize: Callable[[str], str] | None) -> dict[str, BreakerPolicy]:
     """Check the regions' own policies, and key them by the regions' one name."""
-    checks.check_type("policies", {} if policies is None else policies, Mapping)
+    _validate.check_type("policies", {} if policies is None else policies, Mapping)
     named: dict[str, BreakerPolicy] = {}
     for region, policy in (policies or {}).items():
-        checks.check_type(f"policies[{region!r}]", policy, BreakerPolicy)
-        named[_name(checks.check_text("a region in policies", region), normalize)] = policy
+        _validate.check_type(f"policies[{region!r}]", policy, BreakerPolicy)
+        named[_name(_validate.check_text("a region in policies", region), normalize)] = policy
     if len(named) < len(policies or ()):
         raise ValueError(f"policies names a region twice: {', '.join(policies or ())}")
     return named
@@ -244,7 +244,7 @@ def _name(region: str, normalize: Callable[[str], str] | None) -> str:
         name = normalize(region) if normalize else region
     except Exception as error:
         raise ValueError(f"normalize raised {type(error).__name__} for {region!r}") from error
-    return checks.check_text(f"what normalize gives for {region!r}", name)
+    return _validate.check_text(f"what normalize gives for {region!r}", name)
 
 
 #: The registry that `@region_breaker` uses unless told otherwise; it knows the Genesys regions.

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from resilience import events
+from resilience import events, log
+from resilience._lock import lock
 from resilience.circuit import Circuit, CircuitState, Rejection
-from resilience.lock import lock
 
 # Is told about every rejection: the region, and what the circuit said.
 Watcher: TypeAlias = Callable[[str, Rejection], object]
@@ -50,7 +50,7 @@ class Rejections:
         """Log a change of state, and before it the rest of the rejections when it ends them."""
         if event.new is CircuitState.CLOSED:
             self._end(event)
-        events.log_state(event)
+        log.log_state(event)
 
     def _end(self, event: events.StateChanged) -> None:
         with lock:
@@ -67,17 +67,17 @@ class Rejections:
             try:
                 watcher(self._region, rejection)
             except Exception as error:  # noqa: BLE001 - the caller is to get the rejection
-                events.log_fault("watcher", watcher, events.raised(error), self._region)
+                log.log_fault("watcher", watcher, log.describe_exception(error), self._region)
 
     def _log_first(self, rejection: Rejection) -> None:
         state, reason, _ = rejection
         bound = {"state": state, "reason": reason, "rejected": 1}
         text = f"rejects calls for region {{}}, which is {state}: {reason}"
-        events.write("INFO", self._region, text, bound)
+        log.log("INFO", self._region, text, bound)
 
     def _log_more(self, count: int, seconds: float) -> None:
         passed = max(0.0, seconds)  # the clock may have stepped back
         calls = f"{count} call{'' if count == 1 else 's'}"
         bound = {"rejected": count, "seconds": passed}
         text = f"rejected {calls} for region {{}} in {passed:.0f} s"
-        events.write("INFO", self._region, text, bound)
+        log.log("INFO", self._region, text, bound)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from resilience.lock import lock
+from resilience._lock import lock
 
 # Who leaves the line may not call after all: after so many seconds the next one looks.
 _HEAD_START = 1.0

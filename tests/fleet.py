@@ -7,7 +7,7 @@ from resilience import BreakerPolicy
 from resilience.circuit import Closed, Probe
 from resilience.classify import SUCCESS, Outcome
 from resilience.integrations.redis.records import Records, parse, parse_many
-from resilience.sharing import Fleet, SharedCircuit
+from resilience.shared_circuit import Fleet, SharedCircuit
 
 POLICY = BreakerPolicy(failure_threshold=2, recovery_timeout=60.0, success_threshold=3)
 FAILURE = (Outcome.FAILURE, "TimeoutError")

@@ -9,8 +9,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from resilience import BreakerPolicy, CircuitBreakerOpenError, CircuitBreakerRegistry, CircuitState
+from resilience.integrations.metrics import shown
 from resilience.integrations.prometheus import CircuitCollector
-from resilience.integrations.reading import shown
 
 HOSTILE = ['a"b', "a\\b", "a\nb", 'x"} 1\nforged{a="b', "\ud800", "x" * 100_000, "<img src=x>", "ü"]
 

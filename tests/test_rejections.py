@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from resilience import BreakerPolicy, CircuitBreaker, CircuitBreakerOpenError
-from resilience.lock import lock
+from resilience._lock import lock
 
 POLICY = BreakerPolicy(failure_threshold=1, success_threshold=1)
 

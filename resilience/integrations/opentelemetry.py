@@ -10,10 +10,10 @@ from opentelemetry import trace
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation, get_meter
 from opentelemetry.util.types import AttributeValue
 
+from resilience._lock import lock
 from resilience.circuit import CircuitState, Rejection
 from resilience.events import StateChanged
-from resilience.integrations.reading import MOVES, Reading, read, shown
-from resilience.lock import lock
+from resilience.integrations.metrics import MOVES, Reading, read, shown
 from resilience.registry import CircuitBreakerRegistry
 
 _REGION, _STATE = "circuit_breaker.region", "circuit_breaker.state"

@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from resilience.circuit import CircuitState
-from resilience.integrations.reading import MOVES, Reading, read
+from resilience.integrations.metrics import MOVES, Reading, read
 from resilience.registry import CircuitBreakerRegistry
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakMethod
 
-from resilience.lock import lock
+from resilience._lock import lock
 
 
 class FakeClock:

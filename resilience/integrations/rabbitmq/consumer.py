@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from aio_pika.abc import AbstractConnection, AbstractQueue
 
-from resilience import checks
+from resilience import _validate
 from resilience.integrations.rabbitmq.inspection import Inspection
 from resilience.integrations.rabbitmq.part import Part
 from resilience.integrations.rabbitmq.publisher import Publisher
@@ -41,17 +41,17 @@ class Consumer(ABC):
         max_hold: float,
         stop_timeout: float,
     ) -> None:
-        checks.check_type("queue", queue, AbstractQueue)
+        _validate.check_type("queue", queue, AbstractQueue)
         check_async("handler", handler, "a message")
         if not isinstance(on_error, DeadLetterTo):
             check_async("on_error", on_error, "a message and an error", " or a DeadLetterTo")
-        checks.check_count("prefetch", prefetch)
+        _validate.check_count("prefetch", prefetch)
         if prefetch > _MOST_PREFETCH:
             raise ValueError(f"prefetch must be at most {_MOST_PREFETCH}, got {prefetch}")
         self._keep = max(prefetch, _LEAST_KEPT) if keep is None else keep
-        checks.check_count("keep", self._keep)
-        checks.check_seconds("max_hold", max_hold)
-        checks.check_seconds("stop_timeout", stop_timeout)
+        _validate.check_count("keep", self._keep)
+        _validate.check_seconds("max_hold", max_hold)
+        _validate.check_seconds("stop_timeout", stop_timeout)
         self._prefetch, self._max_hold, self._stop_timeout = prefetch, max_hold, stop_timeout
         self._queue = queue.name
         self._connection = connection_of(queue)
@@ -135,5 +135,5 @@ def connection_of(queue: AbstractQueue) -> AbstractConnection:
 def registry_or_default(registry: CircuitBreakerRegistry | None) -> CircuitBreakerRegistry:
     """Give the registry that is meant."""
     meant = default_registry if registry is None else registry
-    checks.check_type("registry", meant, CircuitBreakerRegistry)
+    _validate.check_type("registry", meant, CircuitBreakerRegistry)
     return meant

@@ -8,7 +8,7 @@ from typing import Any, ParamSpec, Protocol
 
 from aio_pika.abc import AbstractIncomingMessage
 
-from resilience import checks
+from resilience import _validate
 from resilience.breaker import CircuitBreaker
 from resilience.integrations.rabbitmq.broker import is_open, settle
 from resilience.integrations.rabbitmq.consumer import registry_or_default
@@ -67,8 +67,8 @@ def hold_when_open(
             `async def`.
         ValueError: `max_hold` is not above 0.
     """
-    checks.check_callable("region_of", region_of, "a message and returns its region")
-    checks.check_seconds("max_hold", max_hold)
+    _validate.check_callable("region_of", region_of, "a message and returns its region")
+    _validate.check_seconds("max_hold", max_hold)
     breakers = registry_or_default(registry)
 
     def decorate(
@@ -79,7 +79,7 @@ def hold_when_open(
         @functools.wraps(fn)
         async def on_message(*args: P.args, **kwargs: P.kwargs) -> None:
             message: Any = args[-1] if args else None
-            checks.check_type("the last positional argument", message, AbstractIncomingMessage)
+            _validate.check_type("the last positional argument", message, AbstractIncomingMessage)
             breaker = breakers.get(region_of(message))
             seconds = max_hold * random.uniform(0.8, 1.0)  # noqa: S311 - no secret
             await _hold(breaker, message, seconds, lambda: fn(*args, **kwargs))

@@ -12,7 +12,8 @@ from typing import Any
 from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import AMQPChannelError, ChannelNotFoundEntity
 
-from resilience import events
+from resilience import log
+from resilience._text import one_line
 from resilience.integrations.rabbitmq.broker import (
     LOST,
     ConsumerError,
@@ -20,7 +21,6 @@ from resilience.integrations.rabbitmq.broker import (
     close_channel,
     open_channel,
 )
-from resilience.text import one_line
 
 _NEEDED = ("basic.nack", "consumer_cancel_notify", "per_consumer_qos", "publisher_confirms")
 _OLDEST_TESTED = 3, 10
@@ -56,7 +56,7 @@ class Inspection:
         numbers = re.match(r"(\d+)\.(\d+)", version)
         if numbers is None or tuple(map(int, numbers.groups())) < _OLDEST_TESTED:
             what = f"consumers were tested on RabbitMQ from 3.10 on, this is {one_line(version)}"
-            events.write("WARNING", "", what)
+            log.log("WARNING", "", what)
 
     async def check_queue(self, name: str) -> None:
         """Refuse a queue that is not there."""

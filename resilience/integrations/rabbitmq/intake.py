@@ -8,7 +8,8 @@ from aio_pika.abc import AbstractConnection, AbstractIncomingMessage, AbstractQu
 from aio_pika.channel import Channel
 from aio_pika.exceptions import AMQPChannelError
 
-from resilience import events
+from resilience import log
+from resilience._text import one_line
 from resilience.integrations.rabbitmq.broker import (
     LOST,
     ConsumerError,
@@ -17,7 +18,6 @@ from resilience.integrations.rabbitmq.broker import (
     close_channel,
     open_channel,
 )
-from resilience.text import one_line
 
 # The broker may say no while it starts, or while somebody declares his queues anew.
 _MOST_REFUSALS = 10
@@ -111,7 +111,7 @@ class Intake:
         if not self.again_at:
             whose = " for region {}" if self._region else ""
             what = f"cannot read queue {one_line(self.queue)}{whose}: {type(error).__name__}"
-            events.write("WARNING", self._region, what)
+            log.log("WARNING", self._region, what)
         self.again_at = asyncio.get_running_loop().time() + _TRY_AGAIN
         await self.close()
         self._lost()

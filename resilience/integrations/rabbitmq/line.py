@@ -27,7 +27,7 @@ from resilience.integrations.rabbitmq.pace import Turn, join_pace
 from resilience.integrations.rabbitmq.part import Part
 from resilience.integrations.rabbitmq.verdict import Verdict, rejection_in
 from resilience.integrations.rabbitmq.work import Work
-from resilience.retry_after import asked_for
+from resilience.retry.retry_after import asked_for
 
 _CLOSED, _OPEN, _HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 # So long a probe waits for a fresh message before it takes one that failed already.

@@ -5,7 +5,7 @@ from typing import Any
 
 from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 
-from resilience import checks
+from resilience import _validate
 from resilience.breaker import CircuitBreaker
 from resilience.integrations.rabbitmq.consumer import Consumer, registry_or_default
 from resilience.integrations.rabbitmq.inspection import Inspection
@@ -79,8 +79,8 @@ class SharedConsumer(Consumer):
             queue, handler, on_error, prefetch=prefetch, keep=keep, max_hold=max_hold,
             stop_timeout=stop_timeout,
         )  # fmt: skip
-        checks.check_callable("region_of", region_of, "a message and returns its region")
-        checks.check_type(
+        _validate.check_callable("region_of", region_of, "a message and returns its region")
+        _validate.check_type(
             "wait_arguments", {} if wait_arguments is None else wait_arguments, Mapping
         )
         self._region_of, self._wait_arguments = region_of, wait_arguments
@@ -126,16 +126,16 @@ class SharedConsumer(Consumer):
         return breaker
 
     def _name_queues(self, regions: Any, wait_queue: object) -> dict[CircuitBreaker, str]:
-        pattern = checks.check_text("wait_queue", wait_queue)
+        pattern = _validate.check_text("wait_queue", wait_queue)
         if "{region}" not in pattern:
             raise ValueError(f"wait_queue must have {{region}} in it, got {pattern!r}")
         if isinstance(regions, str):
             raise TypeError("regions must be several regions, got a str")
-        checks.check_type("regions", regions, Iterable)
+        _validate.check_type("regions", regions, Iterable)
         given = list(regions)
         if not given:
             raise ValueError("regions must not be empty")
-        breakers = [self._registry.get(checks.check_text("a region", one)) for one in given]
+        breakers = [self._registry.get(_validate.check_text("a region", one)) for one in given]
         if len(set(breakers)) < len(breakers):
             raise ValueError(f"regions names a region twice: {', '.join(given)}")
         named = {breaker: pattern.replace("{region}", breaker.region) for breaker in breakers}

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from aio_pika.abc import AbstractIncomingMessage
 
-from resilience import checks, events
+from resilience import _validate, log
 from resilience.breaker import CircuitBreaker
 from resilience.integrations.rabbitmq.broker import (
     ConsumerError,
@@ -38,7 +38,7 @@ class DeadLetterTo:
     queue: str
 
     def __post_init__(self) -> None:
-        checks.check_text("queue", self.queue)
+        _validate.check_text("queue", self.queue)
 
 
 Handler: TypeAlias = Callable[[AbstractIncomingMessage], Awaitable[object]]
@@ -97,11 +97,11 @@ class Work:
         except ConsumerError:
             raise
         except Exception as fault:  # noqa: BLE001 - the message stays in hand
-            events.log_fault("on_error", self.on_error, events.raised(fault), region)
+            log.log_fault("on_error", self.on_error, log.describe_exception(fault), region)
             return
         if is_open(message) and not isinstance(self.on_error, DeadLetterTo):
             what = "left a message unsettled: ack, nack or reject it"
-            events.log_fault("on_error", self.on_error, what, region)
+            log.log_fault("on_error", self.on_error, what, region)
 
     async def _hand_over(self, message: Any, error: Any, *, copy: bool) -> None:
         if not isinstance(self.on_error, DeadLetterTo):
@@ -117,6 +117,6 @@ def check_async(name: str, value: Any, takes: str, other: str = "") -> None:
     if not callable(value):
         kind = type(value).__name__
         raise TypeError(f"{name} must be an async def that takes {takes}{other}, got a {kind}")
-    if not checks.is_async(getattr(value, "func", value)):
-        what = checks.name_of(value)
+    if not _validate.is_async(getattr(value, "func", value)):
+        what = _validate.name_of(value)
         raise TypeError(f"{name} must be an async def that takes {takes}{other}, got {what}")

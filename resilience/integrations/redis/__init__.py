@@ -13,15 +13,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 from weakref import WeakSet, WeakValueDictionary
 
-from resilience import checks
+from resilience import _validate
+from resilience._lock import lock
+from resilience._text import one_line
 from resilience.circuit import Closed
 from resilience.integrations.redis.bell import Bell
 from resilience.integrations.redis.connection import Address
 from resilience.integrations.redis.lane import Breakers, Lane, Times
 from resilience.integrations.redis.records import Records
-from resilience.lock import lock
-from resilience.sharing import Fleet, SharedCircuit
-from resilience.text import one_line
+from resilience.shared_circuit import Fleet, SharedCircuit
 
 if TYPE_CHECKING:
     import redis
@@ -75,10 +75,10 @@ class RedisSharing:
         socket_timeout: float = 0.5,
         name: str = "",
     ) -> None:
-        checks.check_count("quorum", quorum)
+        _validate.check_count("quorum", quorum)
         if quorum > _MOST_FOR_A_QUORUM:
             raise ValueError(f"quorum must be at most {_MOST_FOR_A_QUORUM}, got {quorum}")
-        if not re.fullmatch(r"[!-z|~]{1,100}", checks.check_text("prefix", prefix)):
+        if not re.fullmatch(r"[!-z|~]{1,100}", _validate.check_text("prefix", prefix)):
             expected = "1 to 100 printable ASCII characters without spaces and braces"
             raise ValueError(f"prefix must be {expected}, got {one_line(prefix)!r}")
         for which, seconds in (
@@ -86,11 +86,11 @@ class RedisSharing:
             ("poll_interval", poll_interval),
             ("socket_timeout", socket_timeout),
         ):
-            checks.check_seconds(which, seconds)
+            _validate.check_seconds(which, seconds)
         if probe_lease < _TIMEOUTS_IN_A_LEASE * socket_timeout:
             least = f"{_TIMEOUTS_IN_A_LEASE} times socket_timeout ({socket_timeout!r})"
             raise ValueError(f"probe_lease must be at least {least}, got {probe_lease!r}")
-        checks.check_type("name", name, str)
+        _validate.check_type("name", name, str)
         self._address = Address(client_or_url, socket_timeout)
         self._quorum, self._prefix, self._name = quorum, prefix, name
         self._fleet = Fleet(probe_lease)

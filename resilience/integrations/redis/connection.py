@@ -14,7 +14,7 @@ from redis.connection import Connection, ConnectionPool, SSLConnection, UnixDoma
 from redis.exceptions import NoScriptError
 from redis.retry import Retry
 
-from resilience.checks import name_of
+from resilience._validate import name_of
 from resilience.integrations.redis.bell import Bell
 from resilience.integrations.redis.records import SCRIPT
 

@@ -24,13 +24,13 @@ from weakref import WeakValueDictionary
 
 import redis
 
-from resilience import events
+from resilience import log
+from resilience._lock import lock
 from resilience.breaker import CircuitBreaker
 from resilience.integrations.redis.bell import Bell
 from resilience.integrations.redis.connection import Address, Commands, Hints
 from resilience.integrations.redis.records import Answer, BadAnswer, Records, parse, parse_many
-from resilience.lock import lock
-from resilience.sharing import SharedCircuit, Wish
+from resilience.shared_circuit import SharedCircuit, Wish
 
 T = TypeVar("T")
 Steps: TypeAlias = Generator[Any, Any, T]
@@ -153,7 +153,7 @@ class Lane:
             except (redis.RedisError, OSError, BadAnswer) as error:
                 self._lost(type(error).__name__)
             except Exception as error:  # noqa: BLE001 - whatever it is, the lane must come back
-                self._lost(events.raised(error))
+                self._lost(log.describe_exception(error))
             yield rest(random.uniform(*_COME_BACK))  # noqa: S311 - no secret
 
     def _serve(self, commands: Commands, hints: Hints) -> Steps[None]:
@@ -179,7 +179,7 @@ class Lane:
         for some in _by(_RECORDS_AT_A_TIME, everybody) or [[]]:
             yield from self._take_in(commands, some, self.records.poll)
         if self._up is False:
-            events.write("INFO", "", "sharing is back")
+            log.log("INFO", "", "sharing is back")
         self._up = True
         self._marked.update(key for key, _ in everybody)
 
@@ -214,7 +214,7 @@ class Lane:
         elif key not in self._warned:
             self._warned.add(key)
             text = "found something in the store that is no record of region {}, and ignores it"
-            events.write("WARNING", breaker.region, text)
+            log.log("WARNING", breaker.region, text)
 
     # What the store is told
 
@@ -265,7 +265,7 @@ class Lane:
 
     def _lost(self, why: str) -> None:
         if self._up is not False:
-            events.write("WARNING", "", f"sharing is lost, circuits go on alone: {why}")
+            log.log("WARNING", "", f"sharing is lost, circuits go on alone: {why}")
         self._up = False
         self.leave_alone()
 
@@ -299,10 +299,8 @@ class Lane:
         try:
             breaker._change(make, circuit, *what)
         except (KeyboardInterrupt, SystemExit) as error:
-            text = (
-                f"listener for region {{}} {events.raised(error)}: no process ends in this thread"
-            )
-            events.write("ERROR", breaker.region, text)
+            text = f"listener for region {{}} {log.describe_exception(error)}: no process ends in this thread"
+            log.log("ERROR", breaker.region, text)
         if circuit.mine:
             self._holding.add(key)
         else:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
 
-from resilience.sharing import View, Wish
-from resilience.text import one_line
+from resilience._text import one_line
+from resilience.shared_circuit import View, Wish
 
 SCRIPT: Final = (
     importlib.resources.files("resilience.integrations.redis")

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from aiohttp import web
 
-from resilience.checks import check_count, check_text, check_type
+from resilience._validate import check_count, check_text, check_type
 from resilience.integrations.status_page.state import State
 from resilience.integrations.status_page.stream import Stream
 from resilience.registry import CircuitBreakerRegistry

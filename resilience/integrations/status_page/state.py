@@ -7,10 +7,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from resilience._text import one_line
 from resilience.events import StateChanged
-from resilience.integrations.reading import Reading, read, shown
+from resilience.integrations.metrics import Reading, read, shown
 from resilience.registry import CircuitBreakerRegistry
-from resilience.text import one_line
 
 JSON = dict[str, Any]
 

@@ -4,11 +4,11 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from resilience._lock import lock
+from resilience._text import one_line
 from resilience.breaker import CircuitBreaker, CircuitSnapshot
 from resilience.circuit import CircuitState
-from resilience.lock import lock
 from resilience.registry import CircuitBreakerRegistry
-from resilience.text import one_line
 
 _CLOSED, _OPEN, _HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 

@@ -20,13 +20,13 @@ from tenacity.retry import retry_base
 from tenacity.stop import stop_base
 from tenacity.wait import wait_base, wait_exponential_jitter
 
-from resilience import checks, classify
+from resilience import _validate, classify
 from resilience import gate as circuits
-from resilience.budget import RetryBudget
 from resilience.classify import Outcome
 from resilience.errors import CircuitBreakerOpenError
 from resilience.guards import check_guardable
-from resilience.retry_after import asked_for
+from resilience.retry.budget import RetryBudget
+from resilience.retry.retry_after import asked_for
 
 if TYPE_CHECKING:
     from tenacity import _RetryDecorated
@@ -101,8 +101,8 @@ class wait_retry_after(wait_base):  # noqa: N801 - tenacity's way to name a wait
     """
 
     def __init__(self, fallback: WaitBaseT, maximum: float = 60.0) -> None:
-        checks.check_callable("fallback", fallback, "a RetryCallState and returns seconds")
-        checks.check_seconds("maximum", maximum)
+        _validate.check_callable("fallback", fallback, "a RetryCallState and returns seconds")
+        _validate.check_seconds("maximum", maximum)
         self.fallback, self.maximum = fallback, maximum
 
     def __call__(self, retry_state: RetryCallState) -> float:  # noqa: D102 - said above
@@ -135,7 +135,7 @@ class wait_until_ready(wait_base):  # noqa: N801 - tenacity's way to name a wait
     """
 
     def __init__(self, fallback: WaitBaseT) -> None:
-        checks.check_callable("fallback", fallback, "a RetryCallState and returns seconds")
+        _validate.check_callable("fallback", fallback, "a RetryCallState and returns seconds")
         self.fallback = fallback
 
     def __call__(self, retry_state: RetryCallState) -> float:  # noqa: D102 - said above
@@ -259,7 +259,7 @@ def _with(ours: Any, theirs: Any, last: Any = None) -> Any:
 
     if theirs in (None, tenacity.before_nothing, tenacity.after_nothing):
         return last or ours
-    return run_async if checks.is_async(theirs) else run
+    return run_async if _validate.is_async(theirs) else run
 
 
 def _either(theirs: Any, ours: Callable[[RetryCallState], bool]) -> Any:
@@ -269,7 +269,7 @@ def _either(theirs: Any, ours: Callable[[RetryCallState], bool]) -> Any:
     async def stop_async(state: RetryCallState) -> bool:
         return await theirs(state) or ours(state)
 
-    return stop_async if checks.is_async(theirs) else stop
+    return stop_async if _validate.is_async(theirs) else stop
 
 
 def _waking(theirs: Any, loop: BaseRetrying) -> Any:
@@ -330,7 +330,7 @@ def _gate(target: Any, hooks: _Hooks) -> Any:
     try:
         setattr(target, circuits.MARK, True)
     except AttributeError:
-        name = checks.name_of(target)
+        name = _validate.name_of(target)
         raise TypeError(f"gate cannot mark {name}: give it a function of your own") from None
     return target
 
@@ -339,7 +339,7 @@ def _gate_retried(fn: Any, hooks: _Hooks) -> Any:
     inner = fn.__wrapped__
     if isinstance(getattr(inner, "retry", None), BaseRetrying):
         if inner.retry is fn.retry:
-            name = checks.name_of(fn)
+            name = _validate.name_of(fn)
             raise TypeError(f"gate goes directly over the retry decorator of {name}, under others")
         inner = _gate(inner, _Hooks())
     made: Any = _gated(fn.retry, hooks).wraps(inner)
@@ -390,7 +390,7 @@ def transient_retry(
         TypeError: An argument has the wrong type, or, when decorating, the function or an option.
         ValueError: `attempts` is below 1, or `count_per` is neither of the two.
     """
-    checks.check_count("attempts", attempts)
+    _validate.check_count("attempts", attempts)
     for name, given in {"wait": wait, "retry": retry, **options}.items():
         if name in _STRATEGIES and given not in (None, 0) and not callable(given):
             kind = type(given).__name__
@@ -398,7 +398,7 @@ def transient_retry(
     if count_per not in ("call", "attempt"):
         raise ValueError(f"count_per must be 'call' or 'attempt', got {count_per!r}")
     if budget is not None:
-        checks.check_type("budget", budget, RetryBudget)
+        _validate.check_type("budget", budget, RetryBudget)
     stop = tenacity.stop_after_attempt(attempts)
     settings = {"stop": stop, "wait": wait, "retry": retry, "reraise": True, **options}
     hooks = _Hooks(count_per, budget)

@@ -17,8 +17,8 @@ from errno import EHOSTDOWN, EHOSTUNREACH, EMFILE, ENETDOWN, ENETRESET, ENETUNRE
 from functools import lru_cache
 from typing import Any, TypeAlias
 
+from resilience._text import one_line
 from resilience.errors import CircuitBreakerOpenError
-from resilience.text import one_line
 
 
 class Outcome(StrEnum):

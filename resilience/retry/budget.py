@@ -7,8 +7,8 @@ from collections import Counter
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from resilience import checks
-from resilience.lock import lock
+from resilience import _validate
+from resilience._lock import lock
 
 if TYPE_CHECKING:
     from resilience.breaker import CircuitBreaker
@@ -40,7 +40,7 @@ class RetryBudget:
     ) -> None:
         _check_amount("ratio", ratio)
         _check_amount("minimum_per_second", minimum_per_second)
-        checks.check_seconds("window", window)
+        _validate.check_seconds("window", window)
         self._ratio, self._always, self._window = ratio, minimum_per_second * window, window
         self._accounts: WeakKeyDictionary[CircuitBreaker, _Account] = WeakKeyDictionary()
 
