@@ -137,11 +137,11 @@ soak: soak-rabbitmq soak-redis ## all soaks, one after the other
 
 .PHONY: soak-rabbitmq
 soak-rabbitmq: $(STAMP) ## message workers in outages, killed, on a real RabbitMQ, into docs/soak-rabbitmq.md
-	@$(VENV)/bin/python tests/soak_rabbitmq.py
+	@$(RUN) tests.soak.soak_rabbitmq
 
 .PHONY: soak-redis
 soak-redis: $(STAMP) ## fleets on a real store that fails, killed and cut off, into docs/soak-redis.md (30 min)
-	@$(VENV)/bin/python tests/soak_redis.py $(ARGS)
+	@$(RUN) tests.soak.soak_redis $(ARGS)
 
 # --- upkeep ---------------------------------------------------------------------------------------
 

@@ -8,8 +8,6 @@ from unittest.mock import Mock
 import aiohttp
 import aioresponses.core
 import pytest
-import rabbitmq_broker
-import rabbitmq_support
 from aioresponses import aioresponses as pretended_http
 from loguru import logger
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -18,6 +16,7 @@ from yarl import URL
 from resilience import default_registry
 from resilience.gate import running
 from resilience.testing import FakeClock
+from tests.support import rabbitmq_broker, rabbitmq_support
 
 
 @pytest.fixture(autouse=True)
