@@ -15,8 +15,7 @@ import pytest
 
 import resilience
 from resilience import CircuitState
-from tests.conftest import need_broker
-from tests.support import rabbitmq_broker
+from tests.support.needs import needs
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 WATCHDOG = 100  # seconds; the longest example gives up after 30
@@ -143,7 +142,7 @@ def test_every_example_has_its_story_here_and_its_line_in_the_readme():
 @pytest.mark.parametrize("name", STORIES)
 def test_runs_by_itself_and_tells_its_story(name, tmp_path):
     if name == "rabbitmq_worker":
-        need_broker(rabbitmq_broker.is_there())
+        needs("rabbitmq-server")
     done = run(name, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""

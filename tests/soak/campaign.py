@@ -55,7 +55,8 @@ class Campaign:
         """Run what the selected tests of a module ask for."""
         tests = (item for item in request.session.items if item.path == request.path)
         chosen = (test.callspec.params for test in tests)
-        return cls([tuple(params[name] for name in cls.parameters) for params in chosen])
+        possible = (params for params in chosen if params["server"] in binaries())
+        return cls([tuple(params[name] for name in cls.parameters) for params in possible])
 
     def run(self, scenario, server):
         with Site(server, self._nursery) as site:

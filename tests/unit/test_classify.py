@@ -541,7 +541,6 @@ async def get():
 }
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="has no RLIMIT_NOFILE")
 @pytest.mark.parametrize("client", CLIENT_WITHOUT_FILES)
 def test_a_client_that_really_ran_out_of_files_is_ignored(client):
     setup, call = CLIENT_WITHOUT_FILES[client]

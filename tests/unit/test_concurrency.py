@@ -492,16 +492,7 @@ def test_of_two_event_loops_at_the_half_open_instant_one_call_reaches_the_functi
 
 # Forks
 
-forks = [
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork"),
-    pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
-]
-
-
-def forking(test):
-    for mark in forks:
-        test = mark(test)
-    return test
+forking = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 
 def in_child(work):

@@ -912,7 +912,6 @@ def test_a_trio_task_that_slept_makes_no_attempt_after_the_circuit_opened(breake
     assert backend.attempts == 1
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 async def test_the_child_of_a_fork_wakes_nobody_of_its_parent(breaker):
     backend = Backend()

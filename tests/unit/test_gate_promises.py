@@ -1561,7 +1561,6 @@ def in_child(work):
     return "a hang"
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_child_wakes_its_own_loops_and_none_of_the_parent(breaker):
     asleep_, raised, backend = threading.Semaphore(0), [], Backend()

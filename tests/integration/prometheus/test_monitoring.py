@@ -10,6 +10,7 @@ import pytest
 
 from resilience import CircuitBreakerRegistry
 from resilience.integrations.prometheus import CircuitCollector
+from tests.support.needs import needs
 
 HERE = Path(__file__).parent
 MONITORING = HERE.parents[2] / "docs" / "monitoring"
@@ -17,8 +18,8 @@ RULES = MONITORING / "alerts.yml"
 
 
 @pytest.fixture
-def promtool(needed):
-    needed("promtool")
+def promtool():
+    needs("promtool")
 
     def run(*arguments):
         command = [shutil.which("promtool"), *map(str, arguments)]

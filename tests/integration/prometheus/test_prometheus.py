@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from resilience import BreakerPolicy, CircuitBreakerOpenError, CircuitBreakerRegistry, CircuitState
 from resilience.integrations.metrics import shown
 from resilience.integrations.prometheus import CircuitCollector
+from tests.support.needs import needs
 
 HOSTILE = ['a"b', "a\\b", "a\nb", 'x"} 1\nforged{a="b', "\ud800", "x" * 100_000, "<img src=x>", "ü"]
 
@@ -156,8 +157,8 @@ def test_an_empty_registry_shows_the_metrics_without_figures(scrape):
     assert scrape().count("# TYPE circuit_breaker_") == 9
 
 
-def test_names_and_units_are_as_prometheus_wants_them(registry, clock, scrape, needed):
-    needed("promtool")
+def test_names_and_units_are_as_prometheus_wants_them(registry, clock, scrape):
+    needs("promtool")
     busy(registry, clock, 10)
     done = subprocess.run(
         [shutil.which("promtool"), "check", "metrics"],

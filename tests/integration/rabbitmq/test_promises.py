@@ -9,9 +9,9 @@ import asyncio
 
 import pytest
 
-from tests.conftest import need_broker
 from tests.soak import rabbitmq_scenarios as scenarios
 from tests.support import rabbitmq_broker
+from tests.support.needs import needs
 
 pytestmark = pytest.mark.timeout(300)  # a watchdog: the first test waits for all scenarios
 
@@ -68,7 +68,7 @@ async def play_at_once(plays):
 
 @pytest.fixture(scope="module")
 def url(request):
-    need_broker(rabbitmq_broker.is_there())
+    needs("rabbitmq-server")
     return request.getfixturevalue("shared_broker").url
 
 
@@ -176,7 +176,7 @@ def test_a_killed_worker_leaves_no_more_duplicates_than_it_had_calls(played, nam
 @pytest.fixture(scope="module")
 def survived():
     """Kill and start one broker under workers of both layouts, with both kinds of queues."""
-    need_broker(rabbitmq_broker.is_installed())
+    needs("rabbitmq-server of its own")
     broker = rabbitmq_broker.started_broker()
     try:
         return asyncio.run(scenarios.broker_killed_under(broker, BROKER_KILLED))

@@ -7,7 +7,8 @@ import pytest
 
 from tests.soak import fault_scenarios
 from tests.soak.campaign import Campaign
-from tests.support.stores import binaries
+from tests.support.needs import needs_store
+from tests.support.stores import SERVERS
 
 SCENARIOS = [*fault_scenarios.STORE_FAILS, *fault_scenarios.LIES_AND_COSTS]
 
@@ -19,7 +20,8 @@ def campaign(request):
     campaign.close()
 
 
-@pytest.mark.parametrize("server", binaries())
+@pytest.mark.parametrize("server", SERVERS)
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
 def test_a_fleet_goes_on_whatever_the_store_does(campaign, scenario, server):
+    needs_store(server)
     campaign.result(scenario, server)

@@ -7,7 +7,8 @@ import pytest
 
 from tests.soak import fleet_scenarios
 from tests.soak.campaign import Campaign
-from tests.support.stores import binaries
+from tests.support.needs import needs_store
+from tests.support.stores import SERVERS
 
 SCENARIOS = [
     fleet_scenarios.all_open_and_all_close,
@@ -29,7 +30,8 @@ def campaign(request):
     campaign.close()
 
 
-@pytest.mark.parametrize("server", binaries())
+@pytest.mark.parametrize("server", SERVERS)
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
 def test_a_fleet_keeps_its_promise(campaign, scenario, server):
+    needs_store(server)
     campaign.result(scenario, server)

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.twin import Twin
-from tests.support.stores import Store, binaries
+from tests.support.needs import needs_store
+from tests.support.stores import SERVERS, Store, binaries
 
 SOURCE = importlib.resources.files("resilience.integrations.redis") / "script.lua"
 NAMES = ("v", "state", "age", "left", "mine", "n", "opener", "who", "why", "done", "bad", "now")
@@ -19,8 +20,9 @@ A, B, C = "a" * 16, "b" * 16, "c" * 16
 keys = itertools.count()
 
 
-@pytest.fixture(scope="module", params=binaries())
+@pytest.fixture(scope="module", params=SERVERS)
 def server(request, tmp_path_factory):
+    needs_store(request.param)
     store = Store(binaries()[request.param], tmp_path_factory.mktemp("store"))
     store.start()
     yield store

@@ -27,15 +27,17 @@ from resilience.integrations.redis.lane import Times
 from resilience.integrations.redis.records import BadAnswer, Records, parse, parse_many
 from resilience.integrations.status_page.state import State
 from tests.support import sharing_worker
+from tests.support.needs import needs_store
 from tests.support.sharing_worker import REGION
-from tests.support.stores import Store, binaries, free_port, until
+from tests.support.stores import SERVERS, Store, binaries, free_port, until
 
 WORKER = Path(sharing_worker.__file__)
 QUICK = {"failure_threshold": 2, "recovery_timeout": 0.5}
 
 
-@pytest.fixture(scope="module", params=binaries())
+@pytest.fixture(scope="module", params=SERVERS)
 def server(request, tmp_path_factory):
+    needs_store(request.param)
     store = Store(binaries()[request.param], tmp_path_factory.mktemp("store"))
     store.start()
     yield store

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import re
+import shutil
 import time
 
 import aiohttp
@@ -13,6 +14,7 @@ from playwright.async_api import async_playwright, expect
 from resilience import BreakerPolicy, CircuitBreakerRegistry
 from resilience.integrations.status_page import page as page_module
 from resilience.integrations.status_page import status_page
+from tests.support.needs import needs
 
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -34,10 +36,10 @@ def registry(clock):
 
 
 @pytest.fixture
-async def browser(needed):
-    needed("chromium")
+async def browser():
+    needs("chromium")
     async with async_playwright() as driver:
-        browser = await driver.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
+        browser = await driver.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
         yield browser
         await browser.close()
 
