@@ -54,6 +54,17 @@ class Sleeps(list):
         self.append(seconds)
 
 
+def state_after(error=None, result=None, attempt=1):
+    """Return what tenacity's conditions see after an attempt."""
+    state = tenacity.RetryCallState(Retrying(), None, (), {})
+    state.attempt_number = attempt
+    if error is None:
+        state.set_result(result)
+    else:
+        state.set_exception((type(error), error, None))
+    return state
+
+
 def trip(breaker):
     for _ in range(breaker.policy.failure_threshold):
         breaker.acquire().fail()

@@ -5,6 +5,7 @@ import contextlib
 import pytest
 from tenacity import (
     retry_if_exception_type,
+    retry_if_result,
     wait_none,
 )
 
@@ -124,3 +125,42 @@ async def test_count_per_attempt_counts_what_fails_after_a_loop_that_was_survive
     with pytest.raises(TimeoutError):
         await send()
     assert breaker.snapshot().failures == 6
+
+
+@pytest.mark.parametrize(
+    ("errors", "per_call", "per_attempt_"),
+    [
+        ([TimeoutError()] * 5, 1, 5),
+        ([TimeoutError()] * 2, 0, 0),
+        ([ServerError(429)] * 5, 0, 0),
+        ([TimeoutError(), ServerError(429), TimeoutError(), KeyError()], 0, 2),
+        ([TimeoutError(), ServerError(404)], 0, 1),
+    ],
+)
+async def test_one_outcome_per_call_or_one_per_failed_attempt(
+    clock, errors, per_call, per_attempt_
+):
+    for count_per, streak in (("call", per_call), ("attempt", per_attempt_)):
+        breaker = CircuitBreaker("eu-west-1", clock=clock)
+        send = Backend(*errors, default=None).send
+        with contextlib.suppress(TimeoutError, ServerError, KeyError):
+            await breaker(transient_retry(wait=wait_none(), count_per=count_per)(send))()
+        assert breaker.snapshot().streak == streak
+
+
+async def test_a_final_failure_that_is_not_retried_counts_once(clock):
+    breaker = CircuitBreaker("eu-west-1", clock=clock)
+    backend = Backend(TimeoutError(), ConnectionResetError())
+    with pytest.raises(ConnectionResetError):
+        await breaker(per_attempt(backend.send, retry=retry_if_exception_type(TimeoutError)))()
+    assert breaker.snapshot().streak == 2
+
+
+async def test_a_result_that_is_not_wanted_is_not_a_failed_attempt(breaker):
+    send = per_attempt(
+        Backend(default=None).send,
+        retry=retry_if_result(lambda _: True),
+        retry_error_callback=lambda _: "given up",
+    )
+    assert await breaker(send)() == "given up"
+    assert breaker.snapshot().streak == 0
