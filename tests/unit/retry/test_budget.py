@@ -69,21 +69,21 @@ async def test_without_a_budget_every_retry_is_made(region):
     assert backend.attempts == 500
 
 
-def test_retries_are_at_most_that_share_of_the_calls(region):
-    assert spend(region, RetryBudget(0.2, minimum_per_second=0), calls=100) == 20
+def test_retries_are_at_most_that_share_of_the_calls(patient):
+    assert spend(patient, RetryBudget(0.2, minimum_per_second=0), calls=100) == 20
 
 
-def test_some_retries_a_second_are_always_there(region):
-    assert spend(region, RetryBudget(0, minimum_per_second=0.7, window=10), calls=100) == 7
+def test_some_retries_a_second_are_always_there(patient):
+    assert spend(patient, RetryBudget(0, minimum_per_second=0.7, window=10), calls=100) == 7
 
 
-def test_the_default_budget_is_a_fifth_and_one_a_second(region):
-    assert spend(region, RetryBudget(), calls=1000) == 10 + 200
+def test_the_default_budget_is_a_fifth_and_one_a_second(patient):
+    assert spend(patient, RetryBudget(), calls=1000) == 10 + 200
 
 
-def test_only_the_first_attempt_is_a_call(region):
+def test_only_the_first_attempt_is_a_call(patient):
     budget = RetryBudget(1, minimum_per_second=0)
-    assert spend(region, budget, calls=10, attempts=100) == 10
+    assert spend(patient, budget, calls=10, attempts=100) == 10
 
 
 async def test_a_budget_of_nothing_allows_no_retry(region):
@@ -137,22 +137,22 @@ async def test_outside_a_protected_call_a_budget_limits_nothing():
     assert backend.attempts == 15
 
 
-def test_a_loop_that_ends_anyway_takes_nothing_out(region):
+def test_a_loop_that_ends_anyway_takes_nothing_out(patient):
     budget = RetryBudget(0, minimum_per_second=0.5)
-    assert spend(region, budget, calls=10, attempts=1) == 0
-    assert spend(region, budget, calls=10) == 5
+    assert spend(patient, budget, calls=10, attempts=1) == 0
+    assert spend(patient, budget, calls=10) == 5
 
 
 # Time
 
 
-def test_what_is_older_than_the_window_is_forgotten(region, clock):
+def test_what_is_older_than_the_window_is_forgotten(patient, clock):
     budget = RetryBudget(0, minimum_per_second=0.5, window=10)
-    assert spend(region, budget, calls=10) == 5
+    assert spend(patient, budget, calls=10) == 5
     clock.advance(9)
-    assert spend(region, budget, calls=10) == 0
+    assert spend(patient, budget, calls=10) == 0
     clock.advance(1)
-    assert spend(region, budget, calls=10) == 5
+    assert spend(patient, budget, calls=10) == 5
 
 
 async def test_a_budget_comes_back_with_time(region, clock):
@@ -178,12 +178,12 @@ async def test_old_calls_pay_for_no_retry(region, clock):
     assert backend.attempts == 101
 
 
-def test_a_clock_that_steps_back_leaves_nobody_without_retries(region, clock):
+def test_a_clock_that_steps_back_leaves_nobody_without_retries(patient, clock):
     clock.advance(1000)
     budget = RetryBudget(0, minimum_per_second=0.5)
-    assert spend(region, budget, calls=10) == 5
+    assert spend(patient, budget, calls=10) == 5
     clock.advance(-500)
-    assert spend(region, budget, calls=10) == 5
+    assert spend(patient, budget, calls=10) == 5
 
 
 async def test_a_clock_that_steps_back_harms_no_budget(region, clock):
