@@ -195,13 +195,6 @@ def test_what_a_page_quotes_is_on_the_scoreboard_row_by_row(page):
     assert [row for row in _rows(ROOT / page) if row not in full] == []
 
 
-def test_what_the_page_about_time_quotes_was_measured():
-    full = _rows(DOCS / "performance.md")
-    quoted = _rows(DOCS / "explanation" / "where-the-time-goes.md")
-    assert len(quoted) > 5
-    assert [row for row in quoted if row not in full] == []
-
-
 def test_the_readme_quotes_the_scoreboard():
     assert len(_rows(ROOT / "README.md")) >= 5
 

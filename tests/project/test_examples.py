@@ -27,53 +27,53 @@ STORIES = {
         "call 11: rejected, retry after 60 s",
         "eu-west-1: hello delivered",
         "log: INFO Circuit breaker CLOSED for region eu-central-1 — recovered",
-        "4 calls went well, 10 failed, 2 were not made",
+        "4 calls succeeded, 10 failed, 2 were rejected",
     ],
     "retry_stack": [
-        "breaker outside               call 10        50      10        10     10      5",
-        "... over transient_retry      call 10        50      10        10     10      1",
-        "... counting per attempt       call 2        10       2        18     18      1",
-        "retry outside                  call 2        10       2        18     18      1",
-        "... and retries any error      call 2        10       2        18     90      1",
+        "breaker outside               call 10        50      10        10          10      5",
+        "... over transient_retry      call 10        50      10        10          10      1",
+        "... counting per attempt       call 2        10       2        18          18      1",
+        "retry outside                  call 2        10       2        18          18      1",
+        "... and retries any error      call 2        10       2        18          90      1",
     ],
     "genesys_worker": [
-        "INFO     the token is no longer good, fetching another\n",
+        "INFO     the token is no longer valid, fetching a new one\n",
         "WARNING  attempt 1 failed: ClientResponseError 429; next in 1 s\n",
         "ERROR    Circuit breaker OPEN for region eu-west-1 after 10 failures",
-        "INFO     put back: circuit breaker for region 'eu-west-1' is OPEN",
-        "requests opened the circuit, the eleventh call made none\n",
+        "INFO     back to the queue: circuit breaker for region 'eu-west-1' is OPEN",
+        "requests opened the circuit; the eleventh call made none\n",
     ],
     "rabbitmq_worker": [
         "100 messages in one queue, half of them for eu-west-1, which is down\n",
         "ERROR    Circuit breaker OPEN for region eu-west-1 after 10 failures",
-        "us-east-1: 50 of 50 delivered, none had to wait\n",
+        "us-east-1: 50 of 50 delivered without waiting\n",
         "requests failed, 50 messages wait\n",
-        "eu-west-1 is back, and nobody tells the worker\n",
+        "eu-west-1 is back up; the worker has to find out\n",
         "INFO     Circuit breaker CLOSED for region eu-west-1 — recovered",
         "100 messages: 100 delivered, 0 twice, 0 left over\n",
     ],
     "custom_classifier": [
-        "failures(PoolExhausted), ten of them:\n    by default: CLOSED\n    with it:    OPEN",
-        "nine 503, one 404, one 503:\n    by default: OPEN\n    with it:    CLOSED",
-        "classify_status, ten answers 503 returned:\n    by default: CLOSED\n    with it:    OPEN",
+        "failures(ServerGone):\n    by default: CLOSED\n    customized: OPEN",
+        "with 4xx as a SUCCESS:\n    by default: OPEN\n    customized: CLOSED",
+        "result_classifier=classify_status:\n    by default: CLOSED\n    customized: OPEN",
     ],
     "shared_redis": [
         "the region goes down\n",
         "busy: OPEN: ClientResponseError 503\n",
-        "OPEN: ClientResponseError 503, told by busy\n",
-        "OPEN: ClientResponseError 503, told by busy\n",
-        "OPEN: ClientResponseError 503, told by busy\n",
+        "OPEN: ClientResponseError 503, by busy\n",
+        "OPEN: ClientResponseError 503, by busy\n",
+        "OPEN: ClientResponseError 503, by busy\n",
         "HALF_OPEN: recovery timeout of 2 s elapsed\n",
         "the region is back up\n",
         "CLOSED: 3 consecutive successes\n",
-        "CLOSED: recovered, told by ",
-        "requests that reached the region while it was down: ",
-        "probes of all four processes: ",
+        "CLOSED: recovered, by ",
+        "requests to the region during the outage: ",
+        "probes by all four processes: ",
     ],
     "sync_code": [
-        "   0 s  OPEN: waits for 60 s",
+        "   0 s  OPEN: waiting for 60 s",
         " 120 s  report 3 uploaded, circuit CLOSED",
-        "requests, by the second: {0.0: 3, 60.0: 1, 120.0: 10}",
+        "requests by second: {0.0: 3, 60.0: 1, 120.0: 10}",
     ],
     "your_own_tests": ["4 passed"],
     "status_page": [
@@ -84,10 +84,10 @@ STORIES = {
     ],
     "two_circuits": [
         "later rejected by eu-west-1\n",
-        "requests for a token: 11, one was good\n",
+        "token requests: 11, one succeeded\n",
         "old tenant: rejected by eu-west-1\n",
         "later rejected by login.eu-west-1\n",
-        "requests for a token: 11, one was good\n",
+        "token requests: 11, one succeeded\n",
         "old tenant: delivered\n",
     ],
 }
@@ -215,16 +215,16 @@ def test_the_demo_prints_plain_lines_into_a_pipe(demo):
     assert "\x1b" not in out
     log = "Circuit breaker"
     story = [
-        "Recovery timeout 2 s here (T10: 60 s)",
+        "Recovery timeout 2 s (default: 60 s)",
         "the status page is at http://127.0.0.1:",
         "PHASE    both regions are up",
         "PHASE    us-east-1 goes down: it answers 503",
         f"ERROR    {log} OPEN for region us-east-1 after 10 failures: ClientResponseError 503",
         f"WARNING  {log} HALF_OPEN for region us-east-1: recovery timeout of 2 s elapsed",
         f"ERROR    {log} OPEN for region us-east-1 after 11 failures: ClientResponseError 503",
-        "PHASE    us-east-1 is back up, and nobody tells its circuit",
+        "PHASE    us-east-1 is back up; its circuit has to find out",
         f"INFO     {log} CLOSED for region us-east-1 — recovered",
-        "PHASE    both regions are up, the backlog is worked off",
+        "PHASE    both regions are up; the workers drain the backlog",
         "phase",
         "both up",
         "one down",
@@ -347,7 +347,7 @@ def test_the_demo_fails_when_a_claim_is_false(outage, facts, capsys, which, wron
 
 def test_the_demo_fails_when_it_takes_too_long(outage, facts, capsys):
     assert outage.conclude(outage.check(*facts, seconds=30.1)) == 1
-    assert "FALSE it took 30.1 s, at most 30 s" in capsys.readouterr().out
+    assert "FALSE the demo took 30.1 s, at most 30 s" in capsys.readouterr().out
 
 
 def test_a_false_claim_is_the_exit_code_of_the_demo(outage, facts, monkeypatch):
@@ -371,12 +371,12 @@ def test_requests_are_counted_by_the_state_in_which_they_started(outage):
         (CircuitState.OPEN, 30, 28),  # 2 are on the wire
         (CircuitState.HALF_OPEN, 30, 30),
         (CircuitState.OPEN, 31, 31),  # the probe
-        (CircuitState.HALF_OPEN, 34, 36),  # 3 that the workers know, and 2 that they do not
+        (CircuitState.HALF_OPEN, 34, 36),  # 3 that the workers started, and 2 that they did not
         (CircuitState.CLOSED, 37, 39),
         (CircuitState.CLOSED, 50, 52),  # the end
     ]:
         region.started, region.server.requests = started, received
-        region.note(state)
+        region.record_change(state)
     facts = outage.gather(region)
     assert (facts.on_the_wire, facts.started_while_open, facts.started_while_half_open) == (2, 5, 4)
     assert len(facts.path) == 6

@@ -6,15 +6,15 @@ from types import SimpleNamespace
 import aio_pika
 import pytest
 from aio_pika.exceptions import ChannelInvalidStateError
-
-from resilience import CircuitBreakerOpenError, CircuitState, failures
-from resilience.integrations.rabbitmq import ConsumerError
 from resilience.integrations.rabbitmq.broker import answer, nack_all, settle
 from resilience.integrations.rabbitmq.hand import Hand, InHand
 from resilience.integrations.rabbitmq.inspection import Inspection
-from resilience.integrations.rabbitmq.publisher import Publisher
 from resilience.integrations.rabbitmq.verdict import Verdict, judge, rejection_in
 from resilience.integrations.rabbitmq.work import Work
+
+from resilience import CircuitBreakerOpenError, CircuitState, failures
+from resilience.integrations.rabbitmq import ConsumerError
+from resilience.integrations.rabbitmq.publisher import Publisher
 from tests.support.rabbitmq_support import make_registry, refuse_errors
 
 

@@ -3,9 +3,9 @@
 import asyncio
 
 import pytest
+from resilience.integrations.rabbitmq.pace import join_pace
 
 from resilience import BreakerPolicy, CircuitBreaker
-from resilience.integrations.rabbitmq.pace import join_pace
 from tests.support.rabbitmq_support import make_registry, until
 
 
