@@ -1,4 +1,4 @@
-"""The Genesys Cloud regions, and the one name for each."""
+"""The Genesys Cloud regions, and one name for each, however it is written."""
 
 import re
 from enum import StrEnum
@@ -29,12 +29,14 @@ class GenesysRegion(StrEnum):
     AP_NORTHEAST_2 = "ap-northeast-2", "apne2.pure.cloud"
     AP_NORTHEAST_3 = "ap-northeast-3", "apne3.pure.cloud"
 
-    def __new__(cls, name: str, domain: str = "") -> Self:
-        """Keep the domain beside the value."""
+    def __new__(cls, name: str, domain: str = "") -> Self:  # noqa: ARG004 - for __init__
+        """Make the name alone the value."""
         region = str.__new__(cls, name)
         region._value_ = name
-        region._domain = domain  # noqa: SLF001 - its own
         return region
+
+    def __init__(self, _: str, domain: str = "") -> None:
+        self._domain = domain
 
     @property
     def domain(self) -> str:
@@ -43,17 +45,20 @@ class GenesysRegion(StrEnum):
 
     @property
     def api_url(self) -> str:
-        """Where API calls go, without a trailing slash."""
+        """The base URL of API calls, without a trailing slash."""
         return f"https://api.{self._domain}"
 
     @property
     def login_url(self) -> str:
-        """Where tokens come from, without a trailing slash."""
+        """The base URL of the token endpoint, without a trailing slash."""
         return f"https://login.{self._domain}"
 
 
-_BY_NAME = {region.value: region.value for region in GenesysRegion}
-_BY_HOST = {p + r.domain: r.value for r in GenesysRegion for p in ("", "api.", "login.", "apps.")}
+_HOST_PREFIXES = ("", "api.", "login.", "apps.")
+_NAMES = {region.value for region in GenesysRegion}
+_NAME_OF_HOST = {
+    prefix + region.domain: region.value for region in GenesysRegion for prefix in _HOST_PREFIXES
+}
 
 # User information ends at the first @ and holds nothing that could end the host before it: parsers
 # disagree about the rest, and a text that two parsers read differently is not a known region.
@@ -63,25 +68,27 @@ _HOST = re.compile(
 
 
 def canonical_region(text: str) -> str:
-    """Give the AWS name of a Genesys region, however the region is written.
+    """Return the AWS name of a Genesys region, however the region is written.
 
-    Known are AWS names (`us-east-1`, `US_EAST_1`), the regions' domains, their `api.`, `login.`
-    and `apps.` hosts, and URLs of these. No text raises.
+    It recognizes AWS names (`us-east-1`, `US_EAST_1`), the regions' domains, their `api.`,
+    `login.` and `apps.` hosts, and URLs of these. No string makes it raise.
 
     Args:
         text: A region's name, host or URL.
 
     Returns:
-        The AWS name as a plain `str`; a text that is not known comes back as it is.
+        The AWS name as a plain `str`; a text that is not recognized is returned as it is.
 
     Raises:
         TypeError: `text` is not a `str`.
     """
     if not isinstance(text, str):
-        # Whoever passes the wrong object may well pass credentials: its type alone is shown.
+        # The wrong object may well be the credentials: the error shows its type alone.
         raise TypeError(f"canonical_region() expects a str, got {type(text).__name__}")
     plain = str.__str__(text)  # the member of a StrEnum becomes its value
-    written = plain.strip()
-    name = _BY_NAME.get(written.lower().replace("_", "-"))
-    match = _HOST.fullmatch(written) if name is None else None
-    return name or (plain if match is None else _BY_HOST.get(match[1].lower(), plain))
+    stripped = plain.strip()
+    name = stripped.lower().replace("_", "-")
+    if name in _NAMES:
+        return name
+    host = _HOST.fullmatch(stripped)
+    return plain if host is None else _NAME_OF_HOST.get(host[1].lower(), plain)

@@ -1,1 +1,1 @@
-"""What plugs into other libraries: one file for each, to be imported by its own name."""
+"""Integrations: one file or folder for each library; import the one that you need by its name."""

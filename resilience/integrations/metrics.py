@@ -1,75 +1,89 @@
-"""Reading a registry: what every exporter shows, taken when it is asked and never before."""
+"""The figures that every exporter shows; they are read when the exporter asks, never earlier."""
 
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from resilience._lock import lock
 from resilience._text import one_line
 from resilience.breaker import CircuitBreaker, CircuitSnapshot
 from resilience.circuit import CircuitState
 from resilience.registry import CircuitBreakerRegistry
 
-_CLOSED, _OPEN, _HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
+#: The state before a transition and the state after it.
+StatePair = tuple[CircuitState, CircuitState]
 
-#: Every change of state that there can be; OPEN to OPEN is a forcing while it is open.
-MOVES = (
-    (_CLOSED, _OPEN), (_OPEN, _HALF_OPEN), (_HALF_OPEN, _CLOSED), (_HALF_OPEN, _OPEN),
-    (_OPEN, _CLOSED), (_OPEN, _OPEN),
-)  # fmt: skip
+#: Every transition that exporters show, also while its count is 0. OPEN to OPEN happens when a
+#: circuit that is OPEN is forced open.
+TRANSITIONS: tuple[StatePair, ...] = (
+    (CircuitState.CLOSED, CircuitState.OPEN),
+    (CircuitState.OPEN, CircuitState.HALF_OPEN),
+    (CircuitState.HALF_OPEN, CircuitState.CLOSED),
+    (CircuitState.HALF_OPEN, CircuitState.OPEN),
+    (CircuitState.OPEN, CircuitState.CLOSED),
+    (CircuitState.OPEN, CircuitState.OPEN),
+)
 
-_LONGEST_NAME = 180
+_MAX_NAME = 180
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One circuit at one moment.
+    """The figures of one circuit at one moment.
 
     Args:
-        name: The region, fit to be shown.
+        name: The display name of the region.
         snapshot: What the breaker knows.
-        seconds: How long it has been in this state.
-        recovery_timeout: Of its policy, in seconds.
-        moves: How often it went from one state to another, in the order of `MOVES`.
+        seconds_in_state: Seconds since the circuit entered this state.
+        recovery_timeout: The recovery timeout of its policy, in seconds.
     """
 
     name: str
     snapshot: CircuitSnapshot
-    seconds: float
+    seconds_in_state: float
     recovery_timeout: float
-    moves: tuple[int, ...]
 
     def calls(self) -> dict[str, int]:
-        """Give how many calls there were since the start, by their outcome."""
-        seen = self.snapshot
+        """Return the number of calls since the start, by outcome."""
         return {
-            "success": seen.successes, "failure": seen.failures, "ignored": seen.ignored,
-            "rejected": seen.rejected,
-        }  # fmt: skip
+            "success": self.snapshot.successes,
+            "failure": self.snapshot.failures,
+            "ignored": self.snapshot.ignored,
+            "rejected": self.snapshot.rejected,
+        }
+
+    def transitions(self) -> dict[StatePair, int]:
+        """Return the number of transitions since the start, by the states before and after."""
+        counts = dict.fromkeys(TRANSITIONS, 0)
+        for old, new, count in self.snapshot.transitions:
+            counts[old, new] = count
+        return counts
 
 
-def read(registry: CircuitBreakerRegistry) -> Iterator[Reading]:
-    """Read each circuit of a registry; regions that it has let go of are no longer there."""
+def read_circuits(registry: CircuitBreakerRegistry) -> Iterator[Reading]:
+    """Read each circuit of a registry; those that the registry has evicted are not included."""
     for breaker in registry:
-        yield read_one(breaker)
+        yield read_circuit(breaker)
 
 
-def read_one(breaker: CircuitBreaker) -> Reading:
-    """Read one circuit, all of it at the same moment."""
-    with lock:
-        snapshot, now = breaker.snapshot(), breaker._now()
-        made = breaker._outbox.moves
-        moves = tuple(made[move] for move in MOVES)
-        timeout = breaker.policy.recovery_timeout
-    return Reading(shown(breaker.region), snapshot, max(0.0, now - snapshot.since), timeout, moves)
+def read_circuit(breaker: CircuitBreaker) -> Reading:
+    """Read one circuit; state, counts and seconds belong to the same moment."""
+    snapshot = breaker.snapshot()
+    return Reading(
+        name=display_name(breaker.region),
+        snapshot=snapshot,
+        seconds_in_state=max(0.0, snapshot.at - snapshot.since),
+        recovery_timeout=breaker.policy.recovery_timeout,
+    )
 
 
-def shown(region: str) -> str:
-    """Make a region's name fit to be shown, and keep it apart from all others.
+def display_name(region: str) -> str:
+    """Return a region's name in a form that can be displayed, different for every region.
 
-    It comes from outside: it may hold what no encoding can write, or be a megabyte long.
+    The name comes from outside: it may hold characters that no encoding can write, or be a megabyte
+    long. Such a name is escaped, shortened and given a checksum.
     """
     line = one_line(region)
     if line == region:
         return region
-    return f"{line[:_LONGEST_NAME]}~{zlib.crc32(region.encode('utf-8', 'backslashreplace')):08x}"
+    checksum = zlib.crc32(region.encode("utf-8", "backslashreplace"))
+    return f"{line[:_MAX_NAME]}~{checksum:08x}"

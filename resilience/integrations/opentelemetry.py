@@ -1,144 +1,228 @@
-"""OpenTelemetry: observable instruments, read when they are exported, and events on spans.
+"""OpenTelemetry: observable instruments, which are read when they are exported, and span events.
 
-Needs the API only: ``pip install "region-breaker[opentelemetry]"``. Which SDK exports where is up
-to the application.
+Needs the API only: ``pip install "region-breaker[opentelemetry]"``. The application chooses the
+SDK and where it exports to.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
 
 from opentelemetry import trace
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation, get_meter
 from opentelemetry.util.types import AttributeValue
 
-from resilience._lock import lock
-from resilience.circuit import CircuitState, Rejection
+from resilience.circuit import CircuitState
+from resilience.errors import CircuitBreakerOpenError
 from resilience.events import StateChanged
-from resilience.integrations.metrics import MOVES, Reading, read, shown
+from resilience.integrations.metrics import Reading, display_name, read_circuits
 from resilience.registry import CircuitBreakerRegistry
 
 _REGION, _STATE = "circuit_breaker.region", "circuit_breaker.state"
+_OUTCOME = "circuit_breaker.outcome"
 _REASON, _RETRY_AFTER = "circuit_breaker.reason", "circuit_breaker.retry_after"
 _FROM, _TO = "circuit_breaker.transition.from", "circuit_breaker.transition.to"
 
 _Attributes = dict[str, AttributeValue]
-_Figures = Callable[[Reading], Iterable[tuple[float, _Attributes]]]
+_Values = Iterable[tuple[float, _Attributes]]
 
 
 def observe(registry: CircuitBreakerRegistry, meter_provider: MeterProvider | None = None) -> None:
-    """Show every circuit of a registry as observable instruments; call it once.
+    """Export every circuit of a registry as observable instruments; call it once.
 
     Args:
-        registry: The breakers to show.
-        meter_provider: Where to; None means the global one.
+        registry: The registry whose circuits are exported.
+        meter_provider: The meter provider to export to; None means the global one.
     """
     meter = get_meter("resilience", meter_provider=meter_provider)
-    kinds = {
-        "status": meter.create_observable_up_down_counter,
-        "calls": meter.create_observable_counter,
-        "transitions": meter.create_observable_counter,
-        "probes": meter.create_observable_counter,
-        "trips": meter.create_observable_counter,
+    create = {
+        "counter": meter.create_observable_counter,
+        "up_down_counter": meter.create_observable_up_down_counter,
+        "gauge": meter.create_observable_gauge,
     }
-    for name, unit, text, figures in _INSTRUMENTS:
-        create = kinds.get(name, meter.create_observable_gauge)
-        create(f"circuit_breaker.{name}", [_callback(registry, figures)], unit, text)
+    for instrument in _INSTRUMENTS:
+        create[instrument.kind](
+            f"circuit_breaker.{instrument.name}",
+            [_callback(registry, instrument.values)],
+            instrument.unit,
+            instrument.text,
+        )
 
 
 def trace_circuits(registry: CircuitBreakerRegistry) -> Callable[[], None]:
-    """Add an event to the current span for each rejected call and for each change of state.
+    """Add an event to the current span for each rejected call and for each state transition.
 
     Args:
-        registry: The breakers to trace.
+        registry: The registry whose circuits are traced.
 
     Returns:
-        A function that ends it; calling it again does nothing.
+        A function that stops it; calling that function again does nothing.
     """
-
-    def on_rejection(region: str, rejection: Rejection) -> None:
-        state, reason, wait = rejection
-        _add_event("rejected", region, {_STATE: state.value}, reason, wait)
-
-    _watch(registry, lambda watchers: (*watchers, on_rejection))
-    stop_listening = registry.listen(_on_transition)
+    stop_rejections = registry.on_rejection(_on_rejection)
+    stop_transitions = registry.listen(_on_transition)
 
     def stop() -> None:
-        stop_listening()
-        _watch(registry, lambda watchers: tuple(one for one in watchers if one is not on_rejection))
+        stop_rejections()
+        stop_transitions()
 
     return stop
 
 
-_Watchers = tuple[Callable[..., object], ...]
+# Span events
 
 
-def _watch(registry: CircuitBreakerRegistry, change: Callable[[_Watchers], _Watchers]) -> None:
-    with lock:
-        registry._listeners.watchers = change(registry._listeners.watchers)
-        for breaker in registry._alive():
-            breaker._circuit.keep_quiet()
+def _on_rejection(error: CircuitBreakerOpenError) -> None:
+    attributes: _Attributes = {_STATE: error.state.value}
+    _add_event("rejected", error.region, attributes, error.reason, error.retry_after)
 
 
 def _on_transition(event: StateChanged) -> None:
-    moved: _Attributes = {_FROM: event.old.value, _TO: event.new.value}
-    _add_event("transition", event.region, moved, event.reason, event.retry_after)
+    attributes: _Attributes = {_FROM: event.old.value, _TO: event.new.value}
+    _add_event("transition", event.region, attributes, event.reason, event.retry_after)
 
 
 def _add_event(
-    name: str, region: str, attributes: _Attributes, reason: str | None, wait: float | None
+    name: str, region: str, attributes: _Attributes, reason: str | None, retry_after: float | None
 ) -> None:
     span = trace.get_current_span()
     if not span.is_recording():
         return
-    known = {_REASON: reason, _RETRY_AFTER: wait}  # no attribute can be None
-    more = {key: value for key, value in known.items() if value is not None}
-    span.add_event(f"circuit_breaker.{name}", {_REGION: shown(region), **attributes, **more})
+    attributes[_REGION] = display_name(region)
+    # An attribute cannot be None.
+    if reason is not None:
+        attributes[_REASON] = reason
+    if retry_after is not None:
+        attributes[_RETRY_AFTER] = retry_after
+    span.add_event(f"circuit_breaker.{name}", attributes)
+
+
+# Instruments
 
 
 def _callback(
-    registry: CircuitBreakerRegistry, figures: _Figures
+    registry: CircuitBreakerRegistry, values: Callable[[Reading], _Values]
 ) -> Callable[[CallbackOptions], Iterable[Observation]]:
     def callback(_: CallbackOptions) -> Iterator[Observation]:
-        for reading in read(registry):
-            for value, attributes in figures(reading):
+        for reading in read_circuits(registry):
+            for value, attributes in values(reading):
                 yield Observation(value, {_REGION: reading.name, **attributes})
 
     return callback
 
 
-def _status(reading: Reading) -> Iterator[tuple[float, _Attributes]]:
+def _status(reading: Reading) -> _Values:
     for state in CircuitState:
         yield int(reading.snapshot.state is state), {_STATE: state.value}
 
 
-def _calls(reading: Reading) -> Iterator[tuple[float, _Attributes]]:
+def _calls(reading: Reading) -> _Values:
     for outcome, count in reading.calls().items():
-        yield count, {"circuit_breaker.outcome": outcome}
+        yield count, {_OUTCOME: outcome}
 
 
-def _transitions(reading: Reading) -> Iterator[tuple[float, _Attributes]]:
-    for (old, new), count in zip(MOVES, reading.moves, strict=True):
+def _transitions(reading: Reading) -> _Values:
+    for (old, new), count in reading.transitions().items():
         yield count, {_FROM: old.value, _TO: new.value}
 
 
-def _retry_after(reading: Reading) -> Iterator[tuple[float, _Attributes]]:
-    # Forced open there is no such time, and OpenTelemetry has no infinity that all back ends know.
+def _retry_after(reading: Reading) -> _Values:
+    # While the circuit is forced open there is no such time. Not every back end knows infinity.
     if reading.snapshot.retry_after is not None:
         yield reading.snapshot.retry_after, {}
 
 
-def _shared(reading: Reading) -> Iterator[tuple[float, _Attributes]]:
-    if reading.snapshot.shared is not None:
+def _time_in_state(reading: Reading) -> _Values:
+    yield reading.seconds_in_state, {}
+
+
+def _streak(reading: Reading) -> _Values:
+    yield reading.snapshot.streak, {}
+
+
+def _probes(reading: Reading) -> _Values:
+    yield reading.snapshot.probes, {}
+
+
+def _trips(reading: Reading) -> _Values:
+    yield reading.snapshot.trips, {}
+
+
+def _shared(reading: Reading) -> _Values:
+    if reading.snapshot.shared is not None:  # None: this registry shares nothing
         yield int(reading.snapshot.shared), {}
 
 
-_INSTRUMENTS: tuple[tuple[str, str, str, _Figures], ...] = (
-    ("status", "1", "1 for the state that the circuit is in, else 0.", _status),
-    ("calls", "{call}", "Calls by outcome; a rejected one was not made.", _calls),
-    ("transitions", "{transition}", "Changes of state.", _transitions),
-    ("retry_after", "s", "Seconds until a call may be admitted.", _retry_after),
-    ("time_in_state", "s", "Seconds in the present state.", lambda one: ((one.seconds, {}),)),
-    ("streak", "{failure}", "Consecutive failures.", lambda one: ((one.snapshot.streak, {}),)),
-    ("probes", "{call}", "Calls admitted in HALF_OPEN.", lambda one: ((one.snapshot.probes, {}),)),
-    ("trips", "{trip}", "Openings by failures.", lambda one: ((one.snapshot.trips, {}),)),
-    ("shared", "1", "1 while it is shared with other processes; 0: goes alone.", _shared),
+@dataclass(frozen=True, slots=True)
+class _Instrument:
+    name: str
+    kind: Literal["counter", "up_down_counter", "gauge"]
+    unit: str
+    text: str
+    values: Callable[[Reading], _Values]
+
+
+_INSTRUMENTS = (
+    _Instrument(
+        name="status",
+        kind="up_down_counter",
+        unit="1",
+        text="1 for the current state of the circuit, 0 for the others.",
+        values=_status,
+    ),
+    _Instrument(
+        name="calls",
+        kind="counter",
+        unit="{call}",
+        text="Calls by outcome; rejected calls were not made.",
+        values=_calls,
+    ),
+    _Instrument(
+        name="transitions",
+        kind="counter",
+        unit="{transition}",
+        text="State transitions.",
+        values=_transitions,
+    ),
+    _Instrument(
+        name="retry_after",
+        kind="gauge",
+        unit="s",
+        text="Seconds until a call may be admitted.",
+        values=_retry_after,
+    ),
+    _Instrument(
+        name="time_in_state",
+        kind="gauge",
+        unit="s",
+        text="Seconds since the circuit entered its current state.",
+        values=_time_in_state,
+    ),
+    _Instrument(
+        name="streak",
+        kind="gauge",
+        unit="{failure}",
+        text="Consecutive failures.",
+        values=_streak,
+    ),
+    _Instrument(
+        name="probes",
+        kind="counter",
+        unit="{call}",
+        text="Calls that were admitted in HALF_OPEN.",
+        values=_probes,
+    ),
+    _Instrument(
+        name="trips",
+        kind="counter",
+        unit="{trip}",
+        text="How many times failures opened the CLOSED circuit.",
+        values=_trips,
+    ),
+    _Instrument(
+        name="shared",
+        kind="gauge",
+        unit="1",
+        text="1 while the circuit is shared with other processes, 0 while it is not.",
+        values=_shared,
+    ),
 )

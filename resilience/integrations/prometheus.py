@@ -1,4 +1,4 @@
-"""Prometheus: a collector that reads the circuits when it is scraped; no call pays for it.
+"""Prometheus: a collector that reads the circuits when it is scraped, at no cost to any call.
 
 Needs prometheus-client: ``pip install "region-breaker[prometheus]"``.
 """
@@ -10,71 +10,94 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from resilience.circuit import CircuitState
-from resilience.integrations.metrics import MOVES, Reading, read
+from resilience.integrations.metrics import Reading, read_circuits
 from resilience.registry import CircuitBreakerRegistry
 
 
 class CircuitCollector(Collector):
-    """Shows every circuit of a registry to Prometheus; register it with a `CollectorRegistry`.
+    """Exports every circuit of a registry to Prometheus.
+
+    Register it with a `CollectorRegistry` of prometheus-client.
 
     Args:
-        registry: The breakers to show.
+        registry: The registry whose circuits are exported.
     """
 
     def __init__(self, registry: CircuitBreakerRegistry) -> None:
         self._registry = registry
 
     def describe(self) -> Iterator[Metric]:
-        """Give the metrics without figures: prometheus-client refuses a name that it has twice."""
+        """Return the metrics without samples.
+
+        prometheus-client compares their names with those of the other collectors, and refuses
+        duplicates.
+        """
         yield from _Families().all()
 
     def collect(self) -> Iterator[Metric]:
-        """Read all circuits now."""
+        """Read all circuits and return their metrics."""
         families = _Families()
-        for reading in read(self._registry):
+        for reading in read_circuits(self._registry):
             families.add(reading)
         yield from families.all()
 
 
 class _Families:
-    """The metrics of one scrape, and how a circuit is put into them."""
+    """The metric families of one scrape."""
 
     def __init__(self) -> None:
-        self.state = _gauge("state", "1 for the state that the circuit is in, else 0.", "state")
+        self.state = _gauge(
+            "state", "1 for the current state of the circuit, 0 for the others.", "state"
+        )
         self.retry_after = _gauge(
             "retry_after_seconds",
-            "Seconds until a call may be admitted: 0 is now, +Inf is not before a reset by hand.",
+            "Seconds until a call may be admitted: 0 means now, +Inf means after a manual reset.",
         )
-        self.time_in_state = _gauge("time_in_state_seconds", "Seconds in the present state.")
+        self.time_in_state = _gauge(
+            "time_in_state_seconds", "Seconds since the circuit entered its current state."
+        )
         self.streak = _gauge("streak", "Consecutive failures.")
-        self.calls = _counter("calls", "Calls by outcome; a rejected one was not made.", "outcome")
-        self.moves = _counter("transitions", "Changes of state.", "from", "to")
-        self.probes = _counter("probes", "Calls admitted in HALF_OPEN.")
-        self.trips = _counter("trips", "How often failures opened the CLOSED circuit.")
-        self.shared = _gauge("shared", "1 while it is shared with other processes; 0: goes alone.")
+        self.calls = _counter("calls", "Calls by outcome; rejected calls were not made.", "outcome")
+        self.transitions = _counter(
+            "transitions", "State transitions of the circuit.", "from", "to"
+        )
+        self.probes = _counter("probes", "Calls that were admitted in HALF_OPEN.")
+        self.trips = _counter("trips", "How many times failures opened the CLOSED circuit.")
+        self.shared = _gauge(
+            "shared", "1 while the circuit is shared with other processes, 0 while it is not."
+        )
 
     def all(self) -> tuple[Metric, ...]:
+        """Return all families, in the order in which they are exported."""
         return (
-            self.state, self.retry_after, self.time_in_state, self.streak,
-            self.calls, self.moves, self.probes, self.trips, self.shared,
-        )  # fmt: skip
+            self.state,
+            self.retry_after,
+            self.time_in_state,
+            self.streak,
+            self.calls,
+            self.transitions,
+            self.probes,
+            self.trips,
+            self.shared,
+        )
 
     def add(self, reading: Reading) -> None:
-        region, seen = reading.name, reading.snapshot
+        """Add the samples of one circuit."""
+        region, snapshot = reading.name, reading.snapshot
         for state in CircuitState:
-            self.state.add_metric([region, state.value], seen.state is state)
-        wait = math.inf if seen.retry_after is None else seen.retry_after
-        self.retry_after.add_metric([region], wait)
-        self.time_in_state.add_metric([region], reading.seconds)
-        self.streak.add_metric([region], seen.streak)
+            self.state.add_metric([region, state.value], snapshot.state is state)
+        retry_after = math.inf if snapshot.retry_after is None else snapshot.retry_after
+        self.retry_after.add_metric([region], retry_after)
+        self.time_in_state.add_metric([region], reading.seconds_in_state)
+        self.streak.add_metric([region], snapshot.streak)
         for outcome, count in reading.calls().items():
             self.calls.add_metric([region, outcome], count)
-        for (old, new), count in zip(MOVES, reading.moves, strict=True):
-            self.moves.add_metric([region, old.value, new.value], count)
-        self.probes.add_metric([region], seen.probes)
-        self.trips.add_metric([region], seen.trips)
-        if seen.shared is not None:
-            self.shared.add_metric([region], seen.shared)
+        for (old, new), count in reading.transitions().items():
+            self.transitions.add_metric([region, old.value, new.value], count)
+        self.probes.add_metric([region], snapshot.probes)
+        self.trips.add_metric([region], snapshot.trips)
+        if snapshot.shared is not None:  # None: this registry shares nothing
+            self.shared.add_metric([region], snapshot.shared)
 
 
 def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:

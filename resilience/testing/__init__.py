@@ -1,4 +1,4 @@
-"""What tests of code that uses `resilience` need: a clock and a Genesys region of their own."""
+"""For tests of code that uses `resilience`: a clock and a Genesys region that a test controls."""
 
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ __all__ = ["FakeClock", "FakeGenesys"]
 
 
 def __getattr__(name: str) -> object:
-    # FakeGenesys needs aiohttp, an extra: whoever wants the clock alone does without it.
+    # FakeGenesys needs aiohttp, which is an extra. Tests that use the clock alone do without it.
     if name == "FakeGenesys":
         from resilience.testing.genesys import FakeGenesys  # noqa: PLC0415 - only when asked for
 

@@ -1,4 +1,4 @@
-"""What the two endpoints of a Genesys region answer while all is well, and its error bodies."""
+"""The two endpoints of a Genesys region in good health, and the bodies of its errors."""
 
 import base64
 import json
@@ -8,42 +8,55 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from aiohttp import web
 
-TOKEN_PATH = "/oauth/token"  # noqa: S105 - a path, no secret
+#: A JSON object that a client sent. Its keys are not known to a type checker, only to the test.
+JsonObject: TypeAlias = dict[str, Any]
+
+TOKEN_PATH = "/oauth/token"  # noqa: S105 - a path, not a secret
 MESSAGE_PATH = "/api/v2/conversations/messages/{}/inbound/open/message"
 
 _MESSAGE_PATH = re.compile(MESSAGE_PATH.format("([^/]+)"))
-_REQUIRED_TEXTS = ("channel.from.id", "channel.from.idType", "channel.messageId", "text")
-_CODES = {401: "bad.credentials", 504: "request.timeout"}  # the others follow from the phrase
+_REQUIRED_STRINGS = ("channel.from.id", "channel.from.idType", "channel.messageId", "text")
+# The codes of all other errors are derived from the status phrase.
+_CODES = {401: "bad.credentials", 504: "request.timeout"}
 
 
 @dataclass
 class Api:
-    """The endpoints of one region: its tokens, and the messages that were delivered to it."""
+    """The endpoints of one region.
+
+    Args:
+        client_id: The client that the token endpoint knows.
+        client_secret: Its secret.
+        require_token: Whether a message needs a bearer token.
+        token_lifetime: Seconds of the clock until a token expires.
+        clock: Returns seconds.
+        messages: The bodies of the messages that were accepted, in order.
+    """
 
     client_id: str
     client_secret: str
     require_token: bool
-    token_lifetime: float  # seconds of the clock
+    token_lifetime: float
     clock: Callable[[], float]
-    messages: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    _expiry: dict[str, float] = field(default_factory=dict[str, float])
+    messages: list[JsonObject] = field(default_factory=list[JsonObject])
+    _expires_at: dict[str, float] = field(default_factory=dict[str, float])  # token -> seconds
 
     def issue_token(self) -> str:
-        """Make an access token."""
+        """Return a new access token."""
         token = uuid.uuid4().hex
-        self._expiry[token] = self.clock() + self.token_lifetime
+        self._expires_at[token] = self.clock() + self.token_lifetime
         return token
 
     def revoke_tokens(self) -> None:
-        """Make every token so far invalid."""
-        self._expiry.clear()
+        """Invalidate every token that was issued so far."""
+        self._expires_at.clear()
 
     async def answer(self, request: web.BaseRequest) -> web.Response:
-        """Answer as Genesys does while all is well."""
+        """Answer a request as Genesys does when it is healthy."""
         message_path = _MESSAGE_PATH.fullmatch(request.path)
         if request.path != TOKEN_PATH and message_path is None:
             return error_response(404)
@@ -74,11 +87,11 @@ class Api:
             body = json.loads(await request.read())
         except (ValueError, RecursionError):
             return error_response(400, message="The request body is not valid JSON.")
-        wrong = _wrong_fields(body)
-        if wrong:
-            return _invalid(wrong)
+        invalid = _invalid_fields(body)
+        if invalid:
+            return _invalid_response(invalid)
         self.messages.append(body)
-        return web.json_response(_delivered(body, integration_id))
+        return web.json_response(_delivery(body, integration_id))
 
     def _check_token(self, authorization: str) -> web.Response | None:
         if not self.require_token:
@@ -90,7 +103,7 @@ class Api:
                 code="authentication.required",
                 message="No authentication bearer token specified in authorization header.",
             )
-        if self.clock() >= self._expiry.get(token, float("-inf")):
+        if self.clock() >= self._expires_at.get(token, float("-inf")):
             return error_response(401, message="Invalid login credentials.")
         return None
 
@@ -103,7 +116,7 @@ def error_response(
     headers: Mapping[str, str] | None = None,
     details: Sequence[Mapping[str, str]] = (),
 ) -> web.Response:
-    """Make an answer with the body of a Genesys error."""
+    """Return a response with the body of a Genesys error."""
     try:
         phrase = HTTPStatus(status).phrase
     except ValueError:
@@ -126,20 +139,20 @@ def _oauth_error(
     return web.json_response(body, status=status, headers=headers)
 
 
-def _wrong_fields(body: object) -> list[str]:
-    wrong = [path for path in _REQUIRED_TEXTS if not _is_text(_at(body, path))]
-    return wrong if _is_time(_at(body, "channel.time")) else [*wrong, "channel.time"]
+def _invalid_fields(body: object) -> list[str]:
+    invalid = [path for path in _REQUIRED_STRINGS if not _is_filled(_value_at(body, path))]
+    return invalid if _is_time(_value_at(body, "channel.time")) else [*invalid, "channel.time"]
 
 
-def _at(body: object, path: str) -> object:
-    for step in path.split("."):
+def _value_at(body: object, path: str) -> object:
+    for key in path.split("."):
         if not isinstance(body, dict):
             return None
-        body = cast("dict[str, object]", body).get(step)
+        body = cast("dict[str, object]", body).get(key)
     return body
 
 
-def _is_text(value: object) -> bool:
+def _is_filled(value: object) -> bool:
     return isinstance(value, str) and bool(value)
 
 
@@ -153,7 +166,7 @@ def _is_time(value: object) -> bool:
     return True
 
 
-def _invalid(fields: Sequence[str]) -> web.Response:
+def _invalid_response(fields: Sequence[str]) -> web.Response:
     return error_response(
         400,
         message=f"Missing or invalid: {', '.join(fields)}.",
@@ -161,11 +174,11 @@ def _invalid(fields: Sequence[str]) -> web.Response:
     )
 
 
-def _delivered(body: dict[str, Any], integration_id: str) -> dict[str, Any]:
+def _delivery(body: JsonObject, integration_id: str) -> JsonObject:
     sender = f"{integration_id}/{body['channel']['from']['id']}"
     return {
         "id": str(uuid.uuid4()),
-        # What one person writes to one integration belongs to one conversation.
+        # All messages that one sender sends to one integration belong to one conversation.
         "conversationId": str(uuid.uuid5(uuid.NAMESPACE_URL, sender)),
         "channel": body["channel"],
         "type": "Text",

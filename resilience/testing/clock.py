@@ -1,15 +1,16 @@
-"""A clock for tests: time passes when the test says so."""
+"""FakeClock: a clock for tests, which moves only when the test moves it."""
 
 import math
 from collections.abc import Callable
-from typing import Any
 from weakref import WeakMethod
 
 from resilience._lock import lock
 
 
 class FakeClock:
-    """A clock that stands still until it is told to move; give it to a breaker as `clock`.
+    """A clock that stands still until `advance` moves it.
+
+    Pass it to a registry or a breaker: ``CircuitBreakerRegistry(clock=FakeClock())``.
 
     Args:
         start: What the clock shows at first, in seconds.
@@ -20,35 +21,38 @@ class FakeClock:
     """
 
     def __init__(self, start: float = 0.0) -> None:
-        self._now = _sum(0.0, start, "start")
-        self._wakes: dict[int, WeakMethod[Callable[[], Any]]] = {}
+        self._now = _finite("start", start)
+        self._wakes: dict[int, WeakMethod[Callable[[], object]]] = {}
 
     def __call__(self) -> float:
-        """What the clock shows, in seconds."""
+        """Return what the clock shows, in seconds."""
         return self._now
 
     def __repr__(self) -> str:
         return f"FakeClock({self._now!r})"
 
     def advance(self, seconds: float) -> None:
-        """Move the clock, then wake everybody who waits for it.
+        """Move the clock, then wake everything that waits for a time on it.
 
         Args:
-            seconds: How far; a negative number sets the clock back.
+            seconds: How far to move it; a negative number sets the clock back.
 
         Raises:
             TypeError: `seconds` is not a number.
-            ValueError: `seconds`, or the time it leads to, is not finite.
+            ValueError: `seconds`, or the time that the clock would show, is not finite.
         """
-        with lock:
-            self._now = _sum(self._now, seconds, "seconds")
+        step = _finite("seconds", seconds)
+        with lock:  # threads may advance it at the same time
+            self._now = _finite("the time", self._now + step)
         for reference in list(self._wakes.values()):
             wake = reference()
             if wake is not None:
                 wake()
 
-    def on_advance(self, wake: Callable[[], Any]) -> None:
+    def on_advance(self, wake: Callable[[], object]) -> None:
         """Call `wake` after every `advance`, in the thread that advances.
+
+        This is how `wait_until_ready` notices that the clock was moved.
 
         Args:
             wake: A bound method. The clock does not keep its object alive.
@@ -59,16 +63,19 @@ class FakeClock:
         reference = WeakMethod(wake, self._forget)
         self._wakes[id(reference)] = reference
 
-    def _forget(self, reference: "WeakMethod[Callable[[], Any]]") -> None:
-        # No lock here: the garbage collector may call this at any moment, inside `advance` too.
+    def _forget(self, reference: WeakMethod[Callable[[], object]]) -> None:
+        # Without the lock: the garbage collector may call this at any moment.
         self._wakes.pop(id(reference), None)
 
 
-def _sum(now: float, seconds: object, name: str) -> float:
+def _finite(name: str, seconds: object) -> float:
     expected = "a finite number of seconds"
     if not isinstance(seconds, int | float) or isinstance(seconds, bool):
         raise TypeError(f"{name} must be {expected}, got {seconds!r}")
-    moved = now + float(seconds)
-    if not math.isfinite(moved):
-        raise ValueError(f"{name} must be {expected}, and so must the time, got {seconds!r}")
-    return moved
+    try:
+        finite = float(seconds)
+    except OverflowError:
+        finite = math.inf
+    if not math.isfinite(finite):
+        raise ValueError(f"{name} must be {expected}, got {seconds!r}")
+    return finite

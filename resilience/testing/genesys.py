@@ -1,61 +1,63 @@
-"""A local Genesys region for tests: a real HTTP server that goes down when the test says so."""
+"""FakeGenesys: a local Genesys region for tests, which fails the way a test asks it to."""
 
 import asyncio
 import random
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Self
 
 try:
     from aiohttp import web
 except ModuleNotFoundError as error:
     raise ImportError('FakeGenesys needs aiohttp: pip install "region-breaker[aiohttp]"') from error
 
-from resilience.testing.api import MESSAGE_PATH, TOKEN_PATH, Api, error_response
+from resilience.testing.api import MESSAGE_PATH, TOKEN_PATH, Api, JsonObject, error_response
 from resilience.testing.port import Handler, LoopbackPort, drop, hang, transport_of
 
 _EVERYWHERE = ""
-_RATE_LIMIT = 300  # requests a minute: what Genesys grants one token
-_ERRORS = range(400, 600)
+_RATE_LIMIT = 300  # requests per minute that Genesys allows one token
+_ERROR_STATUSES = range(400, 600)
 
 
 class FakeGenesys:
     """A Genesys Cloud region on a loopback port: the token and the Open Messaging endpoint.
 
     Use it as `async with FakeGenesys() as genesys`, and send requests to `genesys.url`, which
-    stands for both `https://api.<domain>` and `https://login.<domain>`. It starts in the mode `up`;
-    `up`, `fail`, `rate_limit`, `slow`, `hang`, `drop`, `garbage`, `flaky` and `refuse` switch it
-    at once, for the requests that arrive from then on, until the next switch. All but `refuse` take
-    `paths`: then they hold for requests whose path starts with it (the longest one counts), and
-    leave the other requests as they are.
+    stands for both `https://api.<domain>` and `https://login.<domain>`.
 
-    Start, switch and close it in one event loop, of any kind but Windows' proactor. Clients may be
-    anywhere.
+    It starts in the mode `up`. The methods `up`, `fail`, `rate_limit`, `slow`, `hang`, `drop`,
+    `garbage`, `flaky` and `refuse` switch the mode immediately. A mode applies to the requests that
+    arrive after the switch, until the next switch. All of these methods except `refuse` take
+    `paths`: the mode then applies to the requests whose path starts with that text, and all other
+    requests are answered as before. Where several modes match a path, the longest text wins.
+
+    Start it, switch it and close it in the same event loop, which may be of any kind except the
+    proactor loop of Windows. Clients may run anywhere.
 
     Args:
         client_id: The client that the token endpoint knows.
         client_secret: Its secret.
         require_token: Whether a message needs a bearer token.
         token_lifetime: Seconds until a token expires.
-        latency: Seconds that a good answer takes, real time.
-        port: The port on 127.0.0.1; 0 takes any that is free.
-        clock: A callable that returns seconds, for expiring tokens and `requests_by_second`;
-            `time.monotonic` if None.
+        latency: Seconds of real time that a normal answer takes.
+        port: The port on 127.0.0.1; 0 takes any free port.
+        clock: Returns seconds; used for expiring tokens and for `requests_by_second`. None means
+            `time.monotonic`.
     """
 
     requests: int
-    """How many requests were received, whatever the answer."""
+    """The number of requests that were received, whatever the answer was."""
     requests_by_path: Counter[str]
-    """The same for each path."""
+    """The number of requests for each path."""
     requests_by_second: Counter[int]
-    """The same for each whole second of the clock since the start."""
+    """The number of requests in each whole second of the clock since the start."""
 
     def __init__(
         self,
         *,
         client_id: str = "client-id",
-        client_secret: str = "client-secret",  # noqa: S107 - opens nothing but this fake
+        client_secret: str = "client-secret",  # noqa: S107 - a secret of this fake only
         require_token: bool = True,
         token_lifetime: float = 86_400.0,
         latency: float = 0.0,
@@ -67,7 +69,7 @@ class FakeGenesys:
         self.latency = latency
         self._clock = _monotonic if clock is None else clock
         self._api = Api(client_id, client_secret, require_token, token_lifetime, self._clock)
-        self._wanted_port = port
+        self._requested_port = port
         self._port = LoopbackPort(self._handle)
         self._modes: dict[str, Handler] = {_EVERYWHERE: self._answer}
         self._started_at = 0.0
@@ -81,25 +83,25 @@ class FakeGenesys:
         await self.close()
 
     async def start(self) -> None:
-        """Start to serve; `async with` does it.
+        """Start serving; `async with` does this.
 
         Raises:
-            RuntimeError: It runs already.
+            RuntimeError: It is already running.
             OSError: The port is taken.
         """
         self._started_at = self._clock()
-        self._port.start(self._wanted_port)
+        self._port.start(self._requested_port)
 
     async def close(self) -> None:
-        """End every request and give the port back, at once; `async with` does it.
+        """End every request and release the port immediately; `async with` does this.
 
-        Does nothing the second time.
+        The second time it does nothing.
         """
         await self._port.close()
 
     @property
     def port(self) -> int:
-        """The port's number, which stays the same until it is closed.
+        """The number of the port, which stays the same until `close`.
 
         Raises:
             RuntimeError: It has not been started.
@@ -110,33 +112,33 @@ class FakeGenesys:
 
     @property
     def url(self) -> str:
-        """The base URL for API calls and for tokens, without a trailing slash."""
+        """The base URL of the API and of the token endpoint, without a trailing slash."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def token_url(self) -> str:
-        """Where to POST for a token."""
+        """The URL of the token endpoint, for POST requests."""
         return self.url + TOKEN_PATH
 
     def message_url(self, integration_id: str = "integration") -> str:
-        """Where to POST an inbound message for an integration."""
+        """Return the URL for inbound messages of an integration, for POST requests."""
         return self.url + MESSAGE_PATH.format(integration_id)
 
     @property
-    def messages(self) -> list[dict[str, Any]]:
+    def messages(self) -> list[JsonObject]:
         """The bodies of the messages that were accepted, in order."""
         return self._api.messages
 
     def issue_token(self) -> str:
-        """Give a valid access token without a request."""
+        """Return a valid access token without a request."""
         return self._api.issue_token()
 
     def revoke_tokens(self) -> None:
-        """Answer 401 to every token that was issued so far."""
+        """Invalidate every token that was issued so far: a message with one is answered 401."""
         self._api.revoke_tokens()
 
     def reset_counts(self) -> None:
-        """Count requests and collect messages afresh, as at the start."""
+        """Set all counts to zero and forget the messages, as at the start."""
         self.requests = 0
         self.requests_by_path = Counter()
         self.requests_by_second = Counter()
@@ -151,13 +153,13 @@ class FakeGenesys:
 
         Args:
             status: The HTTP status, 400 to 599.
-            code: Genesys' code for the error; the usual one for the status if None.
-            paths: Where; see the class.
+            code: The code in the body of the error; None means the usual code of this status.
+            paths: The beginning of the paths that this applies to; see the class.
 
         Raises:
-            ValueError: `status` is no error.
+            ValueError: `status` is not an error status.
         """
-        _check_error(status)
+        _check_error_status(status)
 
         async def answer(_: web.BaseRequest) -> web.StreamResponse:
             return error_response(status, code=code)
@@ -165,7 +167,7 @@ class FakeGenesys:
         self._switch(paths, answer)
 
     def rate_limit(self, retry_after: int = 2, *, paths: str = _EVERYWHERE) -> None:
-        """Answer 429 with `Retry-After`, in whole seconds, and Genesys' rate limit headers."""
+        """Answer 429 with `Retry-After`, in whole seconds, and with Genesys' rate limit headers."""
         headers = {
             "Retry-After": str(retry_after),
             "inin-ratelimit-count": str(_RATE_LIMIT + 1),
@@ -179,9 +181,9 @@ class FakeGenesys:
         self._switch(paths, answer)
 
     def slow(self, seconds: float, *, paths: str = _EVERYWHERE) -> None:
-        """Accept the request at once, and answer after so many seconds of real time.
+        """Accept a request immediately, and answer it after this many seconds of real time.
 
-        A client that gives up before has delivered its message all the same, as with Genesys.
+        If the client gives up earlier, its message is delivered nevertheless, as with Genesys.
         """
 
         async def answer(request: web.BaseRequest) -> web.StreamResponse:
@@ -192,7 +194,7 @@ class FakeGenesys:
         self._switch(paths, answer)
 
     def hang(self, *, paths: str = _EVERYWHERE) -> None:
-        """Take the request, keep the connection, and never answer; no message is delivered."""
+        """Keep the connection open and never answer; no message is delivered."""
         self._switch(paths, hang)
 
     def drop(self, *, paths: str = _EVERYWHERE) -> None:
@@ -206,21 +208,22 @@ class FakeGenesys:
     def flaky(
         self, share: float, seed: int = 0, *, status: int = 503, paths: str = _EVERYWHERE
     ) -> None:
-        """Fail a share of the requests, and answer the others normally.
+        """Answer a share of the requests with an error, and all others normally.
 
         Args:
-            share: The share that fails, from 0 to 1.
-            seed: Decides which ones: the same seed fails the same ones, in order of arrival.
+            share: The share of requests that fail, from 0 to 1.
+            seed: Chooses the requests that fail: with the same seed the same ones fail, in the
+                order in which they arrive.
             status: The HTTP status, 400 to 599.
-            paths: Where; see the class.
+            paths: The beginning of the paths that this applies to; see the class.
 
         Raises:
-            ValueError: `share` is not from 0 to 1, or `status` is no error.
+            ValueError: `share` is not from 0 to 1, or `status` is not an error status.
         """
         if not 0 <= share <= 1:
             raise ValueError(f"share must be from 0 to 1, got {share!r}")
-        _check_error(status)
-        chance = random.Random(seed)  # noqa: S311 - repeatable is what it has to be
+        _check_error_status(status)
+        chance = random.Random(seed)  # noqa: S311 - it has to be repeatable, not secret
 
         async def answer(request: web.BaseRequest) -> web.StreamResponse:
             if chance.random() < share:
@@ -230,7 +233,7 @@ class FakeGenesys:
         self._switch(paths, answer)
 
     def refuse(self) -> None:
-        """Close the port and all its connections, until the next switch.
+        """Close the port and all connections to it, until the next switch.
 
         Raises:
             RuntimeError: It is not running.
@@ -248,8 +251,9 @@ class FakeGenesys:
         self.requests += 1
         self.requests_by_path[request.path] += 1
         self.requests_by_second[int((self._clock() - self._started_at) // 1)] += 1
-        mode = self._modes[max(filter(request.path.startswith, self._modes), key=len)]
-        # A connection that ends with bytes unread is reset, which is another error than dropped.
+        matching = [start for start in self._modes if request.path.startswith(start)]
+        mode = self._modes[max(matching, key=len)]
+        # A connection that is closed with unread bytes is reset, which clients report differently.
         await request.read()
         return await mode(request)
 
@@ -266,10 +270,10 @@ async def _answer_garbage(request: web.BaseRequest) -> web.StreamResponse:
     return await hang(request)
 
 
-def _check_error(status: int) -> None:
-    if status not in _ERRORS:
+def _check_error_status(status: int) -> None:
+    if status not in _ERROR_STATUSES:
         raise ValueError(f"status must be an HTTP error, 400 to 599, got {status!r}")
 
 
 def _monotonic() -> float:
-    return time.monotonic()  # looked up at every use, so that freezegun moves it
+    return time.monotonic()  # looked up at each use, so that freezegun can replace it

@@ -11,100 +11,109 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class LoopbackPort:
-    """A port on 127.0.0.1 and the HTTP server behind it, for one event loop.
+    """A port on 127.0.0.1 with an HTTP server behind it, for one event loop.
 
-    `open` and `refuse` hold at once, without an `await`. That is why it accepts connections itself:
-    a server of asyncio that is closed loses sight of a connection that is just coming in, and the
-    client at its other end waits for ever.
+    `open` and `refuse` take effect immediately, without an `await`. For this the class accepts
+    connections itself: when a server of asyncio closes, it loses a connection that is just being
+    accepted, and the client waits for ever.
+
+    Args:
+        handler: Answers the requests.
     """
 
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
-        self._web: web.Server | None = None
-        self._bound: socket.socket | None = None
-        self._open = False
-        self._coming_in: dict[socket.socket, asyncio.Task[object]] = {}
+        self._server: web.Server | None = None
+        self._listener: socket.socket | None = None
+        self._is_open = False
+        self._accepting: dict[socket.socket, asyncio.Task[object]] = {}
+        #: The port's number; 0 before it was started.
         self.number = 0
 
     @property
     def running(self) -> bool:
-        """Whether the port is held, open or refusing."""
-        return self._bound is not None
+        """Whether the port is held, whether it is open or refuses connections."""
+        return self._listener is not None
 
     def start(self, number: int) -> None:
-        """Take a port, 0 for any that is free, and open it."""
+        """Bind the port, or any free port if the number is 0, and open it.
+
+        Raises:
+            RuntimeError: It is already running.
+            OSError: The port is taken.
+        """
         if self.running:
             raise RuntimeError("already running")
-        self._bound = _bind(number)
-        self.number = self._bound.getsockname()[1]
-        # A handler whose client has gone away is cancelled: nobody waits for its answer.
-        self._web = web.Server(self._handle, handler_cancellation=True, access_log=None)
+        self._listener = _bind(number)
+        self.number = self._listener.getsockname()[1]
+        # When a client disconnects, the handler is cancelled: nothing waits for its answer.
+        self._server = web.Server(self._handle, handler_cancellation=True, access_log=None)
         self.open()
 
     def open(self) -> None:
-        """Take connections (again)."""
-        bound = self._require_running()
-        if not self._open:
-            bound.listen()
-            asyncio.get_running_loop().add_reader(bound, self._accept, bound)
-            self._open = True
+        """Accept connections (again)."""
+        listener = self._require_running()
+        if not self._is_open:
+            listener.listen()
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+            self._is_open = True
 
     def refuse(self) -> None:
         """Close the port and every connection, and keep the number for `open`."""
-        bound = self._require_running()
-        if self._open:
-            self._stop(bound)
-            # Bound but not listening: connections are refused, and nobody else can get the number.
-            self._bound = _bind(self.number)
+        listener = self._require_running()
+        if self._is_open:
+            self._stop(listener)
+            # Bound but not listening: connections are refused, and no other program gets the port.
+            self._listener = _bind(self.number)
 
     async def close(self) -> None:
-        """Give the port back and end every request at once; does nothing the second time."""
-        if self._bound is not None:
-            self._stop(self._bound)
-        await asyncio.gather(*self._coming_in.values())
-        while self._web is not None and self._web.connections:
+        """Release the port and end every request immediately; the second time this does nothing."""
+        if self._listener is not None:
+            self._stop(self._listener)
+        await asyncio.gather(*self._accepting.values())
+        while self._server is not None and self._server.connections:
             self._abort_connections()
             await asyncio.sleep(0)
 
     def _require_running(self) -> socket.socket:
-        if self._bound is None:
+        if self._listener is None:
             raise RuntimeError("not running")
-        return self._bound
+        return self._listener
 
-    def _accept(self, bound: socket.socket) -> None:
-        # The client may be gone by now.
+    def _accept(self, listener: socket.socket) -> None:
+        # The client may have disconnected by now.
         with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
-            connection, _ = bound.accept()
+            connection, _ = listener.accept()
             connection.settimeout(0)
-            self._let_in(connection)
+            self._serve(connection)
 
-    def _let_in(self, connection: socket.socket) -> None:
+    def _serve(self, connection: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        assert self._web is not None  # noqa: S101 - a port that accepts has been started
-        task = loop.create_task(loop.connect_accepted_socket(self._web, connection))
-        self._coming_in[connection] = task
-        task.add_done_callback(lambda _: self._coming_in.pop(connection))
+        assert self._server is not None  # noqa: S101 - a port that accepts has been started
+        task = loop.create_task(loop.connect_accepted_socket(self._server, connection))
+        self._accepting[connection] = task
+        task.add_done_callback(lambda _: self._accepting.pop(connection))
 
-    def _stop(self, bound: socket.socket) -> None:
-        if self._open:
-            asyncio.get_running_loop().remove_reader(bound)
-        bound.close()
-        self._bound = None
-        self._open = False
-        for connection in self._coming_in:
+    def _stop(self, listener: socket.socket) -> None:
+        if self._is_open:
+            asyncio.get_running_loop().remove_reader(listener)
+        listener.close()
+        self._listener = None
+        self._is_open = False
+        for connection in self._accepting:
             _shut_down(connection)
         self._abort_connections()
 
     def _abort_connections(self) -> None:
-        for connection in self._web.connections if self._web else ():
+        for connection in self._server.connections if self._server else ():
             if connection.transport is not None:
-                # Aborting takes effect in the next round of the loop, shutting down at once: no
-                # client can find a connection in its pool that still looks alive.
+                # Aborting takes effect in the next iteration of the loop, shutting down
+                # immediately: no client can find a connection in its pool that still looks alive.
                 _shut_down(connection.transport.get_extra_info("socket"))
                 connection.transport.abort()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        if not self._open:  # it was on its way in when the port closed
+        if not self._is_open:  # the request was being received when the port closed
             return await drop(request)
         return await self._handler(request)
 
@@ -122,24 +131,24 @@ async def hang(_: web.BaseRequest) -> web.StreamResponse:
 
 
 def transport_of(request: web.BaseRequest) -> asyncio.Transport:
-    """Give the connection on which a request came."""
+    """Return the connection that a request arrived on."""
     assert request.transport is not None  # noqa: S101 - a lost connection cancels the handler
     return request.transport
 
 
 def _shut_down(connection: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # the client was faster
+    with contextlib.suppress(OSError):  # the client has already closed it
         connection.shutdown(socket.SHUT_RDWR)
 
 
 def _bind(number: int) -> socket.socket:
-    bound = socket.socket()
-    bound.settimeout(0)
+    listener = socket.socket()
+    listener.settimeout(0)
     try:
-        # Connections of the time before may still be winding down on this very port.
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(("127.0.0.1", number))
+        # Connections from before `refuse` may still be closing on this port.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", number))
     except BaseException:
-        bound.close()
+        listener.close()
         raise
-    return bound
+    return listener

@@ -1,7 +1,7 @@
-"""A status page for aiohttp: which regions are closed off, since when, why, and what comes next.
+"""A status page for aiohttp: which regions are not called, since when, why, and what comes next.
 
-Needs aiohttp: ``pip install "region-breaker[aiohttp]"``. Reads the circuits only while somebody
-looks, and changes nothing.
+Needs aiohttp: ``pip install "region-breaker[aiohttp]"``. The page reads the circuits only while a
+browser shows it, and it changes nothing.
 """
 
 from resilience.integrations.status_page.page import status_page

@@ -1,42 +1,58 @@
 "use strict";
 
-// The server sends three kinds of messages: "state" is everything, "transition" one change of state,
-// "look" the circuits that look different from a second ago. Text from outside only ever becomes
-// the text of a node. Time is the server's clock, carried on by this page's own between messages.
+// The stream sends three kinds of messages: "state" is everything, "transition" is one change of a
+// circuit's state, and "update" is the circuits that have changed in another way. Times are seconds
+// of the server's clock; between two messages this page lets it run on by itself. Text from outside
+// becomes the text of a node and nothing else.
 
-const HOUR = 3600;
-const STATES = ["OPEN", "HALF_OPEN", "CLOSED"];
-const COUNTS = ["successes", "failures", "ignored", "rejected", "probes", "trips"];
-const LABELS = ["Succeeded", "Failed", "Ignored", "Rejected", "Probes", "Trips"];
-const MOST_EVENTS = 200;
-const PATIENCE = 5000; // milliseconds without a message
+const HOUR = 3600; // seconds
+const STATES = ["OPEN", "HALF_OPEN", "CLOSED"]; // in the order of the table
+const COUNTS = {
+  successes: "Succeeded", failures: "Failed", ignored: "Ignored",
+  rejected: "Rejected", probes: "Probes", trips: "Trips",
+};
+const MAX_EVENTS = 200; // in the list
+const SILENCE = 5000; // milliseconds without a message, after which the page is not live
+const RECONNECT = 10000; // milliseconds until the next attempt, if the server has refused this one
 
 const $ = (id) => document.getElementById(id);
-const rows = new Map(); // region -> what is on the page for it
-const past = new Map(); // region -> its changes of state, oldest first
-const seen = new Set(); // the changes that are on the page
-const undrawn = new Set(); // rows whose last hour has changed
-let clock = { at: 0, read: 0 };
-let knownSince = 0;
-let filter = "";
-let wanted = "";
-let heard = 0;
+const rows = new Map(); // region -> its row in the table
+const transitions = new Map(); // region -> its state changes of the last hour, oldest first
+const listed = new Set(); // the keys of the state changes in the list
+const outdated = new Set(); // the rows whose timeline has to be drawn again
+let clock = { at: 0, readAt: 0 };
+let knownSince = 0; // no state change before this is known
+let stateFilter = ""; // a state, or "" for all
+let textFilter = "";
+let lastMessageAt = 0;
 let source = null;
 
-const now = () => clock.at + (performance.now() - clock.read) / 1000;
+const now = () => clock.at + (performance.now() - clock.readAt) / 1000;
 
-function make(tag, attributes = {}, ...children) {
+function setClock(at) {
+  clock = { at, readAt: performance.now() };
+}
+
+function element(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
   node.append(...children);
   return node;
 }
 
-function put(node, text) {
+function svgElement(tag, attributes) {
+  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  return node;
+}
+
+const pill = (state) => element("span", { class: `pill ${state}` }, state);
+
+function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-function span(seconds) {
+function formatDuration(seconds) {
   const s = Math.max(0, Math.floor(seconds));
   if (s < 60) return `${s} s`;
   if (s < HOUR) return `${Math.floor(s / 60)} min ${s % 60} s`;
@@ -44,292 +60,330 @@ function span(seconds) {
   return `${Math.floor(s / 86400)} days`;
 }
 
-// One row for each region
+// The table: one row for each region
 
-function makeRow(region) {
-  const cell = (name, extra = {}) => make("td", { role: "cell", class: name, ...extra });
-  const row = { made: make("tr", { role: "row" }), drawn: "", place: null };
-  row.pill = make("span", { class: "pill" });
-  row.why = make("bdi", { class: "why" });
-  row.next = make("span");
-  row.bar = make("progress", { max: "1", "aria-hidden": "true" });
-  row.age = cell("age");
-  row.streak = cell("n streak");
-  row.counts = LABELS.map((label) => cell("n", { "data-label": label }));
-  row.line = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  row.line.setAttribute("class", "line");
-  row.line.setAttribute("viewBox", `0 0 ${HOUR} 10`);
-  row.line.setAttribute("preserveAspectRatio", "none");
-  row.line.setAttribute("role", "img");
+function createRow(region) {
+  const cell = (name, extra = {}) => element("td", { role: "cell", class: name, ...extra });
+  const row = {
+    node: element("tr", { role: "row" }),
+    pill: element("span", { class: "pill" }),
+    reason: element("bdi", { class: "reason" }),
+    nextProbe: element("span"),
+    progress: element("progress", { max: "1", "aria-hidden": "true" }),
+    age: cell("age"),
+    streak: cell("number streak"),
+    counts: Object.entries(COUNTS).map(([name, label]) => [name, cell("number", { "data-label": label })]),
+    timeline: svgElement("svg", {
+      class: "timeline", viewBox: `0 0 ${HOUR} 10`, preserveAspectRatio: "none", role: "img",
+    }),
+    drawn: "", // what the timeline shows
+  };
+  const name = element("th", { role: "rowheader", scope: "row", class: "name" });
+  name.append(element("bdi", {}, region), row.reason);
   const state = cell("state");
   const next = cell("next");
   const hour = cell("hour");
   state.append(row.pill);
-  next.append(row.next, row.bar);
-  hour.append(row.line);
-  const name = make("th", { role: "rowheader", scope: "row", class: "name" });
-  name.append(make("bdi", {}, region), row.why);
-  row.made.append(state, name, next, row.age, row.streak, hour, ...row.counts);
+  next.append(row.nextProbe, row.progress);
+  hour.append(row.timeline);
+  row.node.append(state, name, next, row.age, row.streak, hour, ...row.counts.map(([, node]) => node));
   return row;
 }
 
-function show(what) {
-  let row = rows.get(what.region);
-  if (!row) rows.set(what.region, (row = makeRow(what.region)));
-  row.what = what;
-  row.read = now();
-  row.made.className = what.state;
-  row.pill.className = `pill ${what.state}`;
-  put(row.pill, what.state);
-  put(row.why, what.reason && what.state !== "CLOSED" ? what.reason : "");
-  put(row.streak, String(what.streak));
-  row.streak.classList.toggle("zero", !what.streak);
-  COUNTS.forEach((name, i) => {
-    put(row.counts[i], what[name].toLocaleString("en"));
-    row.counts[i].classList.toggle("zero", !what[name]);
+function showCircuit(circuit) {
+  let row = rows.get(circuit.region);
+  if (!row) rows.set(circuit.region, (row = createRow(circuit.region)));
+  row.circuit = circuit;
+  // While the circuit is OPEN: when a probe is due.
+  row.due = circuit.since + circuit.seconds_in_state + (circuit.retry_after || 0);
+  row.node.className = circuit.state;
+  row.pill.className = `pill ${circuit.state}`;
+  setText(row.pill, circuit.state);
+  setText(row.reason, circuit.reason && circuit.state !== "CLOSED" ? circuit.reason : "");
+  setText(row.streak, String(circuit.streak));
+  row.streak.classList.toggle("zero", !circuit.streak);
+  for (const [name, node] of row.counts) {
+    setText(node, circuit[name].toLocaleString("en"));
+    node.classList.toggle("zero", !circuit[name]);
+  }
+  outdated.add(row);
+  showTimes(row);
+}
+
+function showTimes(row) {
+  const { circuit, due } = row;
+  const elapsed = now() - circuit.since;
+  const total = due - circuit.since;
+  const isCountingDown = circuit.state === "OPEN" && !circuit.forced;
+  row.progress.hidden = !isCountingDown;
+  row.progress.value = total > 0 ? Math.min(1, Math.max(0, elapsed / total)) : 1;
+  // Whole seconds; the server rounds its times to milliseconds.
+  setText(row.nextProbe, nextProbeText(circuit, Math.ceil(total - elapsed - 0.001)));
+  setText(row.age, formatDuration(elapsed));
+}
+
+function nextProbeText(circuit, left) {
+  if (circuit.state === "CLOSED") return "not needed";
+  if (circuit.forced) return "after a manual reset";
+  if (circuit.state === "HALF_OPEN") return circuit.retry_after > 0 ? "in progress" : "due now";
+  return left > 0 ? `in ${formatDuration(left)}` : "due now";
+}
+
+function showRows() {
+  const visible = [...rows.entries()].filter(([region, { circuit }]) => {
+    const text = `${region} ${circuit.reason || ""}`.toLowerCase();
+    return (!stateFilter || stateFilter === circuit.state) && text.includes(textFilter);
   });
-  undrawn.add(row);
-  pass(row);
-}
-
-// What changes as time passes
-
-function pass(row) {
-  const { state, since, recovery_timeout: timeout, retry_after: wait, forced } = row.what;
-  const left = since + timeout - now();
-  const counting = state === "OPEN" && !forced;
-  row.bar.hidden = !counting;
-  if (counting) row.bar.value = Math.min(1, Math.max(0, 1 - left / timeout));
-  let text = "none needed";
-  if (state === "OPEN") text = forced ? "not before a reset" : left > 0 ? `in ${span(Math.ceil(left))}` : "due now";
-  if (state === "HALF_OPEN") text = wait > 0 ? "under way" : "due now";
-  put(row.next, text);
-  put(row.age, span(now() - since));
-}
-
-// The last hour
-
-function draw(row) {
-  const { region, state, since } = row.what;
-  const events = past.get(region) || [];
-  const end = now();
-  const parts = [];
-  let from = Math.max(since, events.length ? events[events.length - 1].at : since);
-  parts.push([state, from, end]);
-  // A circuit that is due is HALF_OPEN already, and no event says so.
-  if (events.length && from > events[events.length - 1].at) {
-    parts.push([events[events.length - 1].new, events[events.length - 1].at, from]);
-  }
-  for (let i = events.length - 1; i >= 0; i--) {
-    const began = i ? events[i - 1].at : Math.min(knownSince, events[0].at);
-    parts.push([events[i].old, began, events[i].at]);
-  }
-  const start = end - HOUR;
-  const shown = parts.filter(([, a, b]) => b > start && b > a);
-  const key = shown.map(([s, a, b]) => `${s}${Math.round(a)}${Math.round(b)}`).join() + Math.round(end / 5);
-  if (row.drawn === key) return;
-  row.drawn = key;
-  row.line.replaceChildren(...shown.map(([kind, a, b]) => {
-    const rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-    const x = Math.max(0, a - start);
-    rect.setAttribute("class", kind);
-    rect.setAttribute("x", x);
-    rect.setAttribute("width", Math.max(kind === "CLOSED" ? 0 : 12, b - start - x)); // never too narrow to see
-    rect.setAttribute("height", 10);
-    return rect;
-  }).reverse());
-  const spent = (kind) => shown.reduce((sum, [s, a, b]) => sum + (s === kind ? b - Math.max(a, start) : 0), 0);
-  const away = ["OPEN", "HALF_OPEN"].filter(spent).map((s) => `${s} for ${span(spent(s))}`);
-  row.line.setAttribute("aria-label", `last hour: ${away.join(", ") || "CLOSED as far as known"}`);
-}
-
-// Which rows, in which order
-
-function arrange() {
-  const counts = { "": rows.size, OPEN: 0, HALF_OPEN: 0, CLOSED: 0 };
-  const list = [];
-  for (const [region, row] of rows) {
-    counts[row.what.state]++;
-    const text = `${region} ${row.what.reason || ""}`.toLowerCase();
-    if ((!filter || filter === row.what.state) && text.includes(wanted)) list.push([region, row]);
-  }
-  list.sort(([a, x], [b, y]) =>
-    STATES.indexOf(x.what.state) - STATES.indexOf(y.what.state) || (a < b ? -1 : 1));
+  visible.sort(([a, x], [b, y]) =>
+    STATES.indexOf(x.circuit.state) - STATES.indexOf(y.circuit.state) || (a < b ? -1 : 1));
+  // Only rows that are not yet in their place are moved.
   const body = $("regions").tBodies[0];
-  let at = body.firstChild;
-  for (const [, { made }] of list) {
-    if (made === at) at = at.nextSibling;
-    else body.insertBefore(made, at);
+  let place = body.firstChild;
+  for (const [, { node }] of visible) {
+    if (node === place) place = place.nextSibling;
+    else body.insertBefore(node, place);
   }
-  while (at) {
-    const rest = at.nextSibling;
-    at.remove();
-    at = rest;
+  while (place) {
+    const next = place.nextSibling;
+    place.remove();
+    place = next;
   }
-  $("none").hidden = list.length > 0;
-  put($("none"), rows.size ? "No region fits." : "No region has been called yet. Each appears with its first call.");
-  $("regions").hidden = !list.length;
-  tally(counts);
+  $("regions").hidden = !visible.length;
+  $("no-regions").hidden = visible.length > 0;
+  setText($("no-regions"), rows.size
+    ? "No region matches."
+    : "No region has been called yet. A region appears here with its first call.");
+  showSummary();
 }
 
-function tally(counts) {
+function showSummary() {
+  const counts = { "": rows.size, OPEN: 0, HALF_OPEN: 0, CLOSED: 0 };
+  for (const { circuit } of rows.values()) counts[circuit.state]++;
   for (const button of $("filters").children) {
     const state = button.value;
-    put(button.lastChild, String(counts[state]));
+    setText(button.lastChild, String(counts[state]));
     button.classList.toggle("some", counts[state] > 0);
-    button.setAttribute("aria-pressed", String(filter === state));
+    button.setAttribute("aria-pressed", String(stateFilter === state));
   }
-  const bad = counts.OPEN + counts.HALF_OPEN;
-  const title = bad ? `${bad} of ${rows.size} not closed | Circuits` : "Circuits";
+  const notClosed = counts.OPEN + counts.HALF_OPEN;
+  const title = notClosed ? `${notClosed} of ${rows.size} not closed | Circuits` : "Circuits";
   if (document.title !== title) document.title = title;
   const icon = document.querySelector("link[rel=icon]");
   const file = counts.OPEN ? "icon-alert.svg" : "icon.svg";
   if (icon.getAttribute("href") !== file) icon.setAttribute("href", file);
 }
 
-// What happened
+// The timeline: the states of a circuit in the last hour
 
-function remember(event) {
+// Returns parts of time as [state, begin, end], oldest first.
+function partsOf(circuit) {
+  const events = transitions.get(circuit.region) || [];
+  const last = events[events.length - 1];
+  const parts = events.map((event, i) =>
+    [event.old, i ? events[i - 1].at : Math.min(knownSince, event.at), event.at]);
+  const begin = last ? Math.max(circuit.since, last.at) : circuit.since;
+  // An OPEN circuit whose probe is due counts as HALF_OPEN, although there was no transition yet.
+  if (last && begin > last.at) parts.push([last.new, last.at, begin]);
+  parts.push([circuit.state, begin, now()]);
+  return parts;
+}
+
+function drawTimeline(row) {
+  const end = now();
+  const start = end - HOUR;
+  const parts = partsOf(row.circuit).filter(([, from, to]) => to > start && to > from);
+  const key = parts.map(([state, from, to]) => `${state}${Math.round(from)}${Math.round(to)}`).join()
+    + Math.round(end / 5);
+  if (row.drawn === key) return;
+  row.drawn = key;
+  row.timeline.replaceChildren(...parts.map(([state, from, to]) => {
+    const x = Math.max(0, from - start);
+    const least = state === "CLOSED" ? 0 : 12; // never too narrow to be seen
+    return svgElement("rect", { class: state, x, width: Math.max(least, to - start - x), height: 10 });
+  }));
+  const secondsIn = (wanted) => parts
+    .filter(([state]) => state === wanted)
+    .reduce((sum, [, from, to]) => sum + to - Math.max(from, start), 0);
+  const outages = ["OPEN", "HALF_OPEN"].filter(secondsIn)
+    .map((state) => `${state} for ${formatDuration(secondsIn(state))}`);
+  row.timeline.setAttribute("aria-label", `last hour: ${outages.join(", ") || "no outage known"}`);
+}
+
+// The list of state changes
+
+// Returns the item for a new state change, or null if it is in the list already.
+function createItem(event) {
   const key = `${event.region}|${event.time}|${event.old}|${event.new}`;
-  if (seen.has(key)) return null;
-  seen.add(key);
-  if (!past.has(event.region)) past.set(event.region, []);
-  const its = past.get(event.region);
-  its.push(event);
-  while (its.length > 1 && its[1].at < now() - HOUR) its.shift();
+  if (listed.has(key)) return null;
+  listed.add(key);
   const time = new Date(event.time);
-  const item = make("li", {},
-    make("time", { datetime: event.time, title: time.toString() }, time.toTimeString().slice(0, 8)),
-    make("bdi", { class: "region" }, event.region),
-    make("span", { class: "move" }, pillOf(event.old), " → ", pillOf(event.new)),
-    make("bdi", { class: "why" }, event.by ? `${event.reason}, told by ${event.by}` : event.reason));
+  const item = element("li", {},
+    element("time", { datetime: event.time, title: time.toString() }, time.toTimeString().slice(0, 8)),
+    element("bdi", { class: "region" }, event.region),
+    element("span", { class: "move" }, pill(event.old), " → ", pill(event.new)),
+    element("bdi", { class: "reason" }, event.by ? `${event.reason}, by ${event.by}` : event.reason));
   item.key = key;
   return item;
 }
 
-const pillOf = (state) => make("span", { class: `pill ${state}` }, state);
+function addToTimeline(event) {
+  if (!transitions.has(event.region)) transitions.set(event.region, []);
+  const events = transitions.get(event.region);
+  events.push(event);
+  while (events.length > 1 && events[1].at < now() - HOUR) events.shift();
+}
 
-function list(items) {
-  const events = $("events");
-  events.prepend(...items.reverse());
-  while (events.children.length > MOST_EVENTS) {
-    seen.delete(events.lastChild.key);
-    events.lastChild.remove();
+function showItems(items) {
+  const list = $("events");
+  list.prepend(...items.reverse());
+  while (list.children.length > MAX_EVENTS) {
+    listed.delete(list.lastChild.key);
+    list.lastChild.remove();
   }
-  events.hidden = !events.children.length;
-  $("quiet").hidden = !events.hidden;
+  list.hidden = !list.children.length;
+  $("no-events").hidden = !list.hidden;
 }
 
-// For who listens instead of looking: the last change, not too often
+// For screen readers: the latest state change, at most once a second
 
-let toSay = "";
-function say(event) {
-  if (!toSay) setTimeout(() => { put($("said"), toSay); toSay = ""; }, 1000);
-  toSay = `${event.region} is ${event.new}: ${event.reason}`;
+let announcement = "";
+function announce(event) {
+  if (!announcement) {
+    setTimeout(() => {
+      setText($("announcement"), announcement);
+      announcement = "";
+    }, 1000);
+  }
+  announcement = `${event.region} is ${event.new}: ${event.reason}`;
 }
 
-// Messages
+// Messages. Those that arrive together are shown together.
 
-let queued = [];
-let due = false;
-function soon() {
-  if (due) return;
-  due = true;
+let newItems = [];
+let isScheduled = false;
+function scheduleShow() {
+  if (isScheduled) return;
+  isScheduled = true;
   queueMicrotask(() => {
-    due = false;
-    const items = queued;
-    queued = [];
-    if (items.length) list(items);
-    arrange();
-    undrawn.forEach(draw);
-    undrawn.clear();
+    isScheduled = false;
+    const items = newItems;
+    newItems = [];
+    if (items.length) showItems(items);
+    showRows();
+    outdated.forEach(drawTimeline);
+    outdated.clear();
   });
 }
 
-function hear(name, receive) {
+function addEvent(event) {
+  const item = createItem(event);
+  if (!item) return false;
+  newItems.push(item);
+  addToTimeline(event);
+  return true;
+}
+
+function receiveState(page) {
+  setClock(page.clock);
+  knownSince = page.known_since;
+  setText($("process"), `${page.host} · process ${page.process}`);
+  rows.clear();
+  transitions.clear();
+  listed.clear();
+  outdated.clear();
+  $("events").replaceChildren();
+  newItems = [];
+  page.history.forEach(addEvent);
+  page.regions.forEach(showCircuit);
+  scheduleShow();
+}
+
+function receiveUpdate(update) {
+  setClock(update.clock);
+  for (const region of update.gone) {
+    rows.delete(region);
+    transitions.delete(region);
+  }
+  update.regions.forEach(showCircuit);
+  if (update.gone.length || update.regions.length) scheduleShow();
+  else rows.forEach(showTimes);
+}
+
+function receiveTransition(event) {
+  if (!addEvent(event)) return;
+  announce(event);
+  const row = rows.get(event.region);
+  if (row) {
+    showCircuit({
+      ...row.circuit,
+      state: event.new,
+      since: event.at,
+      seconds_in_state: 0,
+      retry_after: event.retry_after,
+      forced: event.new === "OPEN" && event.retry_after === null,
+      streak: event.streak,
+      reason: event.new === "OPEN" ? event.reason : row.circuit.reason,
+    });
+  }
+  scheduleShow();
+}
+
+// The connection
+
+function setLive(isLive) {
+  $("live").className = isLive ? "on" : "off";
+  setText($("live"), isLive ? "live" : "not live, reconnecting");
+}
+
+function onMessage(name, receive) {
   source.addEventListener(name, (message) => {
-    heard = performance.now();
-    live("on", "live");
+    lastMessageAt = performance.now();
+    setLive(true);
     receive(JSON.parse(message.data));
   });
 }
 
-function setClock(at) {
-  clock = { at, read: performance.now() };
-}
-
-function receiveAll(all) {
-  setClock(all.clock);
-  knownSince = all.known_since;
-  put($("who"), `${all.host} · process ${all.process}`);
-  rows.clear();
-  past.clear();
-  seen.clear();
-  $("events").replaceChildren();
-  queued = all.history.map(remember).filter(Boolean);
-  all.regions.forEach(show);
-  soon();
-}
-
-function receiveLook(look) {
-  setClock(look.clock);
-  look.gone.forEach((region) => { rows.delete(region); past.delete(region); });
-  look.regions.forEach(show);
-  if (look.gone.length || look.regions.length) soon();
-  else for (const row of rows.values()) pass(row);
-}
-
-function receiveTransition(event) {
-  const item = remember(event);
-  if (!item) return;
-  queued.push(item);
-  say(event);
-  const row = rows.get(event.region);
-  if (row) {
-    const forced = event.new === "OPEN" && event.retry_after === null;
-    const reason = event.new === "OPEN" ? event.reason : row.what.reason;
-    show({ ...row.what, state: event.new, since: event.at, streak: event.streak, forced, reason, retry_after: event.retry_after });
-  }
-  soon();
-}
-
-function live(kind, text) {
-  $("live").className = kind;
-  put($("live"), text);
-}
-
 function connect() {
   source = new EventSource("stream");
-  hear("state", receiveAll);
-  hear("look", receiveLook);
-  hear("transition", receiveTransition);
+  onMessage("state", receiveState);
+  onMessage("update", receiveUpdate);
+  onMessage("transition", receiveTransition);
   source.onerror = () => {
-    live("off", "not live, trying again");
-    if (source.readyState === EventSource.CLOSED) { // refused, not interrupted: the browser gives up
-      fetch("api/circuits").then((answer) => answer.json()).then(receiveAll).catch(() => {});
-      setTimeout(connect, 10000);
+    setLive(false);
+    // The browser reconnects by itself, unless the server has refused the connection.
+    if (source.readyState === EventSource.CLOSED) {
+      fetch("api/circuits").then((answer) => answer.json()).then(receiveState).catch(() => {});
+      setTimeout(connect, RECONNECT);
     }
   };
 }
 
 for (const state of ["", ...STATES]) {
-  const button = make("button", { type: "button", value: state, class: state, "aria-pressed": "false" },
-    make("span", {}, state ? state : "All"), make("b", {}, "0"));
-  button.addEventListener("click", () => { filter = state; arrange(); });
+  const button = element("button",
+    { type: "button", value: state, class: state, "aria-pressed": "false" },
+    element("span", {}, state || "All"), element("b", {}, "0"));
+  button.addEventListener("click", () => {
+    stateFilter = state;
+    showRows();
+  });
   $("filters").append(button);
 }
-$("find").addEventListener("input", (event) => { wanted = event.target.value.trim().toLowerCase(); arrange(); });
-document.addEventListener("keydown", (event) => {
-  if (event.key === "/" && document.activeElement !== $("find")) { event.preventDefault(); $("find").focus(); }
+$("find").addEventListener("input", (event) => {
+  textFilter = event.target.value.trim().toLowerCase();
+  showRows();
 });
-let seconds = 0;
-setInterval(() => {
-  seconds++;
-  for (const row of rows.values()) {
-    pass(row);
-    if (seconds % 10 === 0) draw(row);
+document.addEventListener("keydown", (event) => {
+  if (event.key === "/" && document.activeElement !== $("find")) {
+    event.preventDefault();
+    $("find").focus();
   }
-  if (heard && performance.now() - heard > PATIENCE) live("off", "not live, trying again");
+});
+let ticks = 0;
+setInterval(() => {
+  ticks++;
+  rows.forEach(showTimes);
+  if (ticks % 10 === 0) rows.forEach(drawTimeline);
+  if (lastMessageAt && performance.now() - lastMessageAt > SILENCE) setLive(false);
 }, 1000);
 $("events").hidden = true;
 connect();

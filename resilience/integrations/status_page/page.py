@@ -1,16 +1,16 @@
-"""The page's application: five files, one stream, one JSON, and who may ask for them."""
+"""The application: the files of the page, its stream, its data as JSON, and access control."""
 
 import ipaddress
 import re
 import socket
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from aiohttp import web
 
 from resilience._validate import check_count, check_text, check_type
-from resilience.integrations.status_page.state import State
+from resilience.integrations.status_page.state import PageState
 from resilience.integrations.status_page.stream import Stream
 from resilience.registry import CircuitBreakerRegistry
 
@@ -42,16 +42,18 @@ _HOST = re.compile(r"(?P<name>[a-z0-9._-]{1,253}|\[[0-9a-f:.]{2,45}\])(?::\d{1,5
 def status_page(
     registry: CircuitBreakerRegistry, *, hosts: Iterable[str] = (), max_listeners: int = 100
 ) -> web.Application:
-    """Make an application for aiohttp that shows the circuits of a registry and changes nothing.
+    """Return an aiohttp application that shows the circuits of a registry and changes nothing.
 
-    Put it into yours, ``app.add_subapp("/circuits", status_page(registry))``, or run it by itself.
-    It answers to IP addresses, `localhost` and this machine's own name. A page that a stranger
-    put under a name of his own, which he then points here, gets nothing.
+    Add it to your application, ``app.add_subapp("/circuits", status_page(registry))``, or serve it
+    by itself. It answers requests to IP addresses, to `localhost` and to this machine's host name.
+    All other host names are refused, which protects it from DNS rebinding: a page that somebody
+    else serves under a name of theirs, which they then point at this machine, gets nothing.
 
     Args:
-        registry: Whose circuits are shown.
-        hosts: Names under which it may be asked for besides, without a port.
-        max_listeners: How many may watch at a time; the next one gets a 503.
+        registry: The registry whose circuits are shown.
+        hosts: Further host names to answer to, without a port.
+        max_listeners: The number of browsers that may be connected at the same time. Any further
+            browser is answered 503.
 
     Returns:
         The application.
@@ -62,67 +64,81 @@ def status_page(
     """
     check_type("registry", registry, CircuitBreakerRegistry)
     check_count("max_listeners", max_listeners)
-    if isinstance(hosts, str):
-        raise TypeError("hosts must be several names, got a str")
-    names = {check_text("a host", host).lower() for host in hosts}
-    names |= {"localhost", socket.gethostname().lower()}
-    app = web.Application(middlewares=[_guard(frozenset(names))])
-    state = State(registry)
+    state = PageState(registry)
     stream = Stream(registry, state, max_listeners=max_listeners)
-
-    async def circuits(_: web.Request) -> web.Response:
-        return web.json_response(state.whole())
-
-    for path, (name, kind) in _FILES.items():
-        app.router.add_get(path, _file(name, kind), allow_head=False)
-    app.router.add_get("", _to_the_page, allow_head=False)
-    app.router.add_get("/api/circuits", circuits, allow_head=False)
-    app.router.add_get("/stream", stream.serve, allow_head=False)
+    app = web.Application(middlewares=[_access_control(_host_names(hosts))])
+    _add_routes(app, state, stream)
 
     async def on_shutdown(_: web.Application) -> None:
         stream.close()
 
-    app.on_response_prepare.append(_add_headers)  # on every answer, refusals and streams included
+    app.on_response_prepare.append(_add_headers)  # to every answer, also to errors and the stream
     app.on_shutdown.append(on_shutdown)
     return app
 
 
-def _file(name: str, kind: str) -> _Handler:
+def _host_names(hosts: Iterable[str]) -> frozenset[str]:
+    if isinstance(hosts, str):
+        raise TypeError("hosts must be a collection of host names, got a str")
+    names = {check_text("a host", host).lower() for host in hosts}
+    return frozenset(names | {"localhost", socket.gethostname().lower()})
+
+
+def _add_routes(app: web.Application, state: PageState, stream: Stream) -> None:
+    async def circuits(_: web.Request) -> web.Response:
+        return web.json_response(state.full())
+
+    for path, (name, content_type) in _FILES.items():
+        app.router.add_get(path, _file(name, content_type), allow_head=False)
+    app.router.add_get("", _redirect_to_page, allow_head=False)
+    app.router.add_get("/api/circuits", circuits, allow_head=False)
+    app.router.add_get("/stream", stream.serve, allow_head=False)
+
+
+def _file(name: str, content_type: str) -> _Handler:
     content = (Path(__file__).parent / name).read_bytes()
 
     async def send(_: web.Request) -> web.Response:
-        return web.Response(body=content, content_type=kind, charset="utf-8")
+        return web.Response(body=content, content_type=content_type, charset="utf-8")
 
     return send
 
 
-async def _to_the_page(request: web.Request) -> web.StreamResponse:
-    # Relative, whatever a proxy makes of the path; the page's own links need the slash.
+async def _redirect_to_page(request: web.Request) -> web.StreamResponse:
+    # The links of the page need the slash. A relative location is right behind any proxy.
     raise web.HTTPPermanentRedirect(location=request.path.rpartition("/")[2] + "/")
 
 
-def _guard(names: frozenset[str]) -> Callable[..., Awaitable[web.StreamResponse]]:
+class _Middleware(Protocol):
+    def __call__(
+        self, request: web.Request, handler: _Handler
+    ) -> Awaitable[web.StreamResponse]: ...
+
+
+def _access_control(host_names: frozenset[str]) -> _Middleware:
     @web.middleware
-    async def guard(request: web.Request, handler: _Handler) -> web.StreamResponse:
-        _check_host(request, names)
+    async def check_access(request: web.Request, handler: _Handler) -> web.StreamResponse:
+        _check_host(request, host_names)
         _check_origin(request)
         return await handler(request)
 
-    return guard
+    return check_access
 
 
 async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
     response.headers.update(_HEADERS)
 
 
-def _check_host(request: web.Request, names: frozenset[str]) -> None:
-    """Refuse a name that a stranger may have pointed here (DNS rebinding needs one)."""
-    asked = _HOST.fullmatch(",".join(request.headers.getall("Host", ())))
-    if asked is None:
-        raise web.HTTPBadRequest(text="which host?\n")
-    name = asked["name"].lower().rstrip(".")
-    if name not in names and not _is_address(name.strip("[]")):
-        raise web.HTTPMisdirectedRequest(text="not under this name: see hosts= of status_page\n")
+def _check_host(request: web.Request, host_names: frozenset[str]) -> None:
+    """Reject a request for a host name that is not ours: DNS rebinding needs one."""
+    host = _HOST.fullmatch(",".join(request.headers.getall("Host", ())))
+    if host is None:
+        raise web.HTTPBadRequest(text="The Host header is missing or invalid.\n")
+    name = host["name"].lower().rstrip(".")
+    if name not in host_names and not _is_address(name.strip("[]")):
+        raise web.HTTPMisdirectedRequest(
+            text="The page does not answer to this host name: see hosts= of status_page.\n"
+        )
 
 
 def _is_address(text: str) -> bool:
@@ -134,7 +150,8 @@ def _is_address(text: str) -> bool:
 
 
 def _check_origin(request: web.Request) -> None:
-    """Refuse what another site's page asks for; following a link from there is fine."""
-    site, mode = (request.headers.get(f"Sec-Fetch-{what}", "") for what in ("Site", "Mode"))
+    """Reject what the page of another site requests; following a link from there is allowed."""
+    site = request.headers.get("Sec-Fetch-Site", "")
+    mode = request.headers.get("Sec-Fetch-Mode", "")
     if site in ("cross-site", "same-site") and mode != "navigate":
-        raise web.HTTPForbidden(text="not for other sites\n")
+        raise web.HTTPForbidden(text="Other sites may not request this.\n")

@@ -1,84 +1,131 @@
-"""What the page shows, as data: the circuits, what happened to them, and in which process."""
+"""The data that the page shows, ready for JSON: the circuits, their history, and the process."""
 
 import os
 import socket
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import TypedDict
 
 from resilience._text import one_line
 from resilience.events import StateChanged
-from resilience.integrations.metrics import Reading, read, shown
+from resilience.integrations.metrics import Reading, display_name, read_circuits
 from resilience.registry import CircuitBreakerRegistry
 
-JSON = dict[str, Any]
+
+class CircuitData(TypedDict):
+    """One circuit; times are seconds of the breakers' clock."""
+
+    region: str
+    state: str
+    since: float
+    seconds_in_state: float
+    retry_after: float | None
+    recovery_timeout: float
+    forced: bool
+    streak: int
+    reason: str | None
+    successes: int
+    failures: int
+    ignored: int
+    rejected: int
+    probes: int
+    trips: int
+    shared: bool | None
 
 
-class State:
-    """Describes a registry, whole or in parts, for JSON.
+class TransitionData(TypedDict):
+    """One state transition; `at` is seconds of the breakers' clock, `time` is the time of day."""
+
+    region: str
+    old: str
+    new: str
+    reason: str
+    at: float
+    time: str
+    streak: int
+    retry_after: float | None
+    by: str | None
+
+
+class PageData(TypedDict):
+    """All that the page shows; `clock` is what the breakers' clock shows.
+
+    No transition from before `known_since` is in the history.
+    """
+
+    host: str
+    process: int
+    time: str
+    clock: float
+    known_since: float
+    regions: list[CircuitData]
+    history: list[TransitionData]
+
+
+class PageState:
+    """Describes a registry, the whole or the circuits alone.
 
     Args:
-        registry: What is described.
+        registry: The registry that is described.
     """
 
     def __init__(self, registry: CircuitBreakerRegistry) -> None:
         self._registry = registry
-        self._started = self.now()
+        self._started_at = registry.now()
 
     def now(self) -> float:
-        """Read the clock of the registry's breakers."""
-        clock: Callable[[], float] | None = self._registry._settings["clock"]
-        return time.monotonic() if clock is None else clock()
+        """Return what the clock of the registry's breakers shows."""
+        return self._registry.now()
 
-    def whole(self) -> JSON:
-        """Describe everything."""
+    def full(self) -> PageData:
+        """Describe everything that the page shows."""
         history = self._registry.history
-        with_events = list(history)
-        overflown = history.total > len(with_events)
+        events = list(history)
+        has_forgotten = history.total > len(events)
         return {
             "host": one_line(socket.gethostname()),
             "process": os.getpid(),
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "clock": self.now(),
-            # What happened before this is not known.
-            "known_since": with_events[0].at if overflown else self._started,
-            "regions": [region(reading) for reading in read(self._registry)],
-            "history": [happened(event) for event in with_events],
+            "known_since": events[0].at if has_forgotten else self._started_at,
+            "regions": list(self.circuits().values()),
+            "history": [describe_transition(event) for event in events],
         }
 
-    def regions(self) -> dict[str, JSON]:
-        """Describe every circuit, by its name."""
-        return {reading.name: region(reading) for reading in read(self._registry)}
+    def circuits(self) -> dict[str, CircuitData]:
+        """Describe every circuit, by the display name of its region."""
+        return {
+            reading.name: describe_circuit(reading) for reading in read_circuits(self._registry)
+        }
 
 
-def region(reading: Reading) -> JSON:
+def describe_circuit(reading: Reading) -> CircuitData:
     """Describe one circuit."""
-    seen = reading.snapshot
+    snapshot = reading.snapshot
+    retry_after = snapshot.retry_after
     return {
         "region": reading.name,
-        "state": seen.state.value,
-        "since": seen.since,
-        "seconds_in_state": round(reading.seconds, 3),
-        "retry_after": None if seen.retry_after is None else round(seen.retry_after, 3),
+        "state": snapshot.state.value,
+        "since": snapshot.since,
+        "seconds_in_state": round(reading.seconds_in_state, 3),
+        "retry_after": None if retry_after is None else round(retry_after, 3),
         "recovery_timeout": reading.recovery_timeout,
-        "forced": seen.retry_after is None,
-        "streak": seen.streak,
-        "reason": seen.reason,
-        "successes": seen.successes,
-        "failures": seen.failures,
-        "ignored": seen.ignored,
-        "rejected": seen.rejected,
-        "probes": seen.probes,
-        "trips": seen.trips,
-        "shared": seen.shared,
+        "forced": retry_after is None,
+        "streak": snapshot.streak,
+        "reason": snapshot.reason,
+        "successes": snapshot.successes,
+        "failures": snapshot.failures,
+        "ignored": snapshot.ignored,
+        "rejected": snapshot.rejected,
+        "probes": snapshot.probes,
+        "trips": snapshot.trips,
+        "shared": snapshot.shared,
     }
 
 
-def happened(event: StateChanged) -> JSON:
-    """Describe one change of state."""
+def describe_transition(event: StateChanged) -> TransitionData:
+    """Describe one state transition."""
     return {
-        "region": shown(event.region),
+        "region": display_name(event.region),
         "old": event.old.value,
         "new": event.new.value,
         "reason": event.reason,

@@ -1,225 +1,225 @@
-"""The page's stream: one buffer for all who read, and a place in it for each.
+"""The stream of the page: every client gets everything first, and then each change as it happens.
 
-A change of state is encoded once, whoever reads. Who falls behind the buffer, or takes nothing for
-some seconds, is dropped: the browser connects again and begins with the present. So memory is
-bounded by the buffer and by what the kernel holds for each connection.
+A state transition is encoded once, however many clients there are. A client that falls behind the
+buffer, or accepts no data for some seconds, is dropped; its browser connects again and starts from
+the present. Memory is therefore bounded by the buffer and by what the kernel holds for each
+connection.
+
+The messages are server-sent events: `state` is all that the page shows, `transition` is one state
+transition, and `update` is what else has changed since the last update.
 """
 
 import asyncio
 import contextlib
 import json
 import socket
-import threading
-from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from aiohttp import ClientConnectionResetError, web
+from aiohttp import web
 
+from resilience._lock import lock
 from resilience.events import StateChanged
-from resilience.integrations.status_page.state import JSON, State, happened
+from resilience.integrations.status_page.buffer import MessageBuffer
+from resilience.integrations.status_page.state import CircuitData, PageState, describe_transition
 from resilience.registry import CircuitBreakerRegistry
 
-BUFFER = 4 * 2**20  # bytes of what was sent last
-SEND_BUFFER = 64 * 2**10  # bytes that the kernel holds for a reader
-CHUNK = 64 * 2**10  # bytes that are handed to a connection at a time
+BUFFER_SIZE = 4 * 2**20  # bytes of the messages that are kept
+SEND_BUFFER_SIZE = 64 * 2**10  # bytes that the kernel holds for one client
+CHUNK_SIZE = 64 * 2**10  # bytes that are written to a connection at a time
 
 
 @dataclass(eq=False)
-class Reader:
-    """One who reads: how far it has come, and how to wake it."""
+class Client:
+    """One connection: how far it has read, and how to wake and drop it.
 
-    transport: asyncio.Transport | None  # None: it has left already
+    Args:
+        transport: The connection; None if the client has already disconnected.
+        position: The number of the message that it reads next.
+    """
+
+    transport: asyncio.Transport | None
     position: int
-    ready: asyncio.Event = field(default_factory=asyncio.Event)
-    writing: bool = False
-    over: bool = False
+    has_data: asyncio.Event = field(default_factory=asyncio.Event)
+    is_writing: bool = False
+    is_dropped: bool = False
 
     def drop(self) -> None:
-        """End it, at once even where it takes nothing."""
-        self.over = True
-        self.ready.set()
-        if self.writing:
+        """End the connection, immediately if the client accepts no data."""
+        self.is_dropped = True
+        self.has_data.set()
+        if self.is_writing:
             self.abort()
 
     def abort(self) -> None:
-        """Close the connection without sending what it has not taken."""
+        """Close the connection without sending what is still buffered for it."""
         if self.transport is not None:
             self.transport.abort()
 
 
 class Stream:
-    """Sends what happens to everybody who reads.
+    """Sends everything that happens to the circuits to all clients.
 
     Args:
-        registry: Whose circuits.
-        state: Describes them.
-        max_listeners: How many may read at a time.
-        tick: Seconds between two looks at the counters.
-        patience: Seconds that a reader may take nothing.
-        buffer: Bytes that are kept for those who are behind.
+        registry: The registry whose circuits are shown.
+        state: Describes the registry.
+        max_listeners: The number of clients that may be connected at the same time.
+        poll_interval: Seconds between two looks at the counters.
+        write_timeout: Seconds that a client may accept no data.
+        buffer_size: The number of bytes that are kept for clients that are behind.
     """
 
     def __init__(
         self,
         registry: CircuitBreakerRegistry,
-        state: State,
+        state: PageState,
         *,
         max_listeners: int,
-        tick: float = 1.0,
-        patience: float = 10.0,
-        buffer: int = BUFFER,
+        poll_interval: float = 1.0,
+        write_timeout: float = 10.0,
+        buffer_size: int = BUFFER_SIZE,
     ) -> None:
-        self._registry, self._state = registry, state
-        self._max_listeners, self._tick, self._patience = max_listeners, tick, patience
-        self._limit = buffer
-        self._lock = threading.Lock()
-        self._frames: deque[bytes] = deque()
-        self._first = self._size = 0  # the number of the first frame, the bytes of all
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._waking = self._closed = False
-        self.readers: set[Reader] = set()
-        self._stop: Callable[[], None] | None = None
-        self._ticker: asyncio.Task[None] | None = None
-        self._shown: dict[str, JSON] = {}
+        self._registry = registry
+        self._state = state
+        self._max_listeners = max_listeners
+        self._poll_interval = poll_interval
+        self._write_timeout = write_timeout
+        self._buffer = MessageBuffer(buffer_size)
+        self._is_closed = False
+        self.clients: set[Client] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None  # the loop of the clients
+        self._is_waking = False  # whether `_wake_clients` is scheduled in the loop
+        self._sent: dict[str, CircuitData] = {}  # the circuits as the clients know them
+        self._watching = contextlib.ExitStack()  # what ends with the last client
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
-        """Answer one reader until it leaves, is dropped, or everything ends."""
-        if self._closed or len(self.readers) >= self._max_listeners:
+        """Serve one client until it disconnects, is dropped, or the application shuts down."""
+        if self._is_closed or len(self.clients) >= self._max_listeners:
             raise web.HTTPServiceUnavailable(
-                text="too many are watching already\n", headers={"Retry-After": "10"}
+                text="Too many clients are connected.\n", headers={"Retry-After": "10"}
             )
-        reader = self._welcome(request)
+        client = self._add_client(request)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        response.headers["X-Accel-Buffering"] = "no"  # a proxy may hold back nothing
+        response.headers["X-Accel-Buffering"] = "no"  # a proxy must pass everything on immediately
         try:
-            with contextlib.suppress(TimeoutError, ClientConnectionResetError):
-                async with asyncio.timeout(self._patience):
+            # ConnectionResetError: the client has disconnected.
+            with contextlib.suppress(TimeoutError, ConnectionResetError):
+                async with asyncio.timeout(self._write_timeout):
                     await response.prepare(request)
-                await self._send(response, reader, frame("state", self._state.whole()))
-                await self._follow(response, reader)
+                await self._write(response, client, encode_message("state", self._state.full()))
+                await self._send_messages(response, client)
         finally:
-            self._dismiss(reader)
-        if reader.over:
-            reader.abort()
+            self._remove_client(client)
+        if client.is_dropped:
+            client.abort()
         return response
 
     def close(self) -> None:
-        """End every stream now, whether its reader takes anything or not."""
-        self._closed = True
-        for reader in self.readers:
-            reader.drop()
+        """End every connection now, and accept no more."""
+        self._is_closed = True
+        for client in self.clients:
+            client.drop()
 
     def publish(self, event: StateChanged) -> None:
-        """Put a change of state before the readers; from any thread."""
-        self._append(frame("transition", happened(event)))
+        """Send a state transition to all clients; safe to call from any thread."""
+        self._append(encode_message("transition", describe_transition(event)))
 
-    # Who reads
+    def poll(self) -> None:
+        """Send the circuits that have changed since the last call, and which were evicted."""
+        circuits = self._state.circuits()
+        changed = [
+            circuit
+            for name, circuit in circuits.items()
+            if name not in self._sent or _has_changed(self._sent[name], circuit)
+        ]
+        gone = [name for name in self._sent if name not in circuits]
+        self._sent = circuits
+        update = {"clock": self._state.now(), "regions": changed, "gone": gone}
+        self._append(encode_message("update", update))
 
-    def _welcome(self, request: web.Request) -> Reader:
-        held = request.get_extra_info("socket")
-        if held is not None:
-            held.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-        if not self.readers:  # nobody looks at the circuits while nobody reads
-            self._loop = asyncio.get_running_loop()
-            self._shown = {}
-            self._stop = self._registry.listen(self.publish)
-            self._ticker = self._loop.create_task(self._look_now_and_then())
-        with self._lock:
-            reader = Reader(request.transport, self._first + len(self._frames))
-        self.readers.add(reader)
-        return reader
+    # The clients
 
-    def _dismiss(self, reader: Reader) -> None:
-        self.readers.discard(reader)
-        if not self.readers and self._stop is not None and self._ticker is not None:
-            self._stop()
-            self._ticker.cancel()
-            with self._lock:
-                self._first += len(self._frames)
-                self._frames.clear()
-                self._size = 0
+    def _add_client(self, request: web.Request) -> Client:
+        connection = request.get_extra_info("socket")
+        if connection is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_SIZE)
+        if not self.clients:
+            self._start_watching()
+        client = Client(request.transport, self._buffer.end())
+        self.clients.add(client)
+        return client
 
-    async def _follow(self, response: web.StreamResponse, reader: Reader) -> None:
-        while not reader.over:
-            reader.ready.clear()
-            chunk = self._take(reader)
-            if chunk is None:  # it fell behind what is kept
-                reader.over = True
-            elif chunk:
-                await self._send(response, reader, chunk)
+    def _remove_client(self, client: Client) -> None:
+        self.clients.discard(client)
+        if not self.clients:
+            self._watching.close()
+
+    def _start_watching(self) -> None:
+        # Nothing reads the circuits while no client is connected.
+        self._loop = asyncio.get_running_loop()
+        self._is_waking = False
+        self._sent = {}
+        self._watching.callback(self._buffer.clear)
+        self._watching.callback(self._registry.listen(self.publish))
+        self._watching.callback(self._loop.create_task(self._poll_regularly()).cancel)
+
+    async def _poll_regularly(self) -> None:
+        while True:
+            self.poll()
+            await asyncio.sleep(self._poll_interval)
+
+    async def _send_messages(self, response: web.StreamResponse, client: Client) -> None:
+        while not client.is_dropped:
+            client.has_data.clear()
+            messages = self._buffer.read(client.position, CHUNK_SIZE)
+            if messages is None:  # the client has fallen behind the buffer
+                client.is_dropped = True
+            elif messages:
+                client.position += len(messages)
+                await self._write(response, client, b"".join(messages))
             else:
-                await reader.ready.wait()
+                await client.has_data.wait()
 
-    async def _send(self, response: web.StreamResponse, reader: Reader, data: bytes) -> None:
-        reader.writing = True
+    async def _write(self, response: web.StreamResponse, client: Client, data: bytes) -> None:
+        client.is_writing = True
         try:
-            for start in range(0, len(data), CHUNK):
-                async with asyncio.timeout(self._patience):
-                    await response.write(data[start : start + CHUNK])
+            for start in range(0, len(data), CHUNK_SIZE):
+                async with asyncio.timeout(self._write_timeout):
+                    await response.write(data[start : start + CHUNK_SIZE])
         except TimeoutError:
-            reader.over = True
+            client.is_dropped = True
             raise
         finally:
-            reader.writing = False
+            client.is_writing = False
 
-    def _take(self, reader: Reader) -> bytes | None:
-        """Give what a reader has not had yet, a chunk at most; None: it is no longer there."""
-        with self._lock:
-            skip = reader.position - self._first
-            if skip < 0:
-                return None
-            taken: list[bytes] = []
-            size = 0
-            while skip + len(taken) < len(self._frames) and size < CHUNK:
-                taken.append(self._frames[skip + len(taken)])
-                size += len(taken[-1])
-        reader.position += len(taken)
-        return b"".join(taken)
+    # The messages
 
-    # What there is to read
+    def _append(self, message: bytes) -> None:
+        self._buffer.append(message)
+        with lock:
+            is_waking, self._is_waking = self._is_waking, True
+        if self._loop is not None and not is_waking:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, its clients are gone
+                self._loop.call_soon_threadsafe(self._wake_clients)
 
-    def _append(self, data: bytes) -> None:
-        with self._lock:
-            self._frames.append(data)
-            self._size += len(data)
-            while self._size > self._limit:
-                self._size -= len(self._frames.popleft())
-                self._first += 1
-            loop, wake = self._loop, not self._waking
-            self._waking = True
-        if wake and loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody reads any more
-                loop.call_soon_threadsafe(self._wake)
-
-    def _wake(self) -> None:
-        with self._lock:
-            self._waking = False
-        for reader in self.readers:
-            reader.ready.set()
-
-    async def _look_now_and_then(self) -> None:
-        while True:
-            self.look()
-            await asyncio.sleep(self._tick)
-
-    def look(self) -> None:
-        """Put before the readers which circuits look different from the last time."""
-        regions = self._state.regions()
-        looks = {name: _look_of(what) for name, what in regions.items()}
-        changed = [regions[name] for name, look in looks.items() if look != self._shown.get(name)]
-        gone = [name for name in self._shown if name not in regions]
-        self._shown = looks
-        self._append(frame("look", {"clock": self._state.now(), "regions": changed, "gone": gone}))
+    def _wake_clients(self) -> None:
+        with lock:
+            self._is_waking = False
+        for client in self.clients:
+            client.has_data.set()
 
 
-def _look_of(what: JSON) -> JSON:
-    """Leave out what the page works out by itself as time passes."""
-    wait = what["retry_after"]
-    return {**what, "seconds_in_state": None, "retry_after": wait and True}
-
-
-def frame(name: str, what: JSON) -> bytes:
+def encode_message(name: str, data: object) -> bytes:
     """Encode one message of the stream."""
-    text = json.dumps(what, separators=(",", ":"))  # in one line, and ASCII: nothing can break out
+    # JSON on one line and in ASCII: no text in it can end the message.
+    text = json.dumps(data, separators=(",", ":"))
     return f"event: {name}\ndata: {text}\n\n".encode()
+
+
+def _has_changed(old: CircuitData, new: CircuitData) -> bool:
+    """Whether a circuit has changed in a way that the page cannot compute from the time alone."""
+    return _without_time(old) != _without_time(new)
+
+
+def _without_time(circuit: CircuitData) -> dict[str, object]:
+    is_waiting = bool(circuit["retry_after"])
+    return {**circuit, "seconds_in_state": None, "retry_after": is_waiting}
