@@ -16,7 +16,6 @@ from weakref import WeakKeyDictionary
 from resilience.breaker import CircuitBreaker
 from resilience.circuit import CircuitState
 from resilience.events import StateChanged
-from resilience.integrations.rabbitmq import _core
 
 # Seconds after which the circuit is read again: no event says that a probe has become due, nor
 # that a probe of other code has given its place back.
@@ -127,7 +126,7 @@ class ConcurrencyLimit:
     # The limit
 
     @property
-    def limit(self) -> int:
+    def max_calls(self) -> int:
         """How many calls may run at the same time while the circuit is CLOSED."""
         full = self._full_rate
         return full if self._step is None else min(self._step, full)
@@ -208,14 +207,14 @@ class ConcurrencyLimit:
     def _has_free_slot(self) -> bool:
         state = self._breaker.state
         if state is CircuitState.CLOSED:
-            return len(self._slots) < self.limit
+            return len(self._slots) < self.max_calls
         if state is CircuitState.OPEN or self._breaker.retry_after != 0.0:
             return False
         return len(self._within_lease()) < self._breaker.policy.half_open_probes
 
     def _within_lease(self) -> set[Slot]:
         """Return the slots whose probes hold their place in the circuit still."""
-        lease, now = _core.probe_lease(self._breaker.policy), _now()
+        lease, now = self._breaker.policy.probe_lease, _now()
         return {slot for slot in self._slots if now - slot.since < lease}
 
     # The circuit

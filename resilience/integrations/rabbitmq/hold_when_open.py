@@ -8,9 +8,8 @@ from typing import Any, ParamSpec, Protocol
 
 from aio_pika.abc import AbstractIncomingMessage
 
-from resilience import _validate
+from resilience import _validate, scope
 from resilience.breaker import CircuitBreaker
-from resilience.integrations.rabbitmq import _core
 from resilience.integrations.rabbitmq.amqp import acknowledge, is_unsettled, return_to_queue
 from resilience.integrations.rabbitmq.consumer import registry_or_default
 from resilience.integrations.rabbitmq.disposition import (
@@ -132,7 +131,7 @@ class _Hold:
         """
         pause = 0.0
         while await self._may_attempt(pause):
-            with _core.watch_outcomes() as recorded:
+            with scope.watch_outcomes() as recorded:
                 try:
                     await handle()
                 except Exception as error:

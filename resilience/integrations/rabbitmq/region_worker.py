@@ -13,7 +13,7 @@ from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 
 from resilience.breaker import CircuitBreaker
 from resilience.circuit import CircuitState
-from resilience.integrations.rabbitmq import _core
+from resilience.classify import root_error
 from resilience.integrations.rabbitmq.amqp import ConsumerError, acknowledge, return_to_queue
 from resilience.integrations.rabbitmq.concurrency import (
     ConcurrencyLimit,
@@ -26,6 +26,7 @@ from resilience.integrations.rabbitmq.settings import ConsumerSettings
 from resilience.integrations.rabbitmq.subscription import Subscription
 from resilience.integrations.rabbitmq.unacked import Delivery, Unacked
 from resilience.integrations.rabbitmq.worker import Worker
+from resilience.retry.retry_after import requested_delay
 
 # Seconds that a probe waits for a new message before it takes one that has failed.
 _GRACE_PERIOD = 0.25
@@ -150,7 +151,7 @@ class RegionWorker(Worker):
         if state is CircuitState.OPEN:
             return 0
         if state is CircuitState.CLOSED:
-            return min(self._settings.prefetch, self._limit.limit)
+            return min(self._settings.prefetch, self._limit.max_calls)
         if not self._may_let_in_more():
             return 0
         return min(self._settings.prefetch, self._breaker.policy.half_open_probes)
@@ -293,7 +294,7 @@ class RegionWorker(Worker):
         """Set when a message that stays unacked is attempted again."""
         disposition, error = attempt
         closed = self._breaker.state is CircuitState.CLOSED
-        at_least = _core.requested_delay(_core.root_error(error)) or 0.0
+        at_least = requested_delay(root_error(error)) or 0.0
         rejection = rejection_in(error) if disposition is Disposition.REJECTED else None
         if rejection is not None and rejection.__cause__ is None:
             # It was not attempted.

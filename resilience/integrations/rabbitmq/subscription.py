@@ -123,9 +123,14 @@ class Subscription:
         refused = isinstance(error, AMQPChannelError)
         self._refusals = self._refusals + 1 if refused else 0
         if not self.retry_at:
-            whose = " for region {}" if self._region else ""
-            what = f"cannot read queue {one_line(self._name)}{whose}: {type(error).__name__}"
-            log.log("WARNING", self._region, what)
+            of_region = " for region {}" if self._region else ""
+            reason = type(error).__name__
+            log.log(
+                "WARNING",
+                self._region,
+                f"consumer cannot read queue {one_line(self._name)}{of_region}: {reason}; "
+                f"it tries again every {_RETRY_AFTER:g} s",
+            )
         self.retry_at = asyncio.get_running_loop().time() + _RETRY_AFTER
         await self.close()
         self._on_lost()

@@ -146,5 +146,9 @@ class Topology:
 def _warn_of_untested_version(version: str) -> None:
     numbers = re.match(r"(\d+)\.(\d+)", version)
     if numbers is None or tuple(map(int, numbers.groups())) < _OLDEST_TESTED_VERSION:
-        what = f"consumers were tested on RabbitMQ from 3.10 on, this is {one_line(version)}"
-        log.log("WARNING", "", what)
+        log.log(
+            "WARNING",
+            "",
+            "consumers are tested with RabbitMQ 3.10 and newer; "
+            f"this broker has version {one_line(version)}",
+        )

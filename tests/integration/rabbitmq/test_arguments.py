@@ -49,9 +49,17 @@ def shared_consumer(queue, **settings):
         ({"on_error": print}, TypeError, "on_error must be an async def"),
         ({"prefetch": 0}, ValueError, "prefetch must be a whole number of at least 1, got 0"),
         ({"prefetch": 70_000}, ValueError, "prefetch must be at most 65535, got 70000"),
-        ({"keep": 0}, ValueError, "keep must be a whole number of at least 1, got 0"),
-        ({"keep": "all"}, TypeError, "keep must be a whole number of at least 1, got 'all'"),
-        ({"max_hold": -1}, ValueError, "max_hold must be a finite number of seconds > 0"),
+        (
+            {"max_failed_held": 0},
+            ValueError,
+            "max_failed_held must be a whole number of at least 1, got 0",
+        ),
+        (
+            {"max_failed_held": "all"},
+            TypeError,
+            "max_failed_held must be a whole number of at least 1, got 'all'",
+        ),
+        ({"max_unacked": -1}, ValueError, "max_unacked must be a finite number of seconds > 0"),
         ({"stop_timeout": None}, TypeError, "stop_timeout must be a finite number of seconds"),
     ],
 )

@@ -98,7 +98,7 @@ async def test_after_max_hold_it_is_nacked_and_comes_back(bench, registry, regio
         seen.append(message.headers["x-delivery-count"])
 
     region.breaker.force_open("by hand")
-    async with Reader(bench, queue, held(handler, registry, max_hold=0.2)) as reader:
+    async with Reader(bench, queue, held(handler, registry, max_unacked=0.2)) as reader:
         start = time.monotonic()
         await until(lambda: reader.deliveries == 3)
         assert time.monotonic() - start >= 2 * 0.8 * 0.2
@@ -185,7 +185,7 @@ async def test_another_circuit_that_rejects_for_longer_than_max_hold_ends_in_a_n
     async def handler(message):
         raise CircuitBreakerOpenError("login", CircuitState.OPEN, "down", None)
 
-    async with Reader(bench, queue, held(handler, registry, max_hold=0.1)) as reader:
+    async with Reader(bench, queue, held(handler, registry, max_unacked=0.1)) as reader:
         await until(lambda: reader.deliveries == 2)
 
 
@@ -256,7 +256,11 @@ async def test_what_is_no_message_is_refused(registry, region):
     ("settings", "error", "text"),
     [
         ({"region_of": "region"}, TypeError, "region_of must be a callable"),
-        ({"max_hold": 0}, ValueError, "max_hold must be a finite number of seconds > 0, got 0"),
+        (
+            {"max_unacked": 0},
+            ValueError,
+            "max_unacked must be a finite number of seconds > 0, got 0",
+        ),
         ({"registry": "all"}, TypeError, "registry must be a CircuitBreakerRegistry, got str"),
     ],
 )

@@ -94,15 +94,15 @@ async def test_what_waits_for_a_turn_when_the_circuit_opens_goes_back_but_for_th
         await until(lambda: region.total == 4)
         await bench.publish(queue, *range(10, 14))
         async with consume(queue, region, registry, prefetch=4) as waiting:
-            [line] = waiting._parts
-            await until(lambda: len(line._hand.fresh) == 4)
+            [worker] = waiting._workers
+            await until(lambda: len(worker._unacked.new) == 4)
             region.breaker.force_open("now")
 
             async def are_back():
                 return await bench.look(queue) == (3, 0)
 
             await until(are_back)
-            assert [one.message.body for one in line._hand] == [b"10"]
+            assert [one.message.body for one in worker._unacked] == [b"10"]
         go_on.set()
     assert [message.body for message in await bench.drain(queue)] == [b"10", b"11", b"12", b"13"]
 
@@ -123,12 +123,12 @@ async def test_when_the_region_is_back_what_failed_before_waits_no_longer(bench,
     await bench.publish(queue, "failed")
     region.error = ConnectionError()
     async with consume(queue, region, registry) as consumer:
-        [line] = consumer._parts
-        await until(lambda: line._hand.held)
-        line._hand.held[0].due = line.now() + 1000
+        [worker] = consumer._workers
+        await until(lambda: worker._unacked.failed)
+        worker._unacked.failed[0].due = worker.now() + 1000
         region.error = None
         region.breaker.force_open("for a moment")
-        await until(lambda: line._intake.prefetch == 0)
+        await until(lambda: worker._subscription.prefetch == 0)
         region.breaker.reset()
         await until(lambda: region.done == ["failed"])
 
@@ -194,7 +194,7 @@ async def test_only_every_second_probe_lets_in_one_more_when_enough_failed_ones_
     queue = await bench.queue()
     await bench.publish(queue, *range(20))
     region.error = ConnectionError()
-    async with consume(queue, region, registry, prefetch=1, keep=2):
+    async with consume(queue, region, registry, prefetch=1, max_failed_held=2):
         await until(lambda: region.breaker.snapshot().probes >= 6)
         probes = region.breaker.snapshot().probes
         assert len(set(region.calls)) <= 3 + (probes + 1) // 2
@@ -479,7 +479,7 @@ async def test_a_message_that_was_rejected_without_an_attempt_is_as_fresh_as_it_
 
     await bench.publish(queue, "late")
     async with consume(queue, handler, registry) as consumer:
-        await until(lambda: len(consumer._parts[0]._hand.fresh) == 1)
+        await until(lambda: len(consumer._workers[0]._unacked.new) == 1)
         region.breaker.reset()
         await until(lambda: region.done == ["late"])
     assert tries == [0, 0]
@@ -499,7 +499,7 @@ async def test_a_retry_that_ends_when_the_circuit_opens_was_an_attempt(bench, re
 
     await bench.publish(queue, "once")
     async with consume(queue, handler, registry) as consumer:
-        await until(lambda: len(consumer._parts[0]._hand.held) == 1)
+        await until(lambda: len(consumer._workers[0]._unacked.failed) == 1)
         region.breaker.reset()
         await until(lambda: region.done == ["once"])
 
@@ -518,7 +518,7 @@ async def test_calls_that_wait_for_their_turn_do_not_start_when_it_stops(bench, 
         await until(lambda: region.total == 1)
         async with consume(other, region, registry, prefetch=1) as waiting:
             await bench.publish(other, "waits")
-            await until(lambda: waiting._parts[0]._waiting)
+            await until(lambda: waiting._workers[0]._waiting)
         go_on.set()
     assert region.total == 1
     assert [message.body for message in await bench.drain(other)] == [b"waits"]
@@ -548,7 +548,7 @@ async def test_a_message_goes_back_before_the_broker_loses_patience(bench):
     queue = await bench.queue()
     await bench.publish(queue, "held")
     region.error = ConnectionError()
-    async with consume(queue, region, registry, max_hold=0.3):
+    async with consume(queue, region, registry, max_unacked=0.3):
         await until(lambda: region.breaker.state is CircuitState.OPEN)
 
         async def is_back():
@@ -651,12 +651,12 @@ async def test_it_does_not_spin_while_it_waits(bench, region, monkeypatch):
     region.error = ConnectionError()
     async with consume(queue, region, registry, prefetch=2) as consumer:
         await until(lambda: region.breaker.state is CircuitState.OPEN)
-        [line] = consumer._parts
-        await until(lambda: line._intake.prefetch == 0 and not line.running)
-        line._intake.again_at = line.now()
-        line.wake()
+        [worker] = consumer._workers
+        await until(lambda: worker._subscription.prefetch == 0 and not worker.running)
+        worker._subscription.retry_at = worker.now()
+        worker.wake()
         rounds = []
-        monkeypatch.setattr(line, "_notice_return", lambda: rounds.append(1))
+        monkeypatch.setattr(worker, "_note_recovery", lambda: rounds.append(1))
         await asyncio.sleep(0.5)
     assert len(rounds) <= 5
 
@@ -718,8 +718,8 @@ async def test_the_users_channel_and_consumers_stay_as_they_are(bench, registry,
 
 async def test_a_broker_that_lacks_something_is_an_error(bench, registry, region, monkeypatch):
     needed = ("basic.nack", "time.travel")
-    monkeypatch.setattr("resilience.integrations.rabbitmq.inspection._NEEDED", needed)
-    with pytest.raises(ConsumerError, match=r"the broker cannot do time\.travel"):
+    monkeypatch.setattr("resilience.integrations.rabbitmq.topology._NEEDED_CAPABILITIES", needed)
+    with pytest.raises(ConsumerError, match=r"the broker does not support time\.travel"):
         async with consume(await bench.queue(), region, registry):
             pass
 
@@ -734,7 +734,7 @@ async def test_an_old_broker_is_told_in_the_log(bench, registry, region, log, *,
     properties["version"] = version
     async with consume(queue, region, registry):
         pass
-    assert any(f"3.10 on, this is {version}" in record["message"] for record in log) is warns
+    assert any(f"this broker has version {version}" in record["message"] for record in log) is warns
 
 
 async def test_who_is_cancelled_just_when_it_cannot_go_on_is_cancelled(
@@ -743,7 +743,7 @@ async def test_who_is_cancelled_just_when_it_cannot_go_on_is_cancelled(
     queue, dead = await bench.queue(), await bench.queue()
     region.fails_for["bad"] = http_error(404)
     started = asyncio.Event()
-    on_end = RegionConsumer._on_end
+    on_end = RegionConsumer._on_worker_end
 
     def end_and_cancel(consumer, run):
         on_end(consumer, run)
@@ -754,7 +754,7 @@ async def test_who_is_cancelled_just_when_it_cannot_go_on_is_cancelled(
             started.set()
             await asyncio.sleep(60)
 
-    monkeypatch.setattr(RegionConsumer, "_on_end", end_and_cancel)
+    monkeypatch.setattr(RegionConsumer, "_on_worker_end", end_and_cancel)
     worker = asyncio.create_task(work())
     await started.wait()
     await bench.channel.queue_delete(dead.name)

@@ -424,7 +424,7 @@ async def test_a_message_that_cannot_be_parked_goes_back_after_max_hold(bench, r
         seen.append((message.body, message.redelivered))
         return region_of(message)
 
-    settings = {"wait_arguments": arguments, "max_hold": 0.2, "region_of": note_region}
+    settings = {"wait_arguments": arguments, "max_unacked": 0.2, "region_of": note_region}
     consumer = consume(bench, queue, regions, **settings)
     await consumer.declare()
     regions.down.breaker.force_open("down")
