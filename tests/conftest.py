@@ -11,8 +11,7 @@ from loguru import logger
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from resilience import default_registry
-from resilience.gate import running
+from resilience import default_registry, scope
 from resilience.testing import FakeClock
 from tests.support import rabbitmq_broker, rabbitmq_support
 from tests.support.needs import (
@@ -36,7 +35,7 @@ def untouched_default_registry():
 @pytest.fixture(autouse=True)
 def outside_of_every_call():
     """Begin where no call is under way, whatever permit an earlier test has left unsettled."""
-    running.set(None)
+    scope._innermost.set(None)
 
 
 @pytest.fixture

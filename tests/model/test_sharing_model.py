@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resilience.classify import SUCCESS
+from resilience.outcome import SUCCESS
 from tests.support.fleet import FAILURE, IGNORED, KEY, POLICY, World
 
 PROCESSES = 3

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from resilience.circuit import Circuit, Closed, HalfOpen, Open, Probe, Ticket, Transition
-from resilience.classify import Outcome
+from resilience.outcome import Outcome
 from resilience.policy import BreakerPolicy
 
 PERMITS = 3

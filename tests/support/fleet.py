@@ -5,8 +5,8 @@ import itertools
 from benchmarks.twin import Twin
 from resilience import BreakerPolicy
 from resilience.circuit import Closed, Probe
-from resilience.classify import SUCCESS, Outcome
 from resilience.integrations.redis.records import Records, parse, parse_many
+from resilience.outcome import SUCCESS, Outcome
 from resilience.shared_circuit import Fleet, SharedCircuit
 
 POLICY = BreakerPolicy(failure_threshold=2, recovery_timeout=60.0, success_threshold=3)

@@ -10,6 +10,7 @@ import warnings
 from types import SimpleNamespace
 
 import pytest
+import resilience.gate
 import tenacity
 import trio
 import trio.testing
@@ -25,7 +26,6 @@ from tenacity import (
     wait_none,
 )
 
-import resilience.gate
 from resilience import (
     BreakerPolicy,
     CircuitBreaker,
