@@ -5,7 +5,12 @@ from types import SimpleNamespace
 import aio_pika
 import pytest
 
-from resilience.integrations.rabbitmq import DeadLetterTo, RegionConsumer, SharedConsumer
+from resilience.integrations.rabbitmq import (
+    DeadLetterTo,
+    RegionConsumer,
+    SharedConsumer,
+    hold_when_open,
+)
 from tests.support.rabbitmq_support import make_registry, refuse_errors
 
 
@@ -66,6 +71,36 @@ def shared_consumer(queue, **settings):
 async def test_both_consumers_refuse(queue, make, settings, error, text):
     with pytest.raises(error, match=text):
         make(queue, **settings)
+
+
+@pytest.mark.parametrize("make", [region_consumer, shared_consumer])
+async def test_the_old_names_of_parameters_are_deprecated(queue, make):
+    with pytest.warns(DeprecationWarning, match="use its new name") as warned:
+        consumer = make(queue, keep=7, max_hold=60)
+    assert [str(one.message) for one in warned] == [
+        "keep is deprecated, use its new name max_failed_held",
+        "max_hold is deprecated, use its new name max_unacked",
+    ]
+    assert consumer._settings == make(queue, max_failed_held=7, max_unacked=60)._settings
+
+
+@pytest.mark.parametrize("make", [region_consumer, shared_consumer])
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"keep": 7, "max_failed_held": 8}, "give only max_failed_held"),
+        ({"max_hold": 60, "max_unacked": 61}, "give only max_unacked"),
+    ],
+)
+async def test_an_old_name_next_to_the_new_one_is_an_error(queue, make, settings, text):
+    with pytest.raises(TypeError, match=text):
+        make(queue, **settings)
+
+
+def test_the_deprecation_warning_is_about_the_line_that_uses_the_old_name():
+    with pytest.warns(DeprecationWarning, match="use its new name max_unacked") as warned:
+        hold_when_open(region_of=str, max_hold=60)
+    assert [one.filename for one in warned] == [__file__]
 
 
 @pytest.mark.parametrize(
