@@ -24,7 +24,7 @@ _POLL_INTERVAL = 1.0
 
 @dataclass(eq=False, slots=True)
 class Slot:
-    """Leave to run one call of the handler; it has to be released when the call has ended."""
+    """Permission to run one call of the handler; to be released when the call has ended."""
 
     limit: "ConcurrencyLimit"
     #: When the call began, in the event loop's time.
@@ -46,7 +46,7 @@ class _Waiter:
 
 @dataclass(eq=False, slots=True)
 class _Attached:
-    """A queue that the limit holds for."""
+    """A queue that the limit applies to."""
 
     prefetch: int
     wake: Callable[[], object]
@@ -79,7 +79,7 @@ class ConcurrencyLimit:
     # The queues
 
     def attach(self, prefetch: int, wake: Callable[[], object]) -> Callable[[], None]:
-        """Let the limit hold for another queue.
+        """Apply the limit to another queue.
 
         Args:
             prefetch: The most calls that this queue may have running.
@@ -213,7 +213,7 @@ class ConcurrencyLimit:
         return len(self._within_lease()) < self._breaker.policy.half_open_probes
 
     def _within_lease(self) -> set[Slot]:
-        """Return the slots whose probes hold their place in the circuit still."""
+        """Return the slots of probes whose lease has not run out."""
         lease, now = self._breaker.policy.probe_lease, _now()
         return {slot for slot in self._slots if now - slot.since < lease}
 

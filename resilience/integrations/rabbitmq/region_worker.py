@@ -71,8 +71,8 @@ class RegionWorker(Worker):
         self._attempting: set[Delivery] = set()
         # The tasks that wait for a slot.
         self._waiting: set[asyncio.Task[None]] = set()
-        # When the prefetch was set or an attempt ended last: since then a new message could come.
-        self._letting_in_since = 0.0
+        # When the prefetch was set, or an attempt ended, last: new messages may come since then.
+        self._accepting_since = 0.0
         self._was_closed = True
         # Whether the next attempt should be one of a new message rather than of a failed one.
         self._new_is_next = False
@@ -124,7 +124,7 @@ class RegionWorker(Worker):
 
     def _due_times(self) -> Iterator[float]:
         yield self._subscription.retry_at
-        yield self._letting_in_since + _GRACE_PERIOD
+        yield self._accepting_since + _GRACE_PERIOD
         for delivery in self._unacked:
             yield delivery.due
             yield delivery.received_at + self._settings.max_unacked
@@ -143,7 +143,7 @@ class RegionWorker(Worker):
         prefetch = self._wanted_prefetch()
         if prefetch != self._subscription.prefetch or (prefetch and self._is_stuck()):
             await self._subscription.set_prefetch(prefetch)
-            self._letting_in_since = self.now()
+            self._accepting_since = self.now()
 
     def _wanted_prefetch(self) -> int:
         """Return how many messages may be let in."""
@@ -229,7 +229,7 @@ class RegionWorker(Worker):
         """Whether a new message may still be delivered for the next probe."""
         if not self._may_let_in_more():
             return False
-        waited = self.now() - self._letting_in_since
+        waited = self.now() - self._accepting_since
         return not self._subscription.prefetch or waited < _GRACE_PERIOD
 
     async def _attempt_next(self) -> None:
@@ -265,7 +265,7 @@ class RegionWorker(Worker):
             self._attempting.discard(delivery)
             if stays_unacked:
                 self._unacked.add(delivery)
-            self._letting_in_since = self.now()
+            self._accepting_since = self.now()
             slot.release()
 
     async def _settle(self, delivery: Delivery, attempt: Attempt) -> bool:

@@ -89,7 +89,7 @@ class Subscription:
             self.retry_at, self._refusals = 0.0, 0
 
     async def close(self) -> None:
-        """Close the channel: the messages that are unacked on it are in the queue again."""
+        """Close the channel: the messages that are unacked on it go back to the queue."""
         queue, self._queue = self._queue, None
         self.prefetch, self.consumer_tag = 0, None
         if queue is not None:
@@ -119,7 +119,7 @@ class Subscription:
         return self._queue
 
     async def _recover_from(self, error: BaseException) -> None:
-        """Drop the channel and try again later, unless that would be in vain."""
+        """Close the channel and let `set_prefetch` try again later, unless no retry can succeed."""
         refused = isinstance(error, AMQPChannelError)
         self._refusals = self._refusals + 1 if refused else 0
         if not self.retry_at:

@@ -41,7 +41,7 @@ class Delivered:
 # The broker
 
 
-async def test_a_broker_that_does_not_answer_is_not_waited_for_for_ever():
+async def test_waiting_for_a_broker_that_does_not_reply_ends():
     never = asyncio.get_running_loop().create_future()
     with pytest.raises(TimeoutError, match=r"has not replied within 0\.01 s"):
         await broker_reply(never, timeout=0.01)
@@ -49,17 +49,17 @@ async def test_a_broker_that_does_not_answer_is_not_waited_for_for_ever():
 
 
 @pytest.mark.parametrize("error", [Exception(), asyncio.CancelledError()])
-async def test_what_aio_pika_raises_when_a_channel_dies_is_an_error_of_the_channel(error):
+async def test_errors_of_aio_pika_for_a_dead_channel_become_errors_of_the_channel(error):
     with pytest.raises(ChannelInvalidStateError):
         await broker_reply(fail(error))
 
 
-async def test_every_other_error_is_itself():
+async def test_every_other_error_is_raised_unchanged():
     with pytest.raises(LookupError):
         await broker_reply(fail(LookupError()))
 
 
-async def test_a_cancellation_of_our_own_is_one_and_ends_the_call():
+async def test_a_cancellation_of_the_caller_is_raised_and_ends_the_request():
     never = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(broker_reply(never, timeout=None))
     await asyncio.sleep(0)
@@ -70,18 +70,18 @@ async def test_a_cancellation_of_our_own_is_one_and_ends_the_call():
     assert never.cancelled()
 
 
-async def test_settling_tells_whether_the_broker_knows():
+async def test_try_settle_returns_whether_the_channel_was_there():
     assert await try_settle(asyncio.sleep(0))
     assert not await try_settle(fail(ChannelInvalidStateError()))
 
 
-async def test_returning_messages_ends_where_the_broker_is_gone():
+async def test_returning_messages_ends_when_the_broker_is_gone():
     messages = Delivered(), Delivered(ChannelInvalidStateError()), Delivered()
     await return_to_queue(messages)
     assert [message.nacks for message in messages] == [1, 1, 0]
 
 
-async def test_a_channel_that_dies_while_it_is_looked_at_is_an_error(bench, monkeypatch):
+async def test_a_channel_that_dies_during_a_check_is_an_error(bench, monkeypatch):
     async def lose(asked, timeout=None):
         result = await asked
         if hasattr(result, "message_count"):
@@ -125,7 +125,7 @@ async def test_an_on_error_that_is_cancelled_with_its_task_is_cancelled():
         await task
 
 
-async def test_a_message_that_is_settled_already_comes_to_nobody():
+async def test_a_message_that_is_settled_already_is_not_passed_to_on_error():
     message = Delivered()
     message.processed = True
     await MessageHandler(refuse_errors, refuse_errors, None).handle_error(

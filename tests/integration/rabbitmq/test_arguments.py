@@ -1,4 +1,4 @@
-"""What the RabbitMQ workers refuse before they start, and what they say then."""
+"""Arguments that consumers reject before they start, and the texts of the errors."""
 
 from types import SimpleNamespace
 
@@ -68,7 +68,7 @@ def shared_consumer(queue, **settings):
         ({"stop_timeout": None}, TypeError, "stop_timeout must be a finite number of seconds"),
     ],
 )
-async def test_both_consumers_refuse(queue, make, settings, error, text):
+async def test_both_consumers_reject(queue, make, settings, error, text):
     with pytest.raises(error, match=text):
         make(queue, **settings)
 
@@ -110,7 +110,7 @@ def test_the_deprecation_warning_is_about_the_line_that_uses_the_old_name():
         ({"region": None}, TypeError, "region must be a str"),
     ],
 )
-async def test_a_region_consumer_refuses(queue, settings, error, text):
+async def test_a_region_consumer_rejects(queue, settings, error, text):
     with pytest.raises(error, match=text):
         region_consumer(queue, **settings)
 
@@ -132,7 +132,7 @@ async def test_a_region_consumer_refuses(queue, settings, error, text):
         ({"registry": "all"}, TypeError, "registry must be a CircuitBreakerRegistry, got str"),
     ],
 )
-async def test_a_shared_consumer_refuses(queue, settings, error, text):
+async def test_a_shared_consumer_rejects(queue, settings, error, text):
     with pytest.raises(error, match=text):
         shared_consumer(queue, **settings)
 

@@ -89,7 +89,7 @@ async def test_an_open_circuit_keeps_the_handler_from_being_called_at_all(bench,
         await until(lambda: calls)
 
 
-async def test_after_max_hold_it_is_nacked_and_comes_back(bench, registry, region):
+async def test_after_max_unacked_it_is_nacked_and_comes_back(bench, registry, region):
     queue = await bench.queue("quorum")
     await bench.publish(queue, "again")
     seen = []
@@ -143,7 +143,7 @@ async def test_a_channel_that_closes_meanwhile_ends_the_hold(bench, registry, re
     assert len(await bench.drain(queue)) == 1
 
 
-async def test_a_call_that_is_rejected_in_the_middle_is_held(bench, registry, region):
+async def test_a_message_whose_call_is_rejected_is_held(bench, registry, region):
     queue = await bench.queue()
     await bench.publish(queue, "late")
     tries = []
@@ -176,7 +176,7 @@ async def test_another_circuit_that_rejects_does_not_make_it_spin(bench, registr
     assert tries[1] - tries[0] >= 1.0
 
 
-async def test_another_circuit_that_rejects_for_longer_than_max_hold_ends_in_a_nack(
+async def test_another_circuit_that_rejects_for_longer_than_max_unacked_ends_in_a_nack(
     bench, registry
 ):
     queue = await bench.queue()
@@ -201,7 +201,7 @@ async def test_a_handler_that_settles_its_message_is_left_alone(bench, registry,
     assert reader.errors == []
 
 
-async def test_what_process_has_rejected_cannot_be_held(bench, registry, region):
+async def test_a_message_that_process_has_rejected_cannot_be_held(bench, registry, region):
     queue = await bench.queue()
     await bench.publish(queue, "too late")
 
@@ -244,7 +244,7 @@ async def test_it_decorates_methods_too(bench, registry, region):
     assert Worker.on_message.__doc__ == "Say hello."
 
 
-async def test_what_is_no_message_is_refused(registry, region):
+async def test_an_argument_that_is_not_a_message_is_rejected(registry, region):
     on_message = held(region.call, registry)
     with pytest.raises(TypeError, match="the last positional argument must be"):
         await on_message("text")
@@ -264,12 +264,12 @@ async def test_what_is_no_message_is_refused(registry, region):
         ({"registry": "all"}, TypeError, "registry must be a CircuitBreakerRegistry, got str"),
     ],
 )
-def test_wrong_arguments_are_refused_when_decorating(settings, error, text):
+def test_wrong_arguments_are_rejected_when_decorating(settings, error, text):
     with pytest.raises(error, match=text):
         hold_when_open(**{"region_of": str, **settings})
 
 
 @pytest.mark.parametrize("handler", [len, "text", print])
-def test_what_cannot_be_awaited_is_refused(handler):
+def test_a_handler_that_cannot_be_awaited_is_rejected(handler):
     with pytest.raises(TypeError, match="must be an async def that takes a message, got"):
         hold_when_open(region_of=str)(handler)

@@ -73,7 +73,7 @@ async def test_a_broker_that_is_killed_in_an_outage_costs_nothing_but_time(own_b
 
 
 @pytest.mark.parametrize("what", ["channel", "connection"])
-async def test_a_lost_channel_is_opened_anew_and_its_messages_come_again(
+async def test_a_lost_channel_is_opened_again_and_its_messages_are_redelivered(
     bench, registry, region, what
 ):
     queue = await bench.queue()
@@ -102,7 +102,7 @@ async def test_a_lost_channel_is_opened_anew_and_its_messages_come_again(
     assert len(region.done) in {5, 7}
 
 
-async def test_a_consumer_that_was_ended_stays_so_when_the_connection_is_made_again(broker):
+async def test_a_consumer_that_was_cancelled_stays_so_when_the_connection_is_opened_again(broker):
     registry = make_registry(threshold=1, recovery=60)
     region = Region(registry)
     async with bench_at(f"{broker.url}?reconnect_interval=0.1") as bench:
@@ -119,7 +119,7 @@ async def test_a_consumer_that_was_ended_stays_so_when_the_connection_is_made_ag
     assert region.total == 1
 
 
-async def test_failed_messages_in_hand_are_forgotten_with_their_channel(bench, registry, region):
+async def test_failed_messages_are_forgotten_with_their_channel(bench, registry, region):
     queue = await bench.queue()
     await bench.publish(queue, *range(3))
     region.error = ConnectionError()
@@ -170,7 +170,9 @@ async def test_a_queue_that_is_deleted_ends_the_consumer_after_a_while(
     assert "cannot read queue" in log[0]["message"]
 
 
-async def test_a_queue_that_is_declared_again_is_read_again(bench, registry, region, monkeypatch):
+async def test_a_queue_that_is_declared_again_is_consumed_again(
+    bench, registry, region, monkeypatch
+):
     monkeypatch.setattr("resilience.integrations.rabbitmq.subscription._RETRY_AFTER", 0.05)
     name = bench.name()
     queue = await bench.queue(name=name)
@@ -185,7 +187,7 @@ async def test_a_queue_that_is_declared_again_is_read_again(bench, registry, reg
         await channel.close()
 
 
-async def test_the_end_of_a_consumer_that_was_replaced_is_no_news(bench, registry, region):
+async def test_the_end_of_a_consumer_that_was_replaced_changes_nothing(bench, registry, region):
     queue = await bench.queue()
     async with consume(queue, region, registry) as consumer:
         subscription = consumer._workers[0]._subscription

@@ -34,7 +34,7 @@ def numbers(count):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_what_the_handler_returns_from_is_acked_in_order(bench, registry, region, kind):
+async def test_a_message_is_acked_when_the_handler_returns(bench, registry, region, kind):
     queue = await bench.queue(kind)
     await bench.publish(queue, *range(20))
     async with consume(queue, region, registry, prefetch=1):
@@ -56,7 +56,7 @@ async def test_no_more_calls_run_than_prefetch_says(bench, registry, region):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_an_open_circuit_ends_the_consumer_and_returns_what_was_not_attempted(bench, kind):
+async def test_an_open_circuit_ends_the_consumer_and_returns_new_messages(bench, kind):
     registry = make_registry(threshold=2, recovery=60)
     region = Region(registry)
     # A quorum queue without a limit would put what is returned at its end.
@@ -73,12 +73,14 @@ async def test_an_open_circuit_ends_the_consumer_and_returns_what_was_not_attemp
             return ready in {3, 4} and (consumers == 0 or kind == "quorum")
 
         await until(is_quiet)
-        # What failed stays in hand.
+        # Failed messages are held.
         assert sorted(region.calls) == ["0", "1"]
     assert [m.body for m in await bench.drain(queue)] == [b"%d" % n for n in range(6)]
 
 
-async def test_what_waits_for_a_turn_when_the_circuit_opens_goes_back_but_for_the_next_probe(bench):
+async def test_messages_that_wait_for_a_slot_go_back_when_the_circuit_opens_but_for_the_next_probe(
+    bench,
+):
     registry = make_registry(recovery=60)
     region = Region(registry)
     busy, queue = await bench.queue(), await bench.queue()
@@ -107,7 +109,7 @@ async def test_what_waits_for_a_turn_when_the_circuit_opens_goes_back_but_for_th
     assert [message.body for message in await bench.drain(queue)] == [b"10", b"11", b"12", b"13"]
 
 
-async def test_a_probe_takes_a_fresh_message_before_one_that_failed(bench):
+async def test_a_probe_takes_a_new_message_before_a_failed_one(bench):
     registry = make_registry(threshold=2, recovery=0.1)
     region = Region(registry)
     queue = await bench.queue()
@@ -118,7 +120,7 @@ async def test_a_probe_takes_a_fresh_message_before_one_that_failed(bench):
     assert region.order[:5] == numbers(5)
 
 
-async def test_when_the_region_is_back_what_failed_before_waits_no_longer(bench, registry, region):
+async def test_failed_messages_are_due_when_the_region_has_recovered(bench, registry, region):
     queue = await bench.queue()
     await bench.publish(queue, "failed")
     region.error = ConnectionError()
@@ -134,7 +136,7 @@ async def test_when_the_region_is_back_what_failed_before_waits_no_longer(bench,
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_message_that_always_fails_keeps_no_region_closed_off(
+async def test_a_poison_message_does_not_keep_the_circuit_from_closing(
     bench, registry, region, kind
 ):
     queue = await bench.queue(kind)
@@ -148,7 +150,7 @@ async def test_a_message_that_always_fails_keeps_no_region_closed_off(
     assert [message.body for message in await bench.drain(queue)] == [b"0"]
 
 
-async def test_a_failed_message_is_tried_again_from_the_hand_where_no_fresh_one_comes(
+async def test_a_failed_message_is_attempted_again_without_a_delivery_if_no_new_one_comes(
     bench, registry, region
 ):
     queue = await bench.queue("quorum")
@@ -188,7 +190,7 @@ async def test_an_outage_costs_a_failed_message_no_delivery(bench, registry, reg
     assert returned == {0}
 
 
-async def test_only_every_second_probe_lets_in_one_more_when_enough_failed_ones_are_kept(
+async def test_only_every_second_probe_lets_in_a_new_message_when_enough_failed_ones_are_held(
     bench, registry, region
 ):
     queue = await bench.queue()
@@ -271,7 +273,7 @@ async def test_the_calls_grow_in_steps_over_all_queues_of_the_region(bench, regi
     assert region.most == 8
 
 
-async def test_growth_begins_anew_with_each_opening(bench, registry):
+async def test_each_opening_is_followed_by_a_slow_start(bench, registry):
     region = Region(registry, takes=0.01)
     queue = await bench.queue()
     await bench.publish(queue, *range(30))
@@ -286,7 +288,7 @@ async def test_growth_begins_anew_with_each_opening(bench, registry):
     assert region.most <= 2
 
 
-# What is whose matter
+# What happens to a message
 
 
 async def test_a_failure_below_the_threshold_is_tried_again_without_a_delivery(
@@ -320,7 +322,7 @@ async def test_with_a_prefetch_of_one_a_failed_message_does_not_stop_the_others(
         await until(lambda: len(region.done) == 5)
 
 
-async def test_a_rate_limit_is_waited_for_and_is_nobodys_fault(bench, registry, region, http_error):
+async def test_a_rate_limit_is_waited_for_and_is_not_a_failure(bench, registry, region, http_error):
     queue = await bench.queue()
     await bench.publish(queue, "limited", "other")
     limited = http_error(429)
@@ -353,7 +355,7 @@ async def test_any_other_error_goes_to_on_error_once(bench, registry, region, ht
 
 
 @pytest.mark.parametrize("how", ["raises", "forgets"])
-async def test_what_on_error_does_not_settle_stays_in_hand_and_is_logged(
+async def test_a_message_that_on_error_does_not_settle_stays_unacked_and_is_logged(
     bench, registry, region, log, how
 ):
     queue = await bench.queue()
@@ -373,7 +375,7 @@ async def test_what_on_error_does_not_settle_stays_in_hand_and_is_logged(
     assert ("RuntimeError" in text) is (how == "raises")
 
 
-async def test_on_error_may_be_interrupted_by_somebody_else(bench, registry, region):
+async def test_a_cancellation_that_on_error_raises_loses_nothing(bench, registry, region):
     queue = await bench.queue()
     await bench.publish(queue, "bad")
     region.fails_for["bad"] = ValueError()
@@ -417,7 +419,7 @@ async def test_a_queue_for_dead_letters_that_vanishes_ends_the_consumer_and_lose
 
 
 @pytest.mark.parametrize("how", ["ack", "reject", "nack"])
-async def test_what_the_handler_settles_itself_is_left_alone(bench, registry, how):
+async def test_a_message_that_the_handler_settles_is_left_alone(bench, registry, how):
     dead = await bench.queue()
     queue = await bench.queue(x_dead_letter_exchange="", x_dead_letter_routing_key=dead.name)
     await bench.publish(queue, "mine")
@@ -435,7 +437,7 @@ async def test_what_the_handler_settles_itself_is_left_alone(bench, registry, ho
     assert await bench.drain(queue) == []
 
 
-async def test_a_cancellation_that_the_handler_makes_up_loses_nothing(bench, registry, region):
+async def test_a_cancellation_that_the_handler_raises_loses_nothing(bench, registry, region):
     queue = await bench.queue()
     await bench.publish(queue, "odd")
     tries = []
@@ -465,7 +467,7 @@ async def test_a_rejection_by_another_circuit_is_waited_for_without_spinning(ben
     assert tries[1] - tries[0] > 0.4
 
 
-async def test_a_message_that_was_rejected_without_an_attempt_is_as_fresh_as_it_was(
+async def test_a_message_that_was_rejected_without_an_attempt_stays_a_new_one(
     bench, registry, region
 ):
     queue = await bench.queue("quorum")
@@ -504,7 +506,7 @@ async def test_a_retry_that_ends_when_the_circuit_opens_was_an_attempt(bench, re
         await until(lambda: region.done == ["once"])
 
 
-async def test_calls_that_wait_for_their_turn_do_not_start_when_it_stops(bench, registry, region):
+async def test_calls_that_wait_for_a_slot_do_not_start_when_it_stops(bench, registry, region):
     one, other = await bench.queue(), await bench.queue()
     go_on = asyncio.Event()
 
@@ -539,10 +541,10 @@ async def test_a_rejection_inside_a_group_is_a_rejection(bench, registry, region
         await until(lambda: len(region.done) == 5)
 
 
-# How long a message is in hand
+# How long a message stays unacked
 
 
-async def test_a_message_goes_back_before_the_broker_loses_patience(bench):
+async def test_a_message_goes_back_after_max_unacked(bench):
     registry = make_registry(threshold=1, recovery=60)
     region = Region(registry)
     queue = await bench.queue()
@@ -596,7 +598,7 @@ async def test_a_call_that_does_not_end_in_time_is_cancelled_and_its_message_ret
     assert len(await bench.drain(queue)) == 1
 
 
-async def test_who_is_cancelled_while_it_stops_does_not_wait_for_the_deadline(bench, registry):
+async def test_a_cancellation_while_it_stops_ends_the_wait_for_running_calls(bench, registry):
     queue = await bench.queue()
     await bench.publish(queue, "slow")
     started, stopping = asyncio.Event(), asyncio.Event()
@@ -661,7 +663,7 @@ async def test_it_does_not_spin_while_it_waits(bench, region, monkeypatch):
     assert len(rounds) <= 5
 
 
-async def test_a_rejection_beside_somebody_elses_probe_is_no_reason_to_spin(bench):
+async def test_a_rejection_next_to_a_probe_of_other_code_does_not_make_it_spin(bench):
     registry = make_registry(threshold=1, recovery=0.05)
     region = Region(registry)
     queue = await bench.queue()
@@ -728,7 +730,9 @@ async def test_a_broker_that_lacks_something_is_an_error(bench, registry, region
     ("version", "warns"),
     [("3.9.29", True), ("3.10.8", False), ("4.3.0", False), ("2.0", True), ("new", True)],
 )
-async def test_an_old_broker_is_told_in_the_log(bench, registry, region, log, *, version, warns):
+async def test_an_untested_version_of_the_broker_is_logged(
+    bench, registry, region, log, *, version, warns
+):
     queue = await bench.queue()
     properties = bench.connection.transport.connection.server_properties
     properties["version"] = version
@@ -737,7 +741,7 @@ async def test_an_old_broker_is_told_in_the_log(bench, registry, region, log, *,
     assert any(f"this broker has version {version}" in record["message"] for record in log) is warns
 
 
-async def test_who_is_cancelled_just_when_it_cannot_go_on_is_cancelled(
+async def test_a_cancellation_just_when_it_cannot_continue_is_raised(
     bench, registry, region, http_error, monkeypatch
 ):
     queue, dead = await bench.queue(), await bench.queue()
@@ -763,7 +767,7 @@ async def test_who_is_cancelled_just_when_it_cannot_go_on_is_cancelled(
         await worker
 
 
-async def test_a_queue_that_is_not_there_is_an_error_at_once(bench, registry, region):
+async def test_a_queue_that_does_not_exist_is_an_error_when_it_starts(bench, registry, region):
     queue = await bench.channel.get_queue("nowhere", ensure=False)
     with pytest.raises(ConsumerError, match="there is no queue 'nowhere': create it first"):
         async with consume(queue, region, registry):
