@@ -7,7 +7,7 @@ import pytest
 from resilience import BreakerPolicy, CircuitBreaker
 from resilience.integrations.rabbitmq.concurrency import attach_to_limit
 from resilience.testing import FakeClock
-from tests.support.rabbitmq_support import until
+from tests.support.rabbitmq_support import settle_down, until
 
 
 @pytest.fixture
@@ -29,11 +29,6 @@ async def limit(breaker):
     yield limit
     detach()
     await asyncio.sleep(0)
-
-
-async def settle_down():
-    for _ in range(5):
-        await asyncio.sleep(0)
 
 
 def ask(limit, count):

@@ -7,7 +7,7 @@ import pytest
 
 from resilience import CircuitBreakerOpenError, CircuitState
 from resilience.integrations.rabbitmq import hold_when_open
-from tests.support.rabbitmq_support import KINDS, Region, make_registry, until
+from tests.support.rabbitmq_support import KINDS, Region, make_registry, settle_down, until
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ class Reader:
 
     def __init__(self, bench, queue, handler, prefetch=10):
         self.bench, self.queue, self.handler, self.prefetch = bench, queue, handler, prefetch
-        self.deliveries = 0
+        self.times = []  # of the deliveries
         self.errors = []
 
     async def __aenter__(self):
@@ -43,8 +43,12 @@ class Reader:
     async def __aexit__(self, *_):
         await self.channel.close()
 
+    @property
+    def deliveries(self):
+        return len(self.times)
+
     async def _on_message(self, message):
-        self.deliveries += 1
+        self.times.append(time.monotonic())
         try:
             await self.handler(message)
         except Exception as error:
@@ -83,7 +87,7 @@ async def test_an_open_circuit_keeps_the_handler_from_being_called_at_all(bench,
     await bench.publish(queue, "held")
     async with Reader(bench, queue, held(handler, registry)) as reader:
         await until(lambda: reader.deliveries)
-        await asyncio.sleep(0.05)
+        await settle_down()
         assert calls == []
         region.breaker.reset()
         await until(lambda: calls)
@@ -99,9 +103,8 @@ async def test_after_max_unacked_it_is_nacked_and_comes_back(bench, registry, re
 
     region.breaker.force_open("by hand")
     async with Reader(bench, queue, held(handler, registry, max_unacked=0.2)) as reader:
-        start = time.monotonic()
-        await until(lambda: reader.deliveries == 3)
-        assert time.monotonic() - start >= 2 * 0.8 * 0.2
+        await until(lambda: len(reader.times) == 3)
+        assert reader.times[2] - reader.times[0] >= 2 * 0.8 * 0.2
         region.breaker.reset()
         await until(lambda: seen)
     assert seen[0] >= 2
@@ -113,7 +116,7 @@ async def test_the_hold_ends_with_a_nack_when_it_is_cancelled(bench, registry, r
     region.breaker.force_open("by hand")
     message = await queue.get()
     task = asyncio.create_task(held(region, registry)(message))
-    await asyncio.sleep(0.05)
+    await settle_down()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -129,14 +132,14 @@ async def test_a_channel_that_closes_meanwhile_ends_the_hold(bench, registry, re
     channel = await bench.connection.channel()
     message = await (await channel.get_queue(queue.name)).get()
     task = asyncio.create_task(held(region, registry)(message))
-    await asyncio.sleep(0.05)
+    await settle_down()
     await channel.close()
     region.breaker.reset()
     await task
     assert region.total == 0
     cancelled = asyncio.create_task(held(region, registry)(message))
     region.breaker.force_open("once more")
-    await asyncio.sleep(0.05)
+    await settle_down()
     cancelled.cancel()
     with pytest.raises(asyncio.CancelledError):
         await cancelled

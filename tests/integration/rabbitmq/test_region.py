@@ -6,7 +6,15 @@ import pytest
 
 from resilience import CircuitBreakerOpenError, CircuitState
 from resilience.integrations.rabbitmq import ConsumerError, DeadLetterTo, RegionConsumer
-from tests.support.rabbitmq_support import KINDS, Region, make_registry, refuse_errors, until
+from tests.support.rabbitmq_support import (
+    KINDS,
+    WATCHDOG,
+    Region,
+    make_registry,
+    refuse_errors,
+    settle_down,
+    until,
+)
 
 
 @pytest.fixture
@@ -68,7 +76,7 @@ async def test_an_open_circuit_ends_the_consumer_and_returns_new_messages(bench,
 
         async def is_quiet():
             # One that was let in may stay, for the next probe. A quorum queue may still count a
-            # consumer that has ended while some of its messages are in hand.
+            # consumer that has ended while some of its messages are unacked.
             ready, consumers = await bench.look(queue)
             return ready in {3, 4} and (consumers == 0 or kind == "quorum")
 
@@ -109,7 +117,8 @@ async def test_messages_that_wait_for_a_slot_go_back_when_the_circuit_opens_but_
     assert [message.body for message in await bench.drain(queue)] == [b"10", b"11", b"12", b"13"]
 
 
-async def test_a_probe_takes_a_new_message_before_a_failed_one(bench):
+async def test_a_probe_takes_a_new_message_before_a_failed_one(bench, monkeypatch):
+    monkeypatch.setattr("resilience.integrations.rabbitmq.region_worker._GRACE_PERIOD", WATCHDOG)
     registry = make_registry(threshold=2, recovery=0.1)
     region = Region(registry)
     queue = await bench.queue()
@@ -328,13 +337,18 @@ async def test_a_rate_limit_is_waited_for_and_is_not_a_failure(bench, registry, 
     limited = http_error(429)
     limited.headers = {"Retry-After": "2"}
     region.fails_for["limited"] = limited
-    loop = asyncio.get_running_loop()
-    async with consume(queue, region, registry):
-        await until(lambda: "limited" in region.calls)
-        start = loop.time()
+    times = []
+
+    async def handler(message):
+        if message.body == b"limited":
+            times.append(asyncio.get_running_loop().time())
+        await region(message)
+
+    async with consume(queue, handler, registry):
+        await until(lambda: times)
         region.fails_for.clear()
         await until(lambda: sorted(region.done) == ["limited", "other"])
-    assert loop.time() - start > 1.5
+    assert times[1] - times[0] >= 2
     assert region.breaker.snapshot().failures == 0
 
 
@@ -582,18 +596,17 @@ async def test_a_call_that_does_not_end_in_time_is_cancelled_and_its_message_ret
 ):
     queue = await bench.queue()
     await bench.publish(queue, "slow")
-    ends = []
+    started, ends = asyncio.Event(), []
 
     async def handler(message):
+        started.set()
         try:
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         finally:
             ends.append("cancelled")
 
     async with consume(queue, handler, registry, stop_timeout=0.1):
-        await until(lambda: bench.look(queue))
-        await until(lambda: len(asyncio.all_tasks()) > 3)
-        await asyncio.sleep(0.1)
+        await started.wait()
     assert ends == ["cancelled"]
     assert len(await bench.drain(queue)) == 1
 
@@ -659,7 +672,7 @@ async def test_it_does_not_spin_while_it_waits(bench, region, monkeypatch):
         worker.wake()
         rounds = []
         monkeypatch.setattr(worker, "_note_recovery", lambda: rounds.append(1))
-        await asyncio.sleep(0.5)
+        await settle_down()
     assert len(rounds) <= 5
 
 
@@ -671,15 +684,14 @@ async def test_a_rejection_next_to_a_probe_of_other_code_does_not_make_it_spin(b
     tries = []
 
     async def handler(message):
-        """As if the place were taken in another process, which nobody can see from here."""
-        tries.append(message.body)
+        """As if another process held the probe's place, which cannot be seen from here."""
+        tries.append(asyncio.get_running_loop().time())
         raise CircuitBreakerOpenError(region.region, CircuitState.HALF_OPEN, "down", 0.2)
 
     region.breaker.acquire().fail()
     async with consume(queue, handler, registry):
-        await until(lambda: tries)
-        await asyncio.sleep(0.5)
-    assert len(tries) <= 4
+        await until(lambda: len(tries) >= 2)
+    assert tries[1] - tries[0] >= 0.2
 
 
 async def test_nothing_is_left_running(bench, registry, region):
@@ -688,8 +700,7 @@ async def test_nothing_is_left_running(bench, registry, region):
     before = asyncio.all_tasks()
     async with consume(queue, region, registry):
         await until(lambda: len(region.done) == 3)
-    await asyncio.sleep(0.1)
-    assert asyncio.all_tasks() == before
+    await until(lambda: asyncio.all_tasks() == before)
 
 
 # What it leaves alone

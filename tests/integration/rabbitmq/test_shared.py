@@ -8,7 +8,14 @@ import pytest
 
 from resilience import CircuitBreakerOpenError, CircuitState
 from resilience.integrations.rabbitmq import ConsumerError, DeadLetterTo, SharedConsumer
-from tests.support.rabbitmq_support import KINDS, Region, make_registry, refuse_errors, until
+from tests.support.rabbitmq_support import (
+    KINDS,
+    Region,
+    make_registry,
+    refuse_errors,
+    settle_down,
+    until,
+)
 
 
 class Regions:
@@ -110,7 +117,7 @@ async def test_during_a_slow_start_a_region_is_called_from_its_wait_queue(bench)
     async with consumer:
         regions.down.breaker.force_open("for a moment")
         regions.down.breaker.reset()
-        await asyncio.sleep(0.01)
+        await settle_down()
         await publish(bench, queue, "down", *range(20))
         await until(lambda: len(regions.down.done) == 20)
         assert {message.routing_key for message in regions.seen[:3]} == {wait_queue(queue)}
