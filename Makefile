@@ -58,8 +58,13 @@ demo: $(STAMP) ## two regions on real HTTP, one of them goes down and comes back
 	@$(VENV)/bin/python examples/outage.py
 
 .PHONY: test
-test: $(STAMP) ## the tests, with branch coverage of 100 %
-	@$(RUN) pytest -n auto --dist loadfile --cov --cov-report=term --cov-fail-under=100
+test: $(STAMP) ## all tests that can run on this machine; the end names the servers that others wait for
+	@$(RUN) pytest -q -n auto --dist loadfile
+
+.PHONY: coverage
+coverage: $(STAMP) ## all tests, each of them: 100 % of the branches, and none is skipped
+	@$(RUN) pytest -q -n auto --dist loadfile --nothing-skipped \
+	    --cov --cov-report=term --cov-fail-under=100
 
 .PHONY: check
 check: $(STAMP) ## ruff, mypy and pyright
@@ -90,18 +95,22 @@ docs: $(STAMP) ## the documentation, into docs/_build/html; a warning is an erro
 
 .PHONY: ci
 ci: ## all that CI runs
-	@for step in check docs examples demo wheel bench-count test; do \
+	@for step in check docs examples demo wheel bench-count coverage; do \
 	    echo; echo "=== make $$step"; \
 	    $(MAKE) --no-print-directory $$step || exit 1; \
 	done
+
+.PHONY: test-bare
+test-bare: $(STAMP) ## the demo and the tests in a clone that sees no server, as on a bare machine
+	@$(VENV)/bin/python scripts/test_bare.py
 
 .PHONY: wheel
 wheel: $(STAMP) ## build the wheel, install it elsewhere and test it there
 	@$(VENV)/bin/python scripts/test_wheel.py
 
 .PHONY: test-all
-test-all: test ## the tests on Python 3.12 and 3.13 too, where they are found
-	@$(VENV)/bin/python scripts/test_all.py 3.12 3.13
+test-all: test ## the tests on Python 3.12, 3.13 and 3.14 too, where they are found
+	@$(VENV)/bin/python scripts/test_all.py 3.12 3.13 3.14
 
 .PHONY: mutants
 mutants: $(STAMP) ## change the code on purpose and see whether a test notices (long; not in CI)
@@ -137,11 +146,11 @@ soak: soak-rabbitmq soak-redis ## all soaks, one after the other
 
 .PHONY: soak-rabbitmq
 soak-rabbitmq: $(STAMP) ## message workers in outages, killed, on a real RabbitMQ, into docs/soak-rabbitmq.md
-	@$(VENV)/bin/python tests/soak_rabbitmq.py
+	@$(RUN) tests.soak.soak_rabbitmq
 
 .PHONY: soak-redis
 soak-redis: $(STAMP) ## fleets on a real store that fails, killed and cut off, into docs/soak-redis.md (30 min)
-	@$(VENV)/bin/python tests/soak_redis.py $(ARGS)
+	@$(RUN) tests.soak.soak_redis $(ARGS)
 
 # --- upkeep ---------------------------------------------------------------------------------------
 

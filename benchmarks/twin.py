@@ -1,7 +1,7 @@
 """The store without a server: what script.lua does, in Python and on any clock.
 
-The simulation and the model tests run on it. tests/test_sharing_script.py holds it equal to the
-script on a real server.
+The simulation and the model tests run on it. tests/integration/redis/test_script.py holds it equal
+to the script on a real server.
 """
 
 import hashlib

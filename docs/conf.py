@@ -1,4 +1,4 @@
-"""How Sphinx builds these pages: strict, and without the network."""
+"""Build these pages with Sphinx: warnings are errors, and nothing is fetched from the network."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS), str(DOCS.parent)]
 
-import resilience  # noqa: E402 - found only now
+import resilience  # noqa: E402 - needs the path set above
 
 project = "region-breaker"
 author = "The region-breaker authors"
@@ -20,19 +20,16 @@ extensions = [
     "state_diagram",
 ]
 exclude_patterns = ["_build"]
-default_role = "code"  # what docstrings put between single backticks
+default_role = "code"  # docstrings put code between single backticks
 nitpicky = True
-# Types of Python and of other packages have their own documentation, which is not fetched here.
+# The types of Python and of other packages are documented elsewhere.
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!resilience\b).*"),
-    (r"py:.*", r"resilience\.\w+\.[FLPT]"),  # type variables
-]
-nitpick_ignore = [
-    ("py:class", "resilience.decorator.RegionDecorator"),  # only says that types are kept
-    ("py:class", "resilience.retry.RetryDecorator"),  # the same
-    ("py:class", "resilience.sharing.Sharing"),  # what RedisSharing is
-    ("py:class", "resilience.integrations.rabbitmq.hold.HoldDecorator"),  # the same
-    ("py:class", "resilience.registry.Settings"),  # the keywords that the text lists
+    # Type variables.
+    (r"py:.*", r"resilience\.[\w.]+\.[FLPT]"),
+    # Protocols of decorators that keep a function's types, and what the pages describe in words.
+    (r"py:class", r"resilience\.[\w.]+\.(RegionDecorator|RetryDecorator|HoldDecorator)"),
+    (r"py:class", r"resilience\.[\w.]+\.(Settings|Sharing)"),
 ]
 
 myst_enable_extensions = ["colon_fence", "deflist"]

@@ -1,10 +1,9 @@
-"""Draws the states of a circuit, as a Sphinx directive: ``{state-diagram}``.
+"""The Sphinx directive ``{state-diagram}``, which draws the states of a circuit.
 
-Nothing about the states is written down here but where to put them on the page. What leads from
-which state to which is found out by asking the real breaker: every order of everything that can
-happen to a small one is tried, and each change that it reports is noted, with what had just been
-done to it. A change that has no place on the page, or a place for which there is no change, ends
-the build.
+This file contains only the layout of the diagram. Which action leads from which state to which is
+found by experiment: every sequence of actions is applied to a small circuit breaker, and each
+change of state that it reports is recorded together with the action that caused it. The build
+fails if a change has no arrow, or an arrow has no change.
 """
 
 from __future__ import annotations
@@ -31,37 +30,37 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 FORCED = "OPEN (forced)"
-DEEP_ENOUGH = 5  # events in a row; one more finds no more
+DEPTH = 5  # actions in a sequence; longer sequences lead to no further changes
 
 
 class Change(NamedTuple):
-    """From which state, to which, and what had been done."""
+    """A change of state and the action that caused it."""
 
     old: str
     new: str
     cause: str
 
 
-# Asking the breaker
+# Finding the changes
 
 
-class _Subject:
-    """A small breaker, and everything that can be done to it."""
+class _Experiment:
+    """A circuit breaker with small thresholds, and the actions to apply to it."""
 
     def __init__(self, seen: set[Change]) -> None:
         policy = BreakerPolicy(failure_threshold=2, recovery_timeout=1, success_threshold=2)
         self.clock = FakeClock()
         self.breaker = CircuitBreaker("any", policy, clock=self.clock)
-        self.breaker.listen(self._note)
+        self.breaker.listen(self._record)
         self.seen = seen
         self.cause = ""
-        self.was = self.breaker.state.value
-        self.forced_for = 0
+        self.state = self.breaker.state.value
+        self.times_forced = 0
 
-    def _note(self, event: StateChanged) -> None:
+    def _record(self, event: StateChanged) -> None:
         now = FORCED if event.retry_after is None else event.new.value
-        self.seen.add(Change(self.was, now, self.cause))
-        self.was = now
+        self.seen.add(Change(self.state, now, self.cause))
+        self.state = now
 
     def _call(self, settle: str) -> None:
         self.cause = "a call"
@@ -91,42 +90,42 @@ class _Subject:
 
     def force_open(self) -> None:
         self.cause = "force_open"
-        self.forced_for += 1  # the same reason twice changes nothing
-        self.breaker.force_open(f"reason {self.forced_for}")
+        self.times_forced += 1  # forcing open twice for the same reason changes nothing
+        self.breaker.force_open(f"reason {self.times_forced}")
 
 
-EVENTS = ("succeed", "fail", "ignore", "wait", "reset", "force_open")
+ACTIONS = ("succeed", "fail", "ignore", "wait", "reset", "force_open")
 
 
 @cache
-def changes(depth: int = DEEP_ENOUGH) -> frozenset[Change]:
-    """Find every change of state that a breaker makes, by trying all orders of all events."""
+def changes(depth: int = DEPTH) -> frozenset[Change]:
+    """Find all changes of state by trying every sequence of actions."""
     seen: set[Change] = set()
     logger.disable("resilience")
     try:
-        for order in product(EVENTS, repeat=depth):
-            subject = _Subject(seen)
-            for event in order:
-                getattr(subject, event)()
+        for sequence in product(ACTIONS, repeat=depth):
+            experiment = _Experiment(seen)
+            for action in sequence:
+                getattr(experiment, action)()
     finally:
         logger.enable("resilience")
     return frozenset(seen)
 
 
-# Where it stands on the page
+# The layout
 
 VIEW = "35 40 610 365"
 BOX = (150, 52)
 PLACES = {
     "CLOSED": (125, 95, "calls pass"),
     "OPEN": (540, 95, "calls are rejected"),
-    "HALF_OPEN": (540, 245, "a few calls are tried"),
+    "HALF_OPEN": (540, 245, "a few calls probe"),
     FORCED: (125, 375, "calls are rejected"),
 }
 
 
 class Arrow(NamedTuple):
-    """A line on the page: the changes it stands for, its way, its text and where that goes."""
+    """An arrow of the diagram: the changes that it shows, its path and its label."""
 
     changes: frozenset[Change]
     path: str
@@ -209,10 +208,10 @@ _FRAME = f"""\
 
 
 def svg() -> str:
-    """Draw it; the style sheet of the pages gives the colours."""
+    """Return the diagram; its colours come from the style sheet."""
     found, drawn = changes(), frozenset[Change]().union(*(arrow.changes for arrow in ARROWS))
     if found != drawn:
-        raise ExtensionError(f"the diagram lacks {found - drawn}, has too much {drawn - found}")
+        raise ExtensionError(f"the diagram lacks {found - drawn} and has too much {drawn - found}")
     parts = [_FRAME]
     for arrow in ARROWS:
         dashes = ' stroke-dasharray="5 4"' if arrow.by_hand else ""
@@ -236,7 +235,7 @@ def _text(line: str, x: int, y: int, kind: str) -> str:
 
 
 class StateDiagram(SphinxDirective):
-    """``{state-diagram}``: the picture where a page can show one, nothing elsewhere."""
+    """``{state-diagram}``: the diagram in HTML, and nothing in other formats."""
 
     def run(self) -> list[nodes.Node]:
         return [nodes.raw("", svg(), format="html")]

@@ -1,10 +1,10 @@
-"""What counts as a failure is yours to say: three classifiers, each for one need.
+"""Custom classifiers: three ways to change what counts as a failure.
 
-By default a failure is a status of 500 and up, a time-out or a connection error. Everything else
-is IGNORED: it neither adds to the streak of failures nor ends it.
+By default, a failure is an HTTP status of 500 and up, a timeout or a connection error. All other
+errors are IGNORED: they neither extend the streak of failures nor end it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from loguru import logger
@@ -20,31 +20,31 @@ from resilience import (
 
 
 class HTTPError(Exception):
-    """An answer that is an error; the classifiers look at `status`."""
+    """An error response; classifiers look at its `status`."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
         self.status = status
 
 
-class PoolExhausted(Exception):  # noqa: N818 - the names of a library are what they are
-    """A driver's own way to say that its server does not answer."""
+class ServerGone(Exception):  # noqa: N818 - stands for a library, which chooses its own names
+    """Raised by a driver when its server does not respond."""
 
 
 @dataclass
 class Response:
-    """An answer of a client that returns a 503 like any other."""
+    """A response of a client that returns a 503 instead of raising."""
 
     status: int
 
 
 def client_error_is_success(error: BaseException) -> Outcome:
-    """Whoever says 404 is alive."""
+    """Count a 4xx as a SUCCESS: the region did respond."""
     return Outcome.SUCCESS if 400 <= getattr(error, "status", 0) < 500 else classify_error(error)
 
 
-def fail(breaker: CircuitBreaker, *errors: Exception) -> CircuitState:
-    """Have one call after the other raise these errors."""
+def fail(breaker: CircuitBreaker, errors: Sequence[Exception]) -> CircuitState:
+    """Make calls that raise these errors, and return the state after them."""
 
     @breaker
     def call(error: Exception) -> None:
@@ -58,8 +58,8 @@ def fail(breaker: CircuitBreaker, *errors: Exception) -> CircuitState:
     return breaker.state
 
 
-def answer(breaker: CircuitBreaker, *statuses: int) -> CircuitState:
-    """Have one call after the other return an answer with these statuses."""
+def respond(breaker: CircuitBreaker, statuses: list[int]) -> CircuitState:
+    """Make calls that return these statuses, and return the state after them."""
 
     @breaker
     def call(status: int) -> Response:
@@ -70,33 +70,44 @@ def answer(breaker: CircuitBreaker, *statuses: int) -> CircuitState:
     return breaker.state
 
 
-def show(text: str, default: CircuitState, own: CircuitState) -> None:
-    print(f"{text}\n    by default: {default}\n    with it:    {own}")
+def show(case: str, by_default: CircuitState, customized: CircuitState) -> None:
+    print(f"{case}\n    by default: {by_default}\n    customized: {customized}")
 
 
-def fresh(classifier: Callable[[BaseException], Outcome] = classify_error) -> CircuitBreaker:
+def new_breaker(classifier: Callable[[BaseException], Outcome] = classify_error) -> CircuitBreaker:
     return CircuitBreaker("eu-west-1", classifier=classifier)
+
+
+def count_an_exception_type() -> None:
+    errors = [ServerGone()] * 10
+    by_default = fail(new_breaker(), errors)
+    customized = fail(new_breaker(failures(ServerGone)), errors)
+    show("ten ServerGone errors, with classifier=failures(ServerGone):", by_default, customized)
+    assert (by_default, customized) == (CircuitState.CLOSED, CircuitState.OPEN)
+
+
+def count_client_errors_as_success() -> None:
+    errors = [HTTPError(503)] * 9 + [HTTPError(404)] + [HTTPError(503)]
+    by_default = fail(new_breaker(), errors)
+    customized = fail(new_breaker(client_error_is_success), errors)
+    show("nine 503, one 404, one 503, with 4xx as a SUCCESS:", by_default, customized)
+    assert (by_default, customized) == (CircuitState.OPEN, CircuitState.CLOSED)
+
+
+def count_returned_responses() -> None:
+    breaker = CircuitBreaker("eu-west-1", result_classifier=classify_status)
+    by_default = respond(new_breaker(), [503] * 10)
+    customized = respond(breaker, [503] * 10)
+    show("ten returned 503, with result_classifier=classify_status:", by_default, customized)
+    assert (by_default, customized) == (CircuitState.CLOSED, CircuitState.OPEN)
+    assert breaker.snapshot().reason == "Response 503"
 
 
 def main() -> None:
     logger.disable("resilience")
-
-    by_default = fail(fresh(), *[PoolExhausted()] * 10)
-    own = fail(fresh(failures(PoolExhausted)), *[PoolExhausted()] * 10)
-    show("failures(PoolExhausted), ten of them:", by_default, own)
-    assert (by_default, own) == (CircuitState.CLOSED, CircuitState.OPEN)
-
-    story = [HTTPError(503)] * 9 + [HTTPError(404)] + [HTTPError(503)]
-    by_default = fail(fresh(), *story)
-    own = fail(fresh(client_error_is_success), *story)
-    show("4xx as a SUCCESS, nine 503, one 404, one 503:", by_default, own)
-    assert (by_default, own) == (CircuitState.OPEN, CircuitState.CLOSED)
-
-    judging = CircuitBreaker("eu-west-1", result_classifier=classify_status)
-    by_default, own = answer(fresh(), *[503] * 10), answer(judging, *[503] * 10)
-    show("result_classifier=classify_status, ten answers 503 returned:", by_default, own)
-    assert (by_default, own) == (CircuitState.CLOSED, CircuitState.OPEN)
-    assert judging.snapshot().reason == "Response 503"
+    count_an_exception_type()
+    count_client_errors_as_success()
+    count_returned_responses()
 
 
 if __name__ == "__main__":

@@ -1,16 +1,18 @@
-"""A complete client for Genesys Open Messaging: token, refresh, retries, circuit, time-outs, logs.
+"""A complete client for Genesys Open Messaging: tokens, retries, circuit, timeouts, log.
 
-What a worker needs around one POST, each at its place:
+This is what a worker needs around one POST, with everything in its place:
 
-- the circuit outside, one for each region; the retries inside, and what they know of it;
-- the time-outs inside the attempt, 5 s to connect and 10 s to answer, so that the circuit sees
-  them (T08); a time-out around the call would look like a cancellation;
-- a 401 is the client's own business: one new token, one more request, within the same attempt;
-- a 429 is the tenant's: waited out as `Retry-After` says, and nothing to the circuit (T09);
-- each log line of a call has its correlation id, and no line has a token.
+- The circuit breaker is outside, with one circuit per region. The retries are inside, and stop when
+  the circuit opens.
+- The timeouts are inside each attempt, 5 s to connect and 10 s between two reads, so that the
+  circuit breaker sees them. A timeout around the call would look like a cancellation.
+- A 401 is handled by the client: one new token and one more request, within the same attempt.
+- A 429 concerns one tenant: the client waits as long as `Retry-After` says, and the circuit does
+  not count it.
+- Each log line of a call has its correlation ID, and no line contains a token.
 
-It runs against FakeGenesys: a good day, a token that expired, a tenant over its rate limit, a short
-fault, and an outage in which the message is put back to its queue.
+It runs against FakeGenesys: a normal day, a revoked token, a tenant over its rate limit, a short
+fault, and an outage during which the messages go back to their queue.
 """
 
 import asyncio
@@ -29,20 +31,21 @@ from resilience.retry import RetryBudget, transient_retry, wait_retry_after
 from resilience.testing import FakeGenesys
 
 UNAUTHORIZED = 401
-TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5, sock_connect=5, sock_read=10)
+# Not `connect`, which includes the wait for a free connection in this machine's own pool.
+TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=10)
 
 circuits = CircuitBreakerRegistry()
 
 
 def log_retry(attempt: RetryCallState) -> None:
-    """Say why there is another attempt: the type and the status of the error, never its text."""
+    """Log why there is another attempt: the type and status of the error, never its text."""
     error = attempt.outcome.exception() if attempt.outcome else None
     status = getattr(error, "status", "")
     number, wait = attempt.attempt_number, attempt.upcoming_sleep
     logger.warning(f"attempt {number} failed: {type(error).__name__} {status}; next in {wait:g} s")
 
 
-# A worker leaves out `wait`: the preset's own waits 1 s, 2 s, 4 s, ... up to 32 s, with jitter.
+# A real worker leaves out `wait`. The default is 1 s, 2 s, 4 s, ... up to 32 s, with jitter.
 retries = transient_retry(
     wait=wait_retry_after(wait_fixed(0.01)), budget=RetryBudget(), before_sleep=log_retry
 )
@@ -59,7 +62,7 @@ class Credentials:
 
 
 class Client:
-    """Sends the messages of tenants to Genesys Cloud."""
+    """Sends the messages of all tenants to Genesys Cloud."""
 
     def __init__(self, session: aiohttp.ClientSession, genesys: FakeGenesys) -> None:
         self._session = session
@@ -68,13 +71,13 @@ class Client:
     @region_breaker(region_from="credentials.region", registry=circuits)
     @retries
     async def send(self, credentials: Credentials, text: str) -> str:
-        """Send a message, and give the id that Genesys has for it."""
+        """Send a message, and return the ID that Genesys gave it."""
         try:
             return await self._post(credentials, text)
         except aiohttp.ClientResponseError as error:
             if error.status != UNAUTHORIZED:
                 raise
-            logger.info("the token is no longer good, fetching another")
+            logger.info("the token is no longer valid, fetching a new one")
             credentials.token = None
             return await self._post(credentials, text)
 
@@ -102,12 +105,12 @@ class Client:
 
 
 async def handle(client: Client, credentials: Credentials, text: str) -> str:
-    """Handle one message of the queue, and say what becomes of it."""
+    """Handle one message from the queue, and return the answer to the broker."""
     with logger.contextualize(correlation_id=uuid.uuid4().hex[:8]):
         try:
             await client.send(credentials, text)
         except CircuitBreakerOpenError as error:
-            logger.info(f"put back: {error}")
+            logger.info(f"back to the queue: {error}")
             return "NACK"
         except (aiohttp.ClientError, TimeoutError) as error:
             logger.error(f"failed: {type(error).__name__} {getattr(error, 'status', '')}")
@@ -116,36 +119,36 @@ async def handle(client: Client, credentials: Credentials, text: str) -> str:
         return "ACK"
 
 
-async def tell(client: Client, genesys: FakeGenesys) -> None:
-    """Live through a day, and check each of its hours."""
+async def run_scenarios(client: Client, genesys: FakeGenesys) -> None:
+    """Go through one situation after the other, and check the result of each."""
     tenant = Credentials("eu-west-1", genesys.client_id, genesys.client_secret)
     circuit = circuits.get(tenant.region)
 
-    print("\na good day: a token, then the message")
+    print("\na normal day: one request for a token, one for the message")
     assert await handle(client, tenant, "hello") == "ACK"
     assert genesys.requests == 1 + 1
 
-    print("\nthe token is revoked: refused, fetched anew, sent again, in one attempt")
+    print("\na revoked token: a 401, a new token and a second request, in one attempt")
     genesys.reset_counts()
     genesys.revoke_tokens()
     assert await handle(client, tenant, "hello") == "ACK"
     assert genesys.requests == 1 + 1 + 1
 
-    print("\nover the rate limit: waited out, and nothing to the circuit")
+    print("\nover the rate limit: the client waits, and the circuit does not count it")
     genesys.rate_limit(retry_after=1)
     asyncio.get_running_loop().call_later(0.5, genesys.up)
     assert await handle(client, tenant, "hello") == "ACK"
     assert circuit.snapshot().failures == 0
 
-    print("\na short fault: gone at the second attempt, and nothing to the circuit")
+    print("\na short fault: the second attempt succeeds, and the circuit does not count it")
     genesys.reset_counts()
-    genesys.flaky(0.5, seed=1)  # which fails the first request, and not the second
+    genesys.flaky(0.5, seed=1)  # with this seed, the first request fails, the second does not
     assert await handle(client, tenant, "hello") == "ACK"
     assert genesys.requests == 2
     assert circuit.snapshot().failures == 0
 
-    print("\nan outage: ten calls fail, the budget soon has no more retries for them, and then")
-    print("nothing leaves the process")
+    print("\nan outage: ten calls fail, and soon the budget allows no more retries;")
+    print("after that, no request leaves the process")
     genesys.reset_counts()
     genesys.fail(503)
     results = [await handle(client, tenant, "hello") for _ in range(10)]
@@ -154,7 +157,7 @@ async def tell(client: Client, genesys: FakeGenesys) -> None:
     assert results == ["NACK"] * 11
     assert circuit.state == "OPEN"
     assert genesys.requests == requests
-    print(f"\n{requests} requests opened the circuit, the eleventh call made none")
+    print(f"\n{requests} requests opened the circuit; the eleventh call made none")
 
 
 async def main() -> None:
@@ -162,11 +165,11 @@ async def main() -> None:
         FakeGenesys() as genesys,
         aiohttp.ClientSession(raise_for_status=True, timeout=TIMEOUT) as session,
     ):
-        await tell(Client(session, genesys), genesys)
+        await run_scenarios(Client(session, genesys), genesys)
 
 
 def log_to_screen() -> None:
-    """Give every line the correlation id of the call that it belongs to."""
+    """Start every line with the correlation ID of the call that it belongs to."""
     logger.remove()
     logger.configure(extra={"correlation_id": "-"})
     line = "    {extra[correlation_id]:8}  {level:7}  {message}"

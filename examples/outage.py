@@ -1,14 +1,15 @@
 """An outage on real HTTP: one of two regions goes down, and comes back.
 
-Two regions, each a FakeGenesys: an HTTP server of its own on this machine. Eight workers a region
-take messages from its queue and send them with aiohttp. `send` is a coroutine under a circuit
-breaker per region, with tenacity's retries inside.
+Each of the two regions is a FakeGenesys, a real HTTP server on this machine. Eight workers per
+region take messages from its queue and send them with aiohttp. `send` is protected by one circuit
+per region, with tenacity's retries inside.
 
-While us-east-1 is down its circuit keeps every call away from it, one probe each 2 seconds apart.
-A rejected message goes back to its queue and comes again when the circuit says so; nothing is lost.
-eu-west-1 does not notice. At the end the numbers are checked, and a false claim is an exit code.
+While us-east-1 is down, its circuit rejects every call, except for one probe every 2 seconds. A
+rejected message goes back to its queue until the circuit may admit it, and no message is lost.
+eu-west-1 is not affected. At the end, the numbers are checked. The exit code is 1 if a claim is
+false.
 
-The recovery timeout is 2 s here, where T10 has 60 s. All other thresholds are T10's.
+The recovery timeout is 2 s here instead of 60 s. All other thresholds are the defaults.
 """
 
 from __future__ import annotations
@@ -52,17 +53,17 @@ from resilience.testing import FakeGenesys
 
 HEALTHY, FAILING = "eu-west-1", "us-east-1"
 POLICY = BreakerPolicy(recovery_timeout=2.0)
-WORKERS = 8  # for each region
-MESSAGES_PER_SECOND = 40  # for each region
-LATENCY = 0.02  # seconds that a good answer takes
-ATTEMPTS = 3  # for each call
+WORKERS = 8  # per region
+MESSAGES_PER_SECOND = 40  # per region
+LATENCY = 0.02  # seconds that a successful request takes
+ATTEMPTS = 3  # per call
 FAILED_PROBES = 2  # before the region comes back
-TIME_LIMIT = 30.0  # seconds for everything
+TIME_LIMIT = 30.0  # seconds for the whole demo
 
 circuits = CircuitBreakerRegistry(POLICY)
 
 
-# --- the worker: what a service would have --------------------------------------------------------
+# --- the worker: what a real service has ----------------------------------------------------------
 
 
 @region_breaker(region_from="region.name", registry=circuits)
@@ -85,9 +86,9 @@ async def work(region: Region) -> None:
         except CircuitBreakerOpenError as error:
             if message.requests == requests:
                 region.now.rejections.append(time.perf_counter() - begin)
-            else:  # its retries were cut short
+            else:  # the circuit opened between two attempts
                 region.now.failed += 1
-            # Without the jitter, all of them would come back in the same instant.
+            # Without jitter, all rejected messages would come back at the same moment.
             region.queue.nack(message, (error.retry_after or 1.0) + random.uniform(0, 0.3))
         except (aiohttp.ClientError, TimeoutError):
             region.now.failed += 1
@@ -99,13 +100,13 @@ async def work(region: Region) -> None:
 
 @dataclass
 class Message:
-    """One message of a tenant's customer."""
+    """One message from a customer of a tenant."""
 
     id: str
     requests: int = 0
 
     def body(self) -> dict[str, object]:
-        """Give the body that Open Messaging expects."""
+        """Return the body that Open Messaging expects."""
         sender = {"id": "+353-1-555-0100", "idType": "Phone"}
         sent_at = datetime.now(UTC).isoformat()
         return {
@@ -115,7 +116,7 @@ class Message:
 
 
 class Queue:
-    """A broker's queue, in memory: a message leaves it when it is acknowledged."""
+    """The queue of a broker, in memory: a message leaves it when it is acknowledged."""
 
     def __init__(self) -> None:
         self._ready: asyncio.Queue[Message] = asyncio.Queue()
@@ -123,23 +124,23 @@ class Queue:
         self.unacknowledged = 0
 
     def put(self, message: Message) -> None:
-        """Take a new message."""
+        """Add a new message."""
         self.unacknowledged += 1
         self._empty.clear()
         self._ready.put_nowait(message)
 
     async def get(self) -> Message:
-        """Hand out the next message."""
+        """Deliver the next message."""
         return await self._ready.get()
 
     def ack(self) -> None:
-        """Forget a message: it was delivered."""
+        """Remove a message that was delivered."""
         self.unacknowledged -= 1
         if not self.unacknowledged:
             self._empty.set()
 
     def nack(self, message: Message, delay: float) -> None:
-        """Take a message back, and hand it out again after so many seconds."""
+        """Return a message, to be redelivered after this many seconds."""
         asyncio.get_running_loop().call_later(delay, self._ready.put_nowait, message)
 
     async def wait_until_empty(self) -> None:
@@ -147,7 +148,7 @@ class Queue:
         await self._empty.wait()
 
 
-# --- the story: what happens to the two regions ---------------------------------------------------
+# --- the scenario: what happens to the two regions ------------------------------------------------
 
 
 @dataclass
@@ -159,26 +160,26 @@ class Count:
     requests: int = 0
     delivered: int = 0
     failed: int = 0
-    rejections: list[float] = field(default_factory=list[float])  # seconds that each one took
+    rejections: list[float] = field(default_factory=list[float])  # seconds, one entry each
 
     @property
     def sent(self) -> int:
-        """How often a worker called `send`."""
+        """How often the workers called `send`."""
         return self.delivered + self.failed + len(self.rejections)
 
 
 @dataclass
-class Moment:
-    """A change of the circuit, and how many requests there were until then."""
+class Change:
+    """A change of the circuit's state, and the number of requests until then."""
 
     state: CircuitState
-    started: int  # by the workers
-    received: int  # by the server
+    started: int  # requests by the workers
+    received: int  # requests at the server
 
 
 @dataclass
 class Region:
-    """One region: its server, its queue, and what was seen."""
+    """One region: its server, its queue, and what was measured."""
 
     name: str
     server: FakeGenesys
@@ -189,25 +190,25 @@ class Region:
     started: int = 0
     queue: Queue = field(default_factory=Queue)
     counts: list[Count] = field(default_factory=list[Count])
-    moments: list[Moment] = field(default_factory=list[Moment])
-    changes: asyncio.Queue[StateChanged] = field(default_factory=asyncio.Queue[StateChanged])
+    changes: list[Change] = field(default_factory=list[Change])
+    events: asyncio.Queue[StateChanged] = field(default_factory=asyncio.Queue[StateChanged])
 
     @property
     def now(self) -> Count:
-        """The counts of the present phase."""
+        """The counts of the current phase."""
         return self.counts[-1]
 
-    def note(self, state: CircuitState) -> None:
-        """Write down how many requests there are at this moment."""
-        self.moments.append(Moment(state, self.started, self.server.requests))
+    def record_change(self, state: CircuitState) -> None:
+        """Record the number of requests at this moment."""
+        self.changes.append(Change(state, self.started, self.server.requests))
 
-    def enter(self, phase: str) -> None:
-        """Count for a new phase from here on."""
+    def begin_phase(self, phase: str) -> None:
+        """Count for a new phase from now on."""
         self.end_phase()
         self.counts.append(Count(phase, self.server.requests))
 
     def end_phase(self) -> None:
-        """Write down the requests of the present phase."""
+        """Record the requests of the current phase."""
         if self.counts:
             self.now.requests = self.server.requests - self.now.requests_before
 
@@ -219,13 +220,13 @@ async def produce(region: Region) -> None:
         await asyncio.sleep(1 / MESSAGES_PER_SECOND)
 
 
-async def tell_story(healthy: Region, failing: Region, diary: Diary) -> None:
+async def run_scenario(healthy: Region, failing: Region, diary: Diary) -> None:
     """Take one region down and bring it back; return when both circuits are CLOSED again."""
 
     def begin(phase: str, text: str) -> None:
         diary.write("PHASE", text)
         for region in (healthy, failing):
-            region.enter(phase)
+            region.begin_phase(phase)
 
     begin("both up", "both regions are up")
     await asyncio.sleep(3)
@@ -234,27 +235,28 @@ async def tell_story(healthy: Region, failing: Region, diary: Diary) -> None:
     failing.server.fail(503)
     failing.mode = "503"
     for _ in range(FAILED_PROBES):
-        await change(failing, CircuitState.HALF_OPEN, CircuitState.OPEN)
+        await transition(failing, CircuitState.HALF_OPEN, CircuitState.OPEN)
     await asyncio.sleep(1)
 
-    begin("back up", f"{failing.name} is back up, and nobody tells its circuit")
+    begin("back up", f"{failing.name} is back up; its circuit has to find out")
     failing.server.up()
     failing.mode = "up"
-    await change(failing, CircuitState.HALF_OPEN, CircuitState.CLOSED)
+    await transition(failing, CircuitState.HALF_OPEN, CircuitState.CLOSED)
 
-    begin("recovered", "both regions are up, the backlog is worked off")
+    begin("recovered", "both regions are up; the workers drain the backlog")
     await asyncio.sleep(2.5)
 
 
-async def change(region: Region, old: CircuitState, new: CircuitState) -> None:
+async def transition(region: Region, old: CircuitState, new: CircuitState) -> None:
+    """Wait for this transition."""
     while True:
-        event = await region.changes.get()
+        event = await region.events.get()
         if (event.old, event.new) == (old, new):
             return
 
 
 async def run(diary: Diary, screen: Screen | None) -> list[Region]:
-    """Run everything, and give the regions with their numbers."""
+    """Run the demo, and return the regions with their numbers."""
     async with open_regions() as regions, serve_page() as address, asyncio.TaskGroup() as tasks:
         diary.page = address
         diary.write("INFO", f"the status page is at {address} while this runs")
@@ -265,15 +267,15 @@ async def run(diary: Diary, screen: Screen | None) -> list[Region]:
         healthy, failing = regions
         try:
             async with asyncio.timeout(TIME_LIMIT):
-                await tell_story(healthy, failing, diary)
+                await run_scenario(healthy, failing, diary)
                 cancel(producers)
                 for region in regions:
                     await region.queue.wait_until_empty()
-        except TimeoutError:  # the claims will say what is missing
-            diary.write("ERROR", f"not over after {TIME_LIMIT:g} s")
+        except TimeoutError:  # the claims show what is missing
+            diary.write("ERROR", f"not finished after {TIME_LIMIT:g} s")
         for region in regions:
             region.end_phase()
-            region.note(circuits.get(region.name).state)
+            region.record_change(circuits.get(region.name).state)
         cancel(producers)
         cancel(workers)
     return regions
@@ -303,41 +305,41 @@ async def open_regions() -> AsyncIterator[list[Region]]:
             session = aiohttp.ClientSession(raise_for_status=True, timeout=timeout)
             await stack.enter_async_context(session)
             regions[name] = Region(name, server, session, token=server.issue_token())
-            regions[name].note(circuits.get(name).state)
+            regions[name].record_change(circuits.get(name).state)
 
         def listen(event: StateChanged) -> None:
-            regions[event.region].note(event.new)
-            regions[event.region].changes.put_nowait(event)
+            regions[event.region].record_change(event.new)
+            regions[event.region].events.put_nowait(event)
 
         stack.callback(circuits.listen(listen))
         yield list(regions.values())
 
 
-# --- the claims: what must have been true ---------------------------------------------------------
+# --- the claims -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What was seen of one region."""
+    """What was measured for one region."""
 
     region: str
     path: tuple[CircuitState, ...]  # the states of its circuit, in order
     trips: int
     probes: int
-    rejected: int  # as the workers counted
+    rejected: int  # counted by the workers
     rejected_by_circuit: int
     produced: int
-    delivered: int  # different messages that the server has
+    delivered: int  # distinct messages at the server
     duplicates: int
     requests_started: int
     requests_received: int
-    on_the_wire: int  # started, but not received yet, when the circuit opened
+    on_the_wire: int  # started, but not yet received, when the circuit opened
     started_while_open: int
     started_while_half_open: int
 
 
 class Claim(NamedTuple):
-    """Something the demo says, with its numbers."""
+    """Something that the demo claims, with its numbers."""
 
     true: bool
     text: str
@@ -345,13 +347,13 @@ class Claim(NamedTuple):
 
 def gather(region: Region) -> Facts:
     snapshot = circuits.get(region.name).snapshot()
-    stays = list(pairwise(region.moments))
-    is_open = [(a, b) for a, b in stays if a.state is CircuitState.OPEN]
-    is_half_open = [(a, b) for a, b in stays if a.state is CircuitState.HALF_OPEN]
+    periods = list(pairwise(region.changes))
+    is_open = [(a, b) for a, b in periods if a.state is CircuitState.OPEN]
+    is_half_open = [(a, b) for a, b in periods if a.state is CircuitState.HALF_OPEN]
     delivered = Counter(body["channel"]["messageId"] for body in region.server.messages)
     return Facts(
         region=region.name,
-        path=tuple(a.state for a, _ in stays),
+        path=tuple(a.state for a, _ in periods),
         trips=snapshot.trips,
         probes=snapshot.probes,
         rejected=sum(len(count.rejections) for count in region.counts),
@@ -362,25 +364,25 @@ def gather(region: Region) -> Facts:
         requests_started=region.started,
         requests_received=region.server.requests,
         on_the_wire=sum(a.started - a.received for a, _ in is_open),
-        # The server's own count has a say too: more than was on the wire must not arrive.
+        # By the server's count as well: no more may arrive than was on the wire.
         started_while_open=sum(max(b.started, b.received) - a.started for a, b in is_open),
         started_while_half_open=sum(b.started - a.started for a, b in is_half_open),
     )
 
 
 def check(healthy: Facts, failing: Facts, seconds: float) -> list[Claim]:
-    """Judge what the demo claims."""
+    """Check the claims of the demo."""
     opened = failing.path.count(CircuitState.OPEN)
     return [
         Claim(
             failing.trips == 1 and failing.path[-1] is CircuitState.CLOSED,
             f"{failing.region}: the circuit tripped {failing.trips} time, was OPEN {opened} times,"
-            f" is {failing.path[-1]} now",
+            f" and is {failing.path[-1]} now",
         ),
         Claim(
             failing.started_while_open == 0,
             f"{failing.region}: {failing.started_while_open} requests started while OPEN"
-            f" ({failing.on_the_wire} on the wire as it opened)",
+            f" ({failing.on_the_wire} were on the wire when it opened)",
         ),
         Claim(
             failing.started_while_half_open == failing.probes > 0,
@@ -390,16 +392,16 @@ def check(healthy: Facts, failing: Facts, seconds: float) -> list[Claim]:
         Claim(
             failing.rejected == failing.rejected_by_circuit > 0,
             f"{failing.region}: {failing.rejected} calls rejected in-process,"
-            f" {failing.rejected_by_circuit} by the count of its circuit",
+            f" {failing.rejected_by_circuit} according to its circuit",
         ),
         *check_delivery(failing),
         Claim(
             healthy.path == (CircuitState.CLOSED,) and healthy.rejected == 0,
-            f"{healthy.region}: the circuit was {', '.join(healthy.path)} all the time,"
+            f"{healthy.region}: the circuit was {', '.join(healthy.path)} throughout,"
             f" {healthy.rejected} calls rejected",
         ),
         *check_delivery(healthy),
-        Claim(seconds <= TIME_LIMIT, f"it took {seconds:.1f} s, at most {TIME_LIMIT:g} s"),
+        Claim(seconds <= TIME_LIMIT, f"the demo took {seconds:.1f} s, at most {TIME_LIMIT:g} s"),
     ]
 
 
@@ -412,8 +414,8 @@ def check_delivery(facts: Facts) -> list[Claim]:
         ),
         Claim(
             facts.requests_started == facts.requests_received,
-            f"{facts.region}: {facts.requests_started} requests by the workers' count,"
-            f" {facts.requests_received} by the server's",
+            f"{facts.region}: {facts.requests_started} requests started by the workers,"
+            f" {facts.requests_received} received by the server",
         ),
     ]
 
@@ -430,11 +432,11 @@ STYLES = {
     "INFO": "green",
 }
 BARS = "▁▂▃▄▅▆▇█"
-SAMPLE = 0.25  # seconds between two frames, and that one bar stands for
+SAMPLE = 0.25  # seconds between two frames; each bar stands for one of them
 
 
 class Diary:
-    """What happened and when: the phases, and the package's own log."""
+    """What happened and when: the phases, and the log of the package."""
 
     def __init__(self, console: Console, *, live: bool) -> None:
         self._console = console
@@ -445,7 +447,7 @@ class Diary:
 
     @property
     def seconds(self) -> float:
-        """How long it has taken so far."""
+        """How long the demo has taken so far."""
         return time.monotonic() - self._begin
 
     def write(self, level: str, text: str) -> None:
@@ -456,7 +458,7 @@ class Diary:
 
     @contextmanager
     def follow_log(self) -> Iterator[None]:
-        """Have the log of the package written here, and nowhere else."""
+        """Send the log of the package here, and nowhere else."""
         logger.remove()
         sink = logger.add(
             lambda line: self.write(line.record["level"].name, line.record["message"]),
@@ -468,7 +470,7 @@ class Diary:
             logger.remove(sink)
 
     def table(self, last: int = 0) -> Table:
-        """Show the last entries, or all."""
+        """Return the last entries, or all of them, as a table."""
         table = Table.grid(padding=(0, 2))
         table.add_column(justify="right", style="dim", no_wrap=True)
         table.add_column(no_wrap=True)
@@ -480,7 +482,7 @@ class Diary:
 
 
 class Screen:
-    """The live view: the two regions side by side, and the diary below."""
+    """The live view: the two regions side by side, and the diary below them."""
 
     def __init__(self, console: Console, live: Live, diary: Diary) -> None:
         self._console = console
@@ -490,7 +492,7 @@ class Screen:
         self._received: Counter[str] = Counter()
 
     async def paint(self, regions: list[Region]) -> None:
-        """Draw a frame every so often, until it is cancelled."""
+        """Draw a frame from time to time, until cancelled."""
         while True:
             for region in regions:
                 bars = self._bars.setdefault(region.name, deque(maxlen=200))
@@ -502,7 +504,7 @@ class Screen:
     def _frame(self, regions: list[Region]) -> RenderableType:
         width = self._console.width // 2
         panels = [self._panel(region, width) for region in regions]
-        # Each entry may take two lines of a narrow screen.
+        # On a narrow screen, an entry may take two lines.
         room = max(1, (self._console.height - 15) // (1 if self._console.width >= 110 else 2))
         now = f"{self._diary.seconds:4.1f} s  {regions[0].now.phase}  {self._diary.page}"
         clock = Text(now, STYLES["PHASE"])
@@ -529,7 +531,7 @@ class Screen:
 
 
 def sparkline(values: list[int]) -> Text:
-    """Draw requests over time: half a bar is what comes in, a dot is no request at all."""
+    """Draw requests over time: half a bar is the usual number, a dot means none."""
     usual = MESSAGES_PER_SECOND * SAMPLE
     text = Text(no_wrap=True)
     for value in values:
@@ -540,15 +542,15 @@ def sparkline(values: list[int]) -> Text:
 
 def headline() -> Text:
     return Text(
-        f"An outage on real HTTP. Recovery timeout {POLICY.recovery_timeout:g} s here (T10: 60 s);"
+        f"An outage on real HTTP. Recovery timeout {POLICY.recovery_timeout:g} s (default: 60 s);"
         f" opens after {POLICY.failure_threshold} failed calls,"
-        f" closes after {POLICY.success_threshold} good probes."
+        f" closes after {POLICY.success_threshold} successful probes."
     )
 
 
 def numbers(regions: list[Region]) -> Table:
     table = Table(
-        title="What each phase saw", title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0)
+        title="The phases in numbers", title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0)
     )
     for name in ("phase", "region"):
         table.add_column(name, no_wrap=True)
@@ -568,11 +570,11 @@ def numbers(regions: list[Region]) -> Table:
 
 
 LEGEND = f"""\
-sent       calls of send(); a message that was rejected or failed is sent again
-rejected   by the circuit, in-process, without a request
-failed     after {ATTEMPTS} attempts, or fewer once the circuit had opened
-requests   that reached the server
-rejection  how long one took, median
+sent       calls of send(); a message that was rejected or that failed is sent again
+rejected   calls rejected by the circuit, in-process, without a request
+failed     calls that failed after {ATTEMPTS} attempts, or fewer if the circuit opened meanwhile
+requests   requests that reached the server
+rejection  the median time that a rejection took
 """
 
 
@@ -589,7 +591,7 @@ def conclude(claims: list[Claim]) -> int:
 
 
 async def play(console: Console, diary: Diary, *, live: bool) -> list[Region]:
-    """Run it with the screen that fits the output."""
+    """Run the demo, with a live screen if the output is a terminal."""
     if not live:
         console.print(headline(), soft_wrap=True)
         return await run(diary, None)
@@ -604,7 +606,7 @@ def main() -> int:
     try:
         with diary.follow_log():
             regions = asyncio.run(play(console, diary, live=live))
-    except ExceptionGroup as group:  # a worker broke, and ended all the others
+    except ExceptionGroup as group:  # a worker failed, which ended all the others
         raise group.exceptions[0] from None
     except KeyboardInterrupt:
         return 130

@@ -1,11 +1,11 @@
-"""Quickstart: one decorator, and each region has a circuit breaker of its own.
+"""Quickstart: one decorator gives each region its own circuit breaker.
 
-Frankfurt goes down. After ten failures in a row its circuit opens, and calls are rejected without
-being made. After 60 seconds one probe is let through at a time, and three that go well close the
-circuit. Dublin is called all the while.
+Frankfurt goes down. After ten failures in a row, its circuit opens: further calls are rejected and
+never reach the function. After 60 seconds, one call at a time is let through as a probe, and three
+successful probes close the circuit. Calls to Dublin succeed all the while.
 
-There is no server here, and the clock is a FakeClock: the 60 seconds pass at once. Without the
-line that sets the clock this is what a real worker looks like.
+There is no server here, and the clock is a FakeClock: the 60 seconds pass immediately. Without the
+line that sets the clock, this is what a real worker looks like.
 """
 
 import asyncio
@@ -19,19 +19,19 @@ from resilience.testing import FakeClock
 
 FRANKFURT, DUBLIN = "eu-central-1", "eu-west-1"
 down: set[str] = set()
-reached: list[str] = []
+requests: list[str] = []  # the region of each call that reached the function
 
 
 @dataclass
 class Credentials:
-    """What a tenant's calls need."""
+    """What a tenant needs for its calls."""
 
     region: str
 
 
 @region_breaker(region_from="credentials.region")
 async def send(credentials: Credentials, text: str) -> str:
-    reached.append(credentials.region)
+    requests.append(credentials.region)
     if credentials.region in down:
         raise TimeoutError
     return f"{text} delivered"
@@ -59,7 +59,7 @@ async def main() -> None:
         print(f"call {number}: {answers[number - 1]}")
     assert answers[:10] == ["timed out"] * 10
     assert answers[10:] == ["rejected, retry after 60 s"] * 2
-    assert reached.count(FRANKFURT) == 1 + 10, "a rejected call does not reach the function"
+    assert requests.count(FRANKFURT) == 1 + 10, "a rejected call does not reach the function"
     assert await attempt(DUBLIN) == "hello delivered"
     print(f"{DUBLIN}: hello delivered")
 
@@ -67,12 +67,13 @@ async def main() -> None:
     down.clear()
     clock.advance(60)
     assert [await attempt(FRANKFURT) for _ in range(3)] == ["hello delivered"] * 3
-    seen = default_registry.get(FRANKFURT).snapshot()
+    snapshot = default_registry.get(FRANKFURT).snapshot()
     print(
-        f"{seen.successes} calls went well, {seen.failures} failed, {seen.rejected} were not made"
+        f"{snapshot.successes} calls succeeded, {snapshot.failures} failed,"
+        f" {snapshot.rejected} were rejected"
     )
-    assert (seen.successes, seen.failures, seen.rejected) == (1 + 3, 10, 2)
-    assert seen.state == "CLOSED"
+    assert (snapshot.successes, snapshot.failures, snapshot.rejected) == (1 + 3, 10, 2)
+    assert snapshot.state == "CLOSED"
 
 
 if __name__ == "__main__":

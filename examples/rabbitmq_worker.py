@@ -1,13 +1,14 @@
 """A message worker on RabbitMQ: two regions in one queue, one of them goes down and comes back.
 
-The handler is what a worker has anyway: it calls the API of the message's region, through the
-region's circuit. `SharedConsumer` does the rest. While a region is down its messages wait in a
-queue of their own, where they stand in nobody's way, and when it is back they are delivered; no
-message is lost, and none goes round in circles.
+The handler is the one that a worker has anyway: it calls the API of the message's region, through
+the circuit of that region. `SharedConsumer` does the rest. While a region is down, its messages are
+moved to a wait queue, where they do not hold up the others. When the region is back, they are
+delivered. No message is lost, and none is redelivered in a loop.
 
-It needs a RabbitMQ: one that is installed (on Debian and Ubuntu: apt-get install rabbitmq-server),
-of which it starts one of its own in a temporary folder, or one at `AMQP_URL`. Where there is
-neither it says so. The regions are FakeGenesys servers on this machine.
+The example needs RabbitMQ. If `AMQP_URL` is set, it uses the broker at that URL. Otherwise, if
+RabbitMQ is installed (on Debian and Ubuntu: apt-get install rabbitmq-server), it starts a broker
+of its own in a temporary folder. Without either, it only prints how to get one. The regions are
+FakeGenesys servers on this machine.
 """
 
 import asyncio
@@ -32,12 +33,12 @@ from resilience import BreakerPolicy, CircuitBreakerRegistry, CircuitState, regi
 from resilience.integrations.rabbitmq import DeadLetterTo, SharedConsumer
 from resilience.testing import FakeGenesys
 
-DEAD, HEALTHY = "eu-west-1", "us-east-1"
-MESSAGES = 50  # for each region
+FAILING, HEALTHY = "eu-west-1", "us-east-1"
+MESSAGES = 50  # per region
 PREFETCH = 10
-SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # where Debian's package has it
+SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # in the Debian package
 
-# T10 waits for 60 s; nobody wants to wait for an example so long.
+# The default is 60 s, which is too long for an example.
 circuits = CircuitBreakerRegistry(BreakerPolicy(recovery_timeout=1.0))
 
 
@@ -45,7 +46,7 @@ circuits = CircuitBreakerRegistry(BreakerPolicy(recovery_timeout=1.0))
 
 
 class Worker:
-    """Calls the regions; that is all it has to do."""
+    """Calls the regions, and nothing else."""
 
     def __init__(self, session: aiohttp.ClientSession, regions: dict[str, FakeGenesys]) -> None:
         self._session = session
@@ -53,7 +54,7 @@ class Worker:
 
     @region_breaker(region_from="region", registry=circuits)
     async def send(self, region: str, text: str) -> None:
-        """Make the call that the circuit guards."""
+        """Send a message; this is the protected call."""
         sender = {"id": "+353-1-555-0100", "idType": "Phone"}
         channel = {"from": sender, "time": "2026-11-25T12:00:00Z", "messageId": text}
         url = self._regions[region].message_url()
@@ -61,40 +62,40 @@ class Worker:
             await response.read()
 
     async def handle(self, message: AbstractIncomingMessage) -> None:
-        """Handle one message: to return is to ack it."""
+        """Handle one message; if this returns, the message is acknowledged."""
         await self.send(region_of(message), message.body.decode())
 
 
 def region_of(message: AbstractIncomingMessage) -> str:
-    """Find whose message it is."""
+    """Return the region of a message."""
     return str(message.headers["region"])
 
 
 @asynccontextmanager
 async def work(worker: Worker, queue: AbstractQueue) -> AsyncIterator[None]:
-    """Consume the queue as long as the block lasts."""
+    """Consume the queue until the block ends."""
     consumer = SharedConsumer(
         queue,
         worker.handle,
         region_of=region_of,
-        regions=[DEAD, HEALTHY],
-        on_error=DeadLetterTo("inbound.dead"),  # what waiting cannot cure: a 400, a bug
+        regions=[FAILING, HEALTHY],
+        on_error=DeadLetterTo("inbound.dead"),  # for what waiting does not cure: a 400, a bug
         wait_queue="inbound.wait.{region}",
         prefetch=PREFETCH,
         registry=circuits,
     )
-    await consumer.declare()  # the wait queues; nothing is declared that is not asked for
+    await consumer.declare()  # the wait queues, and nothing else
     async with consumer:
         yield
 
 
-# The story
+# The scenario
 
 
-async def tell(url: str) -> None:
-    """Live through an outage, and check that nothing is lost."""
+async def run(url: str) -> None:
+    """Go through an outage, and check that no message is lost."""
     async with (
-        FakeGenesys(require_token=False, latency=0.02) as dead,
+        FakeGenesys(require_token=False, latency=0.02) as failing,
         FakeGenesys(require_token=False, latency=0.02) as healthy,
         aiohttp.ClientSession(raise_for_status=True) as session,
         await aio_pika.connect_robust(url) as connection,
@@ -102,25 +103,25 @@ async def tell(url: str) -> None:
         channel = await connection.channel()
         queue = await declare_queues(channel)
         await publish(channel)
-        print(f"{2 * MESSAGES} messages in one queue, half of them for {DEAD}, which is down")
-        dead.fail(503)
-        async with work(Worker(session, {DEAD: dead, HEALTHY: healthy}), queue):
+        print(f"{2 * MESSAGES} messages in one queue, half of them for {FAILING}, which is down")
+        failing.fail(503)
+        async with work(Worker(session, {FAILING: failing, HEALTHY: healthy}), queue):
             await until(lambda: len(healthy.messages) == MESSAGES)
-            await until(lambda: circuits.get(DEAD).snapshot().probes >= 2)
-            print(f"\n{HEALTHY}: {len(healthy.messages)} of {MESSAGES} delivered, none had to wait")
-            assert not dead.messages
-            assert dead.requests < 10 + PREFETCH + 5, "a few opened the circuit, then its probes"
-            print(f"{DEAD}: {dead.requests} requests failed, {MESSAGES} messages wait\n")
+            await until(lambda: circuits.get(FAILING).snapshot().probes >= 2)
+            print(f"\n{HEALTHY}: {len(healthy.messages)} of {MESSAGES} delivered without waiting")
+            assert not failing.messages
+            assert failing.requests < 10 + PREFETCH + 5, "few more than opened the circuit"
+            print(f"{FAILING}: {failing.requests} requests failed, {MESSAGES} messages wait\n")
 
-            dead.up()
-            print(f"{DEAD} is back, and nobody tells the worker")
-            await until(lambda: len(dead.messages) >= MESSAGES)
-            await until(lambda: circuits.get(DEAD).state is CircuitState.CLOSED)
-        await count(channel, dead, healthy)
+            failing.up()
+            print(f"{FAILING} is back up; the worker has to find out")
+            await until(lambda: len(failing.messages) >= MESSAGES)
+            await until(lambda: circuits.get(FAILING).state is CircuitState.CLOSED)
+        await count(channel, failing, healthy)
 
 
 async def declare_queues(channel: AbstractChannel) -> AbstractQueue:
-    """Declare what is the user's own: the queue, and another for what cannot be delivered."""
+    """Declare the application's own queues: for the messages, and for dead letters."""
     await channel.declare_queue("inbound.dead", durable=True)
     arguments: dict[str, Any] = {
         "x-queue-type": "quorum",
@@ -132,8 +133,8 @@ async def declare_queues(channel: AbstractChannel) -> AbstractQueue:
 
 
 async def publish(channel: AbstractChannel) -> None:
-    """Put the messages into the queue, those for the region that is down first."""
-    for region in (DEAD, HEALTHY):
+    """Publish the messages, those for the region that is down first."""
+    for region in (FAILING, HEALTHY):
         for number in range(MESSAGES):
             message = aio_pika.Message(
                 f"{region} {number}".encode(),
@@ -143,11 +144,11 @@ async def publish(channel: AbstractChannel) -> None:
             await channel.default_exchange.publish(message, "inbound")
 
 
-async def count(channel: AbstractChannel, dead: FakeGenesys, healthy: FakeGenesys) -> None:
-    """Count what has become of the messages, and leave no queue behind."""
-    delivered = Counter(body["text"] for body in dead.messages + healthy.messages)
+async def count(channel: AbstractChannel, failing: FakeGenesys, healthy: FakeGenesys) -> None:
+    """Count what happened to the messages, and delete the queues."""
+    delivered = Counter(body["text"] for body in failing.messages + healthy.messages)
     left = 0
-    for name in ("inbound", "inbound.dead", f"inbound.wait.{DEAD}", f"inbound.wait.{HEALTHY}"):
+    for name in ("inbound", "inbound.dead", f"inbound.wait.{FAILING}", f"inbound.wait.{HEALTHY}"):
         queue = await channel.get_queue(name)
         while await queue.get(no_ack=True, fail=False):
             left += 1
@@ -159,9 +160,9 @@ async def count(channel: AbstractChannel, dead: FakeGenesys, healthy: FakeGenesy
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait until something has happened elsewhere, but not for ever."""
+    """Wait for something that happens elsewhere, for 60 s at most."""
     async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110 - it happens on other machines, so to speak
+        while not condition():  # noqa: ASYNC110 - other servers set no event
             await asyncio.sleep(0.05)
 
 
@@ -170,13 +171,13 @@ async def until(condition: Callable[[], bool]) -> None:
 
 @contextmanager
 def broker() -> Iterator[str | None]:
-    """Find a RabbitMQ, or start one, and give its URL; None where there is none."""
+    """Find or start a RabbitMQ, and yield its URL; None if there is none."""
     if (url := os.environ.get("AMQP_URL")) or not SERVER.exists():
         yield url
         return
     with tempfile.TemporaryDirectory(prefix="rabbitmq-", ignore_cleanup_errors=True) as folder:
         amqp, distribution = free_port(), free_port()
-        with subprocess.Popen(  # noqa: S603 - the package's own script
+        with subprocess.Popen(  # noqa: S603 - the script of the package
             [SERVER],
             env={**os.environ, **settings(Path(folder), amqp, distribution)},
             stdin=subprocess.DEVNULL,
@@ -184,21 +185,21 @@ def broker() -> Iterator[str | None]:
             stderr=subprocess.DEVNULL,
         ) as server:
             try:
-                wait_until_it_greets(amqp)
+                wait_until_ready(amqp)
                 yield f"amqp://guest:guest@127.0.0.1:{amqp}/"
             finally:
                 server.kill()
 
 
 def free_port() -> int:
-    """Give a port that nobody listens on."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    """Return a port that is free."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def settings(folder: Path, amqp: int, distribution: int) -> dict[str, str]:
-    """Make a server that keeps to its folder and to loopback, and needs no epmd."""
+    """Return the settings of a server that uses only its folder and loopback, and no epmd."""
     return {
         "HOME": str(folder),
         "RABBITMQ_CONF_ENV_FILE": str(folder / "none"),
@@ -213,12 +214,12 @@ def settings(folder: Path, amqp: int, distribution: int) -> dict[str, str]:
         "RABBITMQ_PID_FILE": str(folder / "pid"),
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-start_epmd false -erl_epmd_port {distribution}"
         " -kernel inet_dist_use_interface {127,0,0,1}",
-        "RUNNING_UNDER_SYSTEMD": "true",  # or its script stays between us and the server
+        "RUNNING_UNDER_SYSTEMD": "true",  # otherwise its script stays as the parent process
     }
 
 
-def wait_until_it_greets(port: int) -> None:
-    """Wait for a server that has just been started; it takes about five seconds."""
+def wait_until_ready(port: int) -> None:
+    """Wait until a server accepts connections, which takes about five seconds."""
     end = time.monotonic() + 60
     while time.monotonic() < end:
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5) as client:
@@ -234,7 +235,7 @@ if __name__ == "__main__":
     logger.add(sys.stdout, format="    {level:7}  {message}")
     with broker() as found:
         if found:
-            asyncio.run(tell(found))
+            asyncio.run(run(found))
         else:
-            print("There is no RabbitMQ here, so there is nothing to see. Get one with")
-            print("apt-get install rabbitmq-server, or name one in AMQP_URL.")
+            print("This example needs RabbitMQ, and there is none here. Install one with")
+            print("apt-get install rabbitmq-server, or set AMQP_URL to the URL of a broker.")

@@ -1,15 +1,15 @@
-"""Retries and the breaker: which one goes outside, and what that does, in numbers.
+"""Retries inside or outside of the circuit breaker: what each order does, in numbers.
 
-Both orders run against a region that is down, with five attempts:
+Both orders run against a region that is down, with up to five attempts per call:
 
-breaker outside   A call counts once, however many attempts it makes. This is what T10 asks for:
-                  a short fault is retried away and never counts. The price is more requests before
-                  the circuit opens, and with plain tenacity five instead of one for each probe.
-transient_retry   The same with retries that know their circuit: a probe is one request, and loops
-                  end when it opens. They may also count each attempt, which opens it sooner.
-retry outside     Each attempt counts, and each one passes the breaker. The circuit opens sooner, in
-                  the middle of a call, and short faults count. The retry must not retry a
-                  rejection: it would ask again and again in vain.
+breaker outside   A call counts once, however many attempts it makes. A short fault that a retry
+                  repairs does not count. The price: it takes more requests to open the circuit,
+                  and with plain tenacity each probe makes five requests instead of one.
+transient_retry   The same order, with retries that stop when the circuit opens. A probe makes one
+                  request. Optionally, each attempt counts, which opens the circuit sooner.
+retry outside     Each attempt goes through the circuit breaker and counts. The circuit opens
+                  sooner, in the middle of a call, and short faults count. The retry must not
+                  retry a rejection, or the call is rejected again and again.
 """
 
 import itertools
@@ -27,11 +27,11 @@ CALLS = 20
 
 
 def is_outage(error: BaseException) -> bool:
-    """Retry what the breaker counts; a CircuitBreakerOpenError is nothing of the kind."""
+    """Retry what the circuit breaker counts, which a CircuitBreakerOpenError is not."""
     return classify_error(error) is Outcome.FAILURE
 
 
-# A real worker waits between its attempts, as transient_retry does unless it is told otherwise.
+# A real worker waits between its attempts, as transient_retry does by default.
 five_attempts = retry(
     stop=stop_after_attempt(5), wait=wait_none(), retry=retry_if_exception(is_outage), reraise=True
 )
@@ -40,15 +40,15 @@ any_error_five_times = retry(stop=stop_after_attempt(5), wait=wait_none(), rerai
 
 @dataclass
 class Run:
-    """What came of twenty calls to a region that is down, of one probe, and of short faults."""
+    """The numbers of one order: twenty calls to a region that is down, a probe, short faults."""
 
     opened_by_call: int = 0
     requests: int = 0
     failed: int = 0
     rejected: int = 0
-    asked: int = 0  # how often the breaker rejected: more than `rejected` if that is retried
-    probe: int = 0  # requests
-    short_faults: int = 0  # failures counted in calls that went well in the end
+    rejections: int = 0  # by the breaker; more than `rejected` if rejections are retried
+    probe: int = 0  # requests that one probe made
+    short_faults: int = 0  # failures counted in calls that succeeded in the end
 
 
 def breaker_outside(breaker: CircuitBreaker, request: Callable[[], None]) -> Callable[[], None]:
@@ -89,7 +89,7 @@ def retry_outside(breaker: CircuitBreaker, request: Callable[[], None]) -> Calla
     return send
 
 
-def retry_outside_of_everything(
+def retry_outside_of_any_error(
     breaker: CircuitBreaker, request: Callable[[], None]
 ) -> Callable[[], None]:
     @any_error_five_times
@@ -123,7 +123,7 @@ def run(stack: Stack) -> Run:
         if not result.opened_by_call and breaker.state == "OPEN":
             result.opened_by_call = call
     result.requests = len(requests)
-    result.asked = breaker.snapshot().rejected
+    result.rejections = breaker.snapshot().rejected
 
     clock.advance(60)
     try:
@@ -135,7 +135,7 @@ def run(stack: Stack) -> Run:
 
 
 def count_short_faults(stack: Stack) -> int:
-    """Say how many failures the breaker counts if every other request fails."""
+    """Return how many failures the breaker counts if every other request fails."""
     breaker = CircuitBreaker("eu-west-1")
     fails = itertools.cycle([True, False])
 
@@ -156,9 +156,9 @@ def main() -> None:
         "... over transient_retry": run(transient),
         "... counting per attempt": run(transient_per_attempt),
         "retry outside": run(retry_outside),
-        "... and retries any error": run(retry_outside_of_everything),
+        "... and retries any error": run(retry_outside_of_any_error),
     }
-    columns = ("opened by", "requests", "failed", "rejected", "asked", "probe", "short faults")
+    columns = ("opened by", "requests", "failed", "rejected", "rejections", "probe", "short faults")
     print(f"{CALLS} calls to a region that is down, up to 5 attempts each, threshold 10:\n")
     print(f"{'':26}" + "".join(f"{name:>{len(name) + 2}}" for name in columns))
     for name, result in runs.items():
@@ -167,20 +167,20 @@ def main() -> None:
         print(f"{name:26}" + "".join(f"{cell:>{len(column) + 2}}" for cell, column in row))
     print(LEGEND)
 
-    outside, known, by_attempt, inside, any_error = runs.values()
-    assert outside == Run(10, 50, failed=10, rejected=10, asked=10, probe=5, short_faults=0)
-    assert known == Run(10, 50, failed=10, rejected=10, asked=10, probe=1, short_faults=0)
-    assert by_attempt == Run(2, 10, failed=2, rejected=18, asked=18, probe=1, short_faults=20)
-    assert inside == Run(2, 10, failed=2, rejected=18, asked=18, probe=1, short_faults=20)
-    assert any_error == Run(2, 10, failed=2, rejected=18, asked=90, probe=1, short_faults=20)
+    outside, preset, by_attempt, inside, any_error = runs.values()
+    assert outside == Run(10, 50, failed=10, rejected=10, rejections=10, probe=5, short_faults=0)
+    assert preset == Run(10, 50, failed=10, rejected=10, rejections=10, probe=1, short_faults=0)
+    assert by_attempt == Run(2, 10, failed=2, rejected=18, rejections=18, probe=1, short_faults=20)
+    assert inside == Run(2, 10, failed=2, rejected=18, rejections=18, probe=1, short_faults=20)
+    assert any_error == Run(2, 10, failed=2, rejected=18, rejections=90, probe=1, short_faults=20)
 
 
 LEGEND = """
 failed        calls that ended with the region's own error
 rejected      calls that ended with the breaker's error
-asked         how often the breaker had to reject
+rejections    by the breaker, including those that were retried
 probe         requests that one probe made
-short faults  failures counted in 20 calls of which each went well at the second attempt"""
+short faults  failures counted in 20 calls that each succeeded at the second attempt"""
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""The status page beside a worker that is no web server; open the address that it prints.
+"""The status page next to a worker that is not a web server; open the address that it prints.
 
-A worker sends messages to six regions, each a FakeGenesys on this machine. Now and then one of them
-goes down for a while: it is seen to open, count down, probe and close. Runs until it is stopped, or
-for as many seconds as its argument says.
+A worker sends messages to six regions, each a FakeGenesys on this machine. From time to time, one
+of them goes down: on the page you see its circuit open, count down, probe and close. The example
+runs until you stop it, or for the number of seconds that you pass as its argument.
 
-The recovery timeout is 5 s here, where T10 has 60 s.
+The recovery timeout is 5 s here instead of 60 s.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ circuits = CircuitBreakerRegistry(BreakerPolicy(failure_threshold=5, recovery_ti
 
 
 @region_breaker(region_from="region", registry=circuits)
-async def send(session: aiohttp.ClientSession, region: str, server: FakeGenesys) -> None:  # noqa: ARG001 - for the decorator
+async def send(session: aiohttp.ClientSession, region: str, server: FakeGenesys) -> None:  # noqa: ARG001 - read by the decorator
     headers = {"Authorization": f"Bearer {server.issue_token()}"}
     message = {"channel": {"from": {"id": "+353-1-555-0100"}}, "text": "hello"}
     async with session.post(server.message_url(), json=message, headers=headers):
@@ -49,8 +49,8 @@ async def work(session: aiohttp.ClientSession, region: str, server: FakeGenesys)
         await asyncio.sleep(random.uniform(0.02, 0.1))
 
 
-async def trouble(servers: dict[str, FakeGenesys]) -> None:
-    """Take a region down now and then."""
+async def make_outages(servers: dict[str, FakeGenesys]) -> None:
+    """Take a region down from time to time."""
     while True:
         region = random.choice(REGIONS)
         print(f"{region} answers 503")
@@ -62,12 +62,12 @@ async def trouble(servers: dict[str, FakeGenesys]) -> None:
 
 
 async def serve_page() -> web.AppRunner:
-    """Serve the page beside whatever else runs in this loop."""
+    """Serve the page in the event loop of the worker."""
     runner = web.AppRunner(status_page(circuits), access_log=None)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", PORT).start()
-    except OSError:  # the port is taken: any other will do
+    except OSError:  # the port is taken: use any other
         await web.TCPSite(runner, "127.0.0.1", 0).start()
     return runner
 
@@ -81,7 +81,7 @@ async def main(seconds: float | None) -> None:
         address = f"http://127.0.0.1:{page.addresses[0][1]}/"
         print(f"The status page is at {address}  (Ctrl-C stops everything)", flush=True)
         tasks = [asyncio.create_task(work(session, name, servers[name])) for name in REGIONS]
-        tasks.append(asyncio.create_task(trouble(servers)))
+        tasks.append(asyncio.create_task(make_outages(servers)))
         await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
         for task in tasks:
             task.cancel()

@@ -1,12 +1,13 @@
-"""How to test a worker of your own: FakeGenesys is the region, FakeClock the time.
+"""Testing your own worker: FakeGenesys is the region, FakeClock is the time.
 
-The worker here answers a broker: True acknowledges a message, False sends it back. Its tests use
-real HTTP, need no mock of a client, and never wait: an outage of a minute takes milliseconds.
+The worker in this example answers a broker: True acknowledges a message, False returns it to the
+queue. Its tests use real HTTP, need no mock of a client, and never wait: an outage of one minute
+takes milliseconds.
 
-Give the worker its registry from outside, as here. Then each test has circuits of its own, and
-none sees what another one left behind.
+Pass the registry to the worker, as shown here. Each test then has its own circuits, and does not
+see what another test left behind.
 
-`python examples/your_own_tests.py` runs it; so does pytest, as with any test file.
+`python examples/your_own_tests.py` runs the tests. pytest runs them as well, like any test file.
 """
 
 import sys
@@ -31,7 +32,7 @@ Handle = Callable[[str, str], Awaitable[bool]]
 
 def make_worker(
     session: aiohttp.ClientSession,
-    urls: Mapping[str, str],  # region -> where its messages go
+    urls: Mapping[str, str],  # region -> the URL for its messages
     token: str,
     circuits: CircuitBreakerRegistry,
 ) -> Handle:
@@ -48,7 +49,7 @@ def make_worker(
         try:
             await send(region, text)
         except aiohttp.ClientResponseError as error:
-            return error.status < 500  # another try would not make a wrong message right
+            return error.status < 500  # an invalid message stays invalid
         except (aiohttp.ClientError, TimeoutError, CircuitBreakerOpenError):
             return False
         return True
@@ -84,7 +85,7 @@ async def handle(dublin: FakeGenesys, circuits: CircuitBreakerRegistry) -> Async
         yield make_worker(session, urls, dublin.issue_token(), circuits)
 
 
-async def test_acknowledges_what_was_delivered(handle: Handle, dublin: FakeGenesys) -> None:
+async def test_acknowledges_a_delivered_message(handle: Handle, dublin: FakeGenesys) -> None:
     assert await handle("eu-west-1", "hello")
     assert [message["text"] for message in dublin.messages] == ["hello"]
 
@@ -111,13 +112,15 @@ async def test_recovers_by_itself(
     assert circuits.get("eu-west-1").state is CircuitState.CLOSED
 
 
-async def test_wrong_messages_do_not_open_the_circuit(handle: Handle, dublin: FakeGenesys) -> None:
+async def test_invalid_messages_do_not_open_the_circuit(
+    handle: Handle, dublin: FakeGenesys
+) -> None:
     dublin.fail(400)
     assert all([await handle("eu-west-1", "hello") for _ in range(100)])
     assert dublin.requests == 100
 
 
 if __name__ == "__main__":
-    # This file has imported the plugin before pytest could; that is no news here.
-    quiet = "ignore:Module already imported"
-    sys.exit(pytest.main(["-q", "-W", quiet, "-p", "no:cacheprovider", __file__]))
+    # This file imports the plugin before pytest does, which pytest warns about.
+    ignore = "ignore:Module already imported"
+    sys.exit(pytest.main(["-q", "-W", ignore, "-p", "no:cacheprovider", __file__]))

@@ -1,11 +1,10 @@
 """The one lock of the package, and what a fork does to it.
 
-One lock for all circuits of a process: it is held for a few microseconds and the package calls
-nobody's code under it, so that circuits do not wait for each other, and a fork needs to take only
-this one. It is re-entrant because Python itself may run code at any line, the finalizer of a
-forgotten coroutine that holds a permit, or a signal handler, and so come back here on the same
-thread. What comes in between so may be overwritten; at worst a probe's place is free again only
-when its lease has run out, and a state forced from a signal handler is lost.
+All circuits of a process share it. It is held for a few microseconds and nobody else's code runs
+under it, so circuits do not hold each other up, and a fork has to take this one lock only. It is
+re-entrant because Python may run code between any two lines, such as a signal handler or the end
+of a generator that is collected. A report that arrives in this way waits until the lock is free:
+see `lock_is_held`.
 """
 
 import os
@@ -17,3 +16,9 @@ lock = threading.RLock()
 if sys.platform != "win32":  # pragma: no branch - Windows has no fork
     release = lock.release
     os.register_at_fork(before=lock.acquire, after_in_parent=release, after_in_child=release)
+
+
+def lock_is_held() -> bool:
+    """Return whether the running thread holds the lock."""
+    # `threading.Condition` asks a lock in the same way. There is no public method for it.
+    return bool(lock._is_owned())  # type: ignore[attr-defined]  # noqa: SLF001

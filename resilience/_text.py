@@ -1,16 +1,18 @@
-"""Text from outside, made fit for one line of a log."""
+"""Text from outside, made safe for one line of a log."""
 
-_LONG = 200
+_LONGEST = 200
 
 
 def one_line(text: str) -> str:
-    """Escape what is not printable in a text and cut it to 200 characters.
+    """Escape what is not printable in a text, and cut it to 200 characters.
 
     Args:
-        text: Anything, also what a stranger chose: a region's name, a reason given by hand.
+        text: Any text, including one that a stranger chose: a region's name, a reason.
 
     Returns:
         Printable text without line breaks, so that nobody can forge a line of the log.
     """
-    shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:_LONG])
-    return (text if text.isprintable() else "".join(shown))[:_LONG]
+    if text.isprintable():
+        return text[:_LONGEST]
+    shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:_LONGEST])
+    return "".join(shown)[:_LONGEST]

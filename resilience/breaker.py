@@ -1,37 +1,67 @@
-"""CircuitBreaker: permit -> your coroutine -> outcome; the only place that reads the clock."""
+"""CircuitBreaker: permit -> call -> outcome; it reads the clock and takes the lock.
 
+A call asks for a permit and reports its outcome. Both change the circuit under the lock. The events
+of a change are delivered after the lock was released.
+"""
+
+import sys
 import time
+import weakref
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, ParamSpec, TypeVar, cast
+from enum import Enum, auto
+from functools import partial
+from types import TracebackType
+from typing import ParamSpec, Self, TypeVar, cast
 
-from resilience import _validate, classify, events, gate, gated, log
-from resilience._lock import lock
+from resilience import _validate, scope
+from resilience._lock import lock, lock_is_held
 from resilience._text import one_line
-from resilience.circuit import Circuit, CircuitState, Closed, Probe, Rejection, Ticket, Transition
-from resilience.classify import IGNORED, SUCCESS, Classifier, Outcome, Report, ResultClassifier
+from resilience.circuit import (
+    Circuit,
+    CircuitState,
+    Closed,
+    HalfOpen,
+    Rejection,
+    Ticket,
+    Transition,
+)
+from resilience.classify import classify_error, describe, root_error
 from resilience.errors import CircuitBreakerOpenError
-from resilience.guards import Finder, check_guardable
-from resilience.permit import Permit
+from resilience.events import Listener, StateChanged
+from resilience.judge import Classifiers, Judge, UnknownErrors
+from resilience.listeners import EventQueue, Listeners, Subscribers, call_listener
+from resilience.outcome import (
+    IGNORED,
+    SUCCESS,
+    Classifier,
+    Outcome,
+    Report,
+    ResultClassifier,
+)
 from resilience.policy import BreakerPolicy
-from resilience.rejections import Rejections
-from resilience.waiting import Line
+from resilience.protect import BreakerLookup, check_protectable, has_await, protect
+from resilience.waiters import AdvancingClock, WaitQueue
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# So many errors in a row that no rule knows: this breaker may never count anything.
-_UNKNOWN_ERRORS_TO_WARN = 100
+_NEVER = sys.maxsize  # the position of an argument that no call has
+
+# What was to be done while this thread held the lock: by a signal handler, or at the end of a
+# generator or coroutine that was collected. It is done when the lock is free.
+_postponed: deque[Callable[[], None]] = deque()
 
 
 @dataclass(frozen=True, slots=True)
 class CircuitSnapshot:
-    """What a breaker knows at one moment; `dataclasses.asdict` makes it fit for JSON.
+    """What a breaker knows at one moment; `dataclasses.asdict` makes it ready for JSON.
 
     Args:
         region: The region.
-        state: What a call would meet now.
+        state: The state that a call would meet now.
         since: The breaker's clock when this state began, in seconds.
         streak: Consecutive failures.
         retry_after: Seconds until a call may be admitted; None while forced open.
@@ -42,8 +72,9 @@ class CircuitSnapshot:
         rejected: Calls since the start that were not made.
         probes: Calls since the start that were admitted in HALF_OPEN.
         trips: How often failures opened the CLOSED circuit.
-        shared: Whether other processes are told what this one knows, and it hears what they know;
-            None where the circuit is its own.
+        transitions: How often the state changed since the start: old state, new state, count.
+        shared: Whether other processes learn what this one knows, and it learns what they know;
+            None where the circuit belongs to this process alone.
     """
 
     region: str
@@ -58,13 +89,208 @@ class CircuitSnapshot:
     rejected: int
     probes: int
     trips: int
+    transitions: tuple[tuple[CircuitState, CircuitState, int], ...] = ()
     shared: bool | None = None
 
 
-class CircuitBreaker:
-    """Keeps calls from a region that is down, and finds out when it is back (T10).
+class Retention(Enum):
+    """Whether a full registry may evict a breaker."""
 
-    One breaker serves any number of tasks, event loops and threads at a time.
+    BLANK = auto()  # it holds no information: it goes first
+    INFORMED = auto()
+    PINNED = auto()  # forced open or listened to: it stays
+
+
+class Permit:
+    """Leave to make one call; settle it once, and later reports change nothing.
+
+    As a context manager, in sync and async code, it settles itself: a block that ends normally is a
+    success, and the classifier decides about an exception. Nested calls and retry loops in the
+    block find it in `scope`.
+    """
+
+    __slots__ = ("_attempt_error", "_classifiers", "breaker", "outer", "ticket")
+
+    def __init__(
+        self,
+        breaker: "CircuitBreaker",
+        ticket: Ticket | None,
+        classifiers: Classifiers | None = None,
+    ) -> None:
+        self.breaker = breaker
+        #: None: the permit is settled.
+        self.ticket = ticket
+        #: The protected call around this one, while it is a context manager.
+        self.outer: scope.ProtectedCall | None = None
+        self._classifiers = classifiers
+        # The failed attempt that `attempt_failed` has counted already.
+        self._attempt_error: BaseException | None = None
+
+    def succeed(self) -> None:
+        """Report that the region did what it was asked for."""
+        self._settle(SUCCESS)
+
+    def fail(self, error: BaseException | None = None) -> None:
+        """Report a failure of the region; no classifier is asked.
+
+        Args:
+            error: The error; its type and status become the reason.
+        """
+        self._settle(_failure(error))
+
+    def ignore(self) -> None:
+        """Report that the call said nothing about the region."""
+        self._settle(IGNORED)
+
+    def attempt_failed(self, error: BaseException) -> None:
+        """Count the failure of one attempt while the call goes on.
+
+        The failure of the call itself is not counted a second time then. Its success ends the
+        streak.
+
+        Args:
+            error: The error; its type and status become the reason.
+        """
+        if self.ticket is not None:
+            self._attempt_error = error
+            self.breaker.record(self.ticket, _failure(error))
+
+    def attempt_started(self) -> None:
+        """Note that another attempt begins: what it fails with is a failure of its own."""
+        self._attempt_error = None
+
+    # For `scope`, the wrappers and the retry loops
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the outcome of the call is known."""
+        return self.ticket is None
+
+    def allows_attempt(self, *, first: bool) -> bool:
+        """Return whether a retry loop inside the call may make an attempt.
+
+        Args:
+            first: Whether it would be the first attempt of its loop: a probe makes only one.
+        """
+        if self.ticket is None:
+            return True
+        state = self.breaker.circuit.state
+        if isinstance(state, Closed):
+            return True
+        return first and self.is_probe()
+
+    def is_probe(self) -> bool:
+        """Return whether the call is a probe that has kept its place."""
+        state = self.breaker.circuit.state
+        return isinstance(state, HalfOpen) and self.ticket in state.probes
+
+    def judge(self, error: BaseException) -> Report:
+        """Decide what an error says, by the classifiers of this call."""
+        return self.breaker.judge_for(self._classifiers).of_error(error)
+
+    def returned(self, result: T) -> T:
+        """Settle by what the function returned, and return that."""
+        if self.ticket is not None:
+            report = IGNORED
+            try:
+                report = self.breaker.judge_for(self._classifiers).of_result(result)
+            finally:  # whatever a classifier raises, the permit is given back
+                self._settle(report)
+        return result
+
+    def returned_by_sync(self, result: object) -> object:
+        """Settle by what a plain function returned; if it must be awaited, when it was."""
+        kind: object = type(result)
+        if not has_await(kind):
+            return self.returned(result)
+        permit = self._hand_over()
+        awaited = permit.wait_for(cast("Awaitable[object]", result))
+        weakref.finalize(awaited, permit.ignore).atexit = False  # if nobody awaits it
+        return awaited
+
+    async def wait_for(self, awaitable: Awaitable[T]) -> T:
+        """Await something as the protected call, and settle by what comes of it."""
+        with self:
+            return self.returned(await awaitable)
+
+    def __enter__(self) -> Self:
+        if self.ticket is None:
+            raise RuntimeError("this permit is settled: acquire a new one for each call")
+        scope.enter(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None:
+        scope.leave(self)
+        if self.ticket is None:
+            return
+        if error is None:
+            self._settle(SUCCESS)
+        else:
+            self._settle_by_error(error)
+
+    def _settle_by_error(self, error: BaseException) -> None:
+        attempt_error, self._attempt_error = self._attempt_error, None
+        report = IGNORED
+        try:
+            report = self.judge(error)
+            scope.record_outcome(error, report.outcome)
+        finally:  # whatever a classifier raises, the permit is given back
+            # The call fails with the error of the attempt that was counted already, unless the
+            # call got over that one and failed for another reason.
+            is_counted = attempt_error is not None and root_error(error) is root_error(
+                attempt_error
+            )
+            ticket = self._take_ticket()
+            if ticket is not None and not (is_counted and report.outcome is Outcome.FAILURE):
+                self.breaker.record(ticket, report)
+
+    def _settle(self, report: Report) -> None:
+        ticket = self._take_ticket()
+        is_counted = self._attempt_error is not None and report.outcome is Outcome.FAILURE
+        if ticket is not None and not is_counted:
+            self.breaker.record(ticket, report)
+
+    def _hand_over(self) -> "Permit":
+        """Return a permit that takes the place of this one."""
+        return Permit(self.breaker, self._take_ticket(), self._classifiers)
+
+    def _take_ticket(self) -> Ticket | None:
+        with lock:
+            ticket, self.ticket = self.ticket, None
+        return ticket
+
+
+class NestedPermit(Permit):
+    """The permit of a call inside a probe of its own circuit: it is part of that probe.
+
+    It reports nothing. The probe holds the only place, so a probe that calls another function of
+    its region could never succeed otherwise.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, breaker: "CircuitBreaker") -> None:
+        super().__init__(breaker, None)
+
+    def returned_by_sync(self, result: object) -> object:
+        """Leave it to the probe around this call to settle."""
+        return result
+
+    def __enter__(self) -> Self:
+        scope.enter(self)
+        return self
+
+
+class CircuitBreaker:
+    """Keeps calls from a region that is down, and finds out when the region is back.
+
+    One breaker serves any number of tasks, event loops and threads at the same time.
 
     Args:
         region: The name of what is called.
@@ -72,6 +298,8 @@ class CircuitBreaker:
         classifier: Decides what an exception says.
         result_classifier: Decides what a returned value says; None: it is a success.
         clock: Returns seconds; None means `time.monotonic`.
+        circuit: The state machine, for integrations that share it; None: one of its own.
+        subscribers: The registry that the breaker belongs to; None: it stands alone.
 
     Raises:
         TypeError: An argument has the wrong type, or a classifier is an `async def`.
@@ -79,55 +307,54 @@ class CircuitBreaker:
     """
 
     __slots__ = (
-        "__weakref__", "_circuit", "_classifier", "_clock", "_line", "_outbox", "_passing",
-        "_result_classifier", "_unknown", "region",
-    )  # fmt: skip
+        "__weakref__",
+        "_clock",
+        "_judge",
+        "_listeners",
+        "_queue",
+        "_subscribers",
+        "_unknown_errors",
+        "_wait_queue",
+        "circuit",
+        "closed",
+        "region",
+    )
 
     def __init__(
         self,
         region: str,
         policy: BreakerPolicy = BreakerPolicy(),  # noqa: B008 - immutable
         *,
-        classifier: Classifier = classify.classify_error,
+        classifier: Classifier = classify_error,
         result_classifier: ResultClassifier | None = None,
         clock: Callable[[], float] | None = None,
+        circuit: Circuit | None = None,
+        subscribers: Subscribers | None = None,
     ) -> None:
         self.region = _validate.check_text("region", region)
         _validate.check_callable("clock", clock, "nothing and returns seconds", optional=True)
         _validate.check_type("policy", policy, BreakerPolicy)
         _validate.check_classifiers(classifier, result_classifier)
         self._clock = clock
-        self._circuit = Circuit(policy, Closed(self._now()))
-        self._outbox = events.Outbox()
-        self._line: Line | None = None
-        # Errors in a row that no rule knows, and how many outcomes there were before them.
-        self._unknown: tuple[int, int] = 0, 0
-        self._configure(policy, classifier, result_classifier)
+        #: The state machine; only this breaker changes it.
+        self.circuit = Circuit(policy, self.now()) if circuit is None else circuit
+        #: The CLOSED state while a call that goes well needs no permit, else None.
+        self.closed: Closed | None = None
+        self._subscribers = subscribers
+        self._listeners: Listeners[StateChanged] = Listeners("one StateChanged")
+        self._queue = EventQueue(self.region, self._listeners, subscribers)
+        self._wait_queue: WaitQueue | None = None
+        self._unknown_errors = UnknownErrors(self.region, self.circuit.count_outcomes)
+        self._judge = Judge(self.region, classifier, result_classifier, self._unknown_errors)
+        self.refresh()
 
-    @property
-    def policy(self) -> BreakerPolicy:
-        """The thresholds in force."""
-        return self._circuit.policy
-
-    @property
-    def state(self) -> CircuitState:
-        """What a call would meet now; looking makes no transition."""
-        return self._look(self._circuit.phase)
-
-    @property
-    def retry_after(self) -> float | None:
-        """Seconds until a call may be admitted; 0.0 is now, None is not before `reset`."""
-        return self._look(self._circuit.retry_after)
-
-    def snapshot(self) -> CircuitSnapshot:
-        """Describe the circuit as it is now."""
-        return self._look(self._describe)
+    # One call
 
     async def call(self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a coroutine function under the protection of the circuit (T10's `call`).
+        """Call a coroutine function under the protection of the circuit.
 
         Args:
-            fn: What to call.
+            fn: The function to call.
             args: Its positional arguments.
             kwargs: Its keyword arguments.
 
@@ -137,10 +364,14 @@ class CircuitBreaker:
         Raises:
             CircuitBreakerOpenError: The call was rejected; `fn` has not run.
         """
-        return cast("T", await gated.call_through(self, fn, *args, **kwargs))
+        with self.acquire() as permit:
+            return permit.returned(await fn(*args, **kwargs))
 
-    def acquire(self) -> Permit:
-        """Ask leave to make one call; never waits.
+    def acquire(self, classifiers: Classifiers | None = None, /) -> Permit:
+        """Admit a call, or reject it; never waits.
+
+        Args:
+            classifiers: Those of the decorated function; None: the breaker's.
 
         Returns:
             A permit, to be settled once; best as ``with breaker.acquire():`` around the call.
@@ -148,38 +379,91 @@ class CircuitBreaker:
         Raises:
             CircuitBreakerOpenError: The circuit admits no call now.
         """
-        permit = self._admit()
-        if isinstance(permit, tuple):
-            raise CircuitBreakerOpenError(self.region, *permit)
-        return permit
+        circuit = self.circuit
+        closed = circuit.admits_without_asking()
+        if closed is not None:
+            return Permit(self, closed, classifiers)
+        now = self.now()
+        rejection = circuit.reject(now)
+        if rejection is None:
+            if self._is_inside_own_probe():
+                return NestedPermit(self)
+            answer = self._ask_circuit(now)
+            if not isinstance(answer, Rejection):
+                return self._admit(answer, classifiers)
+            rejection = answer
+            self._deliver()
+        if self._subscribers is not None and self._subscribers.rejection_listeners:
+            self._notify_rejection(rejection, self._subscribers)
+        # Raised here, and held by no variable: a helper would leave a cycle with each traceback.
+        raise CircuitBreakerOpenError(
+            self.region, rejection.state, rejection.reason, rejection.retry_after
+        )
 
     def __call__(self, fn: Callable[P, T]) -> Callable[P, T]:
         """Decorate one function, `async def` or `def`, with this very breaker."""
-        check_guardable(fn, "a circuit breaker")
-        return cast("Callable[P, T]", gated.protect(fn, Finder(lambda _args, _kwargs: self)))
+        check_protectable(fn, "a circuit breaker")
+        lookup = BreakerLookup(
+            breakers={self.region: self},
+            find=lambda _region: self,
+            locate=lambda _args, _kwargs: self.region,
+            position=_NEVER,
+        )
+        return protect(fn, lookup)
 
-    def reset(self) -> None:
-        """Close the circuit by hand, forget its streak and end a forced opening."""
-        self._change(self._circuit.reset)
+    # Reading
 
-    def force_open(self, reason: str) -> None:
-        """Keep the circuit open until `reset`.
+    @property
+    def policy(self) -> BreakerPolicy:
+        """The thresholds in force."""
+        return self.circuit.policy
+
+    @property
+    def state(self) -> CircuitState:
+        """The state that a call would meet now; reading it makes no transition."""
+        return self.read(self.circuit.phase)
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds until a call may be admitted; 0.0 is now, None is not before `reset`."""
+        return self.read(self.circuit.retry_after)
+
+    def snapshot(self) -> CircuitSnapshot:
+        """Describe the circuit as it is now."""
+        return self.read(self._describe)
+
+    def classify(self, error: BaseException) -> Outcome:
+        """Decide what an error says, by the classifier of this breaker.
 
         Args:
-            reason: Why; the log and the rejected calls show it.
+            error: What a call raised.
+
+        Returns:
+            IGNORED also for a cancellation, for a rejection, and where the classifier fails.
+        """
+        return self._judge.of_error(error).outcome
+
+    async def wait_until_ready(self, timeout: float | None = None) -> bool:
+        """Wait, in asyncio, until a call would be admitted; it reserves nothing.
+
+        Args:
+            timeout: Seconds to wait at most; None waits without end.
+
+        Returns:
+            True when a call would be admitted, False when the time was up before that.
 
         Raises:
-            TypeError: The reason is no text.
-            ValueError: The reason is empty.
+            TypeError: The timeout is not a number.
+            ValueError: The timeout is negative or NaN.
         """
-        reason = one_line(f"forced open: {_validate.check_text('reason', reason)}")
-        self._change(self._circuit.force_open, reason)
+        _validate.check_timeout(timeout)
+        return await self._get_wait_queue().wait(timeout)
 
-    def listen(self, listener: events.Listener) -> Callable[[], None]:
-        """Tell a function about each change of this circuit's state.
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Call a function with each change of this circuit's state.
 
         Args:
-            listener: Takes one `StateChanged`, after the state is settled; a call waits for it, so
+            listener: Takes one `StateChanged`, after the state is settled. A call waits for it, so
                 it should be quick. What it raises is logged.
 
         Returns:
@@ -188,156 +472,267 @@ class CircuitBreaker:
         Raises:
             TypeError: The listener cannot be called, or is an `async def`.
         """
-        return self._outbox.add(listener)
+        with lock:
+            stop_listening = self._listeners.add(listener)
+            self._note_change()
 
-    async def wait_until_ready(self, timeout: float | None = None) -> bool:
-        """Wait, in asyncio, until a call would be admitted; it reserves nothing.
+        def stop() -> None:
+            with lock:
+                stop_listening()
+                self._note_change()
+
+        return stop
+
+    # Manual control
+
+    def reset(self) -> None:
+        """Close the circuit, forget its streak and end a forced opening."""
+        self._change(self.circuit.reset)
+
+    def force_open(self, reason: str) -> None:
+        """Keep the circuit open until `reset`.
 
         Args:
-            timeout: Seconds to wait at most; None waits for ever.
-
-        Returns:
-            True when a call would be admitted, False when the time was up before that.
+            reason: Why; the log and the rejections show it.
 
         Raises:
-            TypeError: The timeout is no number.
-            ValueError: The timeout is negative or NaN.
+            TypeError: The reason is not a string.
+            ValueError: The reason is empty.
         """
-        _validate.check_timeout(timeout)
-        return await self._waiting_line().wait(timeout)
+        shown = one_line(f"forced open: {_validate.check_text('reason', reason)}")
+        self._change(partial(self.circuit.force_open, shown))
+
+    # For the wrappers, the registry and the integrations
+
+    def now(self) -> float:
+        """Return the time of the breaker's clock, in seconds."""
+        # Looked up at each use, so that freezegun can replace it.
+        return time.monotonic() if self._clock is None else self._clock()
+
+    def apply(self, change: Callable[[float], T]) -> T:
+        """Change the circuit, and deliver the events of the change.
+
+        Args:
+            change: Takes the time in seconds; called under the lock.
+
+        Returns:
+            What it returns.
+        """
+        now = self.now()
+        with lock:
+            result = change(now)
+            self._after_change()
+        self._deliver()
+        return result
+
+    def read(self, query: Callable[[float], T]) -> T:
+        """Read from the circuit, all of it at the same moment.
+
+        Args:
+            query: Takes the time in seconds, and changes nothing; called under the lock.
+
+        Returns:
+            What it returns.
+        """
+        now = self.now()
+        with lock:
+            self.circuit.follow_clock(now)
+            return query(now)
+
+    def refresh(self) -> None:
+        """Bring up to date what depends on the circuit, without reading the clock."""
+        with lock:
+            self._after_change()
+
+    def configure(
+        self,
+        policy: BreakerPolicy,
+        classifier: Classifier,
+        result_classifier: ResultClassifier | None,
+    ) -> None:
+        """Change the settings, for the running state as well.
+
+        Args:
+            policy: The thresholds; a running OPEN follows them, a probe keeps the end of its lease.
+            classifier: Decides what an exception says.
+            result_classifier: Decides what a returned value says; None: it is a success.
+        """
+        with lock:
+            self.circuit.configure(policy)
+            self._judge = Judge(self.region, classifier, result_classifier, self._unknown_errors)
+            self._after_change()
+
+    def record(self, ticket: Ticket, report: Report) -> None:
+        """Count the outcome of a call; a late one changes nothing."""
+        if report is SUCCESS and isinstance(ticket, Closed) and not ticket.streak:
+            ticket.successes += 1  # nothing else changes, so it takes no lock
+        elif report is IGNORED and isinstance(ticket, Closed):
+            ticket.ignored += 1
+        elif lock_is_held():
+            _postponed.append(partial(self.record, ticket, report))
+        else:
+            now = self.now()
+            with lock:
+                self.circuit.record(ticket, report, now)
+                self._after_change()
+            self._deliver()
+
+    def record_error(
+        self, closed: Closed, error: BaseException, classifiers: Classifiers | None, /
+    ) -> None:
+        """Count a call without a permit that raised."""
+        judge = self._judge if classifiers is None else self._judge.override(classifiers)
+        report = judge.of_error(error)
+        scope.record_outcome(error, report.outcome)
+        if report is IGNORED:
+            closed.ignored += 1
+        else:
+            self.record(closed, report)
+
+    def end_streak(self, closed: Closed, /) -> None:
+        """End the streak of failures, after a success without a permit."""
+        with lock:
+            closed.streak = 0
+            self._note_change()
+
+    def permit_in(self, closed: Closed, classifiers: Classifiers | None, /) -> Permit:
+        """Return a permit for a call that has begun without one."""
+        return Permit(self, closed, classifiers)
+
+    def judge_for(self, classifiers: Classifiers | None) -> Judge:
+        """Return the judge of a function's calls, which may have classifiers of its own."""
+        return self._judge if classifiers is None else self._judge.override(classifiers)
+
+    def retention(self) -> Retention:
+        """Return whether a full registry may evict this breaker; the caller holds the lock."""
+        if self._listeners or self.circuit.is_forced():
+            return Retention.PINNED
+        return Retention.BLANK if self.circuit.is_blank() else Retention.INFORMED
 
     def __repr__(self) -> str:
         return f"<CircuitBreaker {self.region!r} {self.state}>"
 
-    # For the registry
+    # Admitting
 
-    def _configure(self, policy: BreakerPolicy, on_error: Any, on_result: Any) -> None:
+    def _ask_circuit(self, now: float) -> Ticket | Rejection:
+        _settle_postponed()  # one of them may give back the place of a probe
         with lock:
-            self._circuit.policy = policy
-            self._circuit.keep_quiet()
-            self._classifier, self._result_classifier = on_error, on_result
-            self._follow(None)
+            answer = self.circuit.acquire(now)
+            self._after_change()
+        return answer
 
-    def _eviction_rank(self) -> int | None:
-        """Say in which order a full registry lets go of it; None: never."""
-        return None if self._outbox.entries else self._circuit.eviction_rank(self._now())
-
-    # For one call
-
-    def _admit(self, on_error: Any = None, on_result: Any = None) -> Permit | Rejection:
-        now = time.monotonic() if self._clock is None else self._clock()
-        if (refused := self._circuit.refuse(now)) is not None:
-            return refused
-        if self._circuit.state.name is CircuitState.HALF_OPEN and gate.is_carried(self):
-            return gated.Passenger(self)
-        with lock:
-            ticket = self._circuit.acquire(now)
-            if isinstance(ticket, Probe):
-                self._follow(ticket.opened)
-        if isinstance(ticket, tuple):
-            self._tell_rejection(ticket, now)
-            return ticket
-        permit = Permit(self, ticket, on_error, on_result)
-        if isinstance(ticket, Probe):
-            try:
-                log.log_lost_probes(self.region, ticket.displaced)
-                self._outbox.deliver()
-            except BaseException:  # a listener may exit the process, or be interrupted
-                permit.ignore()
-                raise
+    def _admit(self, ticket: Ticket, classifiers: Classifiers | None) -> Permit:
+        permit = Permit(self, ticket, classifiers)
+        try:
+            self._deliver()
+        except BaseException:  # a listener may exit the process, or be interrupted
+            permit.ignore()
+            raise
         return permit
 
-    def _tell_rejection(self, rejection: Rejection, now: float) -> None:
-        with lock:
-            told = self._outbox.log
-            if not isinstance(told, Rejections):
-                told = self._outbox.log = Rejections(self.region, self._circuit)
-        told.tell(rejection, now, self._outbox.registry_listeners.watchers)
+    def _is_inside_own_probe(self) -> bool:
+        if not isinstance(self.circuit.state, HalfOpen):
+            return False
+        for call in scope.enclosing_calls():
+            if call.breaker is self and isinstance(call, Permit) and call.is_probe():
+                return True
+        return False
 
-    def _record(self, ticket: Ticket, report: Report) -> None:
-        self._change(self._circuit.record, ticket, report)
+    def _notify_rejection(self, rejection: Rejection, subscribers: Subscribers) -> None:
+        error = CircuitBreakerOpenError(
+            self.region, rejection.state, rejection.reason, rejection.retry_after
+        )
+        for entry in subscribers.rejection_listeners:
+            call_listener(entry, error, self.region)
 
-    def _judge_result(self, result: object, classifier: ResultClassifier | None) -> Report:
-        judge = self._result_classifier if classifier is None else classifier
-        return SUCCESS if judge is None else self._ask("result_classifier", judge, result)
+    # After each change
 
-    def _judge_error(self, error: BaseException, classifier: Classifier | None) -> Report:
-        judge = self._classifier if classifier is None else classifier
-        known, report = classify.verdict(error), IGNORED
-        ask = known is classify.FAILED or judge is not classify.classify_error
-        if ask and isinstance(error, Exception) and not isinstance(error, CircuitBreakerOpenError):
-            report = self._ask("classifier", judge, error)
-        if known is None and report is IGNORED:
-            self._count_unknown(error)
-        return report
+    def _change(self, change: Callable[[float], None]) -> None:
+        if lock_is_held():  # in a signal handler, or at the end of a generator that is collected
+            _postponed.append(partial(self._change, change))
+        else:
+            self.apply(change)
 
-    def _ask(self, role: str, judge: Callable[[Any], Outcome], what: object) -> Report:
-        try:
-            outcome = judge(what)
-            if outcome is Outcome.FAILURE:
-                return outcome, classify.describe(what)
-            if isinstance(outcome, Outcome):
-                return SUCCESS if outcome is Outcome.SUCCESS else IGNORED
-            wrong = f"returned a {type(outcome).__name__}, expected an Outcome"
-        except Exception as fault:  # noqa: BLE001 - the call's own error must reach the caller
-            wrong = log.describe_exception(fault)
-        log.log_fault(role, judge, wrong, self.region)
-        return IGNORED
+    def _after_change(self) -> None:
+        """Bring up to date what depends on the circuit; the caller holds the lock."""
+        circuit = self.circuit
+        if circuit.events:
+            self._queue_events()
+        closed = circuit.admits_without_asking()
+        self.closed = closed if self._judge.result_classifier is None else None
+        self._note_change()
+        if self._wait_queue is not None:
+            if isinstance(circuit.state, Closed):
+                self._wait_queue.wake_all()
+            else:
+                self._wait_queue.wake_first()
 
-    def _count_unknown(self, error: BaseException) -> None:
-        # Without the lock: at worst a race makes the warning late.
-        circuit, (count, then) = self._circuit, self._unknown
-        now = circuit.successes + circuit.failures + circuit.state.passed
-        count = count + 1 if now == then else 1
-        self._unknown = count, now
-        if count == _UNKNOWN_ERRORS_TO_WARN:
-            log.log_unknown_errors(self.region, _UNKNOWN_ERRORS_TO_WARN, error)
+    def _queue_events(self) -> None:
+        for event in self.circuit.events:
+            if isinstance(event, Transition):
+                time_of_day = datetime.now(UTC)
+                changed = StateChanged(region=self.region, time=time_of_day, **asdict(event))
+                self._queue.put(changed)
+                scope.wake_sleepers(self)
+            else:
+                self._queue.put(event)
+        self.circuit.events.clear()
 
-    # By a call, by hand, or by what other processes know
+    def _note_change(self) -> None:
+        if self._subscribers is not None:
+            self._subscribers.changed_regions.add(self.region)
 
-    def _change(self, make: Callable[..., Transition | None], *what: Any) -> None:
-        now = self._now()
-        with lock:
-            self._follow(make(*what, now))
-        self._outbox.deliver()
+    def _deliver(self) -> None:
+        self._queue.deliver()
+        _settle_postponed()
 
-    # Under the lock, after each change
-
-    def _follow(self, change: Transition | None) -> None:
-        """Bring up to date what hangs on the circuit: the fast way, the events, who waits."""
-        state = self._circuit.state
-        closed = state if isinstance(state, Closed) else None
-        # The CLOSED state while a call that goes well has nothing to tell but that, else None.
-        self._passing: Closed | None = closed if self._result_classifier is None else None
-        if change is not None:
-            what, time_of_day = asdict(change), datetime.now(UTC)
-            self._outbox.put(events.StateChanged(region=self.region, time=time_of_day, **what))
-            gate.wake_sleepers(self)
-        if self._line is not None:
-            self._line.wake_first() if closed is None else self._line.wake_all()
-
-    def _now(self) -> float:
-        return time.monotonic() if self._clock is None else self._clock()
-
-    # For those who wait
-
-    def _waiting_line(self) -> Line:
-        with lock:
-            if self._line is None:
-                self._line = Line(lambda: self._look(self._circuit.ask))
-                # No timer follows the time of a FakeClock, which tells of it.
-                getattr(self._clock, "on_advance", bool)(self._line.wake_first)
-            return self._line
-
-    # For those who look
-
-    def _look(self, at: Callable[[float], T]) -> T:
-        now = self._now()
-        with lock:
-            self._circuit.reanchor(now)
-            return at(now)
+    # Reading
 
     def _describe(self, now: float) -> CircuitSnapshot:
-        of, state = self._circuit, self._circuit.state
-        seen = of.phase(now), of.phase_since(now), state.streak, of.retry_after(now), state.reason
-        return CircuitSnapshot(self.region, *seen, *of.counts(), getattr(of, "shared", None))
+        circuit = self.circuit
+        totals = circuit.totals()
+        return CircuitSnapshot(
+            region=self.region,
+            state=circuit.phase(now),
+            since=circuit.phase_since(now),
+            streak=circuit.state.streak,
+            retry_after=circuit.retry_after(now),
+            reason=circuit.state.reason,
+            successes=totals.successes,
+            failures=totals.failures,
+            ignored=totals.ignored,
+            rejected=totals.rejected,
+            probes=totals.probes,
+            trips=totals.trips,
+            transitions=tuple(
+                (old, new, count) for (old, new), count in circuit.transitions.items()
+            ),
+            shared=circuit.shared,
+        )
+
+    def _get_wait_queue(self) -> WaitQueue:
+        wait_queue = self._wait_queue
+        if wait_queue is not None:
+            return wait_queue
+        made = WaitQueue(lambda: self.read(self.circuit.expects_call))
+        with lock:
+            if self._wait_queue is None:
+                self._wait_queue = made
+            wait_queue = self._wait_queue
+        if wait_queue is made and isinstance(self._clock, AdvancingClock):
+            self._clock.on_advance(made.wake_first)
+        return wait_queue
+
+
+def _failure(error: BaseException | None) -> Report:
+    reason = "reported by the caller" if error is None else describe(error)
+    return Report(Outcome.FAILURE, reason)
+
+
+def _settle_postponed() -> None:
+    while _postponed and not lock_is_held():
+        try:
+            settle = _postponed.popleft()
+        except IndexError:  # another thread was faster
+            return
+        settle()

@@ -1,67 +1,137 @@
 """The state machine of one circuit: CLOSED, OPEN, HALF_OPEN.
 
-                    failure_threshold failures in a row
-          +--------+ ------------------------------------> +--------+
-          | CLOSED |                                       |  OPEN  | <--- force_open
-          +--------+ <--- reset                            +--------+
-              ^                                             |      ^
-              | success_threshold           recovery_timeout|      | one failed probe
-              | successes in a row                 is over  v      |
-              |                                         +-----------+
-              +---------------------------------------- | HALF_OPEN |
-                                                        +-----------+
+                    failure_threshold consecutive failures
+          +--------+ -----------------------------------> +--------+
+          | CLOSED |                                      |  OPEN  | <--- force_open
+          +--------+ <--- reset                           +--------+
+              ^                                            |      ^
+              | success_threshold         recovery_timeout |      | one failed probe
+              | consecutive successes           has passed v      |
+              |                                       +-----------+
+              +-------------------------------------- | HALF_OPEN |
+                                                      +-----------+
 
 The rules:
 
-1.  Time goes in as `now`, a transition or nothing comes out. The circuit reads no clock, calls
-    nobody, waits for nothing and takes no lock: whoever holds it serialises the calls to it.
-2.  CLOSED admits every call. `failure_threshold` consecutive failures open the circuit; a success
+1.  `now` goes in, and what changed is appended to `events`, in order. The circuit reads no clock,
+    calls nobody, waits for nothing and takes no lock: its owner serialises the calls to it and
+    delivers its events.
+2.  CLOSED admits every call. `failure_threshold` consecutive failures trip the circuit. A success
     ends the streak.
-3.  OPEN rejects every call until `now >= opened_at + recovery_timeout`.
+3.  OPEN rejects every call until `now >= until`, which is the opening plus the recovery timeout.
 4.  HALF_OPEN admits at most `half_open_probes` calls at a time. `success_threshold` consecutive
-    successes close the circuit; one failure opens it for a full, fresh recovery timeout.
-5.  OPEN becomes HALF_OPEN in the first `acquire` that is due. Who only looks (`phase`,
-    `retry_after`) sees HALF_OPEN from that moment too, and makes no transition.
-6.  A ticket belongs to the state that handed it out. Each transition, reset or forcing makes a new
-    state, so that every older ticket has become late: what it reports changes nothing.
-7.  A probe's ticket is good for one report. A CLOSED ticket is the state itself, shared by all its
-    calls; who hands it on sees to it that each call reports once.
-8.  A probe's place is a lease of its own. Once the lease has run out (`now >= its end`) the next
-    caller may take the place, and only then the old probe is late; its siblings stay.
-9.  An IGNORED outcome moves no streak; a probe's place is free again.
-10. A clock that steps back behind the opening, or the start of a lease, starts that time anew: it
-    never makes anything last longer than its full time from now.
-11. A forced opening has no recovery timeout; only `reset` ends it.
+    successes close the circuit. One failure opens it again for a full recovery timeout.
+5.  OPEN becomes HALF_OPEN in the first `acquire` that is due. `phase` and `retry_after` show
+    HALF_OPEN from that moment on, and change nothing.
+6.  A ticket belongs to the state that issued it. Each transition, reset and forced opening makes a
+    new state, so that every older ticket is late. A late ticket changes nothing.
+7.  A probe's ticket is good for one report. The ticket of a call in CLOSED is the state itself,
+    shared by all its calls; the owner of the circuit makes sure that each call reports once.
+8.  A probe's place is a lease of its own. When the lease has run out (`now >= until`) the next call
+    may take the place, and only then is the old probe late. Its siblings keep their places.
+9.  An IGNORED outcome leaves the streak as it is. It gives back the place of a probe.
+10. A clock that steps back behind the start of an OPEN, or of a lease, starts that time again: no
+    state lasts longer than its full time from now.
+11. A forced opening has no end; only `reset` closes it.
 """
 
-from __future__ import annotations
-
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, NamedTuple, TypeAlias
 
-from resilience.classify import Outcome, Report
+from resilience.outcome import Outcome, Report
 from resilience.policy import BreakerPolicy
 
 RESET = "reset by hand"
-# A probe may end at any moment: who was rejected beside one should ask again soon.
-_MAX_WAIT_FOR_PLACE = 1.0
-# So many recovery timeouts without a sign of life make what a circuit knows worthless.
+# A probe may end at any moment: a call that was rejected while it ran should come back soon.
+MAX_WAIT_FOR_PROBE = 1.0
+# After this many recovery timeouts without a sign of life, what a circuit knows is worthless.
 _STALE_AFTER = 10
 
 
 class CircuitState(StrEnum):
-    """The states of a circuit (T10, "States")."""
+    """The states of a circuit."""
 
     CLOSED = "CLOSED"
     OPEN = "OPEN"
     HALF_OPEN = "HALF_OPEN"
 
 
-@dataclass(frozen=True, slots=True)
+# The states. Each holds its own data only. The object is also the generation: the result of a call
+# counts while the state that admitted the call is still the state of the circuit.
+
+
+@dataclass(slots=True, eq=False)
+class Closed:
+    """Every call is admitted. The state is the ticket of all its calls."""
+
+    name: ClassVar[CircuitState] = CircuitState.CLOSED
+    reason: ClassVar[None] = None
+    since: float
+    streak: int = 0
+    last_activity: float = -math.inf
+    successes: int = 0  # counted without the lock
+    ignored: int = 0  # counted without the lock
+
+
+@dataclass(slots=True, eq=False)
+class Open:
+    """Every call is rejected until the recovery timeout has passed."""
+
+    name: ClassVar[CircuitState] = CircuitState.OPEN
+    since: float
+    until: float  # infinite while the circuit is forced open
+    streak: int
+    reason: str
+    rejected: int = 0  # counted without the lock
+
+    @property
+    def is_forced(self) -> bool:
+        """Whether only `reset` ends it."""
+        return self.until == math.inf
+
+
+@dataclass(slots=True, eq=False)
+class HalfOpen:
+    """A few calls are admitted as probes. `reason` still says why the circuit opened."""
+
+    name: ClassVar[CircuitState] = CircuitState.HALF_OPEN
+    since: float
+    streak: int
+    reason: str
+    last_activity: float
+    successes: int = 0
+    rejected: int = 0
+    probes: "list[Probe]" = field(default_factory=list["Probe"])
+
+
+@dataclass(slots=True, eq=False)
+class Probe:
+    """The ticket of one call in HALF_OPEN. From `until` on another call may take its place."""
+
+    since: float
+    until: float
+
+
+State: TypeAlias = Closed | Open | HalfOpen
+Ticket: TypeAlias = Closed | Probe
+
+
+class Rejection(NamedTuple):
+    """The answer to a call that is not admitted."""
+
+    state: CircuitState
+    reason: str
+    retry_after: float | None
+
+
+# The events, in the order in which the circuit appends them.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Transition:
-    """One change of a circuit: from what to what, why, and when."""
+    """The circuit changed its state."""
 
     old: CircuitState
     new: CircuitState
@@ -69,81 +139,33 @@ class Transition:
     at: float
     streak: int
     retry_after: float | None
-    by: str | None = None  # who brought it about, where it was another process
+    rejected: int  # calls that were rejected in the old state
+    duration: float  # seconds that the old state lasted
+    by: str | None = None  # the process that caused it, where that was another one
 
 
-@dataclass(slots=True, eq=False)
-class Probe:
-    """The ticket of one probe: its place, and how long it may keep it."""
+@dataclass(frozen=True, slots=True)
+class ProbeExpired:
+    """A probe gave no result within its lease, and another call took its place."""
 
-    since: float
-    timeout: float
-    opened: Transition | None  # the transition that this very probe brought about
-    displaced: tuple[float, ...]  # the time-outs of the overdue probes whose place it took
+    after: float
 
 
-@dataclass(slots=True, eq=False)
-class Closed:
-    """Calls pass."""
+@dataclass(frozen=True, slots=True)
+class RejectionsBegan:
+    """The first call of an outage was rejected. An outage lasts until the circuit is CLOSED."""
 
-    name: ClassVar = CircuitState.CLOSED
-    reason: ClassVar = None
-    at: float
-    streak: int = 0
-    touched_at: float = -math.inf
-    # What the guards count by themselves, successes and ignored errors, without the lock.
-    passed: int = 0
-    ignored: int = 0
-    refused = 0
-
-
-@dataclass(slots=True, eq=False)
-class Open:
-    """Calls are rejected until the recovery timeout is over, or for good while `forced`."""
-
-    name: ClassVar = CircuitState.OPEN
-    at: float
-    streak: int
+    state: CircuitState
     reason: str
-    forced: bool = False
-    # What `refuse` needs: from when until when it may, and what it counts without the lock.
-    quiet_from: float = math.inf
-    quiet_until: float = -math.inf
-    due: float = math.inf
-    refused: int = 0
-    passed = ignored = 0
 
 
-@dataclass(slots=True, eq=False)
-class HalfOpen:
-    """A few calls pass as probes; `reason` still says why the circuit had opened."""
-
-    name: ClassVar = CircuitState.HALF_OPEN
-    at: float
-    streak: int
-    reason: str
-    touched_at: float
-    successes: int = 0
-    probes: tuple[Probe, ...] = ()
-    passed = ignored = refused = 0
+Event: TypeAlias = Transition | ProbeExpired | RejectionsBegan
 
 
-Ticket: TypeAlias = Closed | Probe
-Rejection: TypeAlias = tuple[CircuitState, str | None, float | None]  # state, reason, retry_after
+@dataclass(slots=True)
+class Totals:
+    """Counts since the start."""
 
-
-@dataclass(slots=True, eq=False)
-class Circuit:
-    """One circuit, as the rules above say.
-
-    Args:
-        policy: The thresholds. May be replaced at any time: what runs is judged by the new ones,
-            except that a lease keeps its length.
-        state: Where it starts: ``Closed(now)``.
-    """
-
-    policy: BreakerPolicy
-    state: Closed | Open | HalfOpen
     successes: int = 0
     failures: int = 0
     ignored: int = 0
@@ -151,164 +173,264 @@ class Circuit:
     probes: int = 0
     trips: int = 0
 
-    # Deciding
+
+class Circuit:
+    """One circuit, by the rules above.
+
+    Args:
+        policy: The thresholds.
+        now: Seconds; the circuit starts CLOSED at this moment.
+    """
+
+    #: Whether other processes share it; None: it belongs to this process alone.
+    shared: bool | None = None
+
+    def __init__(self, policy: BreakerPolicy, now: float) -> None:
+        self.policy = policy
+        self.state: State = Closed(now)
+        self.events: list[Event] = []
+        self.transitions: dict[tuple[CircuitState, CircuitState], int] = {}
+        self._totals = Totals()
+        self._outage_was_reported = False
+
+    # One call
 
     def acquire(self, now: float) -> Ticket | Rejection:
-        """Admit a call, which gives its ticket, or reject it, which gives the reason."""
+        """Admit a call, or reject it."""
+        self.follow_clock(now)
         state = self.state
         if isinstance(state, Closed):
             return state
-        self.reanchor(now)
         wait = self.retry_after(now)
         if wait != 0.0:
-            self.rejected += 1
-            return state.name, state.reason, wait
-        opened = None
-        if isinstance(state, Open):
-            reason = f"recovery timeout of {self.policy.recovery_timeout:g} s elapsed"
-            state = HalfOpen(now, state.streak, state.reason, touched_at=now)
-            opened = self._enter(state, reason, now)
-        displaced = self._in_the_way(state, now)
-        lease = self.policy.probe_timeout or self.policy.recovery_timeout
-        probe = Probe(now, lease, opened, tuple(lost.timeout for lost in displaced))
-        state.probes = (*(kept for kept in state.probes if kept not in displaced), probe)
-        state.touched_at = now
-        self.probes += 1
-        return probe
+            return self.count_rejection(state, wait)
+        return self.start_probe(state, now)
 
-    def record(self, ticket: Ticket, report: Report, now: float) -> Transition | None:
-        """Take in what a call has to report."""
+    def reject(self, now: float) -> Rejection | None:
+        """Reject a call of an OPEN circuit that is not due, in no time and without the lock.
+
+        The first rejection in an OPEN state is left to `acquire`, which reports it.
+        """
         state = self.state
-        valid = state.probes if isinstance(state, HalfOpen) else (state,)
-        if isinstance(state, Open) or ticket not in valid:
+        if not isinstance(state, Open) or not state.rejected:
             return None
-        outcome, reason = report
+        if not state.since <= now < state.until:
+            return None
+        state.rejected += 1
+        return Rejection(CircuitState.OPEN, state.reason, time_until(state.until, now))
+
+    def admits_without_asking(self) -> Closed | None:
+        """Return the CLOSED state if calls may start without `acquire`, else None."""
+        return self.state if isinstance(self.state, Closed) else None
+
+    def record(self, ticket: Ticket, report: Report, now: float) -> None:
+        """Count the result of a call, unless its ticket is late."""
+        state = self.state
         if isinstance(state, HalfOpen):
-            state.probes = tuple(probe for probe in state.probes if probe is not ticket)
-            state.touched_at = now
-        if outcome is Outcome.IGNORED:
-            self.ignored += 1
-            return None
-        if outcome is Outcome.SUCCESS:
-            self.successes += 1
-            state.streak = 0
-            return self._succeeded(state, now) if isinstance(state, HalfOpen) else None
-        self.failures += 1
-        state.streak += 1
-        state.touched_at = now
-        if isinstance(state, Closed):
-            if state.streak < self.policy.failure_threshold:
-                return None
-            self.trips += 1
-        return self._enter(Open(now, state.streak, reason), reason, now)
+            if ticket not in state.probes:
+                return
+            state.probes = [probe for probe in state.probes if probe is not ticket]
+            state.last_activity = now
+        elif ticket is not state:
+            return
+        if report.outcome is Outcome.FAILURE:
+            self._record_failure(state, report.reason, now)
+        elif report.outcome is Outcome.SUCCESS:
+            self._record_success(state, now)
+        else:
+            self._totals.ignored += 1
 
-    def reset(self, now: float) -> Transition | None:
-        """Close the circuit by hand, whatever it is; a CLOSED one starts afresh."""
-        transition = self._enter(Closed(now), RESET, now)
-        return None if transition.old is CircuitState.CLOSED else transition
+    # Manual control
 
-    def force_open(self, reason: str, now: float) -> Transition | None:
-        """Open the circuit by hand until `reset`; doing it again for the same reason is nothing."""
-        if getattr(self.state, "forced", False) and self.state.reason == reason:
-            return None
-        return self._enter(Open(now, self.state.streak, reason, forced=True), reason, now)
-
-    # Rejecting again
-
-    def keep_quiet(self, since: float = math.inf, until: float = math.inf) -> None:
-        """Say that rejections between two times are but counted, if it is not due; or none are."""
-        if isinstance(state := self.state, Open):
-            state.quiet_until = -math.inf  # who reads this takes no lock: shut it, then move it
-            state.due = math.inf if state.forced else state.at + self.policy.recovery_timeout
-            state.quiet_from, state.quiet_until = since, min(until, state.due)
-
-    def refuse(self, now: float) -> Rejection | None:
-        """Reject a call that `keep_quiet` spoke of, in no time and without the lock."""
+    def configure(self, policy: BreakerPolicy) -> None:
+        """Change the thresholds; an OPEN circuit follows at once, a lease keeps its end."""
+        self.policy = policy
         state = self.state
-        if isinstance(state, Open) and state.quiet_from <= now < state.quiet_until:
-            state.refused += 1
-            return state.name, state.reason, None if state.forced else _until(state.due, now)
-        return None
+        if isinstance(state, Open) and not state.is_forced:
+            state.until = state.since + policy.recovery_timeout
 
-    # Looking
+    def reset(self, now: float) -> None:
+        """Close the circuit, whatever its state; a CLOSED one loses its streak."""
+        self.enter(Closed(now), RESET, now)
+
+    def force_open(self, reason: str, now: float) -> None:
+        """Open the circuit until `reset`; the same reason again changes nothing."""
+        state = self.state
+        if isinstance(state, Open) and state.is_forced and state.reason == reason:
+            return
+        self.enter(Open(now, math.inf, state.streak, reason), reason, now)
+
+    # Reading
 
     def phase(self, now: float) -> CircuitState:
-        """Say the state; an OPEN that is due is HALF_OPEN already."""
-        due = isinstance(self.state, Open) and Circuit.retry_after(self, now) == 0.0
-        return CircuitState.HALF_OPEN if due else self.state.name
+        """Return the state that a call would meet: an OPEN that is due is HALF_OPEN already."""
+        state = self.state
+        if isinstance(state, Open) and now >= state.until:
+            return CircuitState.HALF_OPEN
+        return state.name
 
     def phase_since(self, now: float) -> float:
-        """Say since when it is what `phase` says."""
-        due = self.phase(now) is not self.state.name
-        return self.state.at + self.policy.recovery_timeout if due else self.state.at
+        """Return when that state began."""
+        state = self.state
+        if isinstance(state, Open) and now >= state.until:
+            return state.until
+        return state.since
 
     def retry_after(self, now: float) -> float | None:
-        """Say in how many seconds a call may be admitted; None while forced open."""
+        """Return the seconds until a call may be admitted; None while it is forced open."""
         state = self.state
         if isinstance(state, Closed):
             return 0.0
         if isinstance(state, Open):
-            return None if state.forced else time_left(state.at, self.policy.recovery_timeout, now)
-        waits = (time_left(p.since, p.timeout, now) for p in self._in_the_way(state, now))
-        return min(max(waits, default=0.0), _MAX_WAIT_FOR_PLACE)
+            return time_until(state.until, now)
+        last_end = max((probe.until for probe in self._probes_in_the_way(state)), default=now)
+        return min(_until(last_end, now), MAX_WAIT_FOR_PROBE)
 
-    ask = retry_after  # for who means to call when the time has come
+    def expects_call(self, now: float) -> float | None:
+        """Return `retry_after` for a caller that means to call when the time has come."""
+        return self.retry_after(now)
 
-    def counts(self) -> tuple[int, int, int, int, int, int]:
-        """Count since the start: successes, failures, ignored, rejected, probes, trips."""
-        state, successes, ignored = self.state, self.successes, self.ignored
-        judged = successes + state.passed, self.failures, ignored + state.ignored
-        return *judged, self.rejected + state.refused, self.probes, self.trips
+    def totals(self) -> Totals:
+        """Count since the start."""
+        totals, state = replace(self._totals), self.state
+        if isinstance(state, Closed):
+            totals.successes += state.successes
+            totals.ignored += state.ignored
+        else:
+            totals.rejected += state.rejected
+        return totals
 
-    def eviction_rank(self, now: float) -> int | None:
-        """Say in which order a full registry lets go: 0 first, 2 last, None never."""
-        state, timeout = self.state, self.policy.recovery_timeout
-        if isinstance(state, Closed) and not state.streak:
-            return 0
-        if isinstance(state, Open) and state.forced:
-            return None
-        quiet_since = state.at + timeout if isinstance(state, Open) else state.touched_at
-        return 1 if now - quiet_since >= _STALE_AFTER * timeout else 2
+    def count_outcomes(self) -> int:
+        """Count the calls since the start that succeeded or failed."""
+        outcomes = self._totals.successes + self._totals.failures
+        return outcomes + self.state.successes if isinstance(self.state, Closed) else outcomes
+
+    def is_blank(self) -> bool:
+        """Whether the circuit holds no information: it is CLOSED and has no streak."""
+        return isinstance(self.state, Closed) and not self.state.streak
+
+    def is_forced(self) -> bool:
+        """Whether the circuit was opened by hand."""
+        return isinstance(self.state, Open) and self.state.is_forced
+
+    def stale_at(self) -> float:
+        """Return the time from which what the circuit knows is worthless."""
+        state = self.state
+        active = state.until if isinstance(state, Open) else state.last_activity
+        return active + _STALE_AFTER * self.policy.recovery_timeout
 
     # Rule 10
 
-    def reanchor(self, now: float) -> None:
-        """Follow a clock that stepped back."""
+    def follow_clock(self, now: float) -> None:
+        """Start the running times again if the clock has stepped back behind their start."""
         state = self.state
         if isinstance(state, Open):
-            state.at = min(state.at, now)
+            _restart_if_later(state, now)
         elif isinstance(state, HalfOpen):
             for probe in state.probes:
-                probe.since = min(probe.since, now)
+                _restart_if_later(probe, now)
 
     # The steps
 
-    def _in_the_way(self, state: HalfOpen, now: float) -> tuple[Probe, ...]:
-        """Find the probes that must go before one more may start: those whose lease ends first."""
-        by_end = sorted(state.probes, key=lambda probe: time_left(probe.since, probe.timeout, now))
-        return tuple(by_end[: max(0, len(by_end) + 1 - self.policy.half_open_probes)])
+    def count_rejection(self, state: Open | HalfOpen, wait: float | None) -> Rejection:
+        """Reject a call, and report the first one of an outage."""
+        state.rejected += 1
+        if not self._outage_was_reported:
+            self._outage_was_reported = True
+            self.events.append(RejectionsBegan(state.name, state.reason))
+        return Rejection(state.name, state.reason, wait)
 
-    def _succeeded(self, state: HalfOpen, now: float) -> Transition | None:
-        state.successes += 1
+    def start_probe(self, state: Open | HalfOpen, now: float) -> Probe:
+        """Admit a call as a probe; an OPEN circuit becomes HALF_OPEN by it."""
+        if isinstance(state, Open):
+            reason = f"recovery timeout of {self.policy.recovery_timeout:g} s elapsed"
+            state = HalfOpen(now, state.streak, state.reason, last_activity=now)
+            self.enter(state, reason, now)
+        expired = self._probes_in_the_way(state)
+        for lost in expired:
+            self.events.append(ProbeExpired(after=lost.until - lost.since))
+        probe = Probe(now, now + self.policy.probe_lease)
+        # A new list each time: `scope` reads it without the lock.
+        state.probes = [*(kept for kept in state.probes if kept not in expired), probe]
+        state.last_activity = now
+        self._totals.probes += 1
+        return probe
+
+    def close_if_recovered(self, state: HalfOpen, now: float) -> None:
+        """Close the circuit after enough consecutive successes."""
         if state.successes < self.policy.success_threshold:
-            return None
-        plural = "success" if state.successes == 1 else "consecutive successes"
-        return self._enter(Closed(now), f"{state.successes} {plural}", now)
+            return
+        successes = "success" if state.successes == 1 else "consecutive successes"
+        self.enter(Closed(now), f"{state.successes} {successes}", now)
 
-    def _enter(self, new: Closed | Open | HalfOpen, reason: str, now: float) -> Transition:
+    def enter(self, new: State, reason: str, now: float, *, by: str | None = None) -> None:
+        """Change the state, and append the event."""
         old = self.state
-        self.successes, _, self.ignored, self.rejected, *_ = self.counts()
-        self.state = new
-        return Transition(old.name, new.name, reason, now, new.streak, self.retry_after(now))
+        rejected = 0 if isinstance(old, Closed) else old.rejected
+        self._totals, self.state = self.totals(), new
+        if isinstance(new, Closed):
+            self._outage_was_reported = False
+            if isinstance(old, Closed):
+                return
+        change = old.name, new.name
+        self.transitions[change] = self.transitions.get(change, 0) + 1
+        self.events.append(
+            Transition(
+                old=old.name,
+                new=new.name,
+                reason=reason,
+                at=now,
+                streak=new.streak,
+                retry_after=self.retry_after(now),
+                rejected=rejected,
+                duration=max(0.0, now - old.since),
+                by=by,
+            )
+        )
+
+    def _record_success(self, state: State, now: float) -> None:
+        self._totals.successes += 1
+        state.streak = 0
+        if isinstance(state, HalfOpen):
+            state.successes += 1
+            self.close_if_recovered(state, now)
+
+    def _record_failure(self, state: State, reason: str, now: float) -> None:
+        self._totals.failures += 1
+        state.streak += 1
+        if isinstance(state, Closed):
+            state.last_activity = now
+            if state.streak < self.policy.failure_threshold:
+                return
+            self._totals.trips += 1
+        until = now + self.policy.recovery_timeout
+        self.enter(Open(now, until, state.streak, reason), reason, now)
+
+    def _probes_in_the_way(self, state: HalfOpen) -> list[Probe]:
+        """Return the probes that must go before one more may start: the oldest leases."""
+        too_many = len(state.probes) + 1 - self.policy.half_open_probes
+        if too_many <= 0:
+            return []
+        return sorted(state.probes, key=_lease_end)[:too_many]
 
 
-def time_left(since: float, timeout: float, now: float) -> float:
-    """Say what is left of a time, rounded up: after so many seconds it is over, to the last bit."""
-    due = min(since, now) + timeout
-    return 0.0 if now >= due else _until(due, now)
+def _lease_end(probe: Probe) -> float:
+    return probe.until
 
 
-def _until(due: float, now: float) -> float:
-    """Say how long it is until then, rounded up as above."""
-    left = due - now
-    return left if now + left >= due else left + math.ulp(due)
+def _restart_if_later(timed: Open | Probe, now: float) -> None:
+    if now < timed.since:
+        # The end first: `Circuit.reject` reads the two without the lock, and checks the start.
+        timed.until = now + (timed.until - timed.since)
+        timed.since = now
+
+
+def time_until(end: float, now: float) -> float | None:
+    """Return the seconds until `end`; None if that is never."""
+    return None if end == math.inf else _until(end, now)
+
+
+def _until(end: float, now: float) -> float:
+    # Rounded up: after this many seconds the time has come, to the last bit.
+    left = max(0.0, end - now)
+    return left if now + left >= end else left + math.ulp(end)

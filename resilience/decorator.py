@@ -3,16 +3,23 @@
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn, Protocol, cast
+from operator import attrgetter, itemgetter
+from typing import ParamSpec, Protocol, TypeVar, cast
 
-from resilience import _validate, gated
-from resilience.breaker import CircuitBreaker, P, T
-from resilience.classify import Classifier, ResultClassifier, classify_error
-from resilience.guards import Finder, InOneStep, check_guardable
+from resilience import _validate
+from resilience.breaker import CircuitBreaker
+from resilience.classify import classify_error
+from resilience.judge import Classifiers
+from resilience.outcome import Classifier, ResultClassifier
+from resilience.protect import Arguments, BreakerLookup, Keywords, check_protectable, protect
 from resilience.registry import CircuitBreakerRegistry, default_registry
 
-_MISSING: Any = inspect.Parameter.empty
-_NEVER = sys.maxsize  # the position of what comes by name only
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_MISSING = inspect.Parameter.empty
+_NEVER = sys.maxsize  # the position of an argument that is given by name only
+_MOST_TYPES = 512  # of holders, for each path
 
 
 class RegionDecorator(Protocol):
@@ -28,7 +35,7 @@ def region_breaker(
     classifier: Classifier | None = None,
     result_classifier: ResultClassifier | None = None,
 ) -> RegionDecorator:
-    """Give each region that a function calls a circuit breaker of its own (T10, "Scope").
+    """Give each region that a function calls a circuit breaker of its own.
 
     Args:
         region_from: Where a call's region is: the name of a parameter; a dotted path that starts at
@@ -44,113 +51,190 @@ def region_breaker(
 
     Raises:
         TypeError: When decorating: the function has no such parameter or is of a wrong kind, or an
-            argument has the wrong type. When called: the call has no region, or it is no text.
+            argument has the wrong type. When called: the call has no region, or the region is not a
+            string.
         ValueError: When called: the region is empty, or finding it failed.
         CircuitBreakerOpenError: When called, while the region's circuit admits no call.
     """
-    registry = default_registry if registry is None else registry
-    _validate.check_type("registry", registry, CircuitBreakerRegistry)
+    regions = default_registry if registry is None else registry
+    _validate.check_type("registry", regions, CircuitBreakerRegistry)
     _validate.check_classifiers(classifier or classify_error, result_classifier)
+    classifiers: Classifiers | None = None
+    if classifier is not None or result_classifier is not None:
+        classifiers = Classifiers(classifier, result_classifier)
 
     def decorate(fn: Callable[P, T], /) -> Callable[P, T]:
-        check_guardable(fn, "@region_breaker")
-        make_finder = _by_path if isinstance(region_from, str) else _by_function
-        finder = make_finder(fn, region_from, _Source(fn, region_from, registry))
-        return cast("Callable[P, T]", gated.protect(fn, finder, classifier, result_classifier))
+        check_protectable(fn, "@region_breaker")
+        if isinstance(region_from, str):
+            lookup = _lookup_by_path(fn, region_from, regions)
+        else:
+            lookup = _lookup_by_function(fn, region_from, regions)
+        return protect(fn, lookup, classifiers)
 
     return decorate
 
 
-class _Source:
-    """Where the calls of a function have their region, and what an error says about it."""
+def _lookup_by_function(
+    fn: Callable[..., object], region_from: Callable[..., str], registry: CircuitBreakerRegistry
+) -> BreakerLookup:
+    takes = "a call's arguments and returns its region"
+    _validate.check_callable("region_from", region_from, takes)
+    source = _Source(fn, _validate.name_of(region_from), registry)
 
-    def __init__(self, fn: object, region_from: object, registry: CircuitBreakerRegistry) -> None:
-        path = region_from if isinstance(region_from, str) else _validate.name_of(region_from)
-        self.function = _validate.name_of(fn)
-        self.text = f"{self.function}(): region_from {path!r}"
-        self.registry = registry
-
-    def breaker(self, region: Any) -> CircuitBreaker:
-        """Find the breaker of a region that came with a call, or refuse the region."""
+    def locate(args: Arguments, kwargs: Keywords) -> str:
         try:
-            return self.registry.get(region)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"{self.text}: {error}") from error.__cause__
+            return region_from(*args, **kwargs)
+        except Exception as error:
+            raise ValueError(f"{source} raised {type(error).__name__}") from error
 
-
-def _by_function(_: object, region_from: Any, source: _Source) -> Finder:
-    _validate.check_callable(
-        "region_from", region_from, "a call's arguments and returns its region"
+    return BreakerLookup(
+        breakers=registry.aliases, find=source.breaker_of, locate=locate, position=_NEVER
     )
 
-    def find(args: tuple[Any, ...], kwargs: dict[str, Any]) -> CircuitBreaker:
-        try:
-            region = region_from(*args, **kwargs)
-        except Exception as error:
-            raise ValueError(f"{source.text} raised {type(error).__name__}") from error
-        return source.breaker(region)
 
-    return Finder(find)
-
-
-def _by_path(fn: Callable[..., Any], region_from: Any, source: _Source) -> Finder:
-    name, *steps = region_from.split(".")
+def _lookup_by_path(
+    fn: Callable[..., object], path: str, registry: CircuitBreakerRegistry
+) -> BreakerLookup:
+    source = _Source(fn, path, registry)
+    name, *steps = path.split(".")
     if not all((name, *steps)):
-        raise TypeError(f"{source.text} must be a parameter's name or a dotted path")
+        raise TypeError(f"{source} must be a parameter's name or a dotted path")
     try:
         signature = inspect.signature(fn)
     except (TypeError, ValueError):
-        raise TypeError(f"{source.text}: the function has no signature to look into") from None
+        raise TypeError(f"{source}: the function has no signature to look into") from None
     parameter = signature.parameters.get(name)
     if steps and parameter is not None and parameter.kind is parameter.VAR_KEYWORD:
         name, *steps = steps  # the keyword arguments are a mapping themselves
-    position, default = _place(signature, name, source)
-    known = source.registry.spellings
+    argument = _Argument(signature, name, source)
+    return BreakerLookup(
+        breakers=registry.aliases,
+        find=source.breaker_of,
+        locate=argument.default_or_refuse,
+        position=argument.position,
+        keyword=argument.keyword,
+        follow=_make_follow(steps, source),
+    )
 
-    def find(args: tuple[Any, ...], kwargs: dict[str, Any]) -> CircuitBreaker:
-        region = args[position] if position < len(args) else kwargs.get(name, default)
-        if steps and region is not _MISSING:
-            region = _follow(steps, region, source)
+
+class _Source:
+    """Where the calls of a function have their region.
+
+    Args:
+        fn: The function.
+        path: The dotted path, or the name of the function that finds the region.
+        registry: Whose circuits are used.
+    """
+
+    def __init__(
+        self, fn: Callable[..., object], path: str, registry: CircuitBreakerRegistry
+    ) -> None:
+        self.function = _validate.name_of(fn)
+        self._text = f"{self.function}(): region_from {path!r}"
+        self._registry = registry
+
+    def __str__(self) -> str:
+        return self._text
+
+    def breaker_of(self, region: object) -> CircuitBreaker:
+        """Return the breaker of a region that came with a call, or refuse the region."""
         try:
-            return known[region]
-        except (KeyError, TypeError):  # TypeError: it cannot be hashed, so it is no region
-            if region is _MISSING:
-                _refuse(signature, args, kwargs, source)
-            return source.breaker(region)
-
-    if len(steps) > 1:
-        return Finder(find)
-    return Finder(find, position, InOneStep(steps[0], known) if steps else known)
+            return self._registry.get(_validate.check_text("region", region))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{self}: {error}") from error.__cause__
 
 
-def _place(signature: inspect.Signature, name: str, source: _Source) -> tuple[int, Any]:
-    """Find at which position an argument may come, and what stands for it when it does not."""
-    parameters = signature.parameters
-    parameter = parameters.get(name)
-    if parameter is None and any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return _NEVER, _MISSING
-    if parameter is None or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-        known = ", ".join(parameters) or "none"
-        raise TypeError(f"{source.text} starts with no parameter of the function (it has: {known})")
-    named_only = parameter.kind is parameter.KEYWORD_ONLY
-    return _NEVER if named_only else list(parameters).index(name), parameter.default
+class _Argument:
+    """Which argument of a call is the region, or holds it; bound as Python binds it.
 
+    Args:
+        signature: Of the function.
+        name: The parameter's.
+        source: For the error text.
 
-def _follow(steps: list[str], region: Any, source: _Source) -> Any:
-    for step in steps:
+    Raises:
+        TypeError: The function has no such parameter.
+    """
+
+    def __init__(self, signature: inspect.Signature, name: str, source: _Source) -> None:
+        self._signature = signature
+        self._source = source
+        self._default: object = _MISSING
+        #: Where it may come among the positional arguments.
+        self.position = _NEVER
+        #: The name by which it may be given; None: it may not.
+        self.keyword: str | None = name
+        parameters = signature.parameters
+        parameter = parameters.get(name)
+        takes_any_keyword = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        if parameter is None and takes_any_keyword:
+            return
+        if parameter is None or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            known = ", ".join(parameters) or "none"
+            start = "starts with no parameter of the function"
+            raise TypeError(f"{source} {start} (it has: {known})")
+        self._default = parameter.default
+        if parameter.kind is not parameter.KEYWORD_ONLY:
+            self.position = list(parameters).index(name)
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            self.keyword = None  # a keyword of this name goes into **kwargs
+
+    def default_or_refuse(self, args: Arguments, kwargs: Keywords) -> object:
+        """Return the default of an argument that is not given; without one, refuse the call."""
+        if self._default is not _MISSING:
+            return self._default
         try:
-            region = region[step] if isinstance(region, Mapping) else getattr(region, step)
+            self._signature.bind(*args, **kwargs)
+        except TypeError as error:  # in Python's own words
+            raise TypeError(f"{self._source.function}() {error}") from None
+        raise TypeError(f"{self._source}: the call has no such argument")
+
+
+class _Getters(dict[type, Callable[[object], object]]):
+    """How to take one step of a path, by the type of the object at which it starts.
+
+    A mapping is asked for a key, anything else for an attribute.
+    """
+
+    def __init__(self, step: str) -> None:
+        super().__init__()
+        self._step = step
+
+    def __missing__(self, kind: type) -> Callable[[object], object]:
+        if len(self) >= _MOST_TYPES:
+            self.clear()
+        getter: Callable[[object], object] = attrgetter(self._step)
+        if issubclass(kind, Mapping):
+            getter = cast("Callable[[object], object]", itemgetter(self._step))
+        self[kind] = getter
+        return getter
+
+
+def _make_follow(steps: list[str], source: _Source) -> Callable[[object], object] | None:
+    """Return a function that follows the steps of a path; None where there are none."""
+    if not steps:
+        return None
+    if len(steps) == 1:
+        return _make_step(steps[0], source)
+    functions = [_make_step(step, source) for step in steps]
+
+    def follow(holder: object) -> object:
+        for take_step in functions:
+            holder = take_step(holder)
+        return holder
+
+    return follow
+
+
+def _make_step(step: str, source: _Source) -> Callable[[object], object]:
+    getters = _Getters(step)
+
+    def take_step(holder: object) -> object:
+        try:
+            return getters[type(holder)](holder)
         except (AttributeError, KeyError) as error:
-            raise TypeError(f"{source.text}: a {type(region).__name__} has no {step!r}") from error
+            raise TypeError(f"{source}: a {type(holder).__name__} has no {step!r}") from error
         except Exception as error:
-            raise ValueError(f"{source.text}: {step!r} raised {type(error).__name__}") from error
-    return region
+            raise ValueError(f"{source}: {step!r} raised {type(error).__name__}") from error
 
-
-def _refuse(signature: inspect.Signature, args: Any, kwargs: Any, source: _Source) -> NoReturn:
-    """Say in Python's own words which argument is missing."""
-    try:
-        signature.bind(*args, **kwargs)
-    except TypeError as error:
-        raise TypeError(f"{source.function}() {error}") from None
-    raise TypeError(f"{source.text}: the call has no such argument")
+    return take_step

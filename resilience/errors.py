@@ -1,11 +1,6 @@
 """What the package raises."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from resilience.circuit import CircuitState
+from resilience.circuit import CircuitState
 
 
 class ResilienceError(Exception):
@@ -15,14 +10,14 @@ class ResilienceError(Exception):
 
 
 class CircuitBreakerOpenError(ResilienceError):
-    """A call was rejected without being made, because its region's circuit does not admit it.
+    """A call was rejected without being made, because the circuit of its region does not admit it.
 
-    T10: "All subsequent calls to that region fast-fail immediately." NACK the message and let it
-    come back. The error never carries another caller's exception, so it is safe to log.
+    Requeue the message and let it come back. The error never carries another caller's exception,
+    so it is safe to log.
 
     Args:
         region: The region whose circuit rejected the call.
-        state: What the circuit was at that moment: OPEN, or HALF_OPEN with its probes under way.
+        state: The state of the circuit: OPEN, or HALF_OPEN while its probes are running.
         reason: Why the circuit opened, in short: ``ClientResponseError 503``.
         retry_after: Seconds until a call may be admitted; None while the circuit is forced open.
     """
@@ -37,7 +32,10 @@ class CircuitBreakerOpenError(ResilienceError):
         reason: str | None = None,
         retry_after: float | None = None,
     ) -> None:
-        self.region, self.state, self.reason, self.retry_after = region, state, reason, retry_after
+        self.region = region
+        self.state = state
+        self.reason = reason
+        self.retry_after = retry_after
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.region, self.state, self.reason, self.retry_after), self.__dict__

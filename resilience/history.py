@@ -1,4 +1,4 @@
-"""History: the last changes of state of all circuits of a registry, for who comes to look later."""
+"""History: the most recent state changes of all circuits of a registry."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -11,15 +11,15 @@ _SIZE = 200
 
 
 class History:
-    """The last changes of state of a registry's circuits, in the order in which they happened.
+    """The most recent state changes of a registry's circuits, in the order in which they happened.
 
-    Iterate over it, oldest first; what happens meanwhile is left out.
+    Iterate over it, oldest first; changes that happen meanwhile are left out.
 
     Args:
-        size: How many it keeps.
+        size: The number of changes it keeps.
 
     Raises:
-        TypeError: The size is no whole number.
+        TypeError: The size is not a whole number.
         ValueError: The size is less than 1.
     """
 
@@ -30,27 +30,33 @@ class History:
 
     @property
     def total(self) -> int:
-        """How many changes there were since the start, those that are no longer kept included."""
+        """The number of changes since the start, including those that are no longer kept."""
         return self._total
 
     def resize(self, size: int) -> None:
-        """Keep more, or fewer, from now on.
+        """Keep more changes, or fewer, from now on.
 
         Args:
-            size: How many.
+            size: The number of changes.
 
         Raises:
-            TypeError: The size is no whole number.
+            TypeError: The size is not a whole number.
             ValueError: The size is less than 1.
         """
         check_count("size", size)
         with lock:
             self._events = deque(self._events, maxlen=size)
 
-    def note(self, event: StateChanged) -> None:
-        """Take in a change; the circuits do this themselves, at once and under the lock."""
+    def record(self, event: StateChanged) -> None:
+        """Add a change; the circuits do this themselves, immediately and under the lock."""
         self._events.append(event)
         self._total += 1
+
+    def clear(self) -> None:
+        """Forget all changes, and start counting again."""
+        with lock:
+            self._events.clear()
+            self._total = 0
 
     def __iter__(self) -> Iterator[StateChanged]:
         with lock:

@@ -1,70 +1,121 @@
 """Every line that the package logs, through loguru."""
 
-import contextlib
+import sys
 import traceback
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from loguru import logger
 
 from resilience._text import one_line
 from resilience._validate import name_of
-from resilience.circuit import RESET, CircuitState
+from resilience.circuit import RESET, CircuitState, ProbeExpired, RejectionsBegan
+from resilience.events import StateChanged
 
-if TYPE_CHECKING:
-    from resilience.events import StateChanged
-
-_LEVELS = {"OPEN": "ERROR", "HALF_OPEN": "WARNING", "CLOSED": "INFO"}
-
-
-def log_state(event: "StateChanged") -> None:
-    """Log a change of state, with T10's levels and words."""
-    counted = (event.new, event.by) == (CircuitState.OPEN, None) and event.retry_after is not None
-    failures = f" after {event.streak} failure{'' if event.streak == 1 else 's'}" if counted else ""
-    closed = f" — {event.reason if event.reason == RESET else 'recovered'}"
-    how = closed if event.new is CircuitState.CLOSED else f"{failures}: {event.reason}"
-    told = f", told by {event.by}" if event.by else ""
-    bound = {name: getattr(event, name) for name in ("old", "new", "reason", "streak", "by")}
-    log(_LEVELS[event.new], event.region, f"{event.new} for region {{}}{how}{told}", bound)
+_LEVELS = {
+    CircuitState.OPEN: "ERROR",
+    CircuitState.HALF_OPEN: "WARNING",
+    CircuitState.CLOSED: "INFO",
+}
 
 
-def log_lost_probes(region: str, timeouts: Iterable[float]) -> None:
-    """Warn that probes have lost their places."""
-    for timeout in timeouts:
-        log("WARNING", region, f"lost a probe for region {{}}: no result within {timeout:g} s")
+def log(level: str, region: str, text: str, bound: Mapping[str, object] | None = None) -> None:
+    """Write one line, with the region in place of the braces."""
+    region = one_line(region)
+    # A sink with catch=False may raise: a log that fails must not fail a call.
+    try:
+        bound_logger = logger.bind(region=region, **(bound or {}))
+        bound_logger.log(level, "Circuit breaker {}", text.replace("{}", region, 1))
+    except Exception as error:  # noqa: BLE001 - whatever a sink raises
+        _report_broken_sink(error)
+
+
+def log_event(region: str, event: StateChanged | ProbeExpired | RejectionsBegan) -> None:
+    """Log what happened to a circuit."""
+    if isinstance(event, ProbeExpired):
+        text = f"lost a probe for region {{}}: no result within {event.after:g} s"
+        log("WARNING", region, text)
+    elif isinstance(event, RejectionsBegan):
+        bound = {"state": event.state, "reason": event.reason, "rejected": 1}
+        text = f"rejects calls for region {{}}, which is {event.state}: {event.reason}"
+        log("INFO", region, text, bound)
+    else:
+        _log_rejected_calls(event)
+        _log_state(event)
 
 
 def log_unknown_errors(region: str, count: int, error: BaseException) -> None:
     """Warn that a breaker sees nothing but errors that no rule knows."""
     kind = one_line(type(error).__name__)
-    hint = f"if they are the region's fault, count them with classifier=failures({kind})"
+    hint = f"if the region causes them, count them with classifier=failures({kind})"
     log("WARNING", region, f"ignored {count} errors in a row for region {{}}, a {kind}: {hint}")
 
 
-def log_crowded(limit: int) -> None:
-    """Warn that a registry has let go of its first breaker."""
-    hint = "is region_from a region, or something that never repeats?"
-    log("WARNING", "", f"registry keeps {limit} regions (max_regions) and lets go of one: {hint}")
+def log_eviction(limit: int) -> None:
+    """Warn that a registry has evicted its first breaker."""
+    hint = "does region_from give a region, or something that never repeats?"
+    log("WARNING", "", f"registry keeps {limit} regions (max_regions) and has evicted one: {hint}")
 
 
 def log_fault(role: str, function: object, what: str, region: str) -> None:
-    """Log that a listener or a classifier did what it must not."""
+    """Log that a user's function, such as a listener or a classifier, did what it must not."""
     log("ERROR", region, f"{role} {one_line(name_of(function))} for region {{}} {what}")
 
 
 def describe_exception(error: BaseException) -> str:
-    """Tell what was raised and where, by type and place.
+    """Return what was raised and where, by type and place.
 
     Neither the error's text nor local values: they may hold a tenant's secrets.
     """
-    kind, trace = one_line(type(error).__name__), traceback.extract_tb(error.__traceback__)
-    return f"raised {kind}" + "".join(f"\n  {p.filename}:{p.lineno} in {p.name}" for p in trace)
+    kind = one_line(type(error).__name__)
+    frames = traceback.extract_tb(error.__traceback__)
+    places = (f"\n  {frame.filename}:{frame.lineno} in {frame.name}" for frame in frames)
+    return f"raised {kind}{''.join(places)}"
 
 
-def log(level: str, region: str, text: str, bound: Mapping[str, object] | None = None) -> None:
-    """Write one line to the log, with the region in place of the braces."""
-    region = one_line(region)
-    # A sink with catch=False may raise: a log that fails must not fail a call.
-    with contextlib.suppress(Exception):
-        bound_logger = logger.bind(region=region, **(bound or {}))
-        bound_logger.log(level, "Circuit breaker {}", text.replace("{}", region, 1))
+def _log_state(event: StateChanged) -> None:
+    by = f", by {event.by}" if event.by else ""
+    bound = {
+        "old": event.old,
+        "new": event.new,
+        "reason": event.reason,
+        "streak": event.streak,
+        "by": event.by,
+    }
+    text = f"{event.new} for region {{}}{_explain(event)}{by}"
+    log(_LEVELS[event.new], event.region, text, bound)
+
+
+def _explain(event: StateChanged) -> str:
+    if event.new is CircuitState.CLOSED:
+        return f" — {event.reason if event.reason == RESET else 'recovered'}"
+    is_forced = event.retry_after is None
+    if event.new is CircuitState.HALF_OPEN or is_forced or event.by is not None:
+        return f": {event.reason}"
+    failures = "failure" if event.streak == 1 else "failures"
+    # The streak goes on from before the outage: 11 is not the threshold.
+    probe = " (probe failed)" if event.old is CircuitState.HALF_OPEN else ""
+    return f" after {event.streak} {failures}: {event.reason}{probe}"
+
+
+def _log_rejected_calls(event: StateChanged) -> None:
+    if not event.rejected:
+        return
+    calls = "1 call" if event.rejected == 1 else f"{event.rejected:,} calls"
+    bound = {"rejected": event.rejected, "seconds": event.duration}
+    text = f"rejected {calls} for region {{}} in {event.duration:.0f} s"
+    log("INFO", event.region, text, bound)
+
+
+_broken_sinks: set[str] = set()
+
+
+def _report_broken_sink(error: Exception) -> None:
+    """Write once for each kind of error to the standard error: the log itself does not work."""
+    kind = type(error).__qualname__
+    if kind in _broken_sinks or sys.stderr is None:
+        return
+    _broken_sinks.add(kind)
+    try:
+        print(f"resilience: a log sink {describe_exception(error)}", file=sys.stderr)  # noqa: T201
+    except (OSError, ValueError):  # closed, or full
+        return

@@ -1,4 +1,4 @@
-"""The thresholds of a circuit, checked once."""
+"""BreakerPolicy: the thresholds of a circuit, checked once."""
 
 from dataclasses import dataclass
 
@@ -9,18 +9,16 @@ from resilience._validate import check_count, check_seconds
 class BreakerPolicy:
     """When a circuit opens, how long it stays open, and what closes it again.
 
-    The defaults are those of T10 ("State Transitions").
-
     Args:
         failure_threshold: Consecutive failures that trip the circuit.
         recovery_timeout: Seconds from opening until the first probe.
-        success_threshold: Consecutive successful probes that close it.
-        half_open_probes: Probes that may be under way at a time.
-        probe_timeout: Seconds a probe may keep its place; None means `recovery_timeout`.
+        success_threshold: Consecutive successful probes that close the circuit.
+        half_open_probes: Probes that may run at the same time.
+        probe_timeout: Seconds that a probe may keep its place; None means `recovery_timeout`.
 
     Raises:
         TypeError: A field has the wrong type.
-        ValueError: A field is zero, negative, infinite or no number.
+        ValueError: A field is zero, negative, infinite or not a number.
     """
 
     failure_threshold: int = 10
@@ -35,3 +33,8 @@ class BreakerPolicy:
         check_seconds("recovery_timeout", self.recovery_timeout)
         if self.probe_timeout is not None:
             check_seconds("probe_timeout", self.probe_timeout)
+
+    @property
+    def probe_lease(self) -> float:
+        """Seconds that a probe may keep its place."""
+        return self.recovery_timeout if self.probe_timeout is None else self.probe_timeout

@@ -1,20 +1,47 @@
 """CircuitBreakerRegistry: one breaker per region, made on first use; default_registry."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypedDict, Unpack, cast
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Protocol, TypedDict, Unpack, runtime_checkable
 from weakref import WeakValueDictionary
 
-from resilience import _validate, events, history, log
+from resilience import _validate, log
 from resilience._lock import lock
 from resilience.breaker import CircuitBreaker, CircuitSnapshot
-from resilience.classify import Classifier, ResultClassifier, classify_error
+from resilience.circuit import Circuit
+from resilience.classify import classify_error
+from resilience.errors import CircuitBreakerOpenError
+from resilience.events import Listener, StateChanged
+from resilience.eviction import EvictionOrder
 from resilience.genesys import canonical_region
+from resilience.history import History
+from resilience.listeners import Subscribers
+from resilience.outcome import Classifier, ResultClassifier
 from resilience.policy import BreakerPolicy
-from resilience.shared_circuit import Sharing
 
-# A region may be spelled in so many ways, on average, before all spellings are looked up anew.
-_SPELLINGS_PER_REGION = 2
+# A region may be spelled in this many ways, on average, before all aliases are looked up again.
+_ALIASES_PER_REGION = 2
+_FIXED_SETTINGS = ("normalize", "clock", "sharing")
+
+
+@runtime_checkable
+class Sharing(Protocol):
+    """What a registry needs of an integration that shares its circuits with other processes."""
+
+    def bind(self, owner: object) -> None:
+        """Belong to one registry from now on; a ValueError if it belongs to another one."""
+
+    def make_circuit(self, region: str, policy: BreakerPolicy, now: float) -> Circuit:
+        """Make the circuit of a new breaker, which may not come into use."""
+        ...
+
+    def join(self, breaker: CircuitBreaker) -> None:
+        """Share the circuit of a breaker, once, after it came into use; not under the lock."""
+
+    def close(self) -> None:
+        """Stop sharing."""
 
 
 class Settings(TypedDict, total=False):
@@ -30,21 +57,69 @@ class Settings(TypedDict, total=False):
     sharing: Sharing | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Settings:
+    """The settings of a registry, checked."""
+
+    policy: BreakerPolicy
+    policies: Mapping[str, BreakerPolicy] | None
+    max_regions: int
+    classifier: Classifier
+    result_classifier: ResultClassifier | None
+    normalize: Callable[[str], str] | None
+    clock: Callable[[], float] | None
+    sharing: Sharing | None
+
+    def __post_init__(self) -> None:
+        _validate.check_type("policy", self.policy, BreakerPolicy)
+        if self.policies is not None:
+            _validate.check_type("policies", self.policies, Mapping)
+        _validate.check_count("max_regions", self.max_regions)
+        _validate.check_type("sharing", self.sharing, Sharing, type(None))
+        _validate.check_classifiers(self.classifier, self.result_classifier)
+        _validate.check_callable("clock", self.clock, "nothing", optional=True)
+        takes = "a region and returns its name"
+        _validate.check_callable("normalize", self.normalize, takes, optional=True)
+
+    def name(self, region: str) -> str:
+        """Return the one name of a region."""
+        if self.normalize is None:
+            return region
+        try:
+            name = self.normalize(region)
+        except Exception as error:
+            kind = type(error).__name__
+            raise ValueError(f"normalize raised {kind} for {region!r}") from error
+        return _validate.check_text(f"what normalize gives for {region!r}", name)
+
+    def policies_by_name(self) -> dict[str, BreakerPolicy]:
+        """Check the regions' own policies, and key them by the one name of each region."""
+        given = self.policies or {}
+        named: dict[str, BreakerPolicy] = {}
+        for region, policy in given.items():
+            _validate.check_type(f"policies[{region!r}]", policy, BreakerPolicy)
+            named[self.name(_validate.check_text("a region in policies", region))] = policy
+        if len(named) < len(given):
+            raise ValueError(f"policies names a region twice: {', '.join(given)}")
+        return named
+
+
 class CircuitBreakerRegistry:
-    """Makes one breaker per region on first use, and hands out the same ever after (T10, "Scope").
+    """Makes one breaker per region on first use, and returns the same one from then on.
 
     Args:
         policy: The thresholds of every region that has none of its own.
         policies: Region -> its own thresholds.
-        max_regions: How many breakers it keeps. Beyond that it lets go of those that know least:
-            first CLOSED without a streak, then idle for ten recovery timeouts, then the oldest;
-            never one that is forced open or listened to, and never one that anybody still holds.
+        max_regions: The number of breakers it keeps. Beyond that it evicts those that hold the
+            least information: first CLOSED without a streak, then idle for ten recovery timeouts,
+            then the oldest; never one that is forced open or listened to. A breaker that somebody
+            still holds is found again.
         classifier: Decides what an exception says.
         result_classifier: Decides what a returned value says; None: it is a success.
-        normalize: Gives the one name of a region that is spelled in several ways.
+        normalize: Returns the one name of a region that is spelled in several ways.
         clock: Returns seconds; None means `time.monotonic`.
         sharing: Shares the circuits with other processes, such as
-            `resilience.integrations.redis.RedisSharing`; None: they are this process's own.
+            `resilience.integrations.redis.RedisSharing`; None: they belong to this process alone.
 
     Raises:
         TypeError: An argument has the wrong type.
@@ -63,23 +138,38 @@ class CircuitBreakerRegistry:
         clock: Callable[[], float] | None = None,
         sharing: Sharing | None = None,
     ) -> None:
-        self._settings: dict[str, Any] = {}
+        settings = _Settings(
+            policy=policy,
+            policies=policies,
+            max_regions=max_regions,
+            classifier=classifier,
+            result_classifier=result_classifier,
+            normalize=normalize,
+            clock=clock,
+            sharing=sharing,
+        )
+        self._policies = settings.policies_by_name()
+        if sharing is not None:
+            sharing.bind(self)
+        self._settings = settings
         self._breakers: dict[str, CircuitBreaker] = {}
-        # Let go of, but still held by somebody: a region has one circuit, whoever asks.
-        self._let_go: WeakValueDictionary[str, CircuitBreaker] = WeakValueDictionary()
-        # Every spelling seen of late -> its breaker: the decorator looks here first.
-        self.spellings: dict[str, CircuitBreaker] = {}
-        #: The last changes of state, of all circuits.
-        self.history = history.History()
-        self._listeners = events.RegistryListeners(((self._take_back,),), self.history.note)
-        self._crowded = ""
-        self.configure(
-            policy=policy, policies=policies, max_regions=max_regions, classifier=classifier,
-            result_classifier=result_classifier, normalize=normalize, clock=clock, sharing=sharing,
-        )  # fmt: skip
+        self._eviction_order = EvictionOrder(self._breakers)
+        # Evicted, but still held by somebody: a region has one circuit, whoever asks.
+        self._evicted: WeakValueDictionary[str, CircuitBreaker] = WeakValueDictionary()
+        #: Every spelling that was used -> its breaker; the decorator looks here first.
+        self.aliases: dict[str, CircuitBreaker] = {}
+        self._has_evicted = False
+        self._eviction_is_logged = False
+        self._subscribers = Subscribers()
+        self._subscribers.first_listeners.add(self._readmit)
+
+    @property
+    def history(self) -> History:
+        """The most recent state changes of all circuits."""
+        return self._subscribers.history
 
     def get(self, region: str) -> CircuitBreaker:
-        """Give the breaker of a region; thread safe.
+        """Return the breaker of a region; thread safe.
 
         Args:
             region: Its name, in any spelling that `normalize` knows.
@@ -88,16 +178,16 @@ class CircuitBreakerRegistry:
             The same breaker at every call.
 
         Raises:
-            TypeError: The region is no text, or `normalize` did not give one.
+            TypeError: The region is not a string, or `normalize` did not return one.
             ValueError: The region is empty.
         """
         try:
-            return self.spellings[region]
-        except (KeyError, TypeError):  # TypeError: not hashable, so no text either
+            return self.aliases[region]
+        except (KeyError, TypeError):  # TypeError: it cannot be hashed, so it is not a string
             return self._find(_validate.check_text("region", region))
 
     def configure(self, **settings: Unpack[Settings]) -> None:
-        """Change settings, at once also for the circuits that exist.
+        """Change settings, for the circuits that exist as well.
 
         A running OPEN follows a new recovery timeout; a probe keeps the end of its lease.
 
@@ -109,18 +199,26 @@ class CircuitBreakerRegistry:
             ValueError: A setting has a wrong value.
             RuntimeError: `normalize`, `clock` or `sharing` is changed while there are breakers.
         """
-        merged: dict[str, Any] = {**self._settings, **settings}
-        _check(merged)
-        policies = _by_name(merged["policies"], merged["normalize"])
+        _check_names(settings)
+        old = self._settings
+        new = replace(old, **settings)
+        policies = new.policies_by_name()
+        fixed = [name for name in _FIXED_SETTINGS if getattr(new, name) is not getattr(old, name)]
+        if fixed and self._all_breakers():
+            raise RuntimeError(f"{fixed[0]} can be set only while the registry is empty")
+        if new.sharing is not None and new.sharing is not old.sharing:
+            new.sharing.bind(self)
+        now = _time_of(new.clock)
         with lock:
-            breakers = self._alive()
-            for fixed in ("normalize", "clock", "sharing"):
-                if breakers and merged[fixed] != self._settings[fixed]:
-                    raise RuntimeError(f"{fixed} can be set only while the registry is empty")
-            self._settings, self._policies = merged, policies
-            for breaker in breakers:
-                self._set_up(breaker)
-            self._make_room(merged["max_regions"])
+            self._settings, self._policies = new, policies
+            for breaker in self._all_breakers():
+                self._configure_breaker(breaker)
+            self._eviction_order.rebuild()
+            self._evict(new.max_regions, now)
+
+    def now(self) -> float:
+        """Return the time of the breakers' clock, in seconds."""
+        return _time_of(self._settings.clock)
 
     def snapshots(self) -> list[CircuitSnapshot]:
         """Describe every circuit, in the order in which they were made."""
@@ -128,20 +226,38 @@ class CircuitBreakerRegistry:
 
     def reset(self) -> None:
         """Close every circuit by hand."""
-        for breaker in self._alive():
+        for breaker in self._all_breakers():
             breaker.reset()
 
+    def clear(self) -> None:
+        """Forget all breakers and the history, and end listeners and sharing.
+
+        The other settings stay. Everything can be set again, the clock included: for tests, and
+        for an application that starts twice. A breaker that somebody still holds stands alone.
+        """
+        self.close()
+        with lock:
+            self._settings = replace(self._settings, sharing=None)
+            self._breakers.clear()
+            self._evicted.clear()
+            self.aliases.clear()
+            self._eviction_order = EvictionOrder(self._breakers)
+            self._has_evicted = self._eviction_is_logged = False
+        old, self._subscribers = self._subscribers, Subscribers(self._subscribers.history)
+        self._subscribers.first_listeners.add(self._readmit)
+        old.retire()
+
     def close(self) -> None:
-        """Stop sharing: the circuits go on alone, and who waits looks again."""
-        if (sharing := self._settings["sharing"]) is not None:
-            sharing.close()
+        """Stop sharing: the circuits go on alone, and waiting tasks look again."""
+        if self._settings.sharing is not None:
+            self._settings.sharing.close()
 
     async def aclose(self) -> None:
-        """Stop sharing, in asyncio: as `close`, without holding up the loop."""
+        """Stop sharing, in asyncio: as `close`, without holding up the event loop."""
         await asyncio.to_thread(self.close)
 
-    def listen(self, listener: events.Listener) -> Callable[[], None]:
-        """Tell a function about each change of state of every circuit, also of later ones.
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Call a function with each state change of every circuit, those made later included.
 
         Args:
             listener: Takes one `StateChanged`, as with `CircuitBreaker.listen`.
@@ -152,7 +268,24 @@ class CircuitBreakerRegistry:
         Raises:
             TypeError: The listener cannot be called, or is an `async def`.
         """
-        return self._listeners.add(listener)
+        return self._subscribers.listeners.add(listener)
+
+    def on_rejection(
+        self, listener: Callable[[CircuitBreakerOpenError], object]
+    ) -> Callable[[], None]:
+        """Call a function with each rejection of every circuit.
+
+        Args:
+            listener: Takes one `CircuitBreakerOpenError`, before the call that was rejected gets
+                it. It should be quick: each rejected call waits for it. What it raises is logged.
+
+        Returns:
+            A function that ends it.
+
+        Raises:
+            TypeError: The listener cannot be called, or is an `async def`.
+        """
+        return self._subscribers.rejection_listeners.add(listener)
 
     def __iter__(self) -> Iterator[CircuitBreaker]:
         return iter(list(self._breakers.values()))
@@ -161,91 +294,118 @@ class CircuitBreakerRegistry:
         return len(self._breakers)
 
     def __contains__(self, region: object) -> bool:
-        known = isinstance(region, str) and bool(region.strip())
-        return known and _name(cast("str", region), self._settings["normalize"]) in self._breakers
+        if not isinstance(region, str) or not region.strip():
+            return False
+        return self._settings.name(str.__str__(region)) in self._breakers
+
+    # Finding and making
 
     def _find(self, region: str) -> CircuitBreaker:
-        name = _name(region, self._settings["normalize"])
-        limit, clock = self._settings["max_regions"], self._settings["clock"]
+        settings = self._settings
+        name = settings.name(region)
         with lock:
-            if (breaker := self._breakers.get(name)) is None:
-                breaker = self._let_go.pop(name, None) or CircuitBreaker(name, clock=clock)
-                if (sharing := self._settings["sharing"]) is not None:
-                    sharing.join(breaker)
-                breaker._outbox.registry_listeners = self._listeners
-                self._set_up(breaker)
-                self._make_room(limit - 1)
-                self._breakers[name] = breaker
-            if len(self.spellings) >= _SPELLINGS_PER_REGION * limit:
-                self.spellings.clear()
-            self.spellings[region] = breaker
-        if self._crowded == "to be told":
-            self._crowded = "told"
-            log.log_crowded(limit)
+            breaker = self._breakers.get(name)
+            if breaker is not None:
+                self._add_alias(region, breaker)
+                return breaker
+        return self._find_or_make(region, name, settings)
+
+    def _find_or_make(self, region: str, name: str, settings: _Settings) -> CircuitBreaker:
+        # Made before the lock is taken: it reads the user's clock. Another thread may be faster.
+        now = _time_of(settings.clock)
+        made = self._make(name, settings, now)
+        with lock:
+            breaker = self._breakers.get(name) or self._evicted.pop(name, None) or made
+            if name not in self._breakers:
+                self._keep(name, breaker, now)
+            self._add_alias(region, breaker)
+        if breaker is made and settings.sharing is not None:
+            settings.sharing.join(breaker)
+        self._log_first_eviction()
         return breaker
 
-    def _take_back(self, event: events.StateChanged) -> None:
-        """Keep a breaker again that was let go of idle, now that it knows something."""
-        with lock:
-            if (breaker := self._let_go.pop(event.region, None)) is not None:
-                self._breakers[event.region] = breaker
+    def _make(self, name: str, settings: _Settings, now: float) -> CircuitBreaker:
+        policy = self._policies.get(name, settings.policy)
+        sharing = settings.sharing
+        return CircuitBreaker(
+            name,
+            policy,
+            classifier=settings.classifier,
+            result_classifier=settings.result_classifier,
+            clock=settings.clock,
+            circuit=None if sharing is None else sharing.make_circuit(name, policy, now),
+            subscribers=self._subscribers,
+        )
 
-    def _set_up(self, breaker: CircuitBreaker) -> None:
+    def _keep(self, name: str, breaker: CircuitBreaker, now: float) -> None:
+        """Keep a breaker; the caller holds the lock."""
+        self._configure_breaker(breaker)
+        self._evict(self._settings.max_regions - 1, now)
+        if len(self._breakers) >= self._settings.max_regions:
+            # Every other breaker must stay: this one is kept only while somebody holds it.
+            self._evicted[name] = breaker
+            self._has_evicted = True
+            return
+        self._breakers[name] = breaker
+        self._eviction_order.add(name)
+
+    def _configure_breaker(self, breaker: CircuitBreaker) -> None:
         settings = self._settings
-        policy = self._policies.get(breaker.region) or settings["policy"]
-        breaker._configure(policy, settings["classifier"], settings["result_classifier"])
+        policy = self._policies.get(breaker.region, settings.policy)
+        breaker.configure(policy, settings.classifier, settings.result_classifier)
 
-    def _alive(self) -> list[CircuitBreaker]:
+    def _add_alias(self, region: str, breaker: CircuitBreaker) -> None:
+        if breaker.region not in self._breakers:
+            return  # evicted: an alias would keep it
+        if len(self.aliases) >= _ALIASES_PER_REGION * self._settings.max_regions:
+            self.aliases.clear()
+        self.aliases[region] = breaker
+
+    def _all_breakers(self) -> list[CircuitBreaker]:
         with lock:
-            return [*self._breakers.values(), *self._let_go.values()]
+            return [*self._breakers.values(), *self._evicted.values()]
 
-    def _make_room(self, limit: int) -> None:
-        """Let go of breakers until `limit` are left, or only such as must be kept."""
-        while len(self._breakers) > limit and (name := self._least_needed()) is not None:
-            self._let_go[name] = self._breakers.pop(name)
-            self.spellings.clear()
-            self._crowded = self._crowded or "to be told"
+    # Evicting
 
-    def _least_needed(self) -> str | None:
-        first_of: dict[int | None, str] = {}
-        for name, breaker in self._breakers.items():
-            if (rank := breaker._eviction_rank()) == 0:
-                return name
-            first_of.setdefault(rank, name)
-        return first_of.get(1) or first_of.get(2)
+    def _readmit(self, event: StateChanged) -> None:
+        """Keep a breaker that was evicted again, now that it holds information."""
+        with lock:
+            breaker = self._evicted.pop(event.region, None)
+            if breaker is not None:
+                self._keep(event.region, breaker, event.at)
 
+    def _evict(self, limit: int, now: float) -> None:
+        """Evict breakers until `limit` are left, or only such as must stay."""
+        if len(self._breakers) <= limit:
+            return
+        changed, self._subscribers.changed_regions = self._subscribers.changed_regions, set()
+        self._eviction_order.update(changed)
+        while len(self._breakers) > limit:
+            region = self._eviction_order.first(now)
+            if region is None:
+                return
+            self._evicted[region] = self._breakers.pop(region)
+            self._eviction_order.discard(region)
+            self.aliases.clear()
+            self._has_evicted = True
 
-def _check(settings: dict[str, Any]) -> None:
-    if unknown := settings.keys() - Settings.__annotations__.keys():
-        known = ", ".join(Settings.__annotations__)
-        raise TypeError(f"unknown setting {min(unknown)!r}, expected one of {known}")
-    _validate.check_type("policy", settings["policy"], BreakerPolicy)
-    _validate.check_count("max_regions", settings["max_regions"])
-    _validate.check_type("sharing", settings["sharing"], Sharing, type(None))
-    _validate.check_classifiers(settings["classifier"], settings["result_classifier"])
-    for name, takes in (("clock", "nothing"), ("normalize", "a region and returns its name")):
-        _validate.check_callable(name, settings[name], takes, optional=True)
-
-
-def _by_name(policies: Any, normalize: Callable[[str], str] | None) -> dict[str, BreakerPolicy]:
-    """Check the regions' own policies, and key them by the regions' one name."""
-    _validate.check_type("policies", {} if policies is None else policies, Mapping)
-    named: dict[str, BreakerPolicy] = {}
-    for region, policy in (policies or {}).items():
-        _validate.check_type(f"policies[{region!r}]", policy, BreakerPolicy)
-        named[_name(_validate.check_text("a region in policies", region), normalize)] = policy
-    if len(named) < len(policies or ()):
-        raise ValueError(f"policies names a region twice: {', '.join(policies or ())}")
-    return named
+    def _log_first_eviction(self) -> None:
+        if self._has_evicted and not self._eviction_is_logged:
+            self._eviction_is_logged = True
+            log.log_eviction(self._settings.max_regions)
 
 
-def _name(region: str, normalize: Callable[[str], str] | None) -> str:
-    try:
-        name = normalize(region) if normalize else region
-    except Exception as error:
-        raise ValueError(f"normalize raised {type(error).__name__} for {region!r}") from error
-    return _validate.check_text(f"what normalize gives for {region!r}", name)
+def _check_names(settings: Iterable[str]) -> None:
+    known = [field.name for field in fields(_Settings)]
+    for name in settings:
+        if name not in known:
+            raise TypeError(f"unknown setting {name!r}, expected one of {', '.join(known)}")
 
 
-#: The registry that `@region_breaker` uses unless told otherwise; it knows the Genesys regions.
+def _time_of(clock: Callable[[], float] | None) -> float:
+    # Looked up at each use, so that freezegun can replace it.
+    return time.monotonic() if clock is None else clock()
+
+
+#: The registry that `@region_breaker` uses by default; it knows the Genesys regions.
 default_registry = CircuitBreakerRegistry(normalize=canonical_region)

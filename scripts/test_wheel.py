@@ -21,11 +21,13 @@ LEFT_BEHIND = shutil.ignore_patterns(
 
 # Long, and the same with or without a wheel: `make test` runs it.
 NOT_HERE = (
-    "--ignore=tests/test_concurrency.py",
-    "--ignore=tests/test_status_page_browser.py",
-    "--ignore=tests/test_simulation.py",
-    "--ignore-glob=tests/test_rabbitmq_*.py",
-    "--ignore-glob=tests/test_redis_[fn]*.py",
+    "--ignore=tests/unit/test_concurrency.py",
+    "--ignore=tests/model/test_simulation.py",
+    "--ignore=tests/integration/rabbitmq",
+    "--ignore=tests/integration/redis/test_faults.py",
+    "--ignore=tests/integration/redis/test_fleet.py",
+    "--ignore=tests/integration/redis/test_namespaces.py",
+    "--ignore=tests/integration/status_page/test_browser.py",
 )
 
 IMPORT_PROOF = """\

@@ -1,23 +1,27 @@
 """What several test files share: a clock, the log, and HTTP that is only pretended."""
 
 import inspect
-import os
-import shutil
 from unittest.mock import Mock
 
 import aiohttp
 import aioresponses.core
 import pytest
-import rabbitmq_broker
-import rabbitmq_support
 from aioresponses import aioresponses as pretended_http
 from loguru import logger
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from resilience import default_registry
-from resilience.gate import running
+from resilience import default_registry, scope
 from resilience.testing import FakeClock
+from tests.support import rabbitmq_broker, rabbitmq_support
+from tests.support.needs import (
+    needs,
+    pytest_addoption,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+)
+
+__all__ = ["pytest_addoption", "pytest_sessionfinish", "pytest_terminal_summary"]
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +35,7 @@ def untouched_default_registry():
 @pytest.fixture(autouse=True)
 def outside_of_every_call():
     """Begin where no call is under way, whatever permit an earlier test has left unsettled."""
-    running.set(None)
+    scope._innermost.set(None)
 
 
 @pytest.fixture
@@ -92,19 +96,6 @@ def _response_class():
     return PretendedResponse
 
 
-@pytest.fixture
-def needed():
-    """Skip a test whose program is not installed; CI installs them all, and there it fails."""
-
-    def need(program):
-        if shutil.which(program) is None:
-            assert not os.environ.get("CI"), f"{program} is missing, and CI installs it"
-            MISSING.add(program)
-            pytest.skip(f"{program} is not installed")
-
-    return need
-
-
 @pytest.fixture(scope="session")
 def shared_broker():
     """A RabbitMQ for all tests that leave it running; use queues with names of their own."""
@@ -116,7 +107,7 @@ def shared_broker():
 @pytest.fixture
 def broker(request):
     """The shared RabbitMQ, or a skipped test where there is none."""
-    need_broker(rabbitmq_broker.is_there())
+    needs("rabbitmq-server")
     return request.getfixturevalue("shared_broker")
 
 
@@ -130,24 +121,7 @@ async def bench(broker):
 @pytest.fixture
 def own_broker():
     """A RabbitMQ that the test may stop, kill and start again."""
-    need_broker(rabbitmq_broker.is_installed())
+    needs("rabbitmq-server of its own")
     broker = rabbitmq_broker.started_broker()
     yield broker
     broker.close()
-
-
-def need_broker(is_there):
-    if not is_there:
-        name = f"rabbitmq-server ({rabbitmq_broker.HOW_TO_GET_IT})"
-        assert not os.environ.get("CI"), f"{name} is missing, and CI installs it"
-        MISSING.add(name)
-        pytest.skip(f"{name} is not installed")
-
-
-MISSING = set()
-
-
-def pytest_terminal_summary(terminalreporter):
-    if MISSING:
-        names = ", ".join(sorted(MISSING))
-        terminalreporter.write_sep("!", f"NOT TESTED HERE, for {names} is not installed", red=True)

@@ -1,36 +1,45 @@
 """RetryBudget: which share of a region's calls may be retries."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
-from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from resilience import _validate
 from resilience._lock import lock
+from resilience.breaker import CircuitBreaker
 
-if TYPE_CHECKING:
-    from resilience.breaker import CircuitBreaker
+_SLOTS = 10  # of a window: calls that are older than the window are dropped slot by slot
 
-_SLOTS = 10  # of a window: what is older than the window goes slot by slot
+
+class _Account:
+    """The calls and the retries of one region in the last window, by slot."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[int] = Counter()
+        self.retries: Counter[int] = Counter()
+
+    def keep(self, slots: range) -> None:
+        """Drop all other slots."""
+        for counter in (self.calls, self.retries):
+            for old in counter.keys() - set(slots):
+                del counter[old]
 
 
 class RetryBudget:
-    """Lets retries be at most a share of a region's calls, so that they cannot become a storm.
+    """Limits retries to a share of a region's calls, so that they cannot become a storm.
 
-    A region that half works stays below the threshold of its circuit; what then multiplies its load
-    are the retries. Give one budget to all functions that call the same regions: it keeps one
-    account for each circuit. When an account is empty a loop ends with its attempt's own error.
-    Outside a protected call there is no region, and no budget.
+    A region that half works stays below the threshold of its circuit, and then retries multiply its
+    load. Give one budget to all functions that call the same regions: it keeps one account for
+    each circuit. When an account is empty a loop ends with its attempt's own error. Outside a
+    protected call there is no region, and no budget.
 
     Args:
         ratio: How many retries each call pays for.
-        minimum_per_second: Retries a second that are always there, for regions with few calls.
-        window: Seconds that are looked back on.
+        minimum_per_second: Retries a second that are always allowed, for regions with few calls.
+        window: Seconds over which calls and retries are counted.
 
     Raises:
-        TypeError: An argument is no number.
+        TypeError: An argument is not a number.
         ValueError: `ratio` or `minimum_per_second` is negative or not finite, or `window` not
             above 0.
     """
@@ -51,7 +60,7 @@ class RetryBudget:
             self._account(breaker, slot).calls[slot] += 1
 
     def allows_retry(self, breaker: CircuitBreaker) -> bool:
-        """Take out one retry, if there is one left."""
+        """Take out one retry; False if there is none left."""
         slot = self._slot(breaker)
         with lock:
             account = self._account(breaker, slot)
@@ -61,7 +70,7 @@ class RetryBudget:
         return allowed
 
     def _slot(self, breaker: CircuitBreaker) -> int:
-        return math.floor(breaker._now() / self._window * _SLOTS)
+        return math.floor(breaker.now() / self._window * _SLOTS)
 
     def _account(self, breaker: CircuitBreaker, slot: int) -> _Account:
         account = self._accounts.setdefault(breaker, _Account())
@@ -69,21 +78,9 @@ class RetryBudget:
         return account
 
 
-class _Account:
-    """The calls and the retries of one region in the last window, by slot."""
-
-    def __init__(self) -> None:
-        self.calls: Counter[int] = Counter()
-        self.retries: Counter[int] = Counter()
-
-    def keep(self, slots: range) -> None:
-        for counter in (self.calls, self.retries):
-            for old in counter.keys() - set(slots):
-                del counter[old]
-
-
 def _check_amount(name: str, value: object) -> None:
-    fits = isinstance(value, int | float) and not isinstance(value, bool)
-    if not fits or not 0 <= value < math.inf:  # type: ignore[operator]
-        kind = ValueError if fits else TypeError
-        raise kind(f"{name} must be a finite number of at least 0, got {value!r}")
+    expected = "a finite number of at least 0"
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{name} must be {expected}, got {value!r}")
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name} must be {expected}, got {value!r}")

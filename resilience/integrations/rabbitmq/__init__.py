@@ -1,13 +1,22 @@
-"""RabbitMQ: message workers that lose no message, and spin on none, while a region is down.
+"""RabbitMQ: message workers that lose no message, and cause no redelivery loop, in an outage.
 
-Needs aio-pika: ``pip install "region-breaker[rabbitmq]"``. What is delivered is delivered at least
-once.
+Needs aio-pika: ``pip install "region-breaker[rabbitmq]"``. Delivery is at least once.
+
+Where to find what:
+
+- `region_consumer`, `shared_consumer`, `hold_when_open`: the three ways to consume.
+- `consumer`, `worker`: how a consumer starts and stops.
+- `region_worker`: one queue of one region; `router`: a queue of several regions.
+- `disposition`: what happens to a message after an attempt; `handler`: the attempt.
+- `unacked`: the messages that are held; `concurrency`: how many calls may run.
+- `amqp`: where a message is acknowledged or given back to its queue; `subscription`: consuming a
+  queue; `publisher`: moving a message to another queue; `topology`: what must exist beforehand.
 """
 
-from resilience.integrations.rabbitmq.broker import ConsumerError
-from resilience.integrations.rabbitmq.hold import hold_when_open
-from resilience.integrations.rabbitmq.region import RegionConsumer
-from resilience.integrations.rabbitmq.shared import SharedConsumer
-from resilience.integrations.rabbitmq.work import DeadLetterTo
+from resilience.integrations.rabbitmq.amqp import ConsumerError
+from resilience.integrations.rabbitmq.handler import DeadLetterTo
+from resilience.integrations.rabbitmq.hold_when_open import hold_when_open
+from resilience.integrations.rabbitmq.region_consumer import RegionConsumer
+from resilience.integrations.rabbitmq.shared_consumer import SharedConsumer
 
 __all__ = ["ConsumerError", "DeadLetterTo", "RegionConsumer", "SharedConsumer", "hold_when_open"]

@@ -3,137 +3,125 @@
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
-from aio_pika.abc import AbstractConnection, AbstractQueue
+from aio_pika.abc import AbstractQueue
 
 from resilience import _validate
-from resilience.integrations.rabbitmq.inspection import Inspection
-from resilience.integrations.rabbitmq.part import Part
-from resilience.integrations.rabbitmq.publisher import Publisher
-from resilience.integrations.rabbitmq.work import (
+from resilience.integrations.rabbitmq.amqp import connection_of
+from resilience.integrations.rabbitmq.handler import (
     DeadLetterTo,
     Handler,
+    MessageHandler,
     OnError,
-    Work,
     check_async,
 )
+from resilience.integrations.rabbitmq.publisher import Publisher
+from resilience.integrations.rabbitmq.settings import ConsumerSettings
+from resilience.integrations.rabbitmq.topology import Topology
+from resilience.integrations.rabbitmq.worker import Worker
 from resilience.registry import CircuitBreakerRegistry, default_registry
-
-_LEAST_KEPT = 10
-_MOST_PREFETCH = 65_535  # in AMQP
 
 
 class Consumer(ABC):
-    """A consumer of one queue; `async with` starts and stops it.
+    """A consumer of one queue, which `async with` starts and stops.
 
-    When it cannot go on the block is cancelled, and `async with` raises the `ConsumerError`.
+    If the consumer cannot continue, the block is cancelled, and `async with` raises the
+    `ConsumerError`.
+
+    Args:
+        queue: The queue.
+        handler: The user's handler.
+        on_error: The user's `on_error`.
+        settings: The numbers.
     """
 
     def __init__(
-        self,
-        queue: AbstractQueue,
-        handler: Handler,
-        on_error: OnError,
-        *,
-        prefetch: int,
-        keep: int | None,
-        max_hold: float,
-        stop_timeout: float,
+        self, queue: AbstractQueue, handler: Handler, on_error: OnError, settings: ConsumerSettings
     ) -> None:
         _validate.check_type("queue", queue, AbstractQueue)
         check_async("handler", handler, "a message")
         if not isinstance(on_error, DeadLetterTo):
             check_async("on_error", on_error, "a message and an error", " or a DeadLetterTo")
-        _validate.check_count("prefetch", prefetch)
-        if prefetch > _MOST_PREFETCH:
-            raise ValueError(f"prefetch must be at most {_MOST_PREFETCH}, got {prefetch}")
-        self._keep = max(prefetch, _LEAST_KEPT) if keep is None else keep
-        _validate.check_count("keep", self._keep)
-        _validate.check_seconds("max_hold", max_hold)
-        _validate.check_seconds("stop_timeout", stop_timeout)
-        self._prefetch, self._max_hold, self._stop_timeout = prefetch, max_hold, stop_timeout
         self._queue = queue.name
         self._connection = connection_of(queue)
         self._publisher = Publisher(self._connection)
-        self._work = Work(handler, on_error, self._publisher)
-        self._parts: Sequence[Part] = ()
+        self._handler = MessageHandler(handler, on_error, self._publisher)
+        self._settings = settings
+        self._workers: Sequence[Worker] = ()
         self._runs: list[asyncio.Task[None]] = []
-        self._body: asyncio.Task[Any] | None = None
-        self._leaving = self._interrupted = False
+        # The task that runs the block of `async with`.
+        self._block: asyncio.Task[object] | None = None
+        self._stopping = False
+        # Whether the block was cancelled because of `_failure`.
+        self._interrupted = False
         self._failure: BaseException | None = None
 
     @abstractmethod
-    async def _inspect(self, inspection: Inspection) -> None:
-        """Look whether all is there that it needs."""
+    async def _check_wait_queues(self, topology: Topology) -> None:
+        """Reject wait queues that are missing or wrong."""
 
     @abstractmethod
-    def _make_parts(self) -> Sequence[Part]:
-        """Make the loops that it consists of."""
+    def _make_workers(self) -> Sequence[Worker]:
+        """Make the loops that the consumer consists of."""
 
     async def __aenter__(self) -> Self:
         if self._runs:
-            raise RuntimeError("this consumer has been started: make a new one")
-        inspection = Inspection(self._connection)
-        await inspection.check_server()
-        await inspection.check_queue(self._queue)
-        if isinstance(self._work.on_error, DeadLetterTo):
-            await inspection.check_queue(self._work.on_error.queue)
-        await self._inspect(inspection)
-        self._parts, self._body = self._make_parts(), asyncio.current_task()
-        for part in self._parts:
-            part.join()
-            run = asyncio.create_task(part.work_until_stopped())
-            run.add_done_callback(self._on_end)
+            raise RuntimeError("a consumer can be started only once: make a new one")
+        topology = Topology(self._connection)
+        await topology.check_broker()
+        await topology.check_queue(self._queue)
+        if isinstance(self._handler.on_error, DeadLetterTo):
+            await topology.check_queue(self._handler.on_error.queue)
+        await self._check_wait_queues(topology)
+        self._workers, self._block = self._make_workers(), asyncio.current_task()
+        for worker in self._workers:
+            worker.attach()
+            run = asyncio.create_task(worker.run())
+            run.add_done_callback(self._on_worker_end)
             self._runs.append(run)
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._leaving = True
-        for part in self._parts:
-            part.stop()
-        await self._wait_for_parts()
+        self._stopping = True
+        for worker in self._workers:
+            worker.stop()
+        await self._wait_for_workers()
         await self._publisher.close()
-        if self._interrupted and self._body is not None and self._body.uncancel() > 0:
-            return  # somebody else has cancelled it too
+        if self._interrupted and self._block is not None and self._block.uncancel() > 0:
+            return  # Somebody else has cancelled the block, too.
         if self._failure is not None and (error is None or self._interrupted):
             raise self._failure
 
-    def _on_end(self, run: asyncio.Task[None]) -> None:
-        """End the block when a part cannot go on."""
+    def _on_worker_end(self, run: asyncio.Task[None]) -> None:
+        """Cancel the block if a worker cannot continue."""
         failure = None if run.cancelled() else run.exception()
         self._failure = self._failure or failure
-        if failure is not None and not self._leaving and self._body is not None:
-            self._leaving = self._interrupted = True
-            self._body.cancel()
+        if failure is not None and not self._stopping and self._block is not None:
+            self._stopping = self._interrupted = True
+            self._block.cancel()
 
-    async def _wait_for_parts(self) -> None:
-        """Wait until all has ended; who is cancelled meanwhile hurries, and is cancelled then."""
+    async def _wait_for_workers(self) -> None:
+        """Wait until all workers have ended.
+
+        A cancellation that arrives meanwhile cancels the running calls, and is raised afterwards.
+        """
         cancelled: asyncio.CancelledError | None = None
         while True:
             try:
-                await asyncio.sleep(0)  # where an interruption comes out that is on its way
+                await asyncio.sleep(0)  # A cancellation that is on its way is raised here.
                 await asyncio.wait(self._runs)
                 break
             except asyncio.CancelledError as error:
                 cancelled = error
-                for part in self._parts:
-                    part.hurry()
+                for worker in self._workers:
+                    worker.cancel_running()
         if cancelled is not None and not self._interrupted:
             raise cancelled
 
 
-def connection_of(queue: AbstractQueue) -> AbstractConnection:
-    """Give the connection that a queue is used over."""
-    connection = getattr(queue.channel, "_connection", None)
-    if not isinstance(connection, AbstractConnection):
-        kind = type(queue.channel).__name__
-        raise TypeError(f"queue must come from a channel of aio_pika, got one of a {kind}")
-    return connection
-
-
 def registry_or_default(registry: CircuitBreakerRegistry | None) -> CircuitBreakerRegistry:
-    """Give the registry that is meant."""
-    meant = default_registry if registry is None else registry
-    _validate.check_type("registry", meant, CircuitBreakerRegistry)
-    return meant
+    """Return the given registry, or the default one if none is given."""
+    chosen = default_registry if registry is None else registry
+    _validate.check_type("registry", chosen, CircuitBreakerRegistry)
+    return chosen

@@ -1,0 +1,52 @@
+"""What is known about the client libraries: which of their types mean an outage.
+
+A type is looked up by name among the modules that are loaded already. Nothing is imported for it.
+"""
+
+import sys
+from functools import lru_cache
+
+from resilience.classify.attributes import safe_getattr
+
+# Timeouts and connection errors that are neither a TimeoutError nor a ConnectionError.
+OUTAGES = (
+    "aiohttp.ClientConnectionError",
+    "aiohttp.ClientPayloadError",
+    "asyncio.IncompleteReadError",
+    "http.client.BadStatusLine",
+    "http.client.IncompleteRead",
+    "http.client.LineTooLong",
+    "httpx.NetworkError",
+    "httpx.ProxyError",
+    "httpx.RemoteProtocolError",
+    "httpx.TimeoutException",
+    "requests.exceptions.ChunkedEncodingError",
+    "requests.exceptions.ConnectionError",
+    "requests.exceptions.Timeout",
+    "socket.gaierror",
+    "socket.herror",
+    "ssl.SSLError",
+    "trio.BrokenResourceError",
+    "trio.TooSlowError",
+    "urllib.error.ContentTooShortError",
+    "urllib3.exceptions.NewConnectionError",
+    "urllib3.exceptions.ProtocolError",
+    "urllib3.exceptions.ProxyError",
+    "urllib3.exceptions.SSLError",
+    "urllib3.exceptions.TimeoutError",
+)
+# aiohttp turns an answer that it cannot parse into a status 400 that the server never sent.
+UNPARSABLE_ANSWERS = ("aiohttp.http_exceptions.HttpProcessingError",)
+
+
+# Cached by class: where a class of error exists, the library that it comes from is loaded.
+@lru_cache(maxsize=512)
+def is_one_of(kind: type, names: tuple[str, ...]) -> bool:
+    """Return whether a type is, or is derived from, one of those that are named."""
+    known: list[type] = []
+    for name in names:
+        module, _, type_name = name.rpartition(".")
+        found = safe_getattr(sys.modules.get(module), type_name)
+        if isinstance(found, type):
+            known.append(found)
+    return issubclass(kind, tuple(known))

@@ -1,0 +1,268 @@
+"""The rules: did this call fail?
+
+Only server-side failures count, that is 5xx answers, timeouts and connection errors; 4xx never do,
+429 included. An error is asked in this order, and the first answer stands: its HTTP status, its
+type, then the error that it wraps. An error that gives no answer is IGNORED, since a bug in the
+caller's code says nothing about a region.
+"""
+
+from concurrent.futures import Future
+from errno import EHOSTDOWN, EHOSTUNREACH, EMFILE, ENETDOWN, ENETRESET, ENETUNREACH, ENFILE
+from functools import lru_cache
+from typing import NamedTuple, TypeAlias
+
+from resilience._text import one_line
+from resilience.classify.attributes import safe_getattr
+from resilience.classify.libraries import OUTAGES, UNPARSABLE_ANSWERS, is_one_of
+from resilience.errors import CircuitBreakerOpenError
+from resilience.outcome import Classifier, Outcome
+
+_CLIENT_ERROR, _SERVER_ERROR = 400, 500
+# The Genesys SDK has the status 0 where no answer came.
+_NO_ANSWER = 0
+_MAX_DEPTH = 16  # wrapped errors may form a circle
+
+_UNREACHABLE = {EHOSTDOWN, EHOSTUNREACH, ENETDOWN, ENETRESET, ENETUNREACH}
+_OUT_OF_FILES = {EMFILE, ENFILE}
+
+# Reading a member of an enumeration takes 65 ns.
+_FAILURE, _IGNORED = Outcome.FAILURE, Outcome.IGNORED
+
+
+class Finding(NamedTuple):
+    """What an error says, and the error that says it: itself, or one that it wraps.
+
+    An outcome of None means that no rule knows the error.
+    """
+
+    outcome: Outcome | None
+    root: BaseException
+
+
+def classify_error(error: BaseException) -> Outcome:
+    """Decide what an exception says about the region that was called: the default classifier.
+
+    HTTP status 500 and up, timeouts and connection errors are a FAILURE. ``tenacity.RetryError`` is
+    judged by its last attempt, an error raised ``from`` another by that other if it says nothing
+    itself, and an exception group is a failure if any of its errors is.
+
+    Args:
+        error: What the protected function raised.
+
+    Returns:
+        FAILURE or IGNORED; never SUCCESS.
+    """
+    return examine(error).outcome or _IGNORED
+
+
+def classify_status(response: object) -> Outcome:
+    """Decide what an answer says by its HTTP status: for clients that return a 503.
+
+    A result classifier for clients that do not raise for a status.
+
+    Args:
+        response: Anything with a ``status``, a ``status_code`` or a ``response`` that has one.
+
+    Returns:
+        FAILURE for 500 and up, IGNORED for 400 to 499, SUCCESS for everything else.
+    """
+    status = status_of(response)
+    if status is None:
+        return Outcome.SUCCESS
+    return _outcome_of_status(status, below=Outcome.SUCCESS)
+
+
+def failures(*types: type[Exception]) -> Classifier:
+    """Make a classifier for which these exception types are failures too.
+
+    Args:
+        types: Exception types that count, whatever their status; every other error is judged as
+            `classify_error` does it.
+
+    Returns:
+        A classifier for a breaker, a registry or a decorator.
+
+    Raises:
+        TypeError: No type was given, or something that is not a subclass of Exception.
+    """
+    given: tuple[object, ...] = types
+    wrong = [kind for kind in given if not _is_exception_type(kind)]
+    if wrong or not given:
+        raise TypeError(f"failures() takes subclasses of Exception, got {wrong or 'none'!r}")
+
+    def classify(error: BaseException) -> Outcome:
+        return _examine(error, types).outcome or _IGNORED
+
+    return classify
+
+
+def examine(error: BaseException) -> Finding:
+    """Find what an error says about the region.
+
+    Most errors are simple: they wrap no other, and say nothing, or have a status by that very name.
+    Every other error takes a longer look.
+    """
+    kind: object = type(error)
+    if _is_simple(kind) and error.__cause__ is None:
+        attributes = error.__dict__
+        if not attributes:
+            return Finding(None, error)
+        status: object = attributes.get("status")
+        if type(status) is int and "last_attempt" not in attributes:
+            is_failure = status >= _SERVER_ERROR or status == _NO_ANSWER
+            return Finding(_FAILURE if is_failure else _IGNORED, error)
+    return _examine(error)
+
+
+def root_error(thing: object) -> object:
+    """Return the error that speaks for one that wraps it; anything else speaks for itself."""
+    return _examine(thing).root if isinstance(thing, BaseException) else thing
+
+
+def describe(thing: object) -> str:
+    """Return the type and HTTP status of an error or a result; its text may hold secrets."""
+    return describe_root(root_error(thing))
+
+
+def describe_root(root: object) -> str:
+    """Return the type and HTTP status of an error that is known to speak for itself."""
+    name, status = type(root).__name__, status_of(root)
+    return one_line(name if status is None else f"{name} {status}")
+
+
+def status_of(thing: object) -> int | None:
+    """Return an HTTP status from where the known clients keep it; None is no status."""
+    attempt = _last_attempt(thing)
+    if attempt is not None and attempt.exception() is None:
+        return status_of(attempt.result())  # a result that the retries rejected
+    status = _own_status(thing)
+    return _own_status(safe_getattr(thing, "response")) if status is None else status
+
+
+_Types: TypeAlias = tuple[type[Exception], ...]
+# Where errors keep what they say: the class of a simple error has none of these.
+_TELLING = ("__getattr__", "headers", "last_attempt", "reason", "response", "status", "status_code")
+
+
+@lru_cache(maxsize=512)
+def _is_simple(kind: type[BaseException]) -> bool:
+    if not issubclass(kind, Exception) or issubclass(
+        kind, OSError | BaseExceptionGroup | CircuitBreakerOpenError
+    ):
+        return False
+    if safe_getattr(kind, "__getattribute__") is not Exception.__getattribute__:
+        return False
+    if any(safe_getattr(kind, name) is not None for name in _TELLING):
+        return False
+    same_kind: object = kind
+    return not is_one_of(same_kind, OUTAGES)
+
+
+def _examine(error: BaseException, counted: _Types = (), depth: int = 0) -> Finding:
+    """Take the longer look; `counted` are the types that are failures too."""
+    if isinstance(error, counted):
+        return Finding(_FAILURE, error)
+    if depth > _MAX_DEPTH:
+        return Finding(None, error)
+    if isinstance(error, BaseExceptionGroup):
+        return _examine_group(error, counted, depth)
+    if not isinstance(error, Exception) or isinstance(error, CircuitBreakerOpenError):
+        return Finding(_IGNORED, error)
+    outcome = _examine_alone(error)
+    wrapped = _wrapped_error(error) if outcome is None else None
+    if wrapped is None:
+        return Finding(outcome, error)
+    finding = _examine(wrapped, counted, depth + 1)
+    return Finding(None, error) if finding.outcome is None else finding
+
+
+def _examine_group(
+    group: BaseExceptionGroup[BaseException], counted: _Types, depth: int
+) -> Finding:
+    findings = [_examine(error, counted, depth + 1) for error in group.exceptions]
+    for telling in (_FAILURE, _IGNORED):
+        for finding in findings:
+            if finding.outcome is telling:
+                return finding
+    return findings[0]
+
+
+def _examine_alone(error: Exception) -> Outcome | None:
+    """Find what an error says by itself, whatever it wraps."""
+    if _is_malformed_answer(error):
+        return _FAILURE
+    status = status_of(error)
+    if status is not None:
+        return _outcome_of_status(status, below=_IGNORED)
+    if _is_out_of_files(error):
+        return _IGNORED
+    return _FAILURE if _is_outage(error) else None
+
+
+def _outcome_of_status(status: int, *, below: Outcome) -> Outcome:
+    if status >= _SERVER_ERROR or status == _NO_ANSWER:
+        return _FAILURE
+    return _IGNORED if status >= _CLIENT_ERROR else below
+
+
+def _own_status(owner: object) -> int | None:
+    for name in ("status", "status_code"):
+        status = safe_getattr(owner, name)
+        if isinstance(status, int) and not isinstance(status, bool):
+            return int(status)
+    return None
+
+
+def _wrapped_error(error: Exception) -> BaseException | None:
+    """Return the error that an error stands for: a last attempt, a reason, or its cause."""
+    attempt = _last_attempt(error)
+    if attempt is not None and attempt.exception() is not None:
+        return attempt.exception()
+    reason = safe_getattr(error, "reason")  # urllib3.MaxRetryError, urllib.error.URLError
+    return reason if isinstance(reason, BaseException) else error.__cause__
+
+
+def _last_attempt(error: object) -> Future[object] | None:
+    """Return what a tenacity.RetryError is about; one that is not over would block its reader."""
+    attempt = safe_getattr(error, "last_attempt")
+    if not isinstance(attempt, Future) or not attempt.done() or attempt.cancelled():
+        return None
+    return attempt
+
+
+def _is_malformed_answer(error: Exception) -> bool:
+    kind: object = type(error.__cause__)
+    return is_one_of(kind, UNPARSABLE_ANSWERS) and safe_getattr(error, "headers") is None
+
+
+def _is_outage(error: Exception) -> bool:
+    if isinstance(error, OSError) and error.errno in _UNREACHABLE:
+        return True
+    kind: object = type(error)
+    return isinstance(error, TimeoutError | ConnectionError) or is_one_of(kind, OUTAGES)
+
+
+def _is_out_of_files(error: BaseException) -> bool:
+    """Return whether this machine ran out of files: clients wrap that as a connection error.
+
+    What was being handled when the error was raised (`__context__`) is not asked: a timeout that
+    is raised while EMFILE is handled is still a timeout.
+    """
+    seen: list[BaseException] = [error]
+    for one in seen:
+        if isinstance(one, OSError) and one.errno in _OUT_OF_FILES:
+            return True
+        seen += _parts(one)[: _MAX_DEPTH - len(seen)]
+    return False
+
+
+def _parts(error: BaseException) -> list[BaseException]:
+    """Return what an error consists of: its cause, and the errors in its arguments or its group."""
+    inner: tuple[object, ...] = error.args
+    if isinstance(error, BaseExceptionGroup):
+        inner = error.exceptions
+    return [part for part in (error.__cause__, *inner) if isinstance(part, BaseException)]
+
+
+def _is_exception_type(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Exception)

@@ -1,0 +1,295 @@
+"""How many calls of one region may run at the same time, over all queues of this process.
+
+An OPEN circuit lets none start, a HALF_OPEN one its probes, a CLOSED one as many as the largest
+prefetch. After an opening there is a slow start: the limit begins at one, and each of its steps of
+1, 2, 4, ... ends after that many calls that went well.
+
+The limit reads the circuit and acquires no permit: the protected call inside the handler does that.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+from resilience.breaker import CircuitBreaker
+from resilience.circuit import CircuitState
+from resilience.events import StateChanged
+from resilience.integrations.rabbitmq import _core
+
+# Seconds after which the circuit is read again: no event says that a probe has become due, nor
+# that a probe of other code has given its place back.
+_POLL_INTERVAL = 1.0
+
+
+@dataclass(eq=False, slots=True)
+class Slot:
+    """Leave to run one call of the handler; it has to be released when the call has ended."""
+
+    limit: "ConcurrencyLimit"
+    #: When the call began, in the event loop's time.
+    since: float = 0.0
+
+    def release(self) -> None:
+        """Let the next call run."""
+        self.limit.release(self)
+
+
+@dataclass(eq=False, slots=True)
+class _Waiter:
+    """A request for a slot."""
+
+    slot: Slot
+    only_at_full_rate: bool
+    granted: asyncio.Future[bool]
+
+
+@dataclass(eq=False, slots=True)
+class _Attached:
+    """A queue that the limit holds for."""
+
+    prefetch: int
+    wake: Callable[[], object]
+
+
+class ConcurrencyLimit:
+    """The limit for the calls of one region in one event loop.
+
+    Args:
+        breaker: The region's breaker.
+    """
+
+    def __init__(self, breaker: CircuitBreaker) -> None:
+        self._breaker = breaker
+        # The step of the slow start; None at full rate.
+        self._step: int | None = None
+        self._successes_in_step = 0
+        # Whether a success counts towards the next step. The one that closed the circuit does not:
+        # it was a probe's.
+        self._counts_successes = False
+        self._attached: list[_Attached] = []
+        # The slots granted since the circuit opened last.
+        self._slots: set[Slot] = set()
+        self._waiters: list[_Waiter] = []
+        # Set when the watcher has something to do.
+        self._changed = asyncio.Event()
+        self._watcher: asyncio.Task[None] | None = None
+        self._stop_listening: Callable[[], None] | None = None
+
+    # The queues
+
+    def attach(self, prefetch: int, wake: Callable[[], object]) -> Callable[[], None]:
+        """Let the limit hold for another queue.
+
+        Args:
+            prefetch: The most calls that this queue may have running.
+            wake: Called when the limit or the circuit has changed.
+
+        Returns:
+            A function that detaches the queue.
+        """
+        attached = _Attached(prefetch, wake)
+        if not self._attached:
+            self._follow_circuit()
+        self._attached.append(attached)
+
+        def detach() -> None:
+            self._attached.remove(attached)
+            if not self._attached:
+                self._leave_circuit()
+
+        return detach
+
+    @property
+    def in_use(self) -> bool:
+        """Whether any queue is attached."""
+        return bool(self._attached)
+
+    def _follow_circuit(self) -> None:
+        loop = asyncio.get_running_loop()
+
+        def listener(event: StateChanged) -> None:  # Called in any thread.
+            with suppress(RuntimeError):  # The loop is closed.
+                loop.call_soon_threadsafe(self._on_state_change, event.new)
+
+        self._stop_listening = self._breaker.listen(listener)
+        if self._breaker.state is not CircuitState.CLOSED:
+            self._step = 1
+        self._watcher = loop.create_task(self._watch())
+
+    def _leave_circuit(self) -> None:
+        if self._watcher is not None:
+            self._watcher.cancel()
+        if self._stop_listening is not None:
+            self._stop_listening()
+
+    # The limit
+
+    @property
+    def limit(self) -> int:
+        """How many calls may run at the same time while the circuit is CLOSED."""
+        full = self._full_rate
+        return full if self._step is None else min(self._step, full)
+
+    @property
+    def at_full_rate(self) -> bool:
+        """Whether the region takes as many calls as before its last opening."""
+        return self._step is None and self._breaker.state is CircuitState.CLOSED
+
+    @property
+    def _full_rate(self) -> int:
+        return max(attached.prefetch for attached in self._attached)
+
+    def record_success(self) -> None:
+        """Count a call that went well: the next step of the slow start may begin."""
+        if self._step is None or not self._counts_successes:
+            return
+        self._successes_in_step += 1
+        if self._successes_in_step >= self._step:
+            doubled = 2 * self._step
+            self._step = None if doubled >= self._full_rate else doubled
+            self._successes_in_step = 0
+            self._serve_and_wake()
+
+    # Slots
+
+    async def acquire(self) -> Slot:
+        """Wait for a slot, first come, first served."""
+        slot = Slot(self)
+        await self._wait_for(slot, only_at_full_rate=False)
+        return slot
+
+    async def acquire_at_full_rate(self) -> Slot | None:
+        """Wait for a slot only as long as the region is at full rate.
+
+        Returns:
+            The slot; None if the region is not at full rate, or no longer.
+        """
+        slot = Slot(self)
+        granted = await self._wait_for(slot, only_at_full_rate=True)
+        return slot if granted else None
+
+    def release(self, slot: Slot) -> None:
+        """Take back a slot whose call has ended."""
+        self._slots.discard(slot)
+        self._serve()
+
+    async def _wait_for(self, slot: Slot, *, only_at_full_rate: bool) -> bool:
+        granted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        waiter = _Waiter(slot, only_at_full_rate, granted)
+        self._waiters.append(waiter)
+        self._serve()
+        if not granted.done():
+            self._changed.set()
+        try:
+            return await granted
+        except asyncio.CancelledError:
+            # The slot may have been granted just before the cancellation arrived.
+            if not granted.cancelled() and granted.result():
+                slot.release()
+            raise
+        finally:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+
+    def _serve(self) -> None:
+        """Answer all requests that can be answered now."""
+        for waiter in tuple(self._waiters):
+            if waiter.granted.done():
+                continue
+            if waiter.only_at_full_rate and not self.at_full_rate:
+                waiter.granted.set_result(False)
+            elif self._has_free_slot():
+                waiter.slot.since = _now()
+                self._slots.add(waiter.slot)
+                waiter.granted.set_result(True)
+
+    def _has_free_slot(self) -> bool:
+        state = self._breaker.state
+        if state is CircuitState.CLOSED:
+            return len(self._slots) < self.limit
+        if state is CircuitState.OPEN or self._breaker.retry_after != 0.0:
+            return False
+        return len(self._within_lease()) < self._breaker.policy.half_open_probes
+
+    def _within_lease(self) -> set[Slot]:
+        """Return the slots whose probes hold their place in the circuit still."""
+        lease, now = _core.probe_lease(self._breaker.policy), _now()
+        return {slot for slot in self._slots if now - slot.since < lease}
+
+    # The circuit
+
+    def _on_state_change(self, state: CircuitState) -> None:
+        self._counts_successes = state is CircuitState.CLOSED
+        # A call that hangs from before the change must not keep the next one waiting: its result
+        # will be dropped anyway.
+        if state is CircuitState.OPEN:
+            self._step, self._successes_in_step = 1, 0
+            self._slots = set()
+        elif state is CircuitState.CLOSED:
+            self._slots = self._within_lease()
+        self._changed.set()
+        self._serve_and_wake()
+
+    def _serve_and_wake(self) -> None:
+        self._serve()
+        for attached in tuple(self._attached):
+            attached.wake()
+
+    async def _watch(self) -> None:
+        """Notice when a probe becomes due, which is not an event of the circuit."""
+        while True:
+            self._changed.clear()
+            state = self._breaker.state
+            if state is CircuitState.CLOSED:
+                await self._changed.wait()
+                continue
+            if self._waiters:
+                # Wait for the circuit only if there is a message to probe with: if the circuit is
+                # shared, waiting reserves the one place that all processes have.
+                await self._breaker.wait_until_ready()
+            pause = _POLL_INTERVAL
+            if self._waiters or state is CircuitState.HALF_OPEN:
+                self._serve_and_wake()
+            else:
+                pause = min(pause, self._breaker.retry_after or pause)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._changed.wait()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+_limits: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[CircuitBreaker, ConcurrencyLimit]] = (
+    WeakKeyDictionary()
+)
+
+
+def attach_to_limit(
+    breaker: CircuitBreaker, prefetch: int, wake: Callable[[], object]
+) -> tuple[ConcurrencyLimit, Callable[[], None]]:
+    """Attach a queue to the limit of its region, which all its queues in this event loop share.
+
+    Args:
+        breaker: The region's breaker.
+        prefetch: The most calls that this queue may have running.
+        wake: Called when the limit or the circuit has changed.
+
+    Returns:
+        The limit, and a function that detaches the queue from it.
+    """
+    limits = _limits.setdefault(asyncio.get_running_loop(), {})
+    if breaker not in limits:
+        limits[breaker] = ConcurrencyLimit(breaker)
+    limit = limits[breaker]
+    detach_queue = limit.attach(prefetch, wake)
+
+    def detach() -> None:
+        detach_queue()
+        if not limit.in_use:
+            del limits[breaker]
+
+    return limit, detach

@@ -1,0 +1,154 @@
+"""Calling the user's handler with a message, and `on_error` with a message that failed for good."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+from aio_pika.abc import AbstractIncomingMessage
+
+from resilience import _validate, log
+from resilience.breaker import CircuitBreaker
+from resilience.integrations.rabbitmq import _core
+from resilience.integrations.rabbitmq.amqp import (
+    ConsumerError,
+    acknowledge,
+    cancellation_requested,
+    is_unsettled,
+)
+from resilience.integrations.rabbitmq.disposition import Disposition, disposition_of
+from resilience.integrations.rabbitmq.publisher import Publisher, copy_of
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterTo:
+    """For `on_error`: publish a copy to a queue, and acknowledge the message once it is there.
+
+    A `reject` would leave the message to the dead-letter exchange of its queue, and would discard
+    it if there is none, which AMQP cannot show.
+
+    Args:
+        queue: The queue's name.
+
+    Raises:
+        TypeError: The name is not a string.
+        ValueError: The name is empty.
+    """
+
+    queue: str
+
+    def __post_init__(self) -> None:
+        _validate.check_text("queue", self.queue)
+
+
+Handler: TypeAlias = Callable[[AbstractIncomingMessage], Awaitable[object]]
+ErrorHandler: TypeAlias = Callable[[AbstractIncomingMessage, Exception], Awaitable[object]]
+OnError: TypeAlias = ErrorHandler | DeadLetterTo
+
+
+class Attempt(NamedTuple):
+    """What came of calling the handler with a message.
+
+    Args:
+        disposition: What happens to the message.
+        error: What the handler raised; None if it returned.
+    """
+
+    disposition: Disposition
+    error: BaseException | None
+
+
+@dataclass(frozen=True, slots=True)
+class MessageHandler:
+    """The user's handler and `on_error`.
+
+    Args:
+        handler: Awaited with each message.
+        on_error: Awaited with a message and an error that another attempt would not cure.
+        publisher: Publishes the copies for a `DeadLetterTo`.
+    """
+
+    handler: Handler
+    on_error: OnError
+    publisher: Publisher
+
+    async def attempt(self, breaker: CircuitBreaker, message: AbstractIncomingMessage) -> Attempt:
+        """Call the handler with a message, and decide what happens to the message.
+
+        Args:
+            breaker: The breaker of the message's region.
+            message: The message.
+        """
+        error: BaseException | None = None
+        with _core.watch_outcomes() as recorded:
+            try:
+                await self.handler(message)
+            except asyncio.CancelledError as cancelled:
+                if cancellation_requested():
+                    raise
+                error = cancelled
+            except Exception as raised:  # noqa: BLE001 - The disposition depends on it.
+                error = raised
+        return Attempt(disposition_of(breaker, error, recorded), error)
+
+    async def handle_error(
+        self,
+        region: str,
+        message: AbstractIncomingMessage,
+        error: Exception,
+        *,
+        from_wait_queue: bool,
+    ) -> None:
+        """Pass a message to `on_error`; a message that it leaves unsettled is not lost.
+
+        Args:
+            region: The message's region, or the queue if the region is unknown, for the log.
+            message: The message.
+            error: What the handler raised.
+            from_wait_queue: Whether the message was delivered from a wait queue.
+        """
+        if not is_unsettled(message):
+            return
+        try:
+            await self._call_on_error(message, error, from_wait_queue=from_wait_queue)
+        except asyncio.CancelledError:
+            if cancellation_requested():
+                raise
+        except ConsumerError:
+            raise
+        except Exception as fault:  # noqa: BLE001 - The message is still unacked.
+            log.log_fault("on_error", self.on_error, log.describe_exception(fault), region)
+            return
+        if is_unsettled(message) and not isinstance(self.on_error, DeadLetterTo):
+            what = "left a message unsettled: it must ack, nack or reject each message"
+            log.log_fault("on_error", self.on_error, what, region)
+
+    async def _call_on_error(
+        self, message: AbstractIncomingMessage, error: Exception, *, from_wait_queue: bool
+    ) -> None:
+        if not isinstance(self.on_error, DeadLetterTo):
+            await self.on_error(message, error)
+            return
+        copy = copy_of(message, from_wait_queue=from_wait_queue)
+        if await self.publisher.publish(copy, self.on_error.queue):
+            await acknowledge(message)
+
+
+def check_async(name: str, value: object, takes: str, other: str = "") -> None:
+    """Reject a value that is not an `async def`.
+
+    Args:
+        name: The argument's name.
+        value: The argument.
+        takes: What the function has to take, for the error's text.
+        other: What else the argument may be, for the error's text.
+
+    Raises:
+        TypeError: The value cannot be called, or a call of it cannot be awaited.
+    """
+    if not callable(value):
+        kind = type(value).__name__
+        raise TypeError(f"{name} must be an async def that takes {takes}{other}, got a {kind}")
+    if not _validate.is_async(getattr(value, "func", value)):
+        what = _validate.name_of(value)
+        raise TypeError(f"{name} must be an async def that takes {takes}{other}, got {what}")

@@ -1,0 +1,87 @@
+"""RegionConsumer: a queue whose messages are all of one region."""
+
+from collections.abc import Sequence
+
+from aio_pika.abc import AbstractQueue
+
+from resilience.integrations.rabbitmq.consumer import Consumer, registry_or_default
+from resilience.integrations.rabbitmq.handler import Handler, OnError
+from resilience.integrations.rabbitmq.region_worker import RegionWorker
+from resilience.integrations.rabbitmq.settings import checked_settings, renamed
+from resilience.integrations.rabbitmq.topology import Topology
+from resilience.integrations.rabbitmq.worker import Worker
+from resilience.registry import CircuitBreakerRegistry
+
+
+class RegionConsumer(Consumer):
+    """Consume a queue whose messages all call one region.
+
+    While the region's circuit is OPEN, nothing is consumed. A probe takes a new message. A message
+    that has failed stays unacked and is attempted again, when its region has recovered or after a
+    pause, without another delivery. After an opening, the number of calls that run at the same time
+    grows in steps of 1, 2, 4, ... `prefetch`; all queues of the region in this process share it.
+
+    A handler that returns has its message acknowledged. The message waits if a circuit rejected the
+    call, if a breaker counted a FAILURE, or on a 408 or 429. Any other error goes to `on_error`. A
+    message that the handler has settled itself is left alone. Delivery is at least once.
+
+    The consumer takes the name and the connection from `queue`, opens its own channels, and
+    declares nothing. On a connection of `aio_pika.connect_robust` it continues after the broker was
+    away. If it cannot start, or cannot continue, ``async with`` raises a `ConsumerError`; a block
+    that is still running is cancelled for it. When the block ends, no more calls start, and the
+    unacked messages go back to the queue.
+
+    Args:
+        queue: The queue.
+        handler: An `async def` that takes a message and calls the region through its breaker.
+        region: The region.
+        on_error: An `async def` that takes a message and an error and settles the message, or a
+            `DeadLetterTo`.
+        prefetch: The most messages that are let in, and the most calls that run at the same time.
+        max_failed_held: The most failed messages that are held unacked; beyond that, only every
+            second probe lets in a new one. None is the larger of `prefetch` and 10.
+        max_unacked: Seconds after which an unacked message goes back to the queue; must be well
+            below the broker's `consumer_timeout` of 30 minutes.
+        stop_timeout: Seconds that running calls have to end when the block ends.
+        registry: The registry of the region's breaker. None is the default registry.
+        keep: Deprecated name of `max_failed_held`.
+        max_hold: Deprecated name of `max_unacked`.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: An argument has a wrong value.
+    """
+
+    def __init__(
+        self,
+        queue: AbstractQueue,
+        handler: Handler,
+        *,
+        region: str,
+        on_error: OnError,
+        prefetch: int = 10,
+        max_failed_held: int | None = None,
+        max_unacked: float = 1200.0,
+        stop_timeout: float = 30.0,
+        registry: CircuitBreakerRegistry | None = None,
+        keep: int | None = None,
+        max_hold: float | None = None,
+    ) -> None:
+        settings = checked_settings(
+            prefetch=prefetch,
+            max_failed_held=renamed("keep", keep, "max_failed_held", max_failed_held, None),
+            max_unacked=renamed("max_hold", max_hold, "max_unacked", max_unacked, 1200.0),
+            stop_timeout=stop_timeout,
+        )
+        super().__init__(queue, handler, on_error, settings)
+        self._breaker = registry_or_default(registry).get(region)
+
+    async def _check_wait_queues(self, topology: Topology) -> None:
+        """Check nothing: the consumer has no wait queues."""
+
+    def _make_workers(self) -> Sequence[Worker]:
+        return [
+            RegionWorker(
+                self._connection, self._queue, self._breaker, self._handler, self._settings
+            )
+        ]

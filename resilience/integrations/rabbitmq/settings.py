@@ -1,0 +1,66 @@
+"""The numbers that a consumer is given: checked once, and handed to its workers together."""
+
+import warnings
+from dataclasses import dataclass
+from typing import TypeVar
+
+from resilience import _validate
+
+T = TypeVar("T")
+
+_LEAST_FAILED_HELD = 10
+_MAX_PREFETCH = 65_535  # in AMQP
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerSettings:
+    """The settings that both kinds of consumers have.
+
+    Args:
+        prefetch: The most messages that are let in, and the most calls that run.
+        max_failed_held: The most failed messages that are held before probes let in fewer new ones.
+        max_unacked: Seconds after which an unacked message goes back to its queue.
+        stop_timeout: Seconds that running calls have to end when the consumer stops.
+    """
+
+    prefetch: int
+    max_failed_held: int
+    max_unacked: float
+    stop_timeout: float
+
+
+def checked_settings(
+    *, prefetch: int, max_failed_held: int | None, max_unacked: float, stop_timeout: float
+) -> ConsumerSettings:
+    """Return the settings, or raise if one of them is wrong."""
+    _validate.check_count("prefetch", prefetch)
+    if prefetch > _MAX_PREFETCH:
+        raise ValueError(f"prefetch must be at most {_MAX_PREFETCH}, got {prefetch}")
+    if max_failed_held is None:
+        max_failed_held = max(prefetch, _LEAST_FAILED_HELD)
+    _validate.check_count("max_failed_held", max_failed_held)
+    _validate.check_seconds("max_unacked", max_unacked)
+    _validate.check_seconds("stop_timeout", stop_timeout)
+    return ConsumerSettings(prefetch, max_failed_held, max_unacked, stop_timeout)
+
+
+def renamed(old_name: str, old: T | None, name: str, value: T, default: T) -> T:
+    """Return the value of a parameter that has an old name as well.
+
+    To be called by the public function itself: the warning is for the line that calls that one.
+
+    Args:
+        old_name: The old name.
+        old: What was given under the old name; None if nothing was.
+        name: The name.
+        value: What was given under the name.
+        default: The parameter's default.
+    """
+    if old is None:
+        return value
+    if value != default:
+        raise TypeError(f"{old_name} is the old name of {name}: give only {name}")
+    warnings.warn(
+        f"{old_name} is deprecated, use its new name {name}", DeprecationWarning, stacklevel=3
+    )
+    return old

@@ -1,0 +1,150 @@
+"""Checking, before a consumer starts, that the broker and the queues are what it needs.
+
+Policies are invisible over AMQP: a length limit, a time to live or a dead-letter exchange that a
+policy sets cannot be checked.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from aio_pika.abc import AbstractConnection, FieldValue
+from aio_pika.channel import Channel
+from aio_pika.exceptions import AMQPChannelError, ChannelNotFoundEntity
+
+from resilience import log
+from resilience._text import one_line
+from resilience.integrations.rabbitmq.amqp import (
+    CONNECTION_LOST,
+    ConsumerError,
+    broker_reply,
+    close_channel,
+    open_channel,
+)
+
+QueueArguments: TypeAlias = Mapping[str, FieldValue]
+
+_NEEDED_CAPABILITIES = (
+    "basic.nack",
+    "consumer_cancel_notify",
+    "per_consumer_qos",
+    "publisher_confirms",
+)
+_OLDEST_TESTED_VERSION = (3, 10)
+#: The arguments that `declare` gives to a wait queue. No message in it is dropped for having been
+#: returned often, on any version of RabbitMQ; -1 would drop it at the first return on 3.10.
+WAIT_QUEUE_ARGUMENTS: QueueArguments = {
+    "x-queue-type": "quorum",
+    "x-delivery-limit": 1_000_000,
+}
+# The arguments that a wait queue may have if the user has not named any.
+_ACCEPTED_ARGUMENTS: tuple[QueueArguments, ...] = (
+    WAIT_QUEUE_ARGUMENTS,
+    {"x-queue-type": "quorum"},
+    {},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """The broker and its queues, inspected over channels that are closed again.
+
+    Args:
+        connection: The user's connection.
+    """
+
+    connection: AbstractConnection
+
+    async def check_broker(self) -> None:
+        """Reject a broker that lacks a capability that a consumer needs."""
+        channel = await self._open()
+        try:
+            underlay = await broker_reply(channel.get_underlay_channel())
+            properties = underlay.connection.server_properties
+        finally:
+            await close_channel(channel)
+        capabilities = properties.get("capabilities")
+        offered = capabilities if isinstance(capabilities, dict) else {}
+        missing = [name for name in _NEEDED_CAPABILITIES if not offered.get(name)]
+        if missing:
+            raise ConsumerError(
+                f"the broker does not support {', '.join(missing)}: use RabbitMQ 3.10 or newer"
+            )
+        _warn_of_untested_version(str(properties.get("version")))
+
+    async def check_queue(self, name: str) -> None:
+        """Reject a queue that does not exist or must not be used."""
+        error = await self._declare(name, passive=True)
+        if isinstance(error, ChannelNotFoundEntity):
+            raise ConsumerError(f"there is no queue {name!r}: create it first") from error
+        if error is not None:
+            raise ConsumerError(f"queue {name!r} cannot be used: {error}") from error
+
+    async def check_wait_queue(self, name: str, arguments: QueueArguments | None) -> None:
+        """Reject a wait queue that is missing, or that could lose or move messages.
+
+        Args:
+            name: The queue's name.
+            arguments: The arguments that it must have; None if only its type may be set.
+        """
+        await self.check_queue(name)
+        errors: list[Exception] = []
+        for accepted in _ACCEPTED_ARGUMENTS if arguments is None else (arguments,):
+            # To declare a queue again changes nothing, and fails if its arguments are others.
+            error = await self._declare(name, arguments=accepted)
+            if error is None:
+                return
+            errors.append(error)
+        wanted = "durable, with no arguments but its type" if arguments is None else arguments
+        # The least helpful errors are those that say only that the queue is of another type.
+        reason = min(
+            errors, key=lambda error: sum(name in str(error) for name in WAIT_QUEUE_ARGUMENTS)
+        )
+        raise ConsumerError(f"wait queue {name!r} is not what it must be ({wanted}): {reason}")
+
+    async def declare_wait_queue(self, name: str, arguments: QueueArguments | None) -> None:
+        """Declare a wait queue.
+
+        Args:
+            name: The queue's name.
+            arguments: Its arguments; None for `WAIT_QUEUE_ARGUMENTS`.
+        """
+        wanted = WAIT_QUEUE_ARGUMENTS if arguments is None else arguments
+        error = await self._declare(name, arguments=wanted)
+        if error is not None:
+            raise ConsumerError(f"wait queue {name!r} cannot be declared: {error}") from error
+
+    async def _declare(
+        self, name: str, *, passive: bool = False, arguments: QueueArguments | None = None
+    ) -> Exception | None:
+        """Declare a queue; return the error of a broker that refuses."""
+        channel = await self._open()
+        try:
+            underlay = await broker_reply(channel.get_underlay_channel())
+            declaring = underlay.queue_declare(
+                name, passive=passive, durable=True, arguments=dict(arguments or {})
+            )
+            await broker_reply(declaring)
+        except AMQPChannelError as error:
+            return error
+        except CONNECTION_LOST as error:
+            raise ConsumerError(
+                f"queue {name!r} cannot be checked: the connection to the broker was lost"
+            ) from error
+        finally:
+            await close_channel(channel)
+        return None
+
+    async def _open(self) -> Channel:
+        try:
+            return await open_channel(self.connection)
+        except CONNECTION_LOST as error:
+            raise ConsumerError("the connection to the broker is not open") from error
+
+
+def _warn_of_untested_version(version: str) -> None:
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    if numbers is None or tuple(map(int, numbers.groups())) < _OLDEST_TESTED_VERSION:
+        what = f"consumers were tested on RabbitMQ from 3.10 on, this is {one_line(version)}"
+        log.log("WARNING", "", what)

@@ -1,0 +1,115 @@
+"""Judge: asks the classifiers of a breaker what a call says about its region, and survives them."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from resilience import log
+from resilience.classify import classify_error, describe, describe_root, examine
+from resilience.errors import CircuitBreakerOpenError
+from resilience.outcome import IGNORED, SUCCESS, Classifier, Outcome, Report, ResultClassifier
+
+# After this many unknown errors in a row, the breaker may never count anything.
+_UNKNOWN_ERRORS_TO_WARN = 100
+
+
+class Classifiers(NamedTuple):
+    """The classifiers of one decorated function; None: those of the breaker."""
+
+    classifier: Classifier | None = None
+    result_classifier: ResultClassifier | None = None
+
+
+class UnknownErrors:
+    """Counts the errors in a row that no rule knows.
+
+    Args:
+        region: The region, for the log.
+        count_outcomes: Returns the number of calls that succeeded or failed so far: one between
+            two errors means that they are not in a row.
+    """
+
+    __slots__ = ("_count", "_count_outcomes", "_outcomes", "_region")
+
+    def __init__(self, region: str, count_outcomes: Callable[[], int]) -> None:
+        self._region = region
+        self._count_outcomes = count_outcomes
+        self._outcomes = 0
+        self._count = 0
+
+    def add(self, error: BaseException) -> None:
+        """Count an error, and warn once about a long row of them."""
+        # Without the lock: at worst a race makes the warning late.
+        outcomes = self._count_outcomes()
+        self._count = self._count + 1 if outcomes == self._outcomes else 1
+        self._outcomes = outcomes
+        if self._count == _UNKNOWN_ERRORS_TO_WARN:
+            log.log_unknown_errors(self._region, self._count, error)
+
+
+class Judge:
+    """Decides what errors and results say about a region.
+
+    Args:
+        region: The region, for the log.
+        classifier: Decides what an exception says.
+        result_classifier: Decides what a returned value says; None: it is a success.
+        unknown_errors: Counts the errors that no rule knows.
+    """
+
+    __slots__ = ("_classifier", "_region", "_unknown_errors", "result_classifier")
+
+    def __init__(
+        self,
+        region: str,
+        classifier: Classifier,
+        result_classifier: ResultClassifier | None,
+        unknown_errors: UnknownErrors,
+    ) -> None:
+        self._region = region
+        self._classifier = classifier
+        self.result_classifier = result_classifier
+        self._unknown_errors = unknown_errors
+
+    def override(self, classifiers: Classifiers) -> "Judge":
+        """Return a judge that asks a function's own classifiers where it has them."""
+        return Judge(
+            self._region,
+            classifiers.classifier or self._classifier,
+            classifiers.result_classifier or self.result_classifier,
+            self._unknown_errors,
+        )
+
+    def of_error(self, error: BaseException) -> Report:
+        """Decide about an error; a cancellation, an exit and a rejection say nothing."""
+        if not isinstance(error, Exception) or isinstance(error, CircuitBreakerOpenError):
+            return IGNORED
+        if self._classifier is classify_error:
+            outcome, root = examine(error)
+            if outcome is Outcome.FAILURE:
+                return Report(outcome, describe_root(root))
+            if outcome is None:
+                self._unknown_errors.add(error)
+            return IGNORED
+        report = self._ask("classifier", self._classifier, error)
+        if report is IGNORED and examine(error)[0] is None:
+            self._unknown_errors.add(error)
+        return report
+
+    def of_result(self, result: object) -> Report:
+        """Decide about a returned value."""
+        if self.result_classifier is None:
+            return SUCCESS
+        return self._ask("result_classifier", self.result_classifier, result)
+
+    def _ask(self, role: str, classifier: Callable[[Any], Outcome], what: object) -> Report:
+        try:
+            outcome = classifier(what)
+            if outcome is Outcome.FAILURE:
+                return Report(outcome, describe(what))
+            if isinstance(outcome, Outcome):
+                return SUCCESS if outcome is Outcome.SUCCESS else IGNORED
+            wrong = f"returned a {type(outcome).__name__}, expected an Outcome"
+        except Exception as fault:  # noqa: BLE001 - the call's own error must reach the caller
+            wrong = log.describe_exception(fault)
+        log.log_fault(role, classifier, wrong, self._region)
+        return IGNORED

@@ -1,0 +1,219 @@
+"""Delivering events: in order, outside the lock, by one thread at a time.
+
+Events are queued while the lock is held, and delivered after it was released, by the first thread
+that finds nobody delivering. A thread that comes meanwhile leaves its events to that one.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Generic, TypeAlias, TypeVar
+
+from resilience._lock import lock, lock_is_held
+from resilience._validate import check_callable
+from resilience.circuit import ProbeExpired, RejectionsBegan
+from resilience.errors import CircuitBreakerOpenError
+from resilience.events import StateChanged
+from resilience.history import History
+from resilience.log import describe_exception, log_event, log_fault
+
+E = TypeVar("E")
+QueuedEvent: TypeAlias = StateChanged | ProbeExpired | RejectionsBegan
+# One event for the log or for one listener; returns the exit that a listener asked for.
+Delivery: TypeAlias = Callable[[], BaseException | None]
+
+
+class _Entry(Generic[E]):
+    """One listener, until it is stopped."""
+
+    __slots__ = ("active", "listener")
+
+    def __init__(self, listener: Callable[[E], object]) -> None:
+        self.listener = listener
+        self.active = True
+
+
+class Listeners(Generic[E]):
+    """Callables that receive events; safe to change while they are being called.
+
+    Args:
+        takes: What a listener takes, for the error text.
+    """
+
+    __slots__ = ("_entries", "_takes")
+
+    def __init__(self, takes: str) -> None:
+        self._takes = takes
+        self._entries: tuple[_Entry[E], ...] = ()
+
+    def add(self, listener: Callable[[E], object]) -> Callable[[], None]:
+        """Add a listener.
+
+        Args:
+            listener: Must return soon, since calls wait for it.
+
+        Returns:
+            A function that removes it; calling it again does nothing.
+
+        Raises:
+            TypeError: The listener cannot be called, or is an `async def`.
+        """
+        check_callable("listener", listener, self._takes)
+        entry = _Entry(listener)
+        with lock:
+            self._entries = (*self._entries, entry)
+
+        def stop() -> None:
+            with lock:
+                entry.active = False
+                self._entries = tuple(kept for kept in self._entries if kept is not entry)
+
+        return stop
+
+    def clear(self) -> None:
+        """Remove all listeners."""
+        with lock:
+            for entry in self._entries:
+                entry.active = False
+            self._entries = ()
+
+    def __iter__(self) -> Iterator[_Entry[E]]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+def call_listener(entry: _Entry[E], event: E, region: str) -> BaseException | None:
+    """Call one listener; what it raises is logged.
+
+    Returns:
+        The exit that it asked for, a `SystemExit` or `KeyboardInterrupt`; else None.
+    """
+    if not entry.active:
+        return None
+    try:
+        entry.listener(event)
+    except (KeyboardInterrupt, SystemExit) as error:
+        return error
+    except BaseException as error:  # noqa: BLE001 - a CancelledError out of a plain function is a fault too
+        log_fault("listener", entry.listener, describe_exception(error), region)
+    return None
+
+
+class Subscribers:
+    """What a registry knows of all its breakers, and who listens to them."""
+
+    def __init__(self, history: History | None = None) -> None:
+        self.history = History() if history is None else history
+        #: Called with each change before anybody else's listeners.
+        self.first_listeners: Listeners[StateChanged] = Listeners("one StateChanged")
+        self.listeners: Listeners[StateChanged] = Listeners("one StateChanged")
+        self.rejection_listeners: Listeners[CircuitBreakerOpenError] = Listeners(
+            "one CircuitBreakerOpenError"
+        )
+        #: The regions whose breakers may have learned or forgotten something.
+        self.changed_regions: set[str] = set()
+
+    def retire(self) -> None:
+        """End all listeners, and leave the history, emptied, to a successor."""
+        self.history.clear()
+        self.history = History()
+        for listeners in (self.first_listeners, self.listeners):
+            listeners.clear()
+        self.rejection_listeners.clear()
+
+
+class EventQueue:
+    """The events of one breaker that were not delivered yet.
+
+    It is good for one process: the child of a fork drops what its parent is delivering.
+
+    Args:
+        region: Whose events they are.
+        listeners: The breaker's own.
+        subscribers: The registry's; None for a breaker without one.
+    """
+
+    __slots__ = ("_deliveries", "_events", "_is_delivering", "_listeners", "_process", "_region",
+                 "_subscribers")  # fmt: skip
+
+    def __init__(
+        self, region: str, listeners: Listeners[StateChanged], subscribers: Subscribers | None
+    ) -> None:
+        self._region = region
+        self._listeners = listeners
+        self._subscribers = subscribers
+        self._process = os.getpid()
+        self._is_delivering = False
+        # Most breakers never have an event, and an empty deque takes 600 bytes.
+        self._events: deque[QueuedEvent] | None = None
+        # What is still to be done about the event that was taken last.
+        self._deliveries: Iterator[Delivery] | None = None
+
+    def put(self, event: QueuedEvent) -> None:
+        """Queue an event; the caller holds the lock."""
+        if self._events is None or self._process != os.getpid():
+            self._process = os.getpid()
+            self._is_delivering = False
+            self._events = deque()
+            self._deliveries = None
+        self._events.append(event)
+        if self._subscribers is not None and isinstance(event, StateChanged):
+            self._subscribers.history.record(event)
+
+    def deliver(self) -> None:
+        """Deliver what is queued, unless another thread is doing so or this one holds the lock.
+
+        A listener that exits or is interrupted keeps the event from no other listener: its
+        `SystemExit` or `KeyboardInterrupt` is raised when everything is delivered.
+        """
+        if not self._events and self._deliveries is None:
+            return
+        if lock_is_held():
+            return  # this thread delivers when it has released the lock
+        exit_error: BaseException | None = None
+        is_mine = False
+        try:
+            with lock:
+                if self._is_delivering:
+                    return
+                is_mine = self._is_delivering = True
+            while (delivery := self._take()) is not None:
+                exit_error = delivery() or exit_error
+            is_mine = False
+        finally:
+            if is_mine:  # interrupted: the next thread goes on from here
+                self._is_delivering = False
+        if exit_error is not None:
+            raise exit_error
+
+    def _take(self) -> Delivery | None:
+        """Take the next delivery; if there is none, stop delivering."""
+        with lock:
+            while self._process == os.getpid():
+                if self._deliveries is not None:
+                    delivery = next(self._deliveries, None)
+                    if delivery is not None:
+                        return delivery
+                if not self._events:
+                    break
+                self._deliveries = iter(self._deliveries_of(self._events.popleft()))
+            # Under the lock: a thread that queues an event from here on delivers it itself.
+            self._deliveries = None
+            self._is_delivering = False
+            return None
+
+    def _deliveries_of(self, event: QueuedEvent) -> list[Delivery]:
+        deliveries: list[Delivery] = [partial(log_event, self._region, event)]
+        if isinstance(event, StateChanged):
+            entries = self._entries()
+            deliveries += [partial(call_listener, entry, event, self._region) for entry in entries]
+        return deliveries
+
+    def _entries(self) -> list[_Entry[StateChanged]]:
+        entries = list(self._listeners)
+        if self._subscribers is not None:
+            entries = [*self._subscribers.first_listeners, *entries, *self._subscribers.listeners]
+        return entries

@@ -1,0 +1,29 @@
+"""What one call says about its region, and the functions that decide it."""
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any, NamedTuple, TypeAlias
+
+
+class Outcome(StrEnum):
+    """What one call says about its region."""
+
+    SUCCESS = "SUCCESS"
+    FAILURE = "FAILURE"
+    IGNORED = "IGNORED"
+
+
+class Report(NamedTuple):
+    """An outcome, and the reason in short where the outcome is a failure."""
+
+    outcome: Outcome
+    reason: str = ""
+
+
+# Reading a member of an enumeration takes 65 ns: these are read for every call.
+SUCCESS = Report(Outcome.SUCCESS)
+IGNORED = Report(Outcome.IGNORED)
+
+Classifier: TypeAlias = Callable[[BaseException], Outcome]
+# A result may be anything at all, and a user's function names the type that it expects.
+ResultClassifier: TypeAlias = Callable[[Any], Outcome]

@@ -1,0 +1,53 @@
+"""When to try again, and when to stop: conditions for tenacity's `retry` and `stop`."""
+
+from tenacity import RetryCallState
+from tenacity.retry import retry_base
+from tenacity.stop import stop_base
+
+from resilience import scope
+from resilience.classify import classify_error, root_error, status_of
+from resilience.outcome import Outcome
+
+_WORTH_A_RETRY = {408, 429}  # the only 4xx that may be gone at the next attempt
+
+
+class _IsTransient(retry_base):
+    """Whether an error is worth another attempt; a tenacity condition for `retry`.
+
+    Args:
+        what: What tenacity passes to its conditions, or simply an exception.
+
+    Returns:
+        True for what `classify_error` calls a failure, and for the statuses 408 and 429. False for
+        any other 4xx, a rejection by a circuit, a cancellation, a bug; and where there is no error.
+    """
+
+    def __call__(self, what: RetryCallState | BaseException) -> bool:
+        error = error_of(what) if isinstance(what, RetryCallState) else what
+        if not isinstance(error, Exception):
+            return False
+        if classify_error(error) is Outcome.FAILURE:
+            return True
+        return status_of(root_error(error)) in _WORTH_A_RETRY
+
+
+is_transient = _IsTransient()
+
+
+class _StopUnlessClosed(stop_base):
+    """Stop when a circuit that the call goes through is not CLOSED; a tenacity `stop`.
+
+    A probe makes a single attempt this way. On its own, as in ``stop_after_attempt(5) |
+    stop_unless_closed``, it is asked after an attempt only: `gate` also ends loops that sleep.
+    """
+
+    def __call__(self, retry_state: RetryCallState) -> bool:  # noqa: ARG002 - tenacity passes it
+        return scope.blocking_call(first=False) is not None
+
+
+stop_unless_closed = _StopUnlessClosed()
+
+
+def error_of(state: RetryCallState) -> BaseException | None:
+    """Return the error of the last attempt; None if there was none."""
+    return None if state.outcome is None else state.outcome.exception()

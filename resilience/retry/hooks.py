@@ -1,0 +1,89 @@
+"""What a gated loop does around its attempts, by tenacity's own hooks.
+
+Of these hooks only `before` is called for an attempt that goes well.
+"""
+
+from tenacity import RetryCallState
+
+from resilience import scope
+from resilience.breaker import Permit
+from resilience.errors import CircuitBreakerOpenError
+from resilience.outcome import Outcome
+from resilience.retry.budget import RetryBudget
+from resilience.retry.conditions import error_of, stop_unless_closed
+
+# tenacity forgets the error of an attempt before the next one begins.
+_LAST_ERROR = "resilience_last_error"
+
+
+class Hooks:
+    """The hooks of one loop.
+
+    Args:
+        count_per: "call": the circuit counts the call; "attempt": it counts each failed attempt.
+        budget: Bounds the share of retries; None: no bound.
+    """
+
+    def __init__(self, count_per: str = "call", budget: RetryBudget | None = None) -> None:
+        self._counts_attempts = count_per == "attempt"
+        self._budget = budget
+        #: Whether `count_attempt` has anything to do.
+        self.counts = self._counts_attempts or budget is not None
+
+    def check_circuits(self, state: RetryCallState) -> None:
+        """Let no attempt start that a circuit does not allow."""
+        is_first = state.attempt_number == 1
+        call = scope.blocking_call(first=is_first)
+        if isinstance(call, Permit):
+            raise _rejection(call, vars(state).get(_LAST_ERROR))
+
+    def count_attempt(self, state: RetryCallState) -> None:
+        """Check the circuits again, and note that an attempt starts."""
+        self.check_circuits(state)
+        permit = current_permit()
+        if permit is None:
+            return
+        if state.attempt_number > 1:
+            permit.attempt_started()
+        elif self._budget is not None:
+            self._budget.count_call(permit.breaker)
+
+    def after(self, state: RetryCallState) -> None:
+        """Look at a failed attempt, before it is decided whether there is another one."""
+        error = error_of(state)
+        if error is not None and not isinstance(error, Exception):
+            raise error  # a cancellation, which no condition of a user's may swallow
+        vars(state)[_LAST_ERROR] = error
+        permit = current_permit()
+        if not self._counts_attempts or permit is None or error is None:
+            return
+        if permit.judge(error).outcome is Outcome.FAILURE:
+            permit.attempt_failed(error)
+
+    def stop(self, state: RetryCallState) -> bool:
+        """Return whether the loop ends, because its circuit or its budget allows no retry."""
+        if stop_unless_closed(state):
+            return True
+        permit = current_permit()
+        if self._budget is None or permit is None:
+            return False
+        return not self._budget.allows_retry(permit.breaker)
+
+
+def current_permit() -> Permit | None:
+    """Return the permit of the innermost protected call; None outside of any."""
+    call = scope.current()
+    return call if isinstance(call, Permit) else None
+
+
+def _rejection(call: Permit, last_error: BaseException | None) -> BaseException:
+    """Return the error with which a loop ends that may make no further attempt."""
+    if last_error is not None and scope.blocking_call(first=True) is None:
+        # A probe has made its one attempt, and a user's own stop condition has let it go on.
+        return last_error
+    snapshot = call.breaker.snapshot()
+    rejection = CircuitBreakerOpenError(
+        snapshot.region, snapshot.state, snapshot.reason, snapshot.retry_after
+    )
+    rejection.__cause__ = last_error
+    return rejection

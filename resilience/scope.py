@@ -1,0 +1,227 @@
+"""Scope: the protected calls that the running code is part of.
+
+Each call that has a permit is remembered in a context variable while it runs, and is linked to the
+call around it. A retry loop finds here all the circuits that its next attempt would go through,
+whatever library it is written with, and is woken when one of them opens. A nested call finds here
+whether it is part of a probe. A call that is settled is passed over, wherever its context was
+copied to.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from queue import Empty, SimpleQueue
+from typing import Protocol, TypeAlias
+
+from resilience._lock import lock
+from resilience.outcome import Outcome
+
+Wake: TypeAlias = Callable[[], object]
+_MAX_DEPTH = 16  # wrapped errors may form a circle
+
+
+class Breaker(Protocol):
+    """What the scope needs to know of a circuit breaker."""
+
+    def now(self) -> float:
+        """Return the breaker's time, in seconds."""
+
+
+class ProtectedCall(Protocol):
+    """What the scope needs to know of a call: its permit."""
+
+    #: The call around it.
+    outer: "ProtectedCall | None"
+
+    @property
+    def breaker(self) -> Breaker:
+        """The breaker that the call goes through."""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether its result is known."""
+
+    def allows_attempt(self, *, first: bool) -> bool:
+        """Return whether a retry loop inside the call may make an attempt."""
+
+
+_innermost: ContextVar[ProtectedCall | None] = ContextVar("resilience_innermost_call", default=None)
+
+
+def enter(call: ProtectedCall) -> None:
+    """Begin a call."""
+    call.outer = current()
+    _innermost.set(call)
+
+
+def leave(call: ProtectedCall) -> None:
+    """End a call."""
+    # Calls may end in another order than they began, and in another context. What is left there is
+    # a settled call, which is passed over.
+    if _innermost.get() is call:
+        _innermost.set(_unsettled(call.outer))
+
+
+def current() -> ProtectedCall | None:
+    """Return the innermost call that is running; None outside of any."""
+    return _unsettled(_innermost.get())
+
+
+def enclosing_calls() -> Iterator[ProtectedCall]:
+    """Return the calls that the running code is part of, the innermost first."""
+    return _chain(_innermost.get())
+
+
+def blocking_call(*, first: bool) -> ProtectedCall | None:
+    """Return an enclosing call whose circuit allows no attempt; None if there is none.
+
+    Args:
+        first: Whether it would be the first attempt of its retry loop: a probe makes only one.
+    """
+    for call in enclosing_calls():
+        if not call.allows_attempt(first=first):
+            return call
+    return None
+
+
+def _unsettled(call: ProtectedCall | None) -> ProtectedCall | None:
+    while call is not None and call.is_settled:
+        call = call.outer
+    return call
+
+
+def _chain(call: ProtectedCall | None) -> Iterator[ProtectedCall]:
+    while (call := _unsettled(call)) is not None:
+        yield call
+        call = call.outer
+
+
+# Sleeping between two attempts
+
+# Only breakers with sleeping retry loops are in here.
+_sleepers: dict[Breaker, set[Wake]] = {}
+if sys.platform != "win32":  # pragma: no branch - Windows has no fork
+    # They sleep in the parent process.
+    os.register_at_fork(after_in_child=_sleepers.clear)
+
+
+async def sleep(seconds: float, call: ProtectedCall) -> None:
+    """Sleep in an asyncio task until the time is over, or a circuit of the call opens."""
+    loop = asyncio.get_running_loop()
+    is_over = loop.create_future()
+
+    def end() -> None:
+        if not is_over.done():
+            is_over.set_result(None)
+
+    def end_if_blocked() -> None:
+        if _is_blocked(call):
+            end()
+
+    def wake() -> None:
+        with suppress(RuntimeError):  # the loop is closed: no task sleeps there any more
+            loop.call_soon_threadsafe(end_if_blocked)
+
+    timer = loop.call_later(seconds, end)
+    try:
+        with _woken_by_circuits(wake, call):
+            await is_over
+    finally:
+        timer.cancel()
+
+
+def sleep_in_thread(seconds: float, call: ProtectedCall) -> None:
+    """Sleep in a thread until the time is over, or a circuit of the call opens."""
+    # `SimpleQueue.put` may be called under a lock, and in a finalizer.
+    wakes: SimpleQueue[None] = SimpleQueue()
+    now = call.breaker.now
+    end = now() + seconds
+    with _woken_by_circuits(lambda: wakes.put(None), call), suppress(Empty):
+        while not _is_blocked(call):
+            wakes.get(timeout=seconds)
+            # Woken by a circuit that has closed again: sleep for the rest.
+            seconds = min(seconds, max(0.0, end - now()))
+
+
+def wake_sleepers(breaker: Breaker) -> None:
+    """Let the loops look whose calls go through a circuit that has changed; under the lock."""
+    for wake in tuple(_sleepers.get(breaker, ())):
+        wake()
+
+
+def _is_blocked(call: ProtectedCall) -> bool:
+    return any(not one.allows_attempt(first=False) for one in _chain(call))
+
+
+@contextmanager
+def _woken_by_circuits(wake: Wake, call: ProtectedCall) -> Generator[None]:
+    breakers = {one.breaker for one in _chain(call)}
+    with lock:
+        for breaker in breakers:
+            _sleepers.setdefault(breaker, set()).add(wake)
+    try:
+        wake()  # a circuit may have opened before it could wake anybody
+        yield
+    finally:
+        with lock:
+            for breaker in breakers & _sleepers.keys():
+                _sleepers[breaker].discard(wake)
+                if not _sleepers[breaker]:
+                    del _sleepers[breaker]
+
+
+# What the breakers recorded
+
+
+class WatchedOutcomes:
+    """The outcomes that breakers recorded for errors, in one block and the tasks it started."""
+
+    def __init__(self) -> None:
+        self._outcomes: list[tuple[BaseException, Outcome]] = []
+
+    def record(self, error: BaseException, outcome: Outcome) -> None:
+        """Remember an outcome."""
+        self._outcomes.append((error, outcome))
+
+    def outcome_of(self, error: BaseException) -> Outcome | None:
+        """Return the outcome that was recorded for an error, or for one that it was raised from.
+
+        Args:
+            error: What came out of the block.
+
+        Returns:
+            None where no breaker recorded anything for it.
+        """
+        cause: BaseException | None = error
+        for _ in range(_MAX_DEPTH):
+            if cause is None:
+                return None
+            for recorded, outcome in reversed(self._outcomes):
+                if recorded is cause:
+                    return outcome
+            cause = cause.__cause__
+        return None
+
+
+_watched: ContextVar[WatchedOutcomes | None] = ContextVar("resilience_outcomes", default=None)
+
+
+@contextmanager
+def watch_outcomes() -> Generator[WatchedOutcomes]:
+    """Collect the outcomes that breakers record in a block, for a caller that must know them."""
+    outcomes = WatchedOutcomes()
+    token = _watched.set(outcomes)
+    try:
+        yield outcomes
+    finally:
+        _watched.reset(token)
+
+
+def record_outcome(error: BaseException, outcome: Outcome) -> None:
+    """Report an outcome to the enclosing `watch_outcomes`, if there is one."""
+    outcomes = _watched.get()
+    if outcomes is not None:
+        outcomes.record(error, outcome)

@@ -1,0 +1,1 @@
+"""Tests that meet real servers, browsers and other libraries."""

@@ -1,0 +1,170 @@
+"""Prometheus: what a scrape shows is what the snapshots say."""
+
+import math
+import shutil
+import subprocess
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from resilience import BreakerPolicy, CircuitBreakerOpenError, CircuitBreakerRegistry, CircuitState
+from resilience.integrations.metrics import shown
+from resilience.integrations.prometheus import CircuitCollector
+from tests.support.needs import needs
+
+HOSTILE = ['a"b', "a\\b", "a\nb", 'x"} 1\nforged{a="b', "\ud800", "x" * 100_000, "<img src=x>", "ü"]
+
+
+class ServerError(Exception):
+    status = 503
+
+
+@pytest.fixture
+def registry(clock):
+    return CircuitBreakerRegistry(BreakerPolicy(failure_threshold=2), clock=clock)
+
+
+@pytest.fixture
+def scrape(registry):
+    prometheus = CollectorRegistry()
+    prometheus.register(CircuitCollector(registry))
+    return lambda: generate_latest(prometheus).decode()
+
+
+def figures(text):
+    return {
+        (
+            sample.name.removeprefix("circuit_breaker_"),
+            sample.labels.pop("region"),
+            *(value for _, value in sorted(sample.labels.items())),
+        ): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def reject(breaker, times):
+    for _ in range(times):
+        with pytest.raises(CircuitBreakerOpenError):
+            breaker.acquire()
+
+
+def busy(registry, clock, count):
+    """Give every region a life of its own."""
+    for number in range(count):
+        breaker = registry.get(f"region-{number}")
+        for _ in range(number % 7):
+            breaker.acquire().succeed()
+        for _ in range(number % 3):
+            breaker.acquire().ignore()
+        if number % 4:
+            for _ in range(number % 4):
+                if breaker.state is CircuitState.CLOSED:
+                    breaker.acquire().fail(ServerError())
+        if breaker.state is CircuitState.OPEN:
+            reject(breaker, number % 5)
+        if number % 50 == 0:
+            breaker.force_open("a test")
+        clock.advance(0.1)
+
+
+def test_a_scrape_equals_the_snapshots_of_1000_regions(registry, clock, scrape):
+    busy(registry, clock, 1000)
+    seen = figures(scrape())
+    snapshots = registry.snapshots()
+    assert len(snapshots) == 1000
+    assert len({snapshot.state for snapshot in snapshots}) == 3
+    for one in snapshots:
+        name = one.region
+        states = {state: seen["state", name, state] for state in CircuitState}
+        assert states == {state: float(one.state == state) for state in CircuitState}
+        for outcome, count in (
+            ("success", one.successes),
+            ("failure", one.failures),
+            ("ignored", one.ignored),
+            ("rejected", one.rejected),
+        ):
+            assert seen["calls_total", name, outcome] == count
+        assert seen["probes_total", name] == one.probes
+        assert seen["trips_total", name] == one.trips
+        assert seen["streak", name] == one.streak
+        wait = math.inf if one.retry_after is None else one.retry_after
+        assert seen["retry_after_seconds", name] == pytest.approx(wait)
+        assert seen["time_in_state_seconds", name] == pytest.approx(clock() - one.since)
+    assert len(seen) == 1000 * 18
+
+
+def test_transitions_are_counted_by_from_and_to(registry, clock, scrape):
+    breaker = registry.get("a")
+    for _ in range(2):
+        breaker.acquire().fail(ServerError())
+    clock.advance(60)
+    breaker.acquire().fail(ServerError())
+    clock.advance(60)
+    for _ in range(3):
+        breaker.acquire().succeed()
+    seen = figures(scrape())
+    moves = {key[2:]: value for key, value in seen.items() if key[0] == "transitions_total"}
+    assert moves == {
+        ("CLOSED", "OPEN"): 1,
+        ("OPEN", "HALF_OPEN"): 2,
+        ("HALF_OPEN", "OPEN"): 1,
+        ("HALF_OPEN", "CLOSED"): 1,
+        ("OPEN", "CLOSED"): 0,
+        ("OPEN", "OPEN"): 0,
+    }
+
+
+def test_a_region_that_the_registry_lets_go_of_disappears(registry, scrape):
+    registry.configure(max_regions=2)
+    for name in "abc":
+        registry.get(name)
+    assert {key[1] for key in figures(scrape())} == {"b", "c"}
+
+
+def test_looking_changes_nothing(registry, clock, scrape):
+    busy(registry, clock, 50)
+    before = registry.snapshots()
+    assert scrape() == scrape()
+    assert registry.snapshots() == before
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
+def test_a_hostile_name_stays_a_label(registry, scrape, name):
+    registry.get(name).force_open("a test")
+    seen = figures(scrape())
+    assert len(seen) == 18
+    assert {key[1] for key in seen} == {shown(name)}
+    assert len(shown(name)) <= 200
+
+
+def test_names_that_look_alike_are_kept_apart():
+    assert shown("x" * 1000) != shown("x" * 1001)
+    assert shown("a\nb") != shown("a\\nb")
+    assert shown("eu-west-1") == "eu-west-1"
+
+
+def test_the_same_registry_twice_is_refused(registry):
+    prometheus = CollectorRegistry()
+    prometheus.register(CircuitCollector(registry))
+    with pytest.raises(ValueError, match="Duplicated timeseries"):
+        prometheus.register(CircuitCollector(registry))
+
+
+def test_an_empty_registry_shows_the_metrics_without_figures(scrape):
+    assert figures(scrape()) == {}
+    assert scrape().count("# TYPE circuit_breaker_") == 9
+
+
+def test_names_and_units_are_as_prometheus_wants_them(registry, clock, scrape):
+    needs("promtool")
+    busy(registry, clock, 10)
+    done = subprocess.run(
+        [shutil.which("promtool"), "check", "metrics"],
+        input=scrape(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

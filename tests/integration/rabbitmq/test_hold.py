@@ -1,0 +1,271 @@
+"""hold_when_open against a real RabbitMQ: held, called again, or NACKed in the end."""
+
+import asyncio
+import time
+
+import pytest
+
+from resilience import CircuitBreakerOpenError, CircuitState
+from resilience.integrations.rabbitmq import hold_when_open
+from tests.support.rabbitmq_support import KINDS, Region, make_registry, until
+
+
+@pytest.fixture
+def registry():
+    return make_registry()
+
+
+@pytest.fixture
+def region(registry):
+    return Region(registry)
+
+
+def held(handler, registry, **settings):
+    settings = {"region_of": lambda _: "eu-west-1", "registry": registry, **settings}
+    return hold_when_open(**settings)(handler)
+
+
+class Reader:
+    """A consumer of the user's own."""
+
+    def __init__(self, bench, queue, handler, prefetch=10):
+        self.bench, self.queue, self.handler, self.prefetch = bench, queue, handler, prefetch
+        self.deliveries = 0
+        self.errors = []
+
+    async def __aenter__(self):
+        self.channel = await self.bench.connection.channel()
+        await self.channel.set_qos(self.prefetch)
+        queue = await self.channel.get_queue(self.queue.name, ensure=False)
+        await queue.consume(self._on_message)
+        return self
+
+    async def __aexit__(self, *_):
+        await self.channel.close()
+
+    async def _on_message(self, message):
+        self.deliveries += 1
+        try:
+            await self.handler(message)
+        except Exception as error:
+            self.errors.append(error)
+            if not message.processed:
+                await message.reject(requeue=False)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_message_is_held_while_the_region_is_down_and_not_delivered_again(
+    bench, registry, region, kind
+):
+    queue = await bench.queue(kind)
+    await bench.publish(queue, *range(20))
+    for _ in range(3):
+        region.breaker.acquire().fail()
+    region.error = ConnectionError()
+    async with Reader(bench, queue, held(region, registry)) as reader:
+        await until(lambda: region.breaker.snapshot().probes >= 3)
+        # A failed probe's error is the user's own, as ever; the others are still held.
+        assert reader.deliveries <= 10 + region.total
+        region.error = None
+        await until(lambda: len(region.done) + len(reader.errors) == 20)
+    assert reader.deliveries == 20
+    assert await bench.drain(queue) == []
+
+
+async def test_an_open_circuit_keeps_the_handler_from_being_called_at_all(bench, registry, region):
+    queue = await bench.queue()
+    calls = []
+
+    async def handler(message):
+        calls.append(message)
+
+    region.breaker.force_open("by hand")
+    await bench.publish(queue, "held")
+    async with Reader(bench, queue, held(handler, registry)) as reader:
+        await until(lambda: reader.deliveries)
+        await asyncio.sleep(0.05)
+        assert calls == []
+        region.breaker.reset()
+        await until(lambda: calls)
+
+
+async def test_after_max_hold_it_is_nacked_and_comes_back(bench, registry, region):
+    queue = await bench.queue("quorum")
+    await bench.publish(queue, "again")
+    seen = []
+
+    async def handler(message):
+        seen.append(message.headers["x-delivery-count"])
+
+    region.breaker.force_open("by hand")
+    async with Reader(bench, queue, held(handler, registry, max_hold=0.2)) as reader:
+        start = time.monotonic()
+        await until(lambda: reader.deliveries == 3)
+        assert time.monotonic() - start >= 2 * 0.8 * 0.2
+        region.breaker.reset()
+        await until(lambda: seen)
+    assert seen[0] >= 2
+
+
+async def test_the_hold_ends_with_a_nack_when_it_is_cancelled(bench, registry, region):
+    queue = await bench.queue()
+    await bench.publish(queue, "held")
+    region.breaker.force_open("by hand")
+    message = await queue.get()
+    task = asyncio.create_task(held(region, registry)(message))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    [again] = await bench.drain(queue)
+    assert again.redelivered
+    assert region.total == 0
+
+
+async def test_a_channel_that_closes_meanwhile_ends_the_hold(bench, registry, region):
+    queue = await bench.queue()
+    await bench.publish(queue, "held")
+    region.breaker.force_open("by hand")
+    channel = await bench.connection.channel()
+    message = await (await channel.get_queue(queue.name)).get()
+    task = asyncio.create_task(held(region, registry)(message))
+    await asyncio.sleep(0.05)
+    await channel.close()
+    region.breaker.reset()
+    await task
+    assert region.total == 0
+    cancelled = asyncio.create_task(held(region, registry)(message))
+    region.breaker.force_open("once more")
+    await asyncio.sleep(0.05)
+    cancelled.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+    assert len(await bench.drain(queue)) == 1
+
+
+async def test_a_call_that_is_rejected_in_the_middle_is_held(bench, registry, region):
+    queue = await bench.queue()
+    await bench.publish(queue, "late")
+    tries = []
+
+    async def handler(message):
+        tries.append(message)
+        if len(tries) == 1:
+            region.breaker.force_open("just now")
+        await region(message)
+
+    async with Reader(bench, queue, held(handler, registry)) as reader:
+        await until(lambda: tries)
+        region.breaker.reset()
+        await until(lambda: region.done == ["late"])
+    assert reader.deliveries == 1
+
+
+async def test_another_circuit_that_rejects_does_not_make_it_spin(bench, registry):
+    queue = await bench.queue()
+    await bench.publish(queue, "token first")
+    tries = []
+
+    async def handler(message):
+        tries.append(time.monotonic())
+        if len(tries) == 1:
+            raise CircuitBreakerOpenError("login", CircuitState.OPEN, "down", 0.1)
+
+    async with Reader(bench, queue, held(handler, registry)):
+        await until(lambda: len(tries) == 2)
+    assert tries[1] - tries[0] >= 1.0
+
+
+async def test_another_circuit_that_rejects_for_longer_than_max_hold_ends_in_a_nack(
+    bench, registry
+):
+    queue = await bench.queue()
+    await bench.publish(queue, "token first")
+
+    async def handler(message):
+        raise CircuitBreakerOpenError("login", CircuitState.OPEN, "down", None)
+
+    async with Reader(bench, queue, held(handler, registry, max_hold=0.1)) as reader:
+        await until(lambda: reader.deliveries == 2)
+
+
+async def test_a_handler_that_settles_its_message_is_left_alone(bench, registry, region):
+    queue = await bench.queue()
+    await bench.publish(queue, "mine")
+
+    async def handler(message):
+        await message.ack()
+
+    async with Reader(bench, queue, held(handler, registry)) as reader:
+        await until(lambda: reader.deliveries)
+    assert reader.errors == []
+
+
+async def test_what_process_has_rejected_cannot_be_held(bench, registry, region):
+    queue = await bench.queue()
+    await bench.publish(queue, "too late")
+
+    async def handler(message):
+        async with message.process():
+            region.breaker.force_open("in the middle")
+            await region(message)
+
+    async with Reader(bench, queue, held(handler, registry)) as reader:
+        await until(lambda: reader.errors)
+    assert isinstance(reader.errors[0], CircuitBreakerOpenError)
+
+
+async def test_any_other_error_goes_through(bench, registry):
+    queue = await bench.queue()
+    await bench.publish(queue, "bad")
+
+    async def handler(message):
+        raise LookupError
+
+    async with Reader(bench, queue, held(handler, registry)) as reader:
+        await until(lambda: reader.errors)
+    assert isinstance(reader.errors[0], LookupError)
+
+
+async def test_it_decorates_methods_too(bench, registry, region):
+    queue = await bench.queue()
+    await bench.publish(queue, "hello")
+
+    class Worker:
+        """With a handler that is a method."""
+
+        @hold_when_open(region_of=lambda _: "eu-west-1", registry=registry)
+        async def on_message(self, message):
+            """Say hello."""
+            await region(message)
+
+    async with Reader(bench, queue, Worker().on_message):
+        await until(lambda: region.done == ["hello"])
+    assert Worker.on_message.__doc__ == "Say hello."
+
+
+async def test_what_is_no_message_is_refused(registry, region):
+    on_message = held(region.call, registry)
+    with pytest.raises(TypeError, match="the last positional argument must be"):
+        await on_message("text")
+    with pytest.raises(TypeError, match="got NoneType"):
+        await on_message(message="text")
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "text"),
+    [
+        ({"region_of": "region"}, TypeError, "region_of must be a callable"),
+        ({"max_hold": 0}, ValueError, "max_hold must be a finite number of seconds > 0, got 0"),
+        ({"registry": "all"}, TypeError, "registry must be a CircuitBreakerRegistry, got str"),
+    ],
+)
+def test_wrong_arguments_are_refused_when_decorating(settings, error, text):
+    with pytest.raises(error, match=text):
+        hold_when_open(**{"region_of": str, **settings})
+
+
+@pytest.mark.parametrize("handler", [len, "text", print])
+def test_what_cannot_be_awaited_is_refused(handler):
+    with pytest.raises(TypeError, match="must be an async def that takes a message, got"):
+        hold_when_open(region_of=str)(handler)

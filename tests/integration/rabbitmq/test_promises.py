@@ -1,0 +1,221 @@
+"""No message lost, none spinning: every promise to message workers, on a real broker.
+
+The scenarios are played by workers in processes of their own (rabbitmq_scenarios.py). Most of them
+wait most of the time, so they are played at once, before the first test. The soak plays the same
+ones longer and more often, and writes down the figures.
+"""
+
+import asyncio
+
+import pytest
+
+from tests.soak import rabbitmq_scenarios as scenarios
+from tests.support import rabbitmq_broker
+from tests.support.needs import needs
+
+pytestmark = pytest.mark.timeout(300)  # a watchdog: the first test waits for all scenarios
+
+KINDS, LAYOUTS = ("quorum", "classic"), ("region", "shared")
+OUTAGES = {
+    "quorum, prefetch 10": {"prefetch": 10},
+    "quorum, prefetch 50": {"prefetch": 50},
+    "quorum, prefetch 1, 30 s": {"prefetch": 1, "down": 30.0, "count": 100},
+    "classic": {"kind": "classic"},
+    "the literal way, 30 s": {"layout": "literal", "prefetch": 50, "down": 30.0},
+}
+MOST_DELIVERIES = dict(zip(OUTAGES, (4, 4, 6, 4, 5), strict=True))
+KILLS = {
+    "first requests, region": {"layout": "region", "moment": "first requests"},
+    "probing, region": {"layout": "region", "moment": "probing"},
+    "growing, region": {"layout": "region", "moment": "growing"},
+    "parking, shared": {"layout": "shared", "moment": "parking"},
+    "waiting, shared": {"layout": "shared", "moment": "waiting"},
+    "draining, shared": {"layout": "shared", "moment": "draining"},
+}
+SHARED = {
+    f"{kind}, prefetch {prefetch}, {circuit} at the start": {
+        "kind": kind,
+        "prefetch": prefetch,
+        "circuit": circuit,
+    }
+    for kind in KINDS
+    for prefetch in (1, 10, 50)
+    for circuit in ("OPEN", "CLOSED")
+}
+KILLED_AGAIN = {f"killed ten times, prefetch {n}": {"prefetch": n} for n in (1, 50)}
+BROKER_KILLED = [{"layout": layout, "kind": kind} for layout in LAYOUTS for kind in KINDS]
+ABOUT_KILLS = [*KILLS, *KILLED_AGAIN]
+
+
+def plays(url):
+    """Name all that is played at once."""
+    plays = {name: scenarios.outage(url, **how) for name, how in OUTAGES.items()}
+    plays |= {f"poison, {kind}": scenarios.poison(url, kind=kind) for kind in KINDS}
+    more = {"count": 100, "poisoned": 15}
+    plays |= {f"15 poison, {at}": scenarios.poison(url, layout=at, **more) for at in LAYOUTS}
+    plays |= {name: scenarios.killed(url, **how) for name, how in KILLS.items()}
+    plays |= {name: scenarios.shared(url, **how) for name, how in SHARED.items()}
+    again = scenarios.killed_again_and_again
+    plays |= {name: again(url, **how) for name, how in KILLED_AGAIN.items()}
+    plays |= {f"growth, {layout}": scenarios.growth(url, layout=layout) for layout in LAYOUTS}
+    return plays | {"parked": scenarios.parked(url)}
+
+
+async def play_at_once(plays):
+    results = await asyncio.gather(*plays.values(), return_exceptions=True)
+    return dict(zip(plays, results, strict=True))
+
+
+@pytest.fixture(scope="module")
+def url(request):
+    needs("rabbitmq-server")
+    return request.getfixturevalue("shared_broker").url
+
+
+@pytest.fixture(scope="module")
+def played(url):
+    """Play everything at once, and give what became of it by name."""
+    results = asyncio.run(play_at_once(plays(url)))
+
+    def give(name):
+        result = results[name]
+        if isinstance(result, BaseException):
+            raise result
+        print(f"\n{name}: {result}")  # noqa: T201 - every figure is printed
+        return result
+
+    return give
+
+
+def nothing_is_lost(report):
+    return (report.lost, report.dead_lettered, report.left) == (0, 0, 0)
+
+
+# One region, one queue
+
+
+@pytest.mark.parametrize("name", OUTAGES)
+def test_in_an_outage_no_message_is_lost_or_dead_lettered_and_few_come_twice(played, name):
+    report = played(name)
+    assert nothing_is_lost(report)
+    assert (report.delivered, report.duplicates) == (OUTAGES[name].get("count", 500), 0)
+    assert report.most_deliveries <= MOST_DELIVERIES[name]
+
+
+@pytest.mark.parametrize("name", OUTAGES)
+def test_after_the_trip_there_is_one_request_for_each_probe_and_for_calls_under_way(played, name):
+    report = played(name)
+    under_way = OUTAGES[name].get("prefetch", 10) - 1
+    assert report.probes > 5
+    # The last probe may come when the region is back already.
+    assert report.probes - 1 <= report.after_the_trip <= report.probes + under_way
+
+
+@pytest.mark.parametrize("name", OUTAGES)
+def test_a_waiting_worker_takes_less_than_a_fiftieth_of_a_core(played, name):
+    assert played(name).core < 0.02
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_poison_message_at_the_head_keeps_no_region_closed_off(played, kind):
+    report = played(f"poison, {kind}")
+    assert report.failed_before <= 2, "three recovery timeouts"
+    assert (report.delivered, report.left, report.lost, report.dead_lettered) == (499, 1, 0, 0)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_more_poison_messages_than_are_kept_in_hand_do_not_either(played, layout):
+    report = played(f"15 poison, {layout}")
+    assert (report.delivered, report.left, report.lost, report.dead_lettered) == (85, 15, 0, 0)
+
+
+# Several regions, one queue
+
+
+@pytest.mark.parametrize("name", ["parked", *SHARED])
+def test_no_parked_message_is_acked_before_the_broker_has_its_copy(played, name):
+    assert played(name).acked_too_early == 0
+
+
+def test_parked_messages_wait_quietly(played):
+    report = played("parked")
+    assert nothing_is_lost(report)
+    assert report.parked == report.delivered == 2000
+    assert report.deliveries_a_second < 10
+    assert report.core < 0.02
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_healthy_messages_behind_dead_ones_do_not_wait_for_them(played, name):
+    report = played(name)
+    # How long they take is measured by the soak. Here it is that nothing goes round in front of
+    # them, and that until they were through the dead ones were attempted only to open the circuit.
+    assert report.from_the_shared_queue == 100
+    assert report.attempts < 10 + SHARED[name]["prefetch"]
+    assert nothing_is_lost(report)
+    assert (report.delivered, report.duplicates) == (100, 0)
+    assert report.most_deliveries <= 5
+
+
+# Kills
+
+
+@pytest.mark.parametrize("name", ABOUT_KILLS)
+def test_a_killed_worker_loses_no_message(played, name):
+    report = played(name)
+    assert nothing_is_lost(report)
+    assert report.delivered == report.messages
+
+
+@pytest.mark.parametrize("name", ABOUT_KILLS)
+def test_a_killed_worker_leaves_no_more_duplicates_than_it_had_calls(played, name):
+    kills, prefetch = (1, 10) if name in KILLS else (10, KILLED_AGAIN[name]["prefetch"])
+    assert played(name).duplicates <= kills * prefetch
+
+
+@pytest.fixture(scope="module")
+def survived():
+    """Kill and start one broker under workers of both layouts, with both kinds of queues."""
+    needs("rabbitmq-server of its own")
+    broker = rabbitmq_broker.started_broker()
+    try:
+        return asyncio.run(scenarios.broker_killed_under(broker, BROKER_KILLED))
+    finally:
+        broker.close()
+
+
+@pytest.mark.parametrize("at", range(len(BROKER_KILLED)), ids=[str(c) for c in BROKER_KILLED])
+def test_a_killed_broker_loses_no_message_and_workers_go_on_by_themselves(survived, at):
+    report = survived[at]
+    print(f"\n{BROKER_KILLED[at]}: {report}")  # noqa: T201 - every figure is printed
+    assert nothing_is_lost(report)
+    assert report.delivered == report.messages
+
+
+# After the recovery
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_region_that_is_back_gets_no_more_at_once_than_its_step(played, layout):
+    report = played(f"growth, {layout}")
+    assert report.too_many == 0
+    assert nothing_is_lost(report)
+    assert report.delivered == report.messages
+    assert report.trips == 0
+
+
+@pytest.mark.parametrize(
+    ("successes", "allowed"), [(0, 1), (1, 2), (2, 2), (3, 4), (6, 4), (7, 8), (15, 10)]
+)
+def test_the_steps_are_earned_by_as_many_successes(successes, allowed):
+    assert scenarios.step(successes, prefetch=10) == allowed
+
+
+# The naive loop beside it
+
+
+def test_the_naive_loop_loses_what_the_scenarios_would_see(url):
+    report = asyncio.run(scenarios.naive(url, down=4.0, count=100))
+    print(f"\nnaive: {report}")  # noqa: T201 - every figure is printed
+    assert report.dead_lettered > 0
+    assert report.most_deliveries > scenarios.LIMIT

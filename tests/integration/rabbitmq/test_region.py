@@ -1,0 +1,797 @@
+"""RegionConsumer against a real RabbitMQ: what becomes of each message, and when."""
+
+import asyncio
+
+import pytest
+
+from resilience import CircuitBreakerOpenError, CircuitState
+from resilience.integrations.rabbitmq import ConsumerError, DeadLetterTo, RegionConsumer
+from tests.support.rabbitmq_support import KINDS, Region, make_registry, refuse_errors, until
+
+
+@pytest.fixture
+def registry():
+    return make_registry()
+
+
+@pytest.fixture
+def region(registry):
+    return Region(registry)
+
+
+def consume(queue, handler, registry, on_error=refuse_errors, **settings):
+    region = settings.pop("region", "eu-west-1")
+    return RegionConsumer(
+        queue, handler, region=region, on_error=on_error, registry=registry, **settings
+    )
+
+
+def numbers(count):
+    return [str(number) for number in range(count)]
+
+
+# When all goes well
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_the_handler_returns_from_is_acked_in_order(bench, registry, region, kind):
+    queue = await bench.queue(kind)
+    await bench.publish(queue, *range(20))
+    async with consume(queue, region, registry, prefetch=1):
+        await until(lambda: len(region.done) == 20)
+    assert region.done == numbers(20)
+    assert await bench.drain(queue) == []
+
+
+async def test_no_more_calls_run_than_prefetch_says(bench, registry, region):
+    queue = await bench.queue()
+    await bench.publish(queue, *range(40))
+    region.takes = 0.01
+    async with consume(queue, region, registry, prefetch=4):
+        await until(lambda: len(region.done) == 40)
+    assert region.most == 4
+
+
+# When the circuit opens
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_an_open_circuit_ends_the_consumer_and_returns_what_was_not_attempted(bench, kind):
+    registry = make_registry(threshold=2, recovery=60)
+    region = Region(registry)
+    # A quorum queue without a limit would put what is returned at its end.
+    queue = await bench.queue(kind, **({"x_delivery_limit": 20} if kind == "quorum" else {}))
+    await bench.publish(queue, *range(6))
+    region.error = ConnectionError()
+    async with consume(queue, region, registry, prefetch=2):
+        await until(lambda: region.breaker.state is CircuitState.OPEN)
+
+        async def is_quiet():
+            # One that was let in may stay, for the next probe. A quorum queue may still count a
+            # consumer that has ended while some of its messages are in hand.
+            ready, consumers = await bench.look(queue)
+            return ready in {3, 4} and (consumers == 0 or kind == "quorum")
+
+        await until(is_quiet)
+        # What failed stays in hand.
+        assert sorted(region.calls) == ["0", "1"]
+    assert [m.body for m in await bench.drain(queue)] == [b"%d" % n for n in range(6)]
+
+
+async def test_what_waits_for_a_turn_when_the_circuit_opens_goes_back_but_for_the_next_probe(bench):
+    registry = make_registry(recovery=60)
+    region = Region(registry)
+    busy, queue = await bench.queue(), await bench.queue()
+    go_on = asyncio.Event()
+
+    async def hang(body):
+        await Region.call(region, body)
+        await go_on.wait()
+
+    region.protected = region.breaker(hang)
+    await bench.publish(busy, *range(4))
+    async with consume(busy, region, registry, prefetch=4):
+        await until(lambda: region.total == 4)
+        await bench.publish(queue, *range(10, 14))
+        async with consume(queue, region, registry, prefetch=4) as waiting:
+            [line] = waiting._parts
+            await until(lambda: len(line._hand.fresh) == 4)
+            region.breaker.force_open("now")
+
+            async def are_back():
+                return await bench.look(queue) == (3, 0)
+
+            await until(are_back)
+            assert [one.message.body for one in line._hand] == [b"10"]
+        go_on.set()
+    assert [message.body for message in await bench.drain(queue)] == [b"10", b"11", b"12", b"13"]
+
+
+async def test_a_probe_takes_a_fresh_message_before_one_that_failed(bench):
+    registry = make_registry(threshold=2, recovery=0.1)
+    region = Region(registry)
+    queue = await bench.queue()
+    await bench.publish(queue, *range(5))
+    region.error = ConnectionError()
+    async with consume(queue, region, registry, prefetch=1):
+        await until(lambda: region.total >= 5)
+    assert region.order[:5] == numbers(5)
+
+
+async def test_when_the_region_is_back_what_failed_before_waits_no_longer(bench, registry, region):
+    queue = await bench.queue()
+    await bench.publish(queue, "failed")
+    region.error = ConnectionError()
+    async with consume(queue, region, registry) as consumer:
+        [line] = consumer._parts
+        await until(lambda: line._hand.held)
+        line._hand.held[0].due = line.now() + 1000
+        region.error = None
+        region.breaker.force_open("for a moment")
+        await until(lambda: line._intake.prefetch == 0)
+        region.breaker.reset()
+        await until(lambda: region.done == ["failed"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_message_that_always_fails_keeps_no_region_closed_off(
+    bench, registry, region, kind
+):
+    queue = await bench.queue(kind)
+    await bench.publish(queue, *range(10))
+    region.error = ConnectionError()
+    region.fails_for["0"] = ConnectionError()
+    async with consume(queue, region, registry, prefetch=1):
+        await until(lambda: region.total >= 5)
+        region.error = None
+        await until(lambda: len(region.done) == 9)
+    assert [message.body for message in await bench.drain(queue)] == [b"0"]
+
+
+async def test_a_failed_message_is_tried_again_from_the_hand_where_no_fresh_one_comes(
+    bench, registry, region
+):
+    queue = await bench.queue("quorum")
+    deliveries = []
+
+    async def handler(message):
+        deliveries.append(message.headers.get("x-delivery-count", 0))
+        await region(message)
+
+    await bench.publish(queue, "only")
+    region.error = ConnectionError()
+    registry.get("eu-west-1").force_open("so that it opens with a single message")
+    async with consume(queue, handler, registry):
+        registry.reset()
+        await until(lambda: region.total >= 1)
+        region.breaker.force_open("again")
+        region.error = None
+        region.breaker.reset()
+        await until(lambda: region.done == ["only"])
+    assert set(deliveries) == {0}
+
+
+async def test_an_outage_costs_a_failed_message_no_delivery(bench, registry, region):
+    queue = await bench.queue("quorum")
+    returned = set()
+
+    async def handler(message):
+        returned.add(message.headers.get("x-delivery-count", 0))
+        await region(message)
+
+    await bench.publish(queue, *range(3))
+    region.error = ConnectionError()
+    async with consume(queue, handler, registry, prefetch=3):
+        await until(lambda: region.breaker.snapshot().probes >= 4)
+        region.error = None
+        await until(lambda: len(region.done) == 3)
+    assert returned == {0}
+
+
+async def test_only_every_second_probe_lets_in_one_more_when_enough_failed_ones_are_kept(
+    bench, registry, region
+):
+    queue = await bench.queue()
+    await bench.publish(queue, *range(20))
+    region.error = ConnectionError()
+    async with consume(queue, region, registry, prefetch=1, keep=2):
+        await until(lambda: region.breaker.snapshot().probes >= 6)
+        probes = region.breaker.snapshot().probes
+        assert len(set(region.calls)) <= 3 + (probes + 1) // 2
+        region.error = None
+        await until(lambda: len(region.done) == 20)
+
+
+async def test_there_are_never_more_probes_than_the_policy_says(bench):
+    registry = make_registry(half_open_probes=2, successes=4)
+    region = Region(registry, takes=0.05)
+    queue = await bench.queue()
+    await bench.publish(queue, *range(20))
+    region.breaker.force_open("at the start")
+    async with consume(queue, region, registry, prefetch=10):
+        region.breaker.reset()
+        region.error = ConnectionError()
+        await until(lambda: region.breaker.state is not CircuitState.CLOSED)
+        await until(lambda: region.running == 0)
+        region.error, region.most = None, 0
+        await until(lambda: region.breaker.state is CircuitState.CLOSED)
+        assert region.most == 2
+        await until(lambda: len(region.done) == 20)
+
+
+async def test_a_probe_that_hangs_gives_its_place_to_the_next_message(bench):
+    registry = make_registry(probe_timeout=0.2)
+    region = Region(registry)
+    queue = await bench.queue()
+    await bench.publish(queue, *range(8))
+    hang = asyncio.Event()
+
+    async def handler(message):
+        await region.protected(message.body.decode())
+
+    async def hanging(body):
+        if region.breaker.state is CircuitState.HALF_OPEN and not hang.is_set():
+            hang.set()
+            await asyncio.sleep(60)
+        return await Region.call(region, body)
+
+    region.protected = region.breaker(hanging)
+    region.error = ConnectionError()
+    async with consume(queue, handler, registry, prefetch=3, stop_timeout=0.1):
+        await until(hang.is_set)
+        region.error = None
+        await until(lambda: len(region.done) == 7)
+
+
+# After it has closed
+
+
+async def test_the_calls_grow_in_steps_over_all_queues_of_the_region(bench, registry):
+    region = Region(registry, takes=0.02)
+    one, other = await bench.queue(), await bench.queue()
+    await bench.publish(one, *range(30))
+    await bench.publish(other, *range(100, 130))
+    steps = []
+
+    async def handler(message):
+        await region(message)
+        steps.append(region.most)
+
+    region.breaker.force_open("at the start")
+    async with (
+        consume(one, handler, registry, prefetch=8),
+        consume(other, handler, registry, prefetch=8),
+    ):
+        region.breaker.reset()
+        await until(lambda: len(region.done) == 60)
+    # One success earns the second call, two more the fourth, four more the eighth.
+    assert steps[0] == 1
+    assert max(steps[:3]) <= 2
+    assert max(steps[:7]) <= 4
+    assert region.most == 8
+
+
+async def test_growth_begins_anew_with_each_opening(bench, registry):
+    region = Region(registry, takes=0.01)
+    queue = await bench.queue()
+    await bench.publish(queue, *range(30))
+    async with consume(queue, region, registry, prefetch=8):
+        await until(lambda: len(region.done) == 30)
+        region.breaker.force_open("for a moment")
+        region.breaker.reset()
+        await asyncio.sleep(0)
+        region.most = 0
+        await bench.publish(queue, *range(100, 103))
+        await until(lambda: len(region.done) == 33)
+    assert region.most <= 2
+
+
+# What is whose matter
+
+
+async def test_a_failure_below_the_threshold_is_tried_again_without_a_delivery(
+    bench, registry, region
+):
+    queue = await bench.queue()
+    redelivered = []
+
+    async def handler(message):
+        redelivered.append(message.redelivered)
+        await region(message)
+
+    await bench.publish(queue, "once", "more")
+    region.fails_for["once"] = TimeoutError()
+    async with consume(queue, handler, registry):
+        await until(lambda: region.done == ["more"])
+        region.fails_for.clear()
+        await until(lambda: region.done == ["more", "once"])
+    assert redelivered == [False] * 3
+
+
+async def test_with_a_prefetch_of_one_a_failed_message_does_not_stop_the_others(
+    bench, registry, region
+):
+    queue = await bench.queue()
+    await bench.publish(queue, *range(5))
+    region.fails_for["0"] = TimeoutError()
+    async with consume(queue, region, registry, prefetch=1):
+        await until(lambda: len(region.done) == 4)
+        region.fails_for.clear()
+        await until(lambda: len(region.done) == 5)
+
+
+async def test_a_rate_limit_is_waited_for_and_is_nobodys_fault(bench, registry, region, http_error):
+    queue = await bench.queue()
+    await bench.publish(queue, "limited", "other")
+    limited = http_error(429)
+    limited.headers = {"Retry-After": "2"}
+    region.fails_for["limited"] = limited
+    loop = asyncio.get_running_loop()
+    async with consume(queue, region, registry):
+        await until(lambda: "limited" in region.calls)
+        start = loop.time()
+        region.fails_for.clear()
+        await until(lambda: sorted(region.done) == ["limited", "other"])
+    assert loop.time() - start > 1.5
+    assert region.breaker.snapshot().failures == 0
+
+
+async def test_any_other_error_goes_to_on_error_once(bench, registry, region, http_error):
+    queue = await bench.queue()
+    await bench.publish(queue, "bad", "good")
+    region.fails_for["bad"] = http_error(400)
+    seen = []
+
+    async def on_error(message, error):
+        seen.append((message.body, error.status))
+        await message.reject(requeue=False)
+
+    async with consume(queue, region, registry, on_error):
+        await until(lambda: seen and region.done)
+    assert seen == [(b"bad", 400)]
+    assert await bench.drain(queue) == []
+
+
+@pytest.mark.parametrize("how", ["raises", "forgets"])
+async def test_what_on_error_does_not_settle_stays_in_hand_and_is_logged(
+    bench, registry, region, log, how
+):
+    queue = await bench.queue()
+    await bench.publish(queue, "bad")
+    region.fails_for["bad"] = ValueError("a secret")
+
+    async def on_error(message, error):
+        if how == "raises":
+            raise RuntimeError("another secret")
+
+    async with consume(queue, region, registry, on_error):
+        await until(lambda: any("on_error" in record["message"] for record in log))
+        assert await bench.look(queue) == (0, 1)
+    assert [message.body for message in await bench.drain(queue)] == [b"bad"]
+    text = "".join(record["message"] for record in log)
+    assert "secret" not in text
+    assert ("RuntimeError" in text) is (how == "raises")
+
+
+async def test_on_error_may_be_interrupted_by_somebody_else(bench, registry, region):
+    queue = await bench.queue()
+    await bench.publish(queue, "bad")
+    region.fails_for["bad"] = ValueError()
+
+    async def on_error(message, error):
+        region.fails_for.clear()
+        raise asyncio.CancelledError
+
+    async with consume(queue, region, registry, on_error):
+        await until(lambda: region.done == ["bad"])
+
+
+async def test_dead_letters_go_to_the_queue_that_is_named(bench, registry, region, http_error):
+    queue, dead = await bench.queue(), await bench.queue()
+    await bench.publish(queue, "bad", headers={"tenant": "7"}, message_id="42")
+    region.fails_for["bad"] = http_error(404)
+    async with consume(queue, region, registry, DeadLetterTo(dead.name)):
+        await until(lambda: region.total == 1)
+    [message] = await bench.drain(dead)
+    assert (message.body, message.message_id) == (b"bad", "42")
+    assert message.headers == {
+        "tenant": "7",
+        "x-original-exchange": "",
+        "x-original-routing-key": queue.name,
+    }
+    assert await bench.drain(queue) == []
+
+
+async def test_a_queue_for_dead_letters_that_vanishes_ends_the_consumer_and_loses_nothing(
+    bench, registry, region, http_error
+):
+    queue = await bench.queue()
+    dead = await bench.queue()
+    region.fails_for["bad"] = http_error(404)
+    with pytest.raises(ConsumerError, match=f"there is no queue '{dead.name}'"):
+        async with consume(queue, region, registry, DeadLetterTo(dead.name)):
+            await bench.channel.queue_delete(dead.name)
+            await bench.publish(queue, "bad")
+            await asyncio.sleep(60)
+    assert [message.body for message in await bench.drain(queue)] == [b"bad"]
+
+
+@pytest.mark.parametrize("how", ["ack", "reject", "nack"])
+async def test_what_the_handler_settles_itself_is_left_alone(bench, registry, how):
+    dead = await bench.queue()
+    queue = await bench.queue(x_dead_letter_exchange="", x_dead_letter_routing_key=dead.name)
+    await bench.publish(queue, "mine")
+    seen = []
+
+    async def handler(message):
+        await getattr(message, how)(**({} if how == "ack" else {"requeue": False}))
+        seen.append(message.body)
+        if how == "nack":
+            raise ConnectionError
+
+    async with consume(queue, handler, registry):
+        await until(lambda: seen)
+    assert len(await bench.drain(dead)) == (how != "ack")
+    assert await bench.drain(queue) == []
+
+
+async def test_a_cancellation_that_the_handler_makes_up_loses_nothing(bench, registry, region):
+    queue = await bench.queue()
+    await bench.publish(queue, "odd")
+    tries = []
+
+    async def handler(message):
+        tries.append(message.body)
+        if len(tries) == 1:
+            raise asyncio.CancelledError
+        await region(message)
+
+    async with consume(queue, handler, registry):
+        await until(lambda: region.done == ["odd"])
+
+
+async def test_a_rejection_by_another_circuit_is_waited_for_without_spinning(bench, registry):
+    queue = await bench.queue()
+    await bench.publish(queue, "token first")
+    tries = []
+
+    async def handler(message):
+        tries.append(asyncio.get_running_loop().time())
+        if len(tries) == 1:
+            raise CircuitBreakerOpenError("login", CircuitState.OPEN, "down", 0.5)
+
+    async with consume(queue, handler, registry):
+        await until(lambda: len(tries) == 2)
+    assert tries[1] - tries[0] > 0.4
+
+
+async def test_a_message_that_was_rejected_without_an_attempt_is_as_fresh_as_it_was(
+    bench, registry, region
+):
+    queue = await bench.queue("quorum")
+    tries = []
+
+    async def handler(message):
+        tries.append(message.headers.get("x-delivery-count", 0))
+        if len(tries) == 1:
+            region.breaker.force_open("just now")
+        await region(message)
+
+    await bench.publish(queue, "late")
+    async with consume(queue, handler, registry) as consumer:
+        await until(lambda: len(consumer._parts[0]._hand.fresh) == 1)
+        region.breaker.reset()
+        await until(lambda: region.done == ["late"])
+    assert tries == [0, 0]
+
+
+async def test_a_retry_that_ends_when_the_circuit_opens_was_an_attempt(bench, registry, region):
+    queue = await bench.queue()
+    tries = []
+
+    async def handler(message):
+        tries.append(message.body)
+        if len(tries) == 1:
+            region.breaker.force_open("just now")
+            rejection = CircuitBreakerOpenError("eu-west-1", CircuitState.OPEN)
+            raise rejection from ConnectionError()
+        await region(message)
+
+    await bench.publish(queue, "once")
+    async with consume(queue, handler, registry) as consumer:
+        await until(lambda: len(consumer._parts[0]._hand.held) == 1)
+        region.breaker.reset()
+        await until(lambda: region.done == ["once"])
+
+
+async def test_calls_that_wait_for_their_turn_do_not_start_when_it_stops(bench, registry, region):
+    one, other = await bench.queue(), await bench.queue()
+    go_on = asyncio.Event()
+
+    async def hang(body):
+        await Region.call(region, body)
+        await go_on.wait()
+
+    region.protected = region.breaker(hang)
+    async with consume(one, region, registry, prefetch=1):
+        await bench.publish(one, "busy")
+        await until(lambda: region.total == 1)
+        async with consume(other, region, registry, prefetch=1) as waiting:
+            await bench.publish(other, "waits")
+            await until(lambda: waiting._parts[0]._waiting)
+        go_on.set()
+    assert region.total == 1
+    assert [message.body for message in await bench.drain(other)] == [b"waits"]
+
+
+async def test_a_rejection_inside_a_group_is_a_rejection(bench, registry, region):
+    queue = await bench.queue()
+    await bench.publish(queue, *range(5))
+    region.error = ConnectionError()
+
+    async def handler(message):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(region(message))
+
+    async with consume(queue, handler, registry, prefetch=5):
+        await until(lambda: region.breaker.snapshot().trips == 1)
+        region.error = None
+        await until(lambda: len(region.done) == 5)
+
+
+# How long a message is in hand
+
+
+async def test_a_message_goes_back_before_the_broker_loses_patience(bench):
+    registry = make_registry(threshold=1, recovery=60)
+    region = Region(registry)
+    queue = await bench.queue()
+    await bench.publish(queue, "held")
+    region.error = ConnectionError()
+    async with consume(queue, region, registry, max_hold=0.3):
+        await until(lambda: region.breaker.state is CircuitState.OPEN)
+
+        async def is_back():
+            return await bench.look(queue) == (1, 0)
+
+        await until(is_back)
+    [message] = await bench.drain(queue)
+    assert message.redelivered
+
+
+# How it stops
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_stopping_lets_running_calls_end_and_returns_the_rest_in_order(bench, registry, kind):
+    region = Region(registry, takes=0.3)
+    queue = await bench.queue(kind, **({"x_delivery_limit": 20} if kind == "quorum" else {}))
+    await bench.publish(queue, *range(6))
+    region.fails_for = {"0": ConnectionError(), "1": ConnectionError()}
+    async with consume(queue, region, registry, prefetch=4):
+        await until(lambda: region.total >= 4)
+    assert set(region.done) >= {"2", "3"}
+    left = [message.body.decode() for message in await bench.drain(queue)]
+    assert left == sorted(set(numbers(6)) - set(region.done))
+
+
+async def test_a_call_that_does_not_end_in_time_is_cancelled_and_its_message_returned(
+    bench, registry
+):
+    queue = await bench.queue()
+    await bench.publish(queue, "slow")
+    ends = []
+
+    async def handler(message):
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ends.append("cancelled")
+
+    async with consume(queue, handler, registry, stop_timeout=0.1):
+        await until(lambda: bench.look(queue))
+        await until(lambda: len(asyncio.all_tasks()) > 3)
+        await asyncio.sleep(0.1)
+    assert ends == ["cancelled"]
+    assert len(await bench.drain(queue)) == 1
+
+
+async def test_who_is_cancelled_while_it_stops_does_not_wait_for_the_deadline(bench, registry):
+    queue = await bench.queue()
+    await bench.publish(queue, "slow")
+    started, stopping = asyncio.Event(), asyncio.Event()
+
+    async def handler(message):
+        started.set()
+        await asyncio.sleep(60)
+
+    async def work():
+        async with consume(queue, handler, registry, stop_timeout=60):
+            await started.wait()
+            stopping.set()
+
+    worker = asyncio.create_task(work())
+    await stopping.wait()
+    worker.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await worker
+    assert len(await bench.drain(queue)) == 1
+
+
+async def test_an_error_in_the_block_comes_out_as_it_is(bench, registry, region):
+    queue = await bench.queue()
+    with pytest.raises(LookupError):
+        async with consume(queue, region, registry):
+            raise LookupError
+
+
+async def test_cancelling_the_block_stops_the_consumer(bench, registry, region):
+    queue = await bench.queue()
+    started = asyncio.Event()
+
+    async def work():
+        async with consume(queue, region, registry):
+            started.set()
+            await asyncio.sleep(60)
+
+    worker = asyncio.create_task(work())
+    await started.wait()
+    worker.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await worker
+    assert await bench.look(queue) == (0, 0)
+
+
+async def test_it_does_not_spin_while_it_waits(bench, region, monkeypatch):
+    """Not even where the broker was gone just when the circuit opened."""
+    registry = make_registry(threshold=1, recovery=60)
+    region = Region(registry)
+    queue = await bench.queue()
+    await bench.publish(queue, *range(3))
+    region.error = ConnectionError()
+    async with consume(queue, region, registry, prefetch=2) as consumer:
+        await until(lambda: region.breaker.state is CircuitState.OPEN)
+        [line] = consumer._parts
+        await until(lambda: line._intake.prefetch == 0 and not line.running)
+        line._intake.again_at = line.now()
+        line.wake()
+        rounds = []
+        monkeypatch.setattr(line, "_notice_return", lambda: rounds.append(1))
+        await asyncio.sleep(0.5)
+    assert len(rounds) <= 5
+
+
+async def test_a_rejection_beside_somebody_elses_probe_is_no_reason_to_spin(bench):
+    registry = make_registry(threshold=1, recovery=0.05)
+    region = Region(registry)
+    queue = await bench.queue()
+    await bench.publish(queue, "one")
+    tries = []
+
+    async def handler(message):
+        """As if the place were taken in another process, which nobody can see from here."""
+        tries.append(message.body)
+        raise CircuitBreakerOpenError(region.region, CircuitState.HALF_OPEN, "down", 0.2)
+
+    region.breaker.acquire().fail()
+    async with consume(queue, handler, registry):
+        await until(lambda: tries)
+        await asyncio.sleep(0.5)
+    assert len(tries) <= 4
+
+
+async def test_nothing_is_left_running(bench, registry, region):
+    queue = await bench.queue()
+    await bench.publish(queue, *range(3))
+    before = asyncio.all_tasks()
+    async with consume(queue, region, registry):
+        await until(lambda: len(region.done) == 3)
+    await asyncio.sleep(0.1)
+    assert asyncio.all_tasks() == before
+
+
+# What it leaves alone
+
+
+async def test_the_users_channel_and_consumers_stay_as_they_are(bench, registry, region):
+    queue, mine = await bench.queue(), await bench.queue()
+    got = []
+    channel = await bench.connection.channel()
+    await channel.set_qos(7)
+    own = await channel.get_queue(mine.name)
+
+    async def on_message(message):
+        got.append(message.body)
+        await message.ack()
+
+    await own.consume(on_message)
+    region.error = ConnectionError()
+    await bench.publish(queue, *range(5))
+    async with consume(await channel.get_queue(queue.name), region, registry):
+        await until(lambda: region.breaker.state is CircuitState.OPEN)
+        await bench.publish(mine, "still read")
+        await until(lambda: got)
+        assert await bench.look(mine) == (0, 1)
+        assert channel._prefetch_count == 7
+    await channel.close()
+
+
+async def test_a_broker_that_lacks_something_is_an_error(bench, registry, region, monkeypatch):
+    needed = ("basic.nack", "time.travel")
+    monkeypatch.setattr("resilience.integrations.rabbitmq.inspection._NEEDED", needed)
+    with pytest.raises(ConsumerError, match=r"the broker cannot do time\.travel"):
+        async with consume(await bench.queue(), region, registry):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("version", "warns"),
+    [("3.9.29", True), ("3.10.8", False), ("4.3.0", False), ("2.0", True), ("new", True)],
+)
+async def test_an_old_broker_is_told_in_the_log(bench, registry, region, log, *, version, warns):
+    queue = await bench.queue()
+    properties = bench.connection.transport.connection.server_properties
+    properties["version"] = version
+    async with consume(queue, region, registry):
+        pass
+    assert any(f"3.10 on, this is {version}" in record["message"] for record in log) is warns
+
+
+async def test_who_is_cancelled_just_when_it_cannot_go_on_is_cancelled(
+    bench, registry, region, http_error, monkeypatch
+):
+    queue, dead = await bench.queue(), await bench.queue()
+    region.fails_for["bad"] = http_error(404)
+    started = asyncio.Event()
+    on_end = RegionConsumer._on_end
+
+    def end_and_cancel(consumer, run):
+        on_end(consumer, run)
+        worker.cancel()
+
+    async def work():
+        async with consume(queue, region, registry, DeadLetterTo(dead.name)):
+            started.set()
+            await asyncio.sleep(60)
+
+    monkeypatch.setattr(RegionConsumer, "_on_end", end_and_cancel)
+    worker = asyncio.create_task(work())
+    await started.wait()
+    await bench.channel.queue_delete(dead.name)
+    await bench.publish(queue, "bad")
+    with pytest.raises(asyncio.CancelledError):
+        await worker
+
+
+async def test_a_queue_that_is_not_there_is_an_error_at_once(bench, registry, region):
+    queue = await bench.channel.get_queue("nowhere", ensure=False)
+    with pytest.raises(ConsumerError, match="there is no queue 'nowhere': create it first"):
+        async with consume(queue, region, registry):
+            pass
+    channel = await bench.connection.channel()
+    with pytest.raises(Exception, match="NOT_FOUND"):
+        await channel.get_queue("nowhere")
+
+
+async def test_a_queue_of_another_connection_is_an_error(bench, registry, region):
+    name = bench.name()
+    await bench.channel.declare_queue(name, exclusive=True)
+    from aio_pika import connect  # noqa: PLC0415 - another connection than the bench's
+
+    other = await connect(str(bench.connection.url))
+    async with other:
+        channel = await other.channel()
+        queue = await channel.get_queue(name, ensure=False)
+        with pytest.raises(ConsumerError, match="RESOURCE_LOCKED"):
+            async with consume(queue, region, registry):
+                pass
+
+
+async def test_it_can_be_started_once(bench, registry, region):
+    queue = await bench.queue()
+    consumer = consume(queue, region, registry)
+    async with consumer:
+        pass
+    with pytest.raises(RuntimeError, match="make a new one"):
+        async with consumer:
+            pass

@@ -1,0 +1,802 @@
+"""Circuits that are shared: real servers, real processes, and what becomes of both."""
+
+import asyncio
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+import redis
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from prometheus_client import CollectorRegistry, generate_latest
+
+from resilience import BreakerPolicy, CircuitBreakerOpenError, CircuitBreakerRegistry
+from resilience.integrations.opentelemetry import observe
+from resilience.integrations.prometheus import CircuitCollector
+from resilience.integrations.redis import RedisSharing, _fork_all, _inherited
+from resilience.integrations.redis.connection import Address, Hints
+from resilience.integrations.redis.lane import Times
+from resilience.integrations.redis.records import BadAnswer, Records, parse, parse_many
+from resilience.integrations.status_page.state import State
+from tests.support import sharing_worker
+from tests.support.needs import needs_store
+from tests.support.sharing_worker import REGION
+from tests.support.stores import SERVERS, Store, binaries, free_port, until
+
+WORKER = Path(sharing_worker.__file__)
+QUICK = {"failure_threshold": 2, "recovery_timeout": 0.5}
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def server(request, tmp_path_factory):
+    needs_store(request.param)
+    store = Store(binaries()[request.param], tmp_path_factory.mktemp("store"))
+    store.start()
+    yield store
+    store.kill()
+
+
+@pytest.fixture
+def store(server):
+    """An empty store that several tests use, one after the other."""
+    with server.client() as client:
+        client.flushall()
+    return server
+
+
+@pytest.fixture(scope="module")
+def valkey(tmp_path_factory):
+    store = Store(binaries()["valkey"], tmp_path_factory.mktemp("store"))
+    store.start()
+    yield store
+    store.kill()
+
+
+@pytest.fixture
+def one_store(valkey):
+    """The same, for what no two servers do differently."""
+    with valkey.client() as client:
+        client.flushall()
+    return valkey
+
+
+@pytest.fixture
+def own_store(tmp_path):
+    """A store of the test's own, to be mistreated."""
+    store = Store(binaries()["valkey"], tmp_path)
+    store.start()
+    yield store
+    store.kill()
+
+
+@pytest.fixture
+def fleet():
+    """Start processes of this very process: registries with a RedisSharing each."""
+    registries = []
+
+    def start(url, *, policy=None, **options):
+        made = BreakerPolicy(**(QUICK if policy is None else policy))
+        registry = CircuitBreakerRegistry(made, sharing=RedisSharing(url, **options))
+        registries.append(registry)
+        return registry.get(REGION)
+
+    yield start
+    for registry in registries:
+        registry.close()
+
+
+@pytest.fixture
+def workers():
+    """Start real processes."""
+    started = []
+
+    def start(url, count, **options):
+        options = {"policy": QUICK, **options}
+        new = [Worker(url, options | {"name": f"worker-{n}"}) for n in range(count)]
+        started.extend(new)
+        for worker in new:
+            until(lambda worker=worker: worker.tell("seen")["shared"], "it shares")
+        return new
+
+    yield start
+    for worker in started:
+        worker.kill()
+
+
+class Worker:
+    def __init__(self, url, options):
+        self.process = subprocess.Popen(
+            [sys.executable, str(WORKER), url, json.dumps(options)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def tell(self, *what):
+        self.process.stdin.write(json.dumps(what) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def state(self):
+        return self.tell("seen")["state"]
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait(10)
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
+def trip(breaker):
+    for _ in range(breaker.policy.failure_threshold):
+        breaker.acquire().fail(TimeoutError())
+
+
+def shared(breaker):
+    until(lambda: breaker.snapshot().shared, "it is shared")
+    return breaker
+
+
+def call(breaker):
+    """Make a call that goes well; False: it was rejected."""
+    try:
+        breaker.acquire().succeed()
+    except CircuitBreakerOpenError:
+        return False
+    return True
+
+
+def probes_until_closed(breakers):
+    """Call steadily everywhere until all are closed; gives how many calls came through."""
+    probes = 0
+
+    def steadily():
+        nonlocal probes
+        for breaker in breakers:
+            if breaker._circuit.state.name != "CLOSED":
+                probes += call(breaker)
+        return all(breaker.state == "CLOSED" for breaker in breakers)
+
+    until(steadily, "all are closed")
+    return probes
+
+
+def texts(log, level):
+    return [record["message"] for record in log if record["level"].name == level]
+
+
+# Several processes
+
+
+def test_one_trips_all_open_one_probes_all_close(store, workers):
+    one, *others = workers(store.url, 4)
+    one.tell("fail", 2)
+    until(lambda: {w.state() for w in others} <= {"OPEN", "HALF_OPEN"}, "all are open")
+    pid = one.tell("seen")["pid"]
+    for other in others:
+        (old, new, reason, by), *_ = other.tell("seen")["events"]
+        assert (old, new, reason) == ("CLOSED", "OPEN", "TimeoutError")
+        assert by.split("/")[1:] == [str(pid), "worker-0"]
+    everybody = [one, *others]
+
+    def steadily():
+        for worker in everybody:
+            worker.tell("call")
+        return {w.state() for w in everybody} == {"CLOSED"}
+
+    until(steadily, "all are closed")
+    probes = [w.tell("seen")["probes"] for w in everybody]
+    assert sum(probes) == 3  # by one process, unless it comes too late for its own lease
+
+
+def test_a_killed_holder_loses_the_lease(one_store, workers):
+    one, holder = workers(one_store.url, 2, probe_lease=1.0, socket_timeout=0.25)
+    one.tell("fail", 2)
+    until(lambda: holder.tell("hold") == "called" and holder.state() == "HALF_OPEN", "it probes")
+    holder.signal(signal.SIGKILL)
+    until(lambda: one.tell("call") == "called", "the other probes")
+
+
+def test_a_stopped_holder_closes_and_opens_nothing_when_it_wakes_up(one_store, workers):
+    one, holder = workers(one_store.url, 2, probe_lease=1.0, socket_timeout=0.25)
+    one.tell("fail", 2)
+    until(lambda: holder.tell("hold") == "called" and holder.state() == "HALF_OPEN", "it probes")
+    holder.signal(signal.SIGSTOP)
+    until(lambda: one.tell("call") == "called", "the other probes")
+    holder.signal(signal.SIGCONT)
+    holder.tell("settle", "fail")
+    until(lambda: one.tell("call") == "called" and one.state() == "CLOSED", "the fleet closes")
+    until(lambda: holder.state() == "CLOSED", "it follows")
+
+
+def test_the_child_of_a_fork_shares_from_its_first_call_and_leaves_the_parents_lane_alone(
+    one_store, workers
+):
+    policy = {"failure_threshold": 2, "recovery_timeout": 60.0}
+    parent, other = workers(one_store.url, 2, policy=policy)
+    assert parent.tell("fork") == {"shared_at_first": False}
+    other.tell("fail", 2)
+    child = parent.tell("child_says")
+    assert child["events"][0][1] == "OPEN"
+    until(lambda: parent.state() == "OPEN", "the parent hears it too")
+    other.tell("reset")
+    until(lambda: parent.state() == "CLOSED", "the parent's lane is up")
+    parent.tell("fail", 2)
+    until(lambda: other.state() == "OPEN", "the parent is heard")
+
+
+def test_what_becomes_another_process_is_a_member_of_its_own(one_store, fleet):
+    one, other = (shared(fleet(one_store.url)) for _ in range(2))
+    sharing = one._circuit.ring.func.__self__
+    before, parents = repr(sharing), one_lane(one)
+    lanes = [one_lane(one), one_lane(other)]
+    _fork_all()  # what a fork calls in the child
+    assert _inherited[-2:] in (lanes, lanes[::-1])
+    for lane in lanes:
+        lane.stop()
+    assert one.snapshot().shared is False
+    until(lambda: call(one) and one.snapshot().shared, "its first call lets it share")
+    until(lambda: call(other) and other.snapshot().shared, "and so does the other's")
+    assert sharing._lane is not parents
+    assert one._passing is not None
+    trip(one)
+    until(lambda: other.state != "CLOSED", "it is heard")
+    assert repr(sharing) == before
+    del _inherited[-2:]
+
+
+def test_a_fork_before_the_first_breaker_and_after_the_end_changes_nothing(one_store):
+    sharing = RedisSharing(one_store.url)
+    sharing._fork()
+    assert sharing._lane is None
+    sharing.close()
+    sharing._fork()
+    assert sharing._fleet.asleep is False
+
+
+def test_a_quorum_is_of_processes(one_store, workers):
+    policy = {"failure_threshold": 2, "recovery_timeout": 60.0}
+    one, two, three = workers(one_store.url, 3, quorum=2, policy=policy)
+    one.tell("fail", 2)
+    two.tell("call")
+    assert three.state() == "CLOSED"
+    two.tell("fail", 2)
+    until(lambda: three.state() == "OPEN", "the third follows two")
+
+
+# What it costs
+
+
+def counted(store):
+    with store.client() as client:
+        stats = client.info("commandstats")
+    return {
+        name: stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("evalsha", "ping")
+    }
+
+
+def test_calls_and_rejections_cost_the_store_nothing(store, fleet):
+    breaker = shared(fleet(store.url, poll_interval=600.0, policy={"recovery_timeout": 600.0}))
+
+    @breaker
+    def fine():
+        return 1
+
+    before = counted(store)
+    for _ in range(10_000):
+        fine()
+    assert counted(store) == before
+    trip(breaker)
+    until(lambda: counted(store)["evalsha"] == before["evalsha"] + 1, "the trip was said")
+    before = counted(store)
+    for _ in range(10_000):
+        with pytest.raises(CircuitBreakerOpenError):
+            fine()
+    time.sleep(0.05)  # for what would be said late
+    assert counted(store) == before
+
+
+def test_a_poll_reads_all_regions_in_one_command(one_store):
+    regions = [f"region-{n}" for n in range(18)]
+    registry = CircuitBreakerRegistry(sharing=RedisSharing(one_store.url, poll_interval=0.1))
+    for region in regions:
+        shared(registry.get(region))
+    before = counted(one_store)
+    until(lambda: counted(one_store)["ping"] >= before["ping"] + 20, "they poll")
+    after = counted(one_store)
+    assert abs((after["evalsha"] - before["evalsha"]) - (after["ping"] - before["ping"])) <= 1
+    registry.close()
+
+
+# The store comes and goes
+
+
+def test_without_a_store_everything_goes_on_and_it_is_said_once(fleet, log):
+    breaker = fleet(f"redis://127.0.0.1:{free_port()}")
+    until(lambda: texts(log, "WARNING"), "it is told")
+    assert breaker.snapshot().shared is False
+    trip(breaker)
+    assert breaker.state == "OPEN"
+    until(lambda: call(breaker), "it probes alone")
+    time.sleep(1.0)  # for a few attempts to come back
+    lost = [text for text in texts(log, "WARNING") if "sharing" in text]
+    assert lost == ["Circuit breaker sharing is lost, circuits go on alone: ConnectionError"]
+
+
+@contextmanager
+def mistreated(store, how):
+    """Take the store away in some way, and give it back."""
+    with store.client() as client:
+        if how == "killed":
+            store.kill()
+        elif how == "paused":
+            store.pause()
+        elif how == "full":
+            client.config_set("maxmemory", 1)
+        elif how == "read-only":
+            client.replicaof("127.0.0.1", free_port())
+        elif how == "another password":
+            client.config_set("requirepass", "secret")
+            for kind in ("normal", "pubsub"):
+                client.client_kill_filter(_type=kind, skipme=True)
+    yield
+    if how == "killed":
+        store.start()
+    elif how == "paused":
+        store.resume()
+    else:
+        with store.client(password="secret" if "password" in how else None) as client:
+            client.config_set("maxmemory", 0)
+            client.replicaof("NO", "ONE")
+            client.config_set("requirepass", "")
+
+
+@pytest.mark.parametrize("how", ["killed", "paused", "full", "read-only", "another password"])
+def test_a_store_that_fails_is_noticed_once_and_when_it_is_back(own_store, fleet, log, how):
+    options = {"poll_interval": 0.2, "socket_timeout": 1.0}
+    one, other = (shared(fleet(own_store.url, **options)) for _ in range(2))
+    with mistreated(own_store, how):
+        until(lambda: not (one.snapshot().shared or other.snapshot().shared), "it is noticed")
+        started = time.monotonic()
+        trip(one)
+        with pytest.raises(CircuitBreakerOpenError):
+            one.acquire()
+        assert time.monotonic() - started < 5, "no call waits for the store"
+        assert other.state == "CLOSED"
+        one.reset()
+    until(lambda: one.snapshot().shared and other.snapshot().shared, "it is back")
+    trip(one)
+    until(lambda: other.state != "CLOSED", "what one knows the other hears")
+    mine = [
+        text for level in ("WARNING", "INFO") for text in texts(log, level) if "sharing" in text
+    ]
+    assert len([text for text in mine if "lost" in text]) == 2
+    assert mine.count("Circuit breaker sharing is back") == 2
+    assert not [text for text in mine if "secret" in text]
+
+
+def test_an_open_circuit_stays_open_across_an_empty_restart(own_store, fleet):
+    policy = {"failure_threshold": 2, "recovery_timeout": 600.0}
+    one, other = (shared(fleet(own_store.url, policy=policy)) for _ in range(2))
+    trip(one)
+    until(lambda: other.state == "OPEN", "it is open")
+    own_store.kill()
+    until(lambda: not other.snapshot().shared, "it is noticed")
+    own_store.start()
+    third = shared(fleet(own_store.url, policy=policy))
+    until(lambda: third.state == "OPEN", "what they know is in the store again")
+    assert (one.state, other.state) == ("OPEN", "OPEN")
+
+
+def test_a_region_that_is_new_here_is_read_at_once(one_store):
+    registries = [
+        CircuitBreakerRegistry(sharing=RedisSharing(one_store.url, poll_interval=600.0))
+        for _ in range(2)
+    ]
+    for registry in registries:
+        shared(registry.get("another region"))
+    shared(registries[0].get(REGION)).force_open("maintenance")
+    with one_store.client() as client:
+        until(lambda: client.exists("{region-breaker}:1:eu-west-1"), "it is said")
+    assert shared(registries[1].get(REGION)).state == "OPEN"
+    for registry in registries:
+        registry.close()
+
+
+def test_a_flushed_script_is_sent_again(store, fleet):
+    one, other = (shared(fleet(store.url)) for _ in range(2))
+    with store.client() as client:
+        client.script_flush()
+    trip(one)
+    until(lambda: other.state != "CLOSED", "the trip is heard")
+
+
+def test_a_trip_refused_for_the_stores_clock_is_said_again(one_store, fleet):
+    one, other = (shared(fleet(one_store.url)) for _ in range(2))
+    one_lane(one)._offset -= 100.0
+    trip(one)
+    until(lambda: other.state != "CLOSED", "the trip is heard")
+
+
+def test_what_came_too_late_twice_is_said_again_later(one_store, fleet):
+    one, other = (shared(fleet(one_store.url, poll_interval=0.1)) for _ in range(2))
+    lane = one_lane(one)
+    times, lane._times = lane._times, Times(0.1, -10.0)
+    trip(one)
+    polls = counted(one_store)["ping"]
+    until(lambda: counted(one_store)["ping"] > polls + 4, "they poll")
+    assert other.state == "CLOSED"
+    one.force_open("so that it does not recover meanwhile")
+    lane._times = times
+    until(lambda: other.state == "OPEN", "it is heard")
+
+
+def test_a_hint_that_is_none_is_ignored(one_store, fleet):
+    one, other = (shared(fleet(one_store.url)) for _ in range(2))
+    with one_store.client() as client:
+        for hint in ("", "?", "1", "9" * 99 + " x", f"{10**14} no-such-key"):
+            client.publish("{region-breaker}:hints", hint)
+    trip(one)
+    until(lambda: other.state != "CLOSED", "the trip is heard")
+
+
+class Liar:
+    """A server that says the same to every command, and after a while nothing."""
+
+    def __init__(self, answer, times=10**9):
+        self.answer, self.times = answer, times
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        with suppress(OSError):
+            while True:
+                connection, _ = self.socket.accept()
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection):
+        with connection, suppress(OSError):
+            while connection.recv(65536):
+                if self.times > 0:
+                    self.times -= 1
+                    connection.sendall(self.answer)
+
+    def close(self):
+        self.socket.close()
+
+
+@pytest.mark.parametrize("answer", [b"+OK\r\n", b":1\r\n", b"*-1\r\n", b"-ERR no\r\n", b"?\r\n"])
+def test_a_server_that_is_no_store_is_as_good_as_none(fleet, log, answer):
+    liar = Liar(answer)
+    breaker = fleet(liar.url)
+    until(lambda: texts(log, "WARNING"), "it is told")
+    time.sleep(0.5)
+    assert len([text for text in texts(log, "WARNING") if "sharing is lost" in text]) == 1
+    assert breaker.snapshot().shared is False
+    assert call(breaker)
+    liar.close()
+
+
+def test_a_subscription_that_answers_no_ping_is_dead():
+    liar = Liar(b"+OK\r\n", times=3)
+    hints = Hints(Address(liar.url, 0.5), "channel")
+    assert list(hints.drain()) == []
+    with pytest.raises(redis.ConnectionError):
+        for _ in range(5):
+            hints.ping()
+    hints.close()
+    liar.close()
+
+
+def test_an_answer_from_before_a_pause_is_asked_for_again(own_store, fleet):
+    options = {"probe_lease": 40.0, "socket_timeout": 10.0}
+    one, other = (shared(fleet(own_store.url, **options)) for _ in range(2))
+    own_store.pause()
+    trip(one)
+    time.sleep(2.2)
+    own_store.resume()
+    until(lambda: other.state != "CLOSED", "the trip is heard")
+
+
+def one_lane(breaker):
+    return breaker._circuit.ring.func.__self__._lane
+
+
+def test_what_is_no_record_is_told_of_once_and_repaired(store, fleet, log):
+    options = {"poll_interval": 0.1, "policy": QUICK | {"recovery_timeout": 600.0}}
+    one, other = (shared(fleet(store.url, **options)) for _ in range(2))
+    trip(one)
+    until(lambda: other.state == "OPEN", "it is open")
+    with store.client() as client:
+        (key,) = [key for key in client.scan_iter() if REGION in key.decode()]
+        version = int(client.hget(key, "v"))
+        client.hset(key, "at", 10**14)
+        until(lambda: int(client.hget(key, "v")) > version, "it is repaired")
+    warnings = [text for text in texts(log, "WARNING") if "no record" in text]
+    assert warnings[0].startswith("Circuit breaker found something in the store that is no record")
+    assert len(warnings) <= 2, "one of each process"
+    assert (one.state, other.state) == ("OPEN", "OPEN")
+
+
+def test_what_nobody_repairs_is_told_of_once(one_store, fleet, log):
+    one = shared(fleet(one_store.url, poll_interval=0.1))
+    with one_store.client() as client:
+        client.set("{region-breaker}:1:eu-west-1", "?")
+    until(lambda: texts(log, "WARNING"), "it is told")
+    polls = counted(one_store)["ping"]
+    until(lambda: counted(one_store)["ping"] > polls + 4, "it polls on")
+    assert len(texts(log, "WARNING")) == 1
+    assert call(one)
+
+
+# Waiting
+
+
+async def test_who_only_waits_finds_the_region_back(store, fleet):
+    one, other = (shared(fleet(store.url)) for _ in range(2))
+    trip(one)
+    until(lambda: other.state != "CLOSED", "it is open")
+
+    async def work(breaker):
+        while breaker.state != "CLOSED":
+            assert await breaker.wait_until_ready(timeout=20)
+            call(breaker)
+
+    await asyncio.gather(work(one), work(other))
+
+
+async def test_closing_the_registry_gives_the_lease_back_and_wakes_who_waits(store, fleet):
+    options = {"policy": QUICK, "probe_lease": 40.0}
+    one, other = (shared(fleet(store.url, **options)) for _ in range(2))
+    trip(one)
+    until(lambda: not call(other) and other.state == "HALF_OPEN", "it is due")
+    until(lambda: call(other), "it has the lease")
+    waiting = asyncio.create_task(one.wait_until_ready(timeout=20))
+    await asyncio.sleep(0)
+    other._circuit.record(other.acquire()._ticket, (1, ""), 0.0)
+    other._circuit.ring.func.__self__.close()
+    assert await waiting
+
+
+def test_a_listener_may_close_the_registry(one_store):
+    registries = [
+        CircuitBreakerRegistry(BreakerPolicy(**QUICK), sharing=RedisSharing(one_store.url))
+        for _ in range(2)
+    ]
+    one, other = (shared(registry.get(REGION)) for registry in registries)
+    done = threading.Event()
+
+    def close(_):
+        registries[1].close()
+        done.set()
+
+    registries[1].listen(close)
+    trip(one)
+    assert done.wait(10)
+    until(lambda: other.snapshot().shared is False, "it goes on alone")
+    registries[0].close()
+
+
+def test_a_listener_that_exits_ends_neither_the_process_nor_the_sharing(one_store, fleet, log):
+    one, other = (shared(fleet(one_store.url)) for _ in range(2))
+    stop = other.listen(lambda _: sys.exit(1))
+    one.force_open("maintenance")
+    until(lambda: other.state == "OPEN", "it is heard")
+    until(lambda: [text for text in texts(log, "ERROR") if "raised SystemExit" in text], "told")
+    stop()
+    one.reset()
+    until(lambda: other.state == "CLOSED", "it is heard")
+
+
+def test_the_access_rights_that_the_docs_name_are_enough(own_store, fleet):
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "share-circuits.md").read_text()
+    rights = page.partition("## Access rights")[2].partition("the keys")[0]
+    commands = [f"+{name.lower()}" for name in re.findall("`([A-Z|]+)`", rights)]
+    with own_store.client() as client:
+        client.execute_command(
+            "ACL", "SETUSER", "worker", "on", ">secret", "~{region-breaker}:*",
+            "resetchannels", "&{region-breaker}:hints", *commands,
+        )  # fmt: skip
+    url = f"redis://worker:secret@127.0.0.1:{own_store.port}"
+    one, other = (shared(fleet(url)) for _ in range(2))
+    trip(one)
+    until(lambda: other.state != "CLOSED", "it is heard")
+    until(lambda: call(one) and one.state == "CLOSED", "it recovers")
+    until(lambda: other.state == "CLOSED", "that is heard")
+
+
+async def test_a_closed_registry_goes_on_alone(one_store):
+    registry = CircuitBreakerRegistry(BreakerPolicy(**QUICK), sharing=RedisSharing(one_store.url))
+    breaker = shared(registry.get(REGION))
+    await registry.aclose()
+    await registry.aclose()
+    assert breaker.snapshot().shared is False
+    trip(breaker)
+    assert registry.get("another").snapshot().shared is False
+    until(lambda: call(breaker), "it probes alone")
+
+
+# How it is set up
+
+
+def test_a_registry_without_sharing_has_nothing_to_close():
+    registry = CircuitBreakerRegistry()
+    registry.close()
+    assert registry.get("eu-west-1").snapshot().shared is None
+
+
+def test_two_registries_do_not_share_one_sharing(one_store):
+    sharing = RedisSharing(one_store.url)
+    first = CircuitBreakerRegistry(sharing=sharing)
+    first.get("eu-west-1")
+    with pytest.raises(ValueError, match="each registry needs a RedisSharing of its own"):
+        CircuitBreakerRegistry(sharing=sharing).get("eu-west-1")
+    first.close()
+
+
+@pytest.mark.parametrize("kind", ["sync client", "async client", "unix socket"])
+def test_the_address_may_come_from_a_client(own_store, tmp_path, fleet, kind):
+    if kind == "unix socket":
+        own_store.kill()
+        own_store.start("--unixsocket", str(tmp_path / "socket"))
+        where = f"unix://{tmp_path}/socket"
+    else:
+        make = redis.Redis if kind == "sync client" else redis.asyncio.Redis
+        where = make(port=own_store.port)
+    one, other = (shared(fleet(where)) for _ in range(2))
+    trip(one)
+    until(lambda: other.state != "CLOSED", "the trip is heard")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ({"client_or_url": 5}, TypeError, "must be a URL or a client of redis-py, got int"),
+        ({"client_or_url": "http://:secret@host"}, ValueError, "no URL of a store"),
+        ({"client_or_url": "redis://:sec/ret@host:1"}, ValueError, "no URL of a store"),
+        ({"quorum": 0}, ValueError, "quorum must be a whole number of at least 1"),
+        ({"quorum": 51}, ValueError, "quorum must be at most 50, got 51"),
+        ({"prefix": "a b"}, ValueError, "prefix must be 1 to 100 printable ASCII"),
+        ({"prefix": "{a}"}, ValueError, "prefix must be 1 to 100 printable ASCII"),
+        ({"prefix": ""}, ValueError, "prefix must not be empty"),
+        ({"probe_lease": 1.0}, ValueError, "probe_lease must be at least 4 times socket_timeout"),
+        ({"poll_interval": 0}, ValueError, "poll_interval must be a finite number"),
+        ({"socket_timeout": -1}, ValueError, "socket_timeout must be a finite number"),
+        ({"name": 7}, TypeError, "name must be a str, got int"),
+    ],
+)
+def test_a_wrong_argument_is_named(arguments, error, text):
+    given = {"client_or_url": "redis://localhost"} | arguments
+    with pytest.raises(error, match=text) as caught:
+        RedisSharing(given.pop("client_or_url"), **given)
+    assert "secret" not in str(caught.value)
+    assert "ret@" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_a_client_that_connects_in_another_way_is_refused():
+    class Other(redis.Connection):
+        pass
+
+    pool = redis.ConnectionPool(connection_class=Other)
+    with pytest.raises(TypeError, match=r"must connect by one of Connection, .* got "):
+        RedisSharing(redis.Redis(connection_pool=pool))
+
+
+def test_a_registry_refuses_what_shares_nothing():
+    with pytest.raises(TypeError, match="sharing must be a Sharing, got str"):
+        CircuitBreakerRegistry(sharing="redis://localhost")
+
+
+def test_its_repr_shows_no_password():
+    sharing = RedisSharing("redis://user:secret@localhost", name="worker")
+    assert "secret" not in repr(sharing)
+    assert "'region-breaker' as " in repr(sharing)
+    assert "/worker'" in repr(sharing)
+
+
+# What the store says is not trusted
+
+GOOD = [1, 5, b"O", 0, 0, 0, 0, 0, b"host/1", b"E 503", 1, 0, 1_700_000_000_000]
+
+
+def test_a_good_answer_is_read():
+    view = parse(GOOD, 0.1).view
+    assert (view.version, view.state, view.who, view.why) == (5, "O", "host/1", "E 503")
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (0, 2),
+        (1, -1),
+        (1, 10**15),
+        (1, b"5"),
+        (2, b"X"),
+        (2, 3),
+        (3, None),
+        (8, b"x" * 301),
+        (12, 1.5),
+    ],
+)
+def test_a_strange_answer_is_none(place, value):
+    with pytest.raises(BadAnswer):
+        parse([*GOOD[:place], value, *GOOD[place + 1 :]], 0.1)
+
+
+@pytest.mark.parametrize("reply", [None, b"OK", [], GOOD[:-1], [*GOOD, 0]])
+def test_an_answer_of_another_shape_is_none(reply):
+    with pytest.raises(BadAnswer):
+        parse(reply, 0.1)
+    with pytest.raises(BadAnswer):
+        parse_many(reply, 1, 0.1)
+
+
+def test_texts_from_the_store_are_made_fit_for_one_line():
+    view = parse([*GOOD[:8], b"host\n\xff", b"a\x1b[31m", *GOOD[10:]], 0.1).view
+    assert (view.who, view.why) == ("host\\n�", "a\\x1b[31m")
+
+
+@pytest.mark.parametrize(
+    ("region", "key"),
+    [
+        ("eu-west-1", "{p}:1:eu-west-1"),
+        ("a b/c\n{d}", "{p}:1:a%20b%2Fc%0A%7Bd%7D"),
+        ("\ud800", "{p}:1:%ED%A0%80"),
+    ],
+)
+def test_a_region_is_escaped_in_its_key(region, key):
+    assert records().key(region) == key
+
+
+def test_a_long_region_has_a_short_key_of_its_own():
+    one, other = records().key("x" * 100_000), records().key("x" * 100_001)
+    assert one != other
+    assert len(one) < 200
+
+
+def records():
+    return Records("p", "0" * 16, "host/1", 5.0, 1)
+
+
+# Who looks sees it
+
+
+def test_exporters_and_the_status_page_say_whether_it_is_shared_and_who_told(one_store, log):
+    registries = [
+        CircuitBreakerRegistry(BreakerPolicy(**QUICK), sharing=RedisSharing(one_store.url, name=n))
+        for n in ("one", "other")
+    ]
+    one, other = (shared(registry.get(REGION)) for registry in registries)
+    one.force_open("maintenance")
+    until(lambda: other.state == "OPEN", "it is heard")
+    prometheus, meters = CollectorRegistry(), InMemoryMetricReader()
+    prometheus.register(CircuitCollector(registries[1]))
+    observe(registries[1], MeterProvider([meters]))
+    seen = State(registries[1]).whole()
+    assert 'circuit_breaker_shared{region="eu-west-1"} 1.0' in generate_latest(prometheus).decode()
+    exported = meters.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics
+    (metric,) = [metric for metric in exported if metric.name == "circuit_breaker.shared"]
+    assert metric.data.data_points[0].value == 1
+    assert seen["regions"][0]["shared"] is True
+    assert seen["history"][0]["by"].endswith("/one")
+    assert texts(log, "ERROR")[-1].endswith("forced open: maintenance, told by " + one_who(one))
+    for registry in registries:
+        registry.close()
+
+
+def one_who(breaker):
+    return breaker._circuit.ring.func.__self__._records.who

@@ -1,0 +1,284 @@
+"""The status page as a person sees it, in a real Chromium."""
+
+import contextlib
+import functools
+import re
+import shutil
+import time
+
+import aiohttp
+import pytest
+from aiohttp import web
+from playwright.async_api import async_playwright, expect
+
+from resilience import BreakerPolicy, CircuitBreakerRegistry
+from resilience.integrations.status_page import page as page_module
+from resilience.integrations.status_page import status_page
+from tests.support.needs import needs
+
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
+LIMIT = 20_000  # milliseconds until an expectation gives up; a watchdog, not a measure
+
+
+class ServerError(Exception):
+    status = 503
+
+
+@pytest.fixture
+def registry(clock):
+    return CircuitBreakerRegistry(
+        BreakerPolicy(failure_threshold=3, success_threshold=2), max_regions=2000, clock=clock
+    )
+
+
+@pytest.fixture
+async def browser():
+    needs("chromium")
+    async with async_playwright() as driver:
+        browser = await driver.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        yield browser
+        await browser.close()
+
+
+@pytest.fixture
+async def url(registry):
+    app = web.Application()
+    app.add_subapp("/circuits", status_page(registry))
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}/circuits"
+    await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def opened(browser, url, **settings):
+    """Open the page; at the end nothing may have gone wrong in it, or left its origin."""
+    context = await browser.new_context(**settings)
+    page = await context.new_page()
+    page.set_default_timeout(LIMIT)
+    faults, asked = [], []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda message: faults.append(message.text))
+    page.on("request", lambda request: asked.append(request.url))
+    await page.goto(url)
+    await page.locator("#live.on").wait_for()
+    yield page
+    assert faults == []
+    assert {one for one in asked if not one.startswith(url)} == set()
+    assert len(asked) >= 4
+    await context.close()
+
+
+def row(page, region):
+    return page.get_by_role("row").filter(has=page.get_by_role("rowheader", name=region))
+
+
+async def shows(place, text):
+    await expect(place).to_contain_text(text, timeout=LIMIT)
+
+
+async def test_an_outage_is_seen_from_its_beginning_to_its_end(browser, url, registry, clock):
+    breaker = registry.get("eu-west-1")
+    registry.get("us-east-1").acquire().succeed()
+    async with opened(browser, url) as page:
+        seen = row(page, "eu-west-1")
+        await shows(seen, "CLOSED")
+        for _ in range(3):
+            breaker.acquire().fail(ServerError("Bearer hunter2"))
+        await shows(seen, "OPEN")
+        await shows(seen, "ServerError 503")
+        await shows(seen, "in 1 min 0 s")
+        await expect(page).to_have_title("1 of 2 not closed | Circuits", timeout=LIMIT)
+        first = page.locator("#events li").first
+        await shows(first, "eu-west-1")
+        await shows(first, "ServerError 503")
+        await expect(page.locator("tbody tr").first).to_contain_text("eu-west-1")
+
+        clock.advance(45)
+        await shows(seen.locator(".next"), re.compile(r"in 1[0-5] s"))
+        clock.advance(15)
+        await shows(seen, "HALF_OPEN")
+        await shows(seen, "due now")
+        probe = breaker.acquire()
+        await shows(seen, "under way")
+        probe.succeed()
+        breaker.acquire().succeed()
+        await shows(seen, "CLOSED")
+        await shows(page.locator("#events li").first, "2 consecutive successes")
+        await expect(page).to_have_title("Circuits", timeout=LIMIT)
+        assert await page.locator("#events li").count() == 3
+        assert "hunter2" not in await page.content()
+
+
+async def test_it_counts_down_between_messages(browser, registry, monkeypatch):
+    seldom = functools.partial(page_module.Stream, tick=3600)
+    monkeypatch.setattr(page_module, "Stream", seldom)
+    runner = web.AppRunner(status_page(registry), access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    for _ in range(3):
+        registry.get("a").acquire().fail()
+    context = await browser.new_context()
+    page = await context.new_page()
+    await page.clock.install()
+    await page.goto(f"http://127.0.0.1:{runner.addresses[0][1]}/")
+    seen = row(page, "a").locator(".next")
+    await shows(seen, re.compile(r"in (1 min 0|5\d) s"))
+    await page.clock.run_for(30_000)  # of the page's time
+    await shows(seen, re.compile(r"in (30|2\d) s"))
+    await page.clock.run_for(40_000)
+    await shows(seen, "due now")
+    await context.close()
+    await runner.cleanup()
+
+
+async def test_a_hostile_region_is_shown_as_text(browser, url, registry):
+    registry.get(HOSTILE).force_open(HOSTILE)
+    async with opened(browser, url) as page:
+        await expect(page.get_by_role("rowheader")).to_contain_text(HOSTILE)
+        await shows(page.locator("#events li").first, HOSTILE)
+        assert await page.locator("img").count() == 0
+        await expect(page).to_have_title("1 of 1 not closed | Circuits")
+
+
+async def test_the_accessibility_tree_names_each_region_with_its_state(browser, url, registry):
+    registry.get("eu-west-1").force_open("maintenance")
+    registry.get("us-east-1").acquire().succeed()
+    async with opened(browser, url) as page:
+        tree = await page.locator("table").aria_snapshot()
+        assert re.search(r'row "OPEN eu-west-1 forced open: maintenance', tree), tree
+        assert re.search(r'row "CLOSED us-east-1', tree), tree
+        assert re.search(r'img "last hour: ', tree), tree
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Circuits")
+        for name in ("main", "banner", "contentinfo"):
+            await expect(page.get_by_role(name)).to_have_count(1)
+        await expect(page.get_by_role("searchbox", name="Find")).to_be_visible()
+        registry.get("us-east-1").force_open("said aloud")
+        await shows(page.locator("#said"), "us-east-1 is OPEN: forced open: said aloud")
+
+
+async def test_the_keyboard_reaches_everything(browser, url, registry):
+    registry.get("eu-west-1").force_open("maintenance")
+    registry.get("us-east-1")
+    async with opened(browser, url) as page:
+        await page.keyboard.press("Tab")
+        await expect(page.get_by_role("link", name="Skip to the regions")).to_be_focused()
+        await page.keyboard.press("Tab")
+        await page.keyboard.press("Tab")
+        await expect(page.get_by_role("button", name="OPEN 1", exact=True)).to_be_focused()
+        await page.keyboard.press("Enter")
+        await expect(page.locator("tbody tr")).to_have_count(1)
+        await shows(page.locator("tbody tr"), "eu-west-1")
+        await page.keyboard.press("Shift+Tab")
+        await page.keyboard.press("Space")
+        await expect(page.locator("tbody tr")).to_have_count(2)
+        await page.keyboard.press("/")
+        await page.keyboard.type("US-EAST")
+        await expect(page.locator("tbody tr")).to_have_count(1)
+        await page.keyboard.type("zzz")
+        await shows(page.locator("#none"), "No region fits.")
+        await page.keyboard.press("Tab")
+        await expect(page.locator("#events")).to_be_focused()
+
+
+async def test_without_regions_it_says_so_and_the_first_appears(browser, url, registry):
+    async with opened(browser, url) as page:
+        await shows(page.locator("#none"), "No region has been called yet")
+        await expect(page.locator("#quiet")).to_be_visible()
+        registry.get("a").acquire().succeed()
+        await shows(row(page, "a"), "CLOSED")
+        await expect(page.locator("#none")).to_be_hidden()
+
+
+async def test_a_region_that_is_let_go_of_disappears(browser, url, registry):
+    for name in ("region-a", "region-b"):
+        registry.get(name)
+    async with opened(browser, url) as page:
+        await expect(page.locator("tbody tr")).to_have_count(2)
+        registry.configure(max_regions=1)
+        await expect(page.locator("tbody tr")).to_have_count(1, timeout=LIMIT)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [320, 390, 768, 1024, 1440])
+async def test_nothing_sticks_out(browser, url, registry, scheme, width):
+    registry.get("x" * 190).force_open("y" * 190)
+    registry.get("eu-west-1").acquire().succeed()
+    size = {"width": width, "height": 800}
+    async with opened(browser, url, color_scheme=scheme, viewport=size) as page:
+        await expect(page.locator("tbody tr")).to_have_count(2)
+        box = await page.locator("html").bounding_box()
+        for part in ("header", ".tools", "table", "#events", "tbody tr:first-child th"):
+            inner = await page.locator(part).bounding_box()
+            assert inner["x"] >= 0, part
+            assert inner["x"] + inner["width"] <= box["width"] + 0.5, part
+
+
+async def test_500_regions_stay_usable(browser, url, registry):
+    """Prints when they are there and how long a change takes; asserts only that they come."""
+    breakers = [registry.get(f"region-{number:03}") for number in range(500)]
+    async with opened(browser, url) as page:
+        await expect(page.locator("tbody tr")).to_have_count(500, timeout=LIMIT)
+        begun = time.perf_counter()
+        await page.reload()
+        await expect(page.locator("tbody tr")).to_have_count(500, timeout=LIMIT)
+        all_there = time.perf_counter() - begun
+        times = []
+        for number in range(10):
+            begun = time.perf_counter()
+            breakers[number].force_open("a test")
+            await page.locator("#events li").nth(number).wait_for()
+            times.append(time.perf_counter() - begun)
+        await shows(row(page, "region-009"), "OPEN")
+        for breaker in breakers:
+            breaker.force_open("all of them")
+        await shows(page.get_by_role("button", name="OPEN 500", exact=True), "500")
+        print(  # noqa: T201 - for pytest -s
+            f"500 regions: all there after {all_there:.2f} s, "
+            f"a change after {sorted(times)[5]:.3f} s (median), {max(times):.3f} s at most"
+        )
+
+
+async def test_it_says_when_it_is_not_live_and_comes_back(browser, registry):
+    async def start(port):
+        runner = web.AppRunner(status_page(registry), access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", port, reuse_address=True).start()
+        return runner
+
+    registry.get("a")
+    runner = await start(0)
+    port = runner.addresses[0][1]
+    context = await browser.new_context()
+    page = await context.new_page()
+    await page.goto(f"http://127.0.0.1:{port}/")
+    await page.locator("#live.on").wait_for()
+    await runner.cleanup()
+    await shows(page.locator("#live.off"), "not live")
+    registry.get("a").force_open("meanwhile")
+    runner = await start(port)
+    await expect(page.locator("#live.on")).to_be_visible(timeout=LIMIT)
+    await shows(row(page, "a"), "meanwhile")
+    await context.close()
+    await runner.cleanup()
+
+
+async def test_who_is_one_too_many_sees_the_present_all_the_same(browser, registry):
+    runner = web.AppRunner(status_page(registry, max_listeners=1), access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
+    registry.get("a").force_open("a test")
+    async with aiohttp.ClientSession() as session, session.get(f"{url}stream"):
+        context = await browser.new_context()
+        page = await context.new_page()
+        await page.goto(url)
+        await shows(row(page, "a"), "OPEN")
+        await shows(page.locator("#live.off"), "not live")
+        await context.close()
+    await runner.cleanup()

@@ -1,0 +1,1 @@
+"""Exhaustive exploration, models and simulations."""

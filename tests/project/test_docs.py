@@ -1,0 +1,239 @@
+"""The pages do what they say: their code runs, their output is what it prints."""
+
+import ast
+import asyncio
+import doctest
+import importlib
+import importlib.util
+import inspect
+import re
+import sys
+import unittest
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+from loguru import logger
+from sybil import Sybil
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
+
+import resilience
+import resilience.retry
+from resilience import CircuitBreakerRegistry
+from resilience.genesys import canonical_region
+from resilience.integrations import rabbitmq
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = [
+    ROOT / "README.md",
+    *sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts),
+]
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+SAME = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+@pytest.fixture
+def a_registry_of_the_pages_own(monkeypatch):
+    registry = CircuitBreakerRegistry(normalize=canonical_region)
+    for module in ("resilience", "resilience.registry", "resilience.decorator"):
+        monkeypatch.setattr(importlib.import_module(module), "default_registry", registry)
+
+
+@pytest.fixture
+def quiet_log():
+    """Let a page do with the log what it likes, and give it back as it was."""
+    yield
+    logger.enable("resilience")
+
+
+class _Page:
+    """One page: runs its Python, and compares what that prints with the output that follows."""
+
+    def __init__(self, path, capsys):
+        self.capsys = capsys
+        self.compared = 0
+        python = PythonCodeBlockParser()
+        output = CodeBlockParser("output", self.compare)
+        self.document = Sybil([SkipParser(), python, output], encoding="utf-8").parse(path)
+
+    def compare(self, example):
+        printed = self.capsys.readouterr().out
+        assert doctest.OutputChecker().check_output(example.parsed, printed, SAME), (
+            f"{example.path}:{example.line} says\n{example.parsed}\nbut it is\n{printed}"
+        )
+        self.compared += 1
+
+    def run(self):
+        self.document.namespace.update(
+            __name__="__main__", is_missing=lambda name: importlib.util.find_spec(name) is None
+        )
+        for example in self.document.examples():
+            try:
+                example.evaluate()
+            except unittest.SkipTest as reason:
+                assert "not installed" in str(reason)  # noqa: PT017 - the only good reason
+
+    def run_its_tests(self):
+        """Run what a page shows as a test: it must pass, too."""
+        for name, thing in list(self.document.namespace.items()):
+            if name.startswith("test_") and callable(thing):
+                result = thing()
+                if inspect.iscoroutine(result):
+                    asyncio.run(result)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=NAMES)
+@pytest.mark.usefixtures("a_registry_of_the_pages_own", "quiet_log")
+def test_the_python_on_a_page_runs_and_prints_what_the_page_says(path, capsys, monkeypatch):
+    # pickle and dataclasses look up the module that a class says it comes from.
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules[__name__])
+    page = _Page(path, capsys)
+    page.run()
+    page.run_its_tests()
+    assert page.compared == path.read_text(encoding="utf-8").count("```output\n")
+
+
+@pytest.mark.parametrize("path", PAGES, ids=NAMES)
+def test_python_that_is_not_run_is_at_least_python(path):
+    for block in _blocks(path, "python"):
+        compile(block, str(path), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+def _blocks(path, language):
+    text = path.read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+# Commands
+
+
+def _commands():
+    for path in PAGES:
+        for block in _blocks(path, "console"):
+            for line in block.splitlines():
+                if line.startswith("$ "):
+                    yield path.name, line.removeprefix("$ ").split("#")[0].split()
+
+
+def test_every_make_target_on_a_page_is_in_the_menu_of_the_makefile():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    menu = set(re.findall(r"^([a-z-]+):.*## ", makefile, re.MULTILINE))
+    wanted = {words[1] for _, words in _commands() if words[0] == "make"}
+    assert {"demo", "test"} <= wanted <= menu
+
+
+def test_what_is_installed_on_a_page_is_this_package_and_extras_that_it_has():
+    installed = {
+        word.strip('"')
+        for _, words in _commands()
+        if words[:2] == ["pip", "install"]
+        for word in words[2:]
+    }
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert 'name = "region-breaker"' in project
+    extras = ("aiohttp", "prometheus", "opentelemetry", "rabbitmq", "redis")
+    assert [extra for extra in extras if f"\n{extra} = [" not in project] == []
+    assert installed == {"region-breaker", *(f"region-breaker[{extra}]" for extra in extras)}
+
+
+def test_every_file_of_the_project_that_a_command_names_exists():
+    text = "\n".join(path.read_text(encoding="utf-8") for path in PAGES)
+    scripts = set(re.findall(r"[`$ ]((?:scripts|examples|benchmarks)/[\w./-]*\w/?)", text))
+    assert scripts
+    assert not [script for script in scripts if not (ROOT / script).exists()]
+
+
+# Links
+
+
+def _broken_links(path):
+    text = path.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" not in target and not (path.parent / target.split("#")[0]).exists():
+            yield target
+
+
+@pytest.mark.parametrize("path", PAGES, ids=NAMES)
+def test_what_a_page_links_to_exists(path):
+    assert not list(_broken_links(path))
+
+
+# The reference
+
+
+def test_the_reference_has_every_public_name():
+    pages = "\n".join(
+        page.read_text(encoding="utf-8") for page in (DOCS / "reference").glob("*.md")
+    )
+    documented = set(re.findall(r"^\.\. auto\w+:: ([\w.]+)", pages, re.MULTILINE))
+    expected = {f"resilience.{name}" for name in resilience.__all__ if name != "__version__"}
+    expected |= {"resilience.testing.FakeClock", "resilience.testing.FakeGenesys"}
+    expected |= {f"resilience.retry.{name}" for name in resilience.retry.__all__}
+    expected |= {"resilience.history.History"}
+    expected |= {
+        f"resilience.integrations.{name}"
+        for name in (
+            "status_page.status_page",
+            "prometheus.CircuitCollector",
+            "opentelemetry.observe",
+            "opentelemetry.trace_circuits",
+            "redis.RedisSharing",
+            *(f"rabbitmq.{public}" for public in rabbitmq.__all__),
+        )
+    }
+    expected |= {"resilience.genesys.GenesysRegion", "resilience.genesys.canonical_region"}
+    assert documented == expected
+
+
+# The figures that pages share with the page they come from
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/explanation/comparison.md"])
+def test_what_a_page_quotes_is_on_the_scoreboard_row_by_row(page):
+    full = _rows(DOCS / "scoreboard.md")
+    assert [row for row in _rows(ROOT / page) if row not in full] == []
+
+
+def test_the_readme_quotes_the_scoreboard():
+    assert len(_rows(ROOT / "README.md")) >= 5
+
+
+def _rows(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line.startswith("|") and "---" not in line]
+
+
+# The diagram
+
+
+@pytest.fixture
+def diagram(monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS))
+    yield importlib.import_module("state_diagram")
+    sys.modules.pop("state_diagram")
+
+
+def test_the_diagram_is_drawn_from_what_a_breaker_does(diagram):
+    drawing = ET.fromstring(diagram.svg())
+    words = {text.text for text in drawing.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"CLOSED", "OPEN", "HALF_OPEN", "OPEN (forced)"} <= words
+    assert len(diagram.changes()) == 11
+
+
+def test_the_diagram_refuses_a_breaker_that_does_something_else(diagram, monkeypatch):
+    known = diagram.changes()
+    closed_by_chance = diagram.Change("OPEN", "CLOSED", "fail")
+    monkeypatch.setattr(diagram, "changes", lambda: {*known, closed_by_chance})
+    with pytest.raises(diagram.ExtensionError, match=r"lacks .*fail"):
+        diagram.svg()
+    monkeypatch.setattr(diagram, "changes", lambda: known - diagram.ARROWS[0].changes)
+    with pytest.raises(diagram.ExtensionError, match=r"too much .*CLOSED.*OPEN"):
+        diagram.svg()
+
+
+def test_the_size_of_the_exploration_is_the_one_that_the_tests_hold():
+    held = importlib.import_module("tests.model.test_circuit_exhaustive").EXPECTED
+    page = (ROOT / "docs/explanation/states.md").read_text()
+    for states, steps in held.values():
+        assert f"| {states:,} | {steps:,} |" in page

@@ -1,0 +1,1 @@
+"""Long runs on real servers, and the scenarios that they play."""

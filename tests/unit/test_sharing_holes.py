@@ -1,0 +1,162 @@
+"""What the fault campaign has found in the circuits that are shared, each as small as it gets."""
+
+import pytest
+
+from resilience import BreakerPolicy
+from tests.support.fleet import World
+
+LANE = 0.005  # a lane says and hears so often
+
+
+def due(processes, **options):
+    """A fleet whose first process has tripped, when the recovery timeout is just over."""
+    world = World(processes, **options)
+    world.processes[0].trip()
+    world.settle()
+    world.pass_(60.0)
+    return world
+
+
+def lanes(world):
+    world.pass_(LANE)
+    for process in world.processes:
+        process.say()
+    for process in world.processes:
+        process.hear()
+
+
+def pass_(world, seconds):
+    end = world.now + seconds
+    while world.now < end:
+        lanes(world)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4, 8])
+@pytest.mark.parametrize(
+    "period", [0.05, 0.2, 0.26, 0.45, 0.5, 0.51, 0.6, 0.75, 0.76, 0.99, 1.0, 1.3, 2.5, 5.0, 10.0]
+)
+def test_calls_at_any_steady_rate_recover(processes, period):
+    world = due(processes)
+    began, rounds = world.now, 0
+    while world.states() != ["CLOSED"] * processes:
+        for process in world.processes:
+            process.call()
+            pass_(world, period / processes)
+        rounds += 1
+        assert rounds * period <= max(12 * period, 3.0), world.now - began
+
+
+@pytest.mark.parametrize("processes", [20, 40])
+def test_many_that_call_once_a_second_do_not_take_the_place_from_each_other_unused(processes):
+    world = due(processes)
+    end = world.now + 6.0
+    while world.states() != ["CLOSED"] * processes:
+        for process in world.processes:
+            process.call()
+            world.pass_(1.0 / processes - 2 * LANE)
+            lanes(world)
+            lanes(world)
+        assert world.now < end
+
+
+# The second hangs for less than an unused lease lasts.
+@pytest.mark.parametrize("probe_timeout", [3.0, 0.2])
+def test_who_lets_a_probe_hang_does_not_probe_again_with_that_lease(probe_timeout):
+    world = due(2, policy=BreakerPolicy(failure_threshold=2, probe_timeout=probe_timeout))
+    sick, other = world.processes
+    hung = 0
+    closed_at = world.now + probe_timeout + 5.0 + 1.0
+    while world.states() != ["CLOSED", "CLOSED"]:
+        hung += not isinstance(sick.begin(), float)
+        if hung:
+            other.call()
+        lanes(world)
+        assert world.now <= closed_at, f"{hung} calls hang and nobody else may probe"
+    assert hung == 1
+
+
+def test_if_all_probes_hang_everybody_tries_in_turn():
+    world = due(3, policy=BreakerPolicy(failure_threshold=2, probe_timeout=3.0))
+    probed = []
+    end = world.now + 30.0
+    while world.now < end:
+        for number, process in enumerate(world.processes):
+            if not isinstance(process.begin(), float):
+                probed.append(number)
+        lanes(world)
+    assert len(set(probed)) > 1
+    assert 5 <= len(probed) <= 11
+
+
+def test_a_holder_that_was_stopped_asks_before_it_probes_again():
+    world = due(2)
+    old, new = world.processes
+    while isinstance(ticket := old.begin(), float):
+        lanes(world)
+    world.pass_(20.0)  # the old one is stopped
+    while isinstance(new.begin(), float):
+        world.pass_(LANE)
+        new.hear()
+        new.say()
+    old.end(ticket)
+    assert isinstance(old.begin(), float), "it does not know whether it is alone"
+    old.say()
+    assert not old.circuit.mine
+    assert world.states() == ["HALF_OPEN", "HALF_OPEN"]
+
+
+def test_a_store_that_is_gone_for_a_moment_lets_nobody_probe_beside_the_holder():
+    world = due(3)
+    holder, *others = world.processes
+    while isinstance(ticket := holder.begin(), float):
+        lanes(world)
+    for process in others:
+        process.hear()
+    world.lose()
+    for process in world.processes:
+        process.lose_store()
+    assert [process.call() for process in others] == [1.0, 1.0], "the lease is not over"
+    world.settle()
+    holder.end(ticket)
+    world.settle()
+    while world.states() != ["CLOSED"] * 3:
+        holder.call()
+        lanes(world)
+    assert sum(process.circuit.probes for process in world.processes) <= 4
+
+
+def test_without_the_store_everybody_probes_alone_once_the_lease_is_over():
+    world = due(2)
+    holder, other = world.processes
+    while isinstance(holder.begin(), float):
+        lanes(world)
+    other.hear()
+    for process in world.processes:
+        process.lose_store()
+    world.pass_(5.0)
+    assert other.call() == "called"
+
+
+def test_a_bystander_that_was_stopped_is_not_taken_for_one_that_calls_rarely():
+    world = due(2)
+    stopped, holder = world.processes
+    while isinstance(holder.begin(), float):
+        assert isinstance(stopped.begin(), float)
+        lanes(world)
+    for _ in range(400):  # 2 s
+        world.pass_(LANE)
+        holder.say()
+    stopped.hear()
+    for _ in range(20):
+        assert isinstance(stopped.begin(), float)
+        world.pass_(0.05)
+        holder.say()
+        stopped.hear()
+    end = world.now + 6.0  # now the holder is stopped
+    while world.now < end:
+        world.pass_(0.05)
+        stopped.hear()
+        if not isinstance(stopped.begin(), float):
+            break
+        stopped.say()
+    assert stopped.circuit.mine, "it probed though it only had to ask"
