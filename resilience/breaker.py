@@ -243,7 +243,7 @@ class CircuitBreaker:
 
     def snapshot(self) -> CircuitSnapshot:
         """Describe the circuit as it is now."""
-        return self.read(self._describe)
+        return self.read(self.describe)
 
     def classify(self, error: BaseException) -> Outcome:
         """Decide what an error says, by the classifier of this breaker.
@@ -351,6 +351,33 @@ class CircuitBreaker:
         with lock:
             self.circuit.follow_clock(now)
             return query(now)
+
+    def describe(self, now: float) -> CircuitSnapshot:
+        """Describe the circuit as it is at this time; `read` calls it with the right one.
+
+        Args:
+            now: The time of the breaker's clock, in seconds.
+        """
+        circuit = self.circuit
+        totals = circuit.totals()
+        return CircuitSnapshot(
+            region=self.region,
+            state=circuit.phase(now),
+            since=circuit.phase_since(now),
+            streak=circuit.state.streak,
+            retry_after=circuit.retry_after(now),
+            reason=circuit.state.reason,
+            successes=totals.successes,
+            failures=totals.failures,
+            ignored=totals.ignored,
+            rejected=totals.rejected,
+            probes=totals.probes,
+            trips=totals.trips,
+            transitions=tuple(
+                (old, new, count) for (old, new), count in circuit.transitions.items()
+            ),
+            shared=circuit.shared,
+        )
 
     def refresh(self) -> None:
         """Bring up to date what depends on the circuit, without reading the clock."""
@@ -510,29 +537,7 @@ class CircuitBreaker:
         self._queue.deliver()
         _settle_postponed()
 
-    # Reading
-
-    def _describe(self, now: float) -> CircuitSnapshot:
-        circuit = self.circuit
-        totals = circuit.totals()
-        return CircuitSnapshot(
-            region=self.region,
-            state=circuit.phase(now),
-            since=circuit.phase_since(now),
-            streak=circuit.state.streak,
-            retry_after=circuit.retry_after(now),
-            reason=circuit.state.reason,
-            successes=totals.successes,
-            failures=totals.failures,
-            ignored=totals.ignored,
-            rejected=totals.rejected,
-            probes=totals.probes,
-            trips=totals.trips,
-            transitions=tuple(
-                (old, new, count) for (old, new), count in circuit.transitions.items()
-            ),
-            shared=circuit.shared,
-        )
+    # Waiting
 
     def _get_wait_queue(self) -> WaitQueue:
         wait_queue = self._wait_queue
