@@ -83,17 +83,17 @@ class Judge:
         """Decide about an error; a cancellation, an exit and a rejection say nothing."""
         if not isinstance(error, Exception) or isinstance(error, CircuitBreakerOpenError):
             return IGNORED
-        if self._classifier is classify_error:
-            outcome, root = examine(error)
-            if outcome is Outcome.FAILURE:
-                return Report(outcome, describe_root(root))
-            if outcome is None:
+        if self._classifier is not classify_error:
+            report = self._ask("classifier", self._classifier, error)
+            if report is IGNORED and examine(error).outcome is None:
                 self._unknown_errors.add(error)
-            return IGNORED
-        report = self._ask("classifier", self._classifier, error)
-        if report is IGNORED and examine(error)[0] is None:
+            return report
+        finding = examine(error)
+        if finding.outcome is Outcome.FAILURE:
+            return Report(Outcome.FAILURE, describe_root(finding.root))
+        if finding.outcome is None:
             self._unknown_errors.add(error)
-        return report
+        return IGNORED
 
     def of_result(self, result: object) -> Report:
         """Decide about a returned value."""

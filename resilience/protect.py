@@ -85,7 +85,7 @@ class BreakerLookup:
         follow: Gets the region from its holder; None: the argument is the region itself.
     """
 
-    breakers: Mapping[str, Breaker]
+    breakers: "Mapping[Any, Breaker]"  # asked for whatever a call has where its region should be
     find: Callable[[object], Breaker]
     locate: Callable[[Arguments, Keywords], object]
     position: int

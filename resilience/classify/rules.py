@@ -20,6 +20,7 @@ from resilience.outcome import Classifier, Outcome
 _CLIENT_ERROR, _SERVER_ERROR = 400, 500
 # The Genesys SDK has the status 0 where no answer came.
 _NO_ANSWER = 0
+_LARGEST_STATUS = 999  # of the statuses that are shown
 _MAX_DEPTH = 16  # wrapped errors may form a circle
 
 _UNREACHABLE = {EHOSTDOWN, EHOSTUNREACH, ENETDOWN, ENETRESET, ENETUNREACH}
@@ -127,7 +128,9 @@ def describe(thing: object) -> str:
 def describe_root(root: object) -> str:
     """Return the type and HTTP status of an error that is known to speak for itself."""
     name, status = type(root).__name__, status_of(root)
-    return one_line(name if status is None else f"{name} {status}")
+    if status is None or not 0 <= status <= _LARGEST_STATUS:
+        return one_line(name)
+    return one_line(f"{name} {status}")
 
 
 def status_of(thing: object) -> int | None:
