@@ -457,7 +457,11 @@ def test_the_log_tells_a_whole_outage_word_for_word(breaker, clock, log):
             "WARNING",
             "Circuit breaker HALF_OPEN for region eu-west-1: recovery timeout of 60 s elapsed",
         ),
-        ("ERROR", "Circuit breaker OPEN for region eu-west-1 after 11 failures: ServerError 500"),
+        (
+            "ERROR",
+            "Circuit breaker OPEN for region eu-west-1 after 11 failures: ServerError 500"
+            " (probe failed)",
+        ),
         (
             "WARNING",
             "Circuit breaker HALF_OPEN for region eu-west-1: recovery timeout of 60 s elapsed",
