@@ -144,7 +144,7 @@ class SharedCircuit(Circuit):
             self._continue_count()
         return probe
 
-    def reject(self, now: float) -> Rejection | None:
+    def reject(self, now: float) -> Open | None:
         """Reject a call of an OPEN circuit; after a fork the first call is left to `acquire`."""
         return None if self._is_asleep else super().reject(now)
 

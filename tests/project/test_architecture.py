@@ -15,16 +15,18 @@ MOST_LINES_OF_A_FUNCTION = 40
 LEVELS = (
     {"integrations", "testing", "__init__", "decorator", "retry"},
     {"registry"},
-    {"eviction", "breaker", "shared_circuit"},
+    {"eviction"},
+    {"breaker"},
     {"permit", "protect", "judge", "listeners", "scope", "waiters"},
     {"log", "classify", "history"},
     {"errors", "events"},
+    {"shared_circuit", "shared_lease", "shared_record"},
     {"circuit"},
     {"outcome", "policy"},
     {"genesys", "_lock", "_text", "_validate", "_by_type"},
 )
 # What decides has no I/O, no clock, no chance, no log, and belongs to no library.
-PURE = ("circuit", "shared_circuit", "outcome", "policy", "errors", "classify")
+PURE = ("circuit", "shared_circuit", "shared_lease", "shared_record", "outcome", "policy", "errors", "classify")
 NOT_IN_PURE = {"asyncio", "time", "random", "logging", "loguru", "tenacity", "aiohttp", "threading"}
 
 
