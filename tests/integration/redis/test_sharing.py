@@ -25,7 +25,7 @@ from resilience.integrations.redis import RedisSharing, _fork_all, _inherited
 from resilience.integrations.redis.connection import Address, Hints
 from resilience.integrations.redis.lane import Times
 from resilience.integrations.redis.records import BadAnswer, Records, parse, parse_many
-from resilience.integrations.status_page.state import State
+from resilience.integrations.status_page.state import PageState
 from tests.support import sharing_worker
 from tests.support.needs import needs_store
 from tests.support.sharing_worker import REGION
@@ -786,7 +786,7 @@ def test_exporters_and_the_status_page_say_whether_it_is_shared_and_who_told(one
     prometheus, meters = CollectorRegistry(), InMemoryMetricReader()
     prometheus.register(CircuitCollector(registries[1]))
     observe(registries[1], MeterProvider([meters]))
-    seen = State(registries[1]).whole()
+    seen = PageState(registries[1]).full()
     assert 'circuit_breaker_shared{region="eu-west-1"} 1.0' in generate_latest(prometheus).decode()
     exported = meters.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics
     (metric,) = [metric for metric in exported if metric.name == "circuit_breaker.shared"]
