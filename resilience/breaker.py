@@ -6,15 +6,13 @@ of a change are delivered after the lock was released.
 
 import sys
 import time
-import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import Enum, auto
 from functools import partial
-from types import TracebackType
-from typing import ParamSpec, Self, TypeVar, cast
+from typing import ParamSpec, TypeVar
 
 from resilience import _validate, scope
 from resilience._lock import lock, lock_is_held
@@ -27,8 +25,9 @@ from resilience.circuit import (
     Rejection,
     Ticket,
     Transition,
+    time_until,
 )
-from resilience.classify import classify_error, describe, root_error
+from resilience.classify import classify_error
 from resilience.errors import CircuitBreakerOpenError
 from resilience.events import Listener, StateChanged
 from resilience.judge import Classifiers, Judge, UnknownErrors
@@ -41,8 +40,9 @@ from resilience.outcome import (
     Report,
     ResultClassifier,
 )
+from resilience.permit import NestedPermit, Permit
 from resilience.policy import BreakerPolicy
-from resilience.protect import BreakerLookup, check_protectable, has_await, protect
+from resilience.protect import BreakerLookup, check_protectable, protect
 from resilience.waiters import AdvancingClock, WaitQueue
 
 P = ParamSpec("P")
@@ -99,192 +99,6 @@ class Retention(Enum):
     BLANK = auto()  # it holds no information: it goes first
     INFORMED = auto()
     PINNED = auto()  # forced open or listened to: it stays
-
-
-class Permit:
-    """Leave to make one call; settle it once, and later reports change nothing.
-
-    As a context manager, in sync and async code, it settles itself: a block that ends normally is a
-    success, and the classifier decides about an exception. Nested calls and retry loops in the
-    block find it in `scope`.
-    """
-
-    __slots__ = ("_attempt_error", "_classifiers", "breaker", "outer", "ticket")
-
-    def __init__(
-        self,
-        breaker: "CircuitBreaker",
-        ticket: Ticket | None,
-        classifiers: Classifiers | None = None,
-    ) -> None:
-        self.breaker = breaker
-        #: None: the permit is settled.
-        self.ticket = ticket
-        #: The protected call around this one, while it is a context manager.
-        self.outer: scope.ProtectedCall | None = None
-        self._classifiers = classifiers
-        # The failed attempt that `attempt_failed` has counted already.
-        self._attempt_error: BaseException | None = None
-
-    def succeed(self) -> None:
-        """Report that the region did what it was asked for."""
-        self._settle(SUCCESS)
-
-    def fail(self, error: BaseException | None = None) -> None:
-        """Report a failure of the region; no classifier is asked.
-
-        Args:
-            error: The error; its type and status become the reason.
-        """
-        self._settle(_failure(error))
-
-    def ignore(self) -> None:
-        """Report that the call said nothing about the region."""
-        self._settle(IGNORED)
-
-    def attempt_failed(self, error: BaseException) -> None:
-        """Count the failure of one attempt while the call goes on.
-
-        The failure of the call itself is not counted a second time then. Its success ends the
-        streak.
-
-        Args:
-            error: The error; its type and status become the reason.
-        """
-        if self.ticket is not None:
-            self._attempt_error = error
-            self.breaker.record(self.ticket, _failure(error))
-
-    def attempt_started(self) -> None:
-        """Note that another attempt begins: what it fails with is a failure of its own."""
-        self._attempt_error = None
-
-    # For `scope`, the wrappers and the retry loops
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether the outcome of the call is known."""
-        return self.ticket is None
-
-    def allows_attempt(self, *, first: bool) -> bool:
-        """Return whether a retry loop inside the call may make an attempt.
-
-        Args:
-            first: Whether it would be the first attempt of its loop: a probe makes only one.
-        """
-        if self.ticket is None:
-            return True
-        state = self.breaker.circuit.state
-        if isinstance(state, Closed):
-            return True
-        return first and self.is_probe()
-
-    def is_probe(self) -> bool:
-        """Return whether the call is a probe that has kept its place."""
-        state = self.breaker.circuit.state
-        return isinstance(state, HalfOpen) and self.ticket in state.probes
-
-    def judge(self, error: BaseException) -> Report:
-        """Decide what an error says, by the classifiers of this call."""
-        return self.breaker.judge_for(self._classifiers).of_error(error)
-
-    def returned(self, result: T) -> T:
-        """Settle by what the function returned, and return that."""
-        if self.ticket is not None:
-            report = IGNORED
-            try:
-                report = self.breaker.judge_for(self._classifiers).of_result(result)
-            finally:  # whatever a classifier raises, the permit is given back
-                self._settle(report)
-        return result
-
-    def returned_by_sync(self, result: object) -> object:
-        """Settle by what a plain function returned; if it must be awaited, when it was."""
-        kind: object = type(result)
-        if not has_await(kind):
-            return self.returned(result)
-        permit = self._hand_over()
-        awaited = permit.wait_for(cast("Awaitable[object]", result))
-        weakref.finalize(awaited, permit.ignore).atexit = False  # if nobody awaits it
-        return awaited
-
-    async def wait_for(self, awaitable: Awaitable[T]) -> T:
-        """Await something as the protected call, and settle by what comes of it."""
-        with self:
-            return self.returned(await awaitable)
-
-    def __enter__(self) -> Self:
-        if self.ticket is None:
-            raise RuntimeError("this permit is settled: acquire a new one for each call")
-        scope.enter(self)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-        /,
-    ) -> None:
-        scope.leave(self)
-        if self.ticket is None:
-            return
-        if error is None:
-            self._settle(SUCCESS)
-        else:
-            self._settle_by_error(error)
-
-    def _settle_by_error(self, error: BaseException) -> None:
-        attempt_error, self._attempt_error = self._attempt_error, None
-        report = IGNORED
-        try:
-            report = self.judge(error)
-            scope.record_outcome(error, report.outcome)
-        finally:  # whatever a classifier raises, the permit is given back
-            # The call fails with the error of the attempt that was counted already, unless the
-            # call got over that one and failed for another reason.
-            is_counted = attempt_error is not None and root_error(error) is root_error(
-                attempt_error
-            )
-            ticket = self._take_ticket()
-            if ticket is not None and not (is_counted and report.outcome is Outcome.FAILURE):
-                self.breaker.record(ticket, report)
-
-    def _settle(self, report: Report) -> None:
-        ticket = self._take_ticket()
-        is_counted = self._attempt_error is not None and report.outcome is Outcome.FAILURE
-        if ticket is not None and not is_counted:
-            self.breaker.record(ticket, report)
-
-    def _hand_over(self) -> "Permit":
-        """Return a permit that takes the place of this one."""
-        return Permit(self.breaker, self._take_ticket(), self._classifiers)
-
-    def _take_ticket(self) -> Ticket | None:
-        with lock:
-            ticket, self.ticket = self.ticket, None
-        return ticket
-
-
-class NestedPermit(Permit):
-    """The permit of a call inside a probe of its own circuit: it is part of that probe.
-
-    It reports nothing. The probe holds the only place, so a probe that calls another function of
-    its region could never succeed otherwise.
-    """
-
-    __slots__ = ()
-
-    def __init__(self, breaker: "CircuitBreaker") -> None:
-        super().__init__(breaker, None)
-
-    def returned_by_sync(self, result: object) -> object:
-        """Leave it to the probe around this call to settle."""
-        return result
-
-    def __enter__(self) -> Self:
-        scope.enter(self)
-        return self
 
 
 class CircuitBreaker:
@@ -379,26 +193,25 @@ class CircuitBreaker:
         Raises:
             CircuitBreakerOpenError: The circuit admits no call now.
         """
-        circuit = self.circuit
-        closed = circuit.admits_without_asking()
+        closed = self.closed or self.circuit.admits_without_asking()
         if closed is not None:
             return Permit(self, closed, classifiers)
         now = self.now()
-        rejection = circuit.reject(now)
-        if rejection is None:
-            if self._is_inside_own_probe():
+        state = self.circuit.reject(now)
+        if state is not None:
+            reason, retry_after = state.reason, time_until(state.until, now)
+            name = state.name
+        else:
+            if self._is_inside_own_probe(now):
                 return NestedPermit(self)
             answer = self._ask_circuit(now)
             if not isinstance(answer, Rejection):
                 return self._admit(answer, classifiers)
-            rejection = answer
-            self._deliver()
+            name, reason, retry_after = answer
         if self._subscribers is not None and self._subscribers.rejection_listeners:
-            self._notify_rejection(rejection, self._subscribers)
-        # Raised here, and held by no variable: a helper would leave a cycle with each traceback.
-        raise CircuitBreakerOpenError(
-            self.region, rejection.state, rejection.reason, rejection.retry_after
-        )
+            self._notify_rejection(name, reason, retry_after, self._subscribers)
+        # Raised here, and held by no variable, so that no cycle is left with each traceback.
+        raise CircuitBreakerOpenError(self.region, name, reason, retry_after)
 
     def __call__(self, fn: Callable[P, T]) -> Callable[P, T]:
         """Decorate one function, `async def` or `def`, with this very breaker."""
@@ -630,6 +443,11 @@ class CircuitBreaker:
         """Return the judge of a function's calls, which may have classifiers of its own."""
         return self._judge if classifiers is None else self._judge.override(classifiers)
 
+    def rejection(self) -> CircuitBreakerOpenError:
+        """Return the error of a call that is rejected now; no call is counted."""
+        now = self.snapshot()
+        return CircuitBreakerOpenError(now.region, now.state, now.reason, now.retry_after)
+
     def retention(self) -> Retention:
         """Return whether a full registry may evict this breaker; the caller holds the lock."""
         if self._listeners or self.circuit.is_forced():
@@ -646,6 +464,8 @@ class CircuitBreaker:
         with lock:
             answer = self.circuit.acquire(now)
             self._after_change()
+        if isinstance(answer, Rejection):
+            self._deliver()
         return answer
 
     def _admit(self, ticket: Ticket, classifiers: Classifiers | None) -> Permit:
@@ -657,18 +477,22 @@ class CircuitBreaker:
             raise
         return permit
 
-    def _is_inside_own_probe(self) -> bool:
+    def _is_inside_own_probe(self, now: float) -> bool:
         if not isinstance(self.circuit.state, HalfOpen):
             return False
         for call in scope.enclosing_calls():
-            if call.breaker is self and isinstance(call, Permit) and call.is_probe():
+            if call.breaker is self and isinstance(call, Permit) and call.surrounds(now):
                 return True
         return False
 
-    def _notify_rejection(self, rejection: Rejection, subscribers: Subscribers) -> None:
-        error = CircuitBreakerOpenError(
-            self.region, rejection.state, rejection.reason, rejection.retry_after
-        )
+    def _notify_rejection(
+        self,
+        state: CircuitState,
+        reason: str,
+        retry_after: float | None,
+        subscribers: Subscribers,
+    ) -> None:
+        error = CircuitBreakerOpenError(self.region, state, reason, retry_after)
         for entry in subscribers.rejection_listeners:
             call_listener(entry, error, self.region)
 
@@ -727,11 +551,6 @@ class CircuitBreaker:
         if wait_queue is made and isinstance(self._clock, AdvancingClock):
             self._clock.on_advance(made.wake_first)
         return wait_queue
-
-
-def _failure(error: BaseException | None) -> Report:
-    reason = "reported by the caller" if error is None else describe(error)
-    return Report(Outcome.FAILURE, reason)
 
 
 def _settle_postponed() -> None:

@@ -341,11 +341,6 @@ class CircuitBreakerRegistry:
         """Keep a breaker; the caller holds the lock."""
         self._configure_breaker(breaker)
         self._evict(self._settings.max_regions - 1, now)
-        if len(self._breakers) >= self._settings.max_regions:
-            # Every other breaker must stay: this one is kept only while somebody holds it.
-            self._evicted[name] = breaker
-            self._has_evicted = True
-            return
         self._breakers[name] = breaker
         self._eviction_order.add(name)
 
@@ -355,8 +350,6 @@ class CircuitBreakerRegistry:
         breaker.configure(policy, settings.classifier, settings.result_classifier)
 
     def _add_alias(self, region: str, breaker: CircuitBreaker) -> None:
-        if breaker.region not in self._breakers:
-            return  # evicted: an alias would keep it
         if len(self.aliases) >= _ALIASES_PER_REGION * self._settings.max_regions:
             self.aliases.clear()
         self.aliases[region] = breaker

@@ -28,6 +28,7 @@ class Breaker(Protocol):
 
     def now(self) -> float:
         """Return the breaker's time, in seconds."""
+        ...
 
 
 class ProtectedCall(Protocol):
@@ -39,13 +40,16 @@ class ProtectedCall(Protocol):
     @property
     def breaker(self) -> Breaker:
         """The breaker that the call goes through."""
+        ...
 
     @property
     def is_settled(self) -> bool:
-        """Whether its result is known."""
+        """Whether its outcome is known."""
+        ...
 
     def allows_attempt(self, *, first: bool) -> bool:
         """Return whether a retry loop inside the call may make an attempt."""
+        ...
 
 
 _innermost: ContextVar[ProtectedCall | None] = ContextVar("resilience_innermost_call", default=None)

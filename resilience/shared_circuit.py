@@ -1,502 +1,512 @@
-"""SharedCircuit: a circuit that follows what other processes know, and says what they should know.
+"""SharedCircuit: a circuit that follows what other processes know.
 
-The store keeps one record for each region; who talks to it does so beside the calls, and never on
-one. Like `circuit`, this file reads no clock, does no I/O and takes no lock: `hear` takes in what
-the store said, `wish` says what the store should be told now, `ring` is called when there is a
-wish. The rules, besides those of `circuit`:
+A store keeps one record for each region (see shared_record.py). A synchronizer, which is not in
+this file, stands between the circuits of a process and the store. It works next to the calls:
 
-1.  Each process decides by its own circuit. What others know is a signal beside it; without the
-    store every circuit goes on alone, as soon as the lease that it knows of is over.
-2.  Only a version above the last one seen is acted on, and an older one means that the store has
-    forgotten: who knows better asserts it. Every wish carries the version that was known.
-3.  What another opened is open here for the rest of the recovery timeout; what another probes is
-    open here too. A close counts unless this circuit opened after it: then it trips once more.
-4.  An opening that the fleet has not agreed on is an opinion: its process probes alone.
-5.  HALF_OPEN has one place for the whole fleet, a lease. A due call, or one who waits, asks for it
-    and is rejected; the next call with the lease in hand probes. Who opened the circuit asks later
-    than the others: it may be the one that is sick.
-6.  A call that comes much later than it was told to probes at once and asks beside it, so that rare
-    calls recover too; but where another has just had the place, only the next such call does. So
-    does one that has had no answer. If another turns out to hold the lease, that probe is late.
-7.  The holder makes the remaining probes, says each success, and renews the lease only while a
-    probe runs within its time-out. A lease without a call, or whose probe hangs, goes back, and
-    who gives it back asks later than the others. What a probe reports after its lease was lost is
-    late.
-8.  A forced opening and a reset are the whole fleet's.
+    +---------------+ -- notify ----------------------------------> +--------------+
+    | SharedCircuit | <- next_command, next_command_in ------------ | synchronizer | <-> store
+    +---------------+ <- on_reply, on_record, on_disconnect ------- +--------------+
+
+    notify()                            `next_command` has changed. Called under the lock, and must
+                                        not block.
+    next_command(now)                   What the record should be changed to now, or None.
+    on_reply(command, view, now)        The store has answered a command.
+    on_record(view, now)                The store was read.
+    next_command_in(now)                When to ask for the next command though nobody notifies.
+    on_disconnect()                     The store is gone.
+    final_command(now)                  What to give back before this process stops sharing.
+    forked()                            This is the child of a fork now.
+
+Like circuit.py this file is pure: it reads no clock, does no I/O and takes no lock. Its rules, in
+addition to those of circuit.py:
+
+1.  Each process decides by its own circuit, and what other processes know is one more input.
+    Without the store each circuit goes on alone, as soon as the lease that it knows of has run out.
+2.  Only a record with a higher version than the last one is followed. A lower version means that
+    the store has lost its data: a process that knows of an opening or of a lease writes it again.
+    Each command carries the version that was known when it was decided.
+3.  An opening by another process opens this circuit for the rest of the recovery timeout. Where
+    another process probes, this circuit opens too, and is due. A close is followed unless this
+    circuit opened after it; then this circuit trips once more.
+4.  Until the fleet has agreed to an opening, it concerns this process only, which probes alone.
+5.  In HALF_OPEN the whole fleet has one lease for probes. A due call, or a caller that waits,
+    requests the lease and is rejected. The next call that finds the lease here is a probe. The
+    process that opened the circuit requests it later than the others: it may itself be unhealthy.
+6.  A call that comes much later than it was told to is rare. It probes immediately, and requests
+    the lease at the same time, so that rare calls recover too. Where another process had the lease
+    a moment ago, only the next such call does so. A call whose request was not answered in time
+    probes as well. If another process turns out to hold the lease, such a probe is late.
+7.  The holder makes the remaining probes, reports each success to the store, and renews the lease
+    only while a probe runs within its time-out. It gives the lease back when no call comes, or when
+    its probe hangs, and then requests it later than the others. The result of a probe whose lease
+    has run out meanwhile counts for nothing.
+8.  A forced opening and a reset concern the whole fleet.
 """
 
-from __future__ import annotations
-
-import dataclasses
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, cast, runtime_checkable
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from resilience.circuit import (
     RESET,
     Circuit,
-    CircuitState,
     Closed,
     HalfOpen,
     Open,
     Probe,
     Rejection,
+    State,
     Ticket,
-    Transition,
+)
+from resilience.outcome import IGNORED, Outcome, Report
+from resilience.policy import BreakerPolicy
+from resilience.shared_lease import (
+    ANSWER_TIMEOUT,
+    HEAD_START,
+    UNUSED_LEASE,
+    DueCalls,
+    Lease,
+    is_any_running,
     time_left,
 )
-from resilience.classify import IGNORED, Outcome, Report
+from resilience.shared_record import Change, Command, RecordState, RecordView
 
-if TYPE_CHECKING:
-    from resilience.breaker import CircuitBreaker
-
-# Seconds. A due call waits so long for an answer.
-ANSWER_WITHIN: Final = 0.25
-# A lease without a call is kept so long; calls further apart than that are rare.
-UNUSED: Final = 0.5
-# Where they are, it is kept for so many times as long as they are apart, up to half of the lease:
-# else many such processes would take it from each other, and nobody would use it.
-_TIMES_APART: Final = 1.5
-# After a probe that said nothing only so long: it was cancelled, perhaps with its whole process.
-UNUSED_AFTER_NOTHING: Final = 0.1
-# Who opened the circuit, or gave the lease back, asks so much later than the others.
-AFTER_THE_OTHERS: Final = 0.25
-# Whoever is rejected beside somebody else's probe should ask again soon.
-_MAX_WAIT: Final = 1.0
-# Renewed three times before it would run out.
-_RENEWALS: Final = 3
-# An order by hand that could not be said is dropped when the fleet has moved on since.
-_ORDER_LASTS: Final = 5.0
+# Seconds. A call that is rejected while another process holds the lease should come back soon.
+_MAX_WAIT_FOR_LEASE: Final = 1.0
+# Seconds. A reset that did not reach the store in time is dropped if the fleet has moved on.
+_RESET_LASTS: Final = 5.0
 
 
-@runtime_checkable
-class Sharing(Protocol):
-    """What a registry needs to know of who shares its circuits."""
-
-    def join(self, breaker: CircuitBreaker) -> None:
-        """Share the circuit of a new breaker; called under the lock."""
-
-    def close(self) -> None:
-        """Stop sharing."""
-
-
-@dataclass(slots=True, eq=False)
-class Fleet:
-    """This process as one of many.
-
-    Args:
-        lease: Seconds that the fleet's place lasts without being renewed.
-        asleep: Whether nobody talks to the store yet: the first call rings.
-    """
-
-    lease: float
-    asleep: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """What the store said about one region.
-
-    Args:
-        version: Of the record; 0 is none.
-        state: "C" closed, "O" open, "H" half open, "F" forced, "" no record.
-        age: Seconds since it is in that state.
-        lease_left: Seconds that the lease lasts.
-        mine: Whether this process holds it.
-        successes: How many probes in a row have succeeded.
-        opener: Whether this process opened the circuit.
-        who: Who brought the state about.
-        why: Why.
-        done: Whether the change was made.
-        delay: Seconds between asking and the answer.
-    """
-
-    version: int = 0
-    state: str = ""
-    age: float = 0.0
-    lease_left: float = 0.0
-    mine: bool = False
-    successes: int = 0
-    opener: bool = False
-    who: str = ""
-    why: str = ""
-    done: bool = False
-    delay: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What the store should be told: a change, and what was known when it was decided.
-
-    Args:
-        change: trip, withdraw, take, renew, release, close, reopen, reset or force.
-        version: The version that was known.
-        age: Seconds since it happened, of trip and reopen.
-        successes: Of take, renew and release.
-        why: The reason, in short.
-        about: The circuit's state at that moment.
-    """
-
-    change: str
-    version: int
-    age: float
-    successes: int
-    why: str
-    about: State
-
-
-State: TypeAlias = Closed | Open | HalfOpen
-
-
-@dataclass(slots=True, eq=False)
 class SharedCircuit(Circuit):
-    """One region's circuit in one process of a fleet, as the rules above say.
+    """One region's circuit in one process of a fleet, by the rules above.
 
     Args:
-        fleet: This process.
-        ring: Called when there is a wish; must not block.
+        policy: The thresholds.
+        now: Seconds; the circuit starts CLOSED at this moment.
+        lease: Seconds that the fleet's lease for probes lasts without being renewed.
+        notify: Called when there may be a new command. Runs under the lock, and must not block.
     """
 
-    fleet: Fleet = field(kw_only=True)
-    ring: Callable[[], object] = field(kw_only=True)
-    shared: bool | None = False  # whether the store answers and takes writes
-    # What it said last.
-    version: int = 0
-    known: str = ""
-    mine: bool = False
-    _lease_since: float = 0.0
-    _lease_left: float = 0.0
-    _taken_until: float = 0.0  # by another, or by what has just happened
-    _said: int = 0  # so many of the successes counted here are in the record
-    # What of it concerns this circuit.
-    _told: State | None = None  # the state that the store knows of
-    _agreed: bool = False  # the opening is the fleet's
-    _closes: bool = False  # so was the one that this circuit has closed
-    _voted: bool = False
-    _opener: bool = False
-    # Who wants to probe.
-    _asked_at: float | None = None
-    _due_at: float = -math.inf  # the last due call
-    _kept: float = UNUSED  # so long a lease without a call
-    _back_at: float = math.inf  # when it was told to come back
-    _late: int = 0  # so many in a row came much later than that
-    _used_at: float = 0.0  # when the lease was last of use
-    _gave_back_at: float = -math.inf
-    _order: str = ""  # reset or force
-    _ordered_at: float = 0.0
+    def __init__(
+        self, policy: BreakerPolicy, now: float, *, lease: float, notify: Callable[[], object]
+    ) -> None:
+        super().__init__(policy, now)
+        self._notify = notify
+        #: Whether the store answers and takes writes.
+        self.shared: bool | None = False
+        #: The version of the record that was seen last.
+        self.version = 0
+        self._record_state = RecordState.ABSENT
+        self._lease = Lease(lease)
+        self._due_calls = DueCalls()
+        # After a fork nobody talks to the store until a call has notified.
+        self._is_asleep = False
 
-    def __post_init__(self) -> None:
-        self._told = self.state
+        # The state of this circuit that the store knows of; None: it knows of none.
+        self._stored_state: State | None = self.state
+        # How many of the successes counted here the record has.
+        self._stored_successes = 0
+        # The fleet has agreed to this opening, and had agreed to the one that was closed last.
+        self._is_agreed = False
+        self._was_agreed = False
+        # The record has a vote of this process, below the quorum.
+        self._has_voted = False
+        # The record was opened by this process.
+        self._is_opener = False
+        # RESET or FORCE, until it has reached the store.
+        self._manual_change: Change | None = None
+        self._manual_change_at = 0.0
+
+    @property
+    def holds_lease(self) -> bool:
+        """Whether this process holds the lease, as far as it knows."""
+        return self._lease.mine
 
     # Calls
 
     def acquire(self, now: float) -> Ticket | Rejection:
-        """Admit a call or reject it; a due one asks for the fleet's place."""
+        """Admit a call, or reject it; a due one requests the fleet's lease."""
+        if self._is_asleep:
+            self._is_asleep = False
+            self._notify()
+        self.follow_clock(now)
         state = self.state
-        if self.fleet.asleep:
-            self.ring()
         if isinstance(state, Closed):
             return state
-        self.reanchor(now)
-        name, wait = state.name, Circuit.retry_after(self, now)
-        if wait == 0.0:
-            name, wait = CircuitState.HALF_OPEN, self.ask(now)
+        wait = self.expects_call(now)
         if wait != 0.0:
-            self.rejected += 1
-            return name, state.reason, wait
-        probe = cast("Probe", Circuit.acquire(self, now))
-        self._used_at, self._late = now, 0 if self.mine else self._late
-        if probe.opened is not None:
-            self._said = self._said if self.mine else 0
-            cast("HalfOpen", self.state).successes = self._said
+            return self.count_rejection(state, wait)._replace(state=self.phase(now))
+        probe = self.start_probe(state, now)
+        self._lease.use(now)
+        if self._lease.mine:
+            self._due_calls.late_in_a_row = 0
+        if isinstance(state, Open):
+            self._continue_count()
         return probe
 
-    def ask(self, now: float) -> float | None:
-        """Say when to call, for one who means to: who is due asks for the fleet's place."""
-        self._late = self._late + 1 if self._comes_late(now) else 0
-        kept = _TIMES_APART * (now - self._due_at)
-        self._kept = kept if UNUSED < kept <= self.fleet.lease / 2 else UNUSED
-        wait = self.retry_after(now)
-        if isinstance(self.state, Closed) or Circuit.retry_after(self, now) != 0.0:
-            return wait
-        quiet = not (self.shared and self._agreed) or self._asked_at is not None
-        if not (quiet or self._left(now) or self._after_the_others(now)):
-            # Who waits for no answer has asked as long ago as one may take.
-            self._asked_at = now if wait else now - ANSWER_WITHIN
-            self.ring()
-        self._due_at, self._back_at = now, now + (wait or 0.0)
+    def reject(self, now: float) -> Open | None:
+        """Reject a call of an OPEN circuit; after a fork the first call is left to `acquire`."""
+        return None if self._is_asleep else super().reject(now)
+
+    def admits_without_asking(self) -> Closed | None:
+        """Return the CLOSED state; after a fork the first call is left to `acquire`."""
+        return None if self._is_asleep else super().admits_without_asking()
+
+    def expects_call(self, now: float) -> float | None:
+        """Return `retry_after` for a caller that means to call; a due one requests the lease."""
+        if not self._is_due(now):
+            return self.retry_after(now)
+        calls = self._due_calls
+        calls.note(now)
+        self._lease.adapt_to_calls(now - calls.last_at)
+        wait = self._wait_for_lease(now)
+        if self._may_request_lease(now):
+            # A call that is admitted now must not make the next one wait for the answer.
+            calls.requested_at = now if wait else now - ANSWER_TIMEOUT
+            self._notify()
+        calls.answer(now, wait)
         return wait
 
     def retry_after(self, now: float) -> float | None:
-        """Say in how many seconds a call may be admitted, here and in the fleet."""
-        wait = Circuit.retry_after(self, now)
-        if wait != 0.0 or isinstance(self.state, Closed):
-            return wait
-        return self._turn(now)
+        """Return the seconds until a call may be admitted, here and in the fleet."""
+        return self._wait_for_lease(now) if self._is_due(now) else super().retry_after(now)
 
-    def record(self, ticket: Ticket, report: Report, now: float) -> Transition | None:
-        """Take in what a call has to report, unless its lease was lost meanwhile."""
-        holds = self.mine and isinstance(self.state, HalfOpen)
-        if holds and self.shared and not self._in_hand(now):
-            report = IGNORED  # rule 7
-        change = Circuit.record(self, ticket, report, now)
-        if change is not None:
-            self._closes = self._agreed
-            self._begin(agreed=self._agreed and isinstance(self.state, Open))
-        if change is not None or holds:
-            said_nothing = report[0] is Outcome.IGNORED
-            self._used_at = now - said_nothing * (self._kept - UNUSED_AFTER_NOTHING)
-            self.ring()
-        return change
-
-    def reset(self, now: float) -> Transition | None:
-        """Close the circuit by hand, here and in the fleet."""
-        change = Circuit.reset(self, now)
-        self._begin(agreed=False)
-        self._give("reset", now)
-        return change
-
-    def force_open(self, reason: str, now: float) -> Transition | None:
-        """Open the circuit by hand, here and in the fleet."""
-        change = Circuit.force_open(self, reason, now)
-        if change is not None:
-            self._give("force", now)
-        return change
-
-    # The fleet's place
-
-    def _in_hand(self, now: float) -> bool:
-        return self.mine and self._left(now) > 0.0
-
-    def _left(self, now: float) -> float:
-        return time_left(self._lease_since, self._lease_left, now)
-
-    def _after_the_others(self, now: float) -> float:
-        due = self.state.at + isinstance(self.state, Open) * self.policy.recovery_timeout
-        opener = time_left(due, AFTER_THE_OTHERS, now) if self._opener else 0.0
-        return max(opener, time_left(self._gave_back_at, AFTER_THE_OTHERS, now))
-
-    def _turn(self, now: float) -> float:
-        """Say in how many seconds a due call may probe."""
-        if self._in_hand(now) and not self._spent(now):
-            return 0.0
-        if left := self._left(now):  # also when the store has gone meanwhile
-            return min(left, _MAX_WAIT)
-        if not (self.shared and self._agreed):
-            return 0.0
-        if wait := self._after_the_others(now):
-            return wait
-        if self._asked_at is not None:
-            return time_left(self._asked_at, ANSWER_WITHIN, now)
-        # Who has held the lease does not yet know whether another does. And in a large fleet many
-        # are rare by themselves: whoever heard of another of late asks once more before it probes.
-        rare = self._comes_late(now) and (self._late > 1 or now - self._taken_until > UNUSED)
-        return 0.0 if rare and not self.mine else ANSWER_WITHIN
-
-    def _comes_late(self, now: float) -> bool:
-        """Tell whether calls come too late for the lease that they have asked for."""
-        apart = now - self._due_at > UNUSED
-        return apart and (self._late > 0 or now - self._back_at > ANSWER_WITHIN)
-
-    def _probes(self, now: float) -> bool:
-        """Tell whether a probe runs within its time-out."""
-        probes = getattr(self.state, "probes", ())
-        return any(time_left(probe.since, probe.timeout, now) > 0.0 for probe in probes)
-
-    def _hangs(self) -> bool:
-        """Tell whether a probe that is overdue has begun with this lease."""
-        return any(probe.since >= self._used_at for probe in getattr(self.state, "probes", ()))
-
-    def _spent(self, now: float) -> bool:
-        """Tell whether the lease is to go back: no call has come for it, or its probe hangs."""
-        return not self._probes(now) and self.wakes_in(now) == 0.0
-
-    # What the store should be told
-
-    def wish(self, now: float) -> Wish | None:
-        """Say what the store should be told now."""
+    def record(self, ticket: Ticket, report: Report, now: float) -> None:
+        """Count the result of a call, unless its ticket is late or its lease has run out."""
         state = self.state
-        if self._order:
-            return self._make(self._order, now)
-        if isinstance(state, Closed):
-            return None if self._told is state else self._wish_closed(now)
-        if isinstance(state, Open) and self._told is not state and not state.forced:
-            if Circuit.retry_after(self, now) != 0.0:
-                free = self.mine or self._left(now) == 0.0
-                again = self.known == "O" or (self.known == "H" and free)
-                return self._make("reopen" if again else "trip", now)
-            self._told = state
-        if self._asked_at is not None:
-            return self._make("take", now)
-        return self._wish_as_holder(now) if self.mine else None
+        is_holder = self._lease.mine and isinstance(state, HalfOpen)
+        if is_holder and self.shared and not self._lease.is_valid(now):
+            report = IGNORED  # rule 7
+        super().record(ticket, report, now)
+        has_changed = self.state is not state
+        if has_changed:
+            self._was_agreed = self._is_agreed
+            self._begin_state(agreed=self._is_agreed and isinstance(self.state, Open))
+        if has_changed or is_holder:
+            self._lease.use(now, was_cancelled=report.outcome is Outcome.IGNORED)
+            self._notify()
 
-    def _wish_closed(self, now: float) -> Wish | None:
-        if self.known in ("O", "H") or (self._closes and not self.known):
-            return self._make("close", now)
-        if self._voted:
-            return self._make("withdraw", now)
-        self._told = self.state
-        return None
+    def reset(self, now: float) -> None:
+        """Close the circuit by hand, here and in the fleet."""
+        super().reset(now)
+        self._begin_state(agreed=False)
+        self._change_by_hand(Change.RESET, now)
 
-    def _wish_as_holder(self, now: float) -> Wish | None:
-        if self.known != "H" or self._count() > self._said:
-            return self._make("renew", now)
-        if self.wakes_in(now) > 0.0:
-            return None
-        return self._make("renew" if self._probes(now) else "release", now)
+    def force_open(self, reason: str, now: float) -> None:
+        """Open the circuit by hand, here and in the fleet."""
+        state = self.state
+        super().force_open(reason, now)
+        if self.state is not state:
+            self._change_by_hand(Change.FORCE, now)
 
-    def wakes_in(self, now: float) -> float:
-        """Say in how many seconds who holds the lease has a wish though nothing happens."""
-        if self._probes(now):
-            return time_left(self._lease_since, self.fleet.lease / _RENEWALS, now)
-        return 0.0 if self._hangs() else time_left(self._used_at, self._kept, now)
+    # The fleet's lease: rules 4 to 7
 
-    def farewell(self, now: float) -> Wish | None:
-        """Say what to give back before this process stops sharing."""
-        if self.mine:
-            return self._make("release", now)
-        return self._make("withdraw", now) if self._voted else None
+    def _is_due(self, now: float) -> bool:
+        """Whether a call would be admitted here if this process were alone."""
+        return not isinstance(self.state, Closed) and super().retry_after(now) == 0.0
 
-    def _count(self) -> int:
+    def _wait_for_lease(self, now: float) -> float:
+        """Return the seconds until a due call may probe."""
+        lease, calls = self._lease, self._due_calls
+        if lease.is_valid(now) and not lease.is_to_be_returned(self._probes(), now):
+            return 0.0
+        if left := lease.left(now):  # also when the store has gone meanwhile
+            return min(left, _MAX_WAIT_FOR_LEASE)
+        if not (self.shared and self._is_agreed):
+            return 0.0
+        if wait := self._head_start_of_others(now):
+            return wait
+        if calls.requested_at is not None:
+            return time_left(calls.requested_at, ANSWER_TIMEOUT, now)
+        # A process that has held the lease does not know yet whether another one holds it now.
+        may_probe_without_lease = calls.are_rare(now) and not lease.mine
+        # In a large fleet many processes call rarely, each of them by itself: where one has just
+        # had the lease, the others request it once more before they probe.
+        was_free = calls.late_in_a_row > 1 or now - lease.taken_until > UNUSED_LEASE
+        return 0.0 if may_probe_without_lease and was_free else ANSWER_TIMEOUT
+
+    def _may_request_lease(self, now: float) -> bool:
+        if not (self.shared and self._is_agreed) or self._due_calls.requested_at is not None:
+            return False
+        return not self._lease.left(now) and not self._head_start_of_others(now)
+
+    def _head_start_of_others(self, now: float) -> float:
+        """Return the seconds until this process may request the lease as well."""
+        state = self.state
+        due_at = state.until if isinstance(state, Open) else state.since
+        as_opener = time_left(due_at, HEAD_START, now) if self._is_opener else 0.0
+        return max(as_opener, time_left(self._lease.returned_at, HEAD_START, now))
+
+    def _continue_count(self) -> None:
+        """Go on with the successes that the lease came with."""
+        if not self._lease.mine:
+            self._stored_successes = 0
+        if isinstance(self.state, HalfOpen):
+            self.state.successes = self._stored_successes
+
+    def _probes(self) -> Sequence[Probe]:
+        return self.state.probes if isinstance(self.state, HalfOpen) else ()
+
+    def _successes(self) -> int:
         return self.state.successes if isinstance(self.state, HalfOpen) else 0
 
-    def _make(self, change: str, now: float) -> Wish:
+    # What the store does not know yet
+
+    def next_command(self, now: float) -> Command | None:
+        """Return how the record should be changed now, if at all."""
         state = self.state
-        age, why = max(0.0, now - state.at), state.reason or "recovered"
-        why = RESET if change == "reset" else why
-        return Wish(change, self.version, age, max(self._count(), self._said), why, state)
+        if self._manual_change is not None:
+            return self._command(self._manual_change, now)
+        if isinstance(state, Closed):
+            return self._next_command_closed(now)
+        if isinstance(state, Open) and self._stored_state is not state and not state.is_forced:
+            if now < state.until:
+                return self._command(self._change_that_opens(now), now)
+            self._stored_state = state  # it is over before the store was told
+        if self._due_calls.requested_at is not None:
+            return self._command(Change.TAKE, now)
+        return self._next_command_as_holder(now) if self._lease.mine else None
 
-    def _give(self, order: str, now: float) -> None:
-        self._order, self._ordered_at = order, now
-        self.ring()
-
-    def _begin(self, *, agreed: bool) -> None:
-        """Begin a new state: nobody has asked for anything in it, and nothing is counted."""
-        self._agreed, self._said, self._late = agreed, 0, 0
-        self._asked_at, self._due_at, self._back_at = None, -math.inf, math.inf
-
-    # What the store said
-
-    def answer(self, wish: Wish, view: View, now: float) -> Transition | None:
-        """Take in what the store said to a wish."""
-        self._asked_at = None if wish.change == "take" else self._asked_at
-        self._gave_back_at = now if wish.change == "release" else self._gave_back_at
-        if wish.change == self._order and view.done:
-            self._order, self._agreed = "", wish.change == "force"
-            self._see(view, now)
-            # A circuit that opened after its reset says so next.
-            self._told = None if isinstance(self.state, Open) else self.state
+    def _next_command_closed(self, now: float) -> Command | None:
+        if self._stored_state is self.state:
             return None
-        moved = view.version > self.version
-        change = self.hear(view, now)
-        if wish.about is self.state:
-            self._voted = wish.change == "trip" and self.known == "C" and view.done
-            # Refused because the fleet had moved on: decided anew with what is known now.
-            if view.done or not moved:
-                self._told = wish.about
-        return change
+        is_open = self._record_state in (RecordState.OPEN, RecordState.HALF_OPEN)
+        was_lost = self._was_agreed and self._record_state is RecordState.ABSENT
+        if is_open or was_lost:
+            return self._command(Change.CLOSE, now)
+        if self._has_voted:
+            return self._command(Change.WITHDRAW, now)
+        self._stored_state = self.state
+        return None
 
-    def hear(self, view: View, now: float) -> Transition | None:
-        """Take in what the store said."""
-        self.shared = True
-        if not view.state or view.version < self.version:
-            self._forgotten(now)
+    def _change_that_opens(self, now: float) -> Change:
+        is_free = self._lease.mine or self._lease.left(now) == 0.0
+        probe_has_failed = self._record_state is RecordState.OPEN or (
+            self._record_state is RecordState.HALF_OPEN and is_free
+        )
+        return Change.REOPEN if probe_has_failed else Change.TRIP
+
+    def _next_command_as_holder(self, now: float) -> Command | None:
+        has_new_success = self._successes() > self._stored_successes
+        if self._record_state is not RecordState.HALF_OPEN or has_new_success:
+            return self._command(Change.RENEW, now)
+        if self.next_command_in(now) > 0.0:
             return None
-        news, held = (view.version, view.state) != (self.version, self.known), self.mine
+        runs = is_any_running(self._probes(), now)
+        return self._command(Change.RENEW if runs else Change.RELEASE, now)
+
+    def next_command_in(self, now: float) -> float:
+        """Return the seconds until a process that holds the lease has a command; else infinity."""
+        if not self._lease.mine:
+            return math.inf
+        return self._lease.next_action_in(self._probes(), now)
+
+    def final_command(self, now: float) -> Command | None:
+        """Return what to give back before this process stops sharing."""
+        if self._lease.mine:
+            return self._command(Change.RELEASE, now)
+        return self._command(Change.WITHDRAW, now) if self._has_voted else None
+
+    def _command(self, change: Change, now: float) -> Command:
+        state = self.state
+        return Command(
+            change=change,
+            version=self.version,
+            age=max(0.0, now - state.since),
+            successes=max(self._successes(), self._stored_successes),
+            reason=RESET if change is Change.RESET else state.reason or "recovered",
+            about=state,
+        )
+
+    def _change_by_hand(self, change: Change, now: float) -> None:
+        self._manual_change = change
+        self._manual_change_at = now
+        self._notify()
+
+    def _begin_state(self, *, agreed: bool) -> None:
+        """Forget what concerned the state before: requests, and successes."""
+        self._is_agreed = agreed
+        self._stored_successes = 0
+        self._due_calls = DueCalls()
+
+    # What the store knows
+
+    def on_reply(self, command: Command, view: RecordView, now: float) -> None:
+        """Follow the store's answer to a command."""
+        if command.change is Change.TAKE:
+            self._due_calls.requested_at = None
+        elif command.change is Change.RELEASE:
+            self._lease.returned_at = now
+        if command.change is self._manual_change and view.done:
+            self._on_manual_change_done(command.change, view, now)
+            return
+        has_moved_on = view.version > self.version
+        self.on_record(view, now)
+        if command.about is not self.state:
+            return
+        was_counted = command.change is Change.TRIP and view.done
+        self._has_voted = was_counted and self._record_state is RecordState.CLOSED
+        # A command that was refused because the fleet had moved on is decided again.
+        if view.done or not has_moved_on:
+            self._stored_state = command.about
+
+    def _on_manual_change_done(self, change: Change, view: RecordView, now: float) -> None:
+        self._manual_change = None
+        self._is_agreed = change is Change.FORCE
         self._see(view, now)
-        if view.mine:
-            return self._granted(view, now, anew=not held)
+        # A circuit that has opened since its reset reports that next.
+        self._stored_state = None if isinstance(self.state, Open) else self.state
+
+    def on_record(self, view: RecordView, now: float) -> None:
+        """Follow the record, as it was read."""
+        self.shared = True
+        self._is_asleep = False
+        if view.state is RecordState.ABSENT or view.version < self.version:
+            self._on_lost_record(now)
+            return
+        is_news = (view.version, view.state) != (self.version, self._record_state)
+        was_holder = self._lease.mine
+        self._see(view, now)
+        if view.lease_is_mine:
+            self._on_lease(view, now, is_new=not was_holder)
+            return
         if view.lease_left > 0.0 and isinstance(self.state, HalfOpen):
-            self.state.probes = ()  # rule 6
-        in_force = self._order == "force" or now - self._ordered_at <= _ORDER_LASTS
-        if not news or (self._order and in_force):
-            return None
-        self._order = ""
-        return self._follow(view, now)
+            self.state.probes = []  # rule 6
+        if is_news and not self._manual_change_stands(now):
+            self._manual_change = None
+            self._follow(view, now)
 
-    def _see(self, view: View, now: float) -> None:
-        news = view.version != self.version and not self.mine
-        if not view.mine and (news or view.lease_left > 0.0):
-            self._taken_until = now - view.delay + view.lease_left
-        self.version, self.known, self.mine = view.version, view.state, view.mine
-        self._lease_since, self._lease_left = now - view.delay, view.lease_left
-
-    def lost(self, _now: float) -> None:
+    def on_disconnect(self) -> None:
         """Go on alone: the store is gone, and nobody waits for its answer."""
-        self.shared, self._asked_at = False, None
+        self.shared = False
+        self._is_asleep = False
+        self._due_calls.requested_at = None
 
     def forked(self) -> None:
         """Be another process from now on, which holds nothing that its parent holds."""
-        self.shared = self.mine = self._voted = self._opener = False
-        self._asked_at, self._told, self._order = None, self.state, ""
+        self.shared = False
+        self._is_asleep = True
+        self._lease.mine = False
+        self._has_voted = False
+        self._is_opener = False
+        self._due_calls.requested_at = None
+        self._stored_state = self.state
+        self._manual_change = None
 
-    def _granted(self, view: View, now: float, *, anew: bool) -> Transition | None:
-        state, most = self.state, self.policy.success_threshold - 1
-        before, self._said = self._said, min(view.successes, most)
-        if isinstance(state, Closed):
-            self._told = None  # closed meanwhile: so let the fleet close
-            return None
-        self._agreed, self._used_at = True, now if anew else self._used_at
-        if not anew or isinstance(state, Open):
-            return None
-        # Goes on with the count of who held it before; what it counted alone comes on top.
-        total = self._said + state.successes - before
-        state.successes = min(total, most)
-        if total <= most:
-            return None
-        self._begin(agreed=False)
-        return self._succeeded(state, now)
+    def _see(self, view: RecordView, now: float) -> None:
+        self._lease.update(view, now, is_news=view.version != self.version)
+        self.version = view.version
+        self._record_state = view.state
 
-    def _follow(self, view: View, now: float) -> Transition | None:
-        state, opened = self.state, now - view.age
-        if view.state == "C":
-            return self._follow_close(view, now)
-        self._opener, self._voted = view.opener, False
-        if view.state == "F":
-            if isinstance(state, Open) and state.forced:
-                self._agreed, self._told = True, state
-                return None
-            return self._adopt(Open(now, state.streak, view.why, forced=True), view, now)
-        if view.state == "H":
-            opened = now - self.policy.recovery_timeout
-            if not isinstance(state, Closed):
-                self._agreed = True
-                return None
-        new = Open(opened, state.streak, view.why)
-        if isinstance(state, Open) and not state.forced:
-            # It is open already: only the time is the fleet's from now on.
-            self.state = self._told = state if view.opener else new
-            self._begin(agreed=True)
-            return None
-        return self._adopt(new, view, now)
+    def _manual_change_stands(self, now: float) -> bool:
+        """Whether a change by hand is still to be written, whatever others did meanwhile."""
+        if self._manual_change is Change.RESET:
+            return now - self._manual_change_at <= _RESET_LASTS
+        return self._manual_change is Change.FORCE
 
-    def _follow_close(self, view: View, now: float) -> Transition | None:
+    def _on_lost_record(self, now: float) -> None:
+        """Prepare to write again what this process knows."""
         state = self.state
-        self._opener = False
+        self._record_state = RecordState.ABSENT
+        self._has_voted = False
         if isinstance(state, Closed):
-            self._told = state
-            return None
-        opened = state.at if isinstance(state, Open) else state.at - self.policy.recovery_timeout
-        forced = isinstance(state, Open) and state.forced
-        if not forced and now - view.delay - view.age < opened:
-            self._begin(agreed=False)
-            self._told = None  # rule 3
-            return None
-        return self._adopt(Closed(now), view, now)
-
-    def _adopt(self, new: State, view: View, now: float) -> Transition:
-        self._begin(agreed=not isinstance(new, Closed))
-        change = self._enter(new, view.why, now)
-        self._told = self.state
-        return dataclasses.replace(change, by=view.who)
-
-    def _forgotten(self, now: float) -> None:
-        """Assert what this process knows, for the store does not."""
-        state, self.known, self._voted = self.state, "", False
-        if isinstance(state, Closed):
-            self.mine = False
+            self._lease.mine = False
         elif isinstance(state, Open):
-            self._told = None
-            if state.forced and self._agreed:
-                self._give("force", now)
+            self._stored_state = None
+            if state.is_forced and self._is_agreed:
+                self._change_by_hand(Change.FORCE, now)
+
+    def _on_lease(self, view: RecordView, now: float, *, is_new: bool) -> None:
+        """Hold the lease: this process makes the probes."""
+        state = self.state
+        counted_before = self._stored_successes
+        # One success is left for a probe here, which then closes the circuit.
+        self._stored_successes = min(view.successes, self.policy.success_threshold - 1)
+        if isinstance(state, Closed):
+            self._stored_state = None  # it has closed meanwhile: the fleet is to close as well
+            return
+        self._is_agreed = True
+        if not is_new:
+            return
+        self._lease.used_at = now
+        if isinstance(state, HalfOpen):
+            # What this process has counted alone is added to what the last holder has counted.
+            state.successes += self._stored_successes - counted_before
+            self._close_if_recovered_alone(state, now)
+
+    def _close_if_recovered_alone(self, state: HalfOpen, now: float) -> None:
+        state.successes = min(state.successes, self.policy.success_threshold)
+        if state.successes == self.policy.success_threshold:
+            self._begin_state(agreed=False)
+            self.close_if_recovered(state, now)
+
+    # Following another process: rule 3
+
+    def _follow(self, view: RecordView, now: float) -> None:
+        if view.state is RecordState.CLOSED:
+            self._is_opener = False
+            self._follow_close(view, now)
+            return
+        self._is_opener = view.opened_by_me
+        self._has_voted = False
+        if view.state is RecordState.FORCED:
+            self._follow_forced_opening(view, now)
+        elif view.state is RecordState.HALF_OPEN:
+            self._follow_probing(view, now)
+        else:
+            self._follow_opening(view, now)
+
+    def _follow_close(self, view: RecordView, now: float) -> None:
+        state = self.state
+        if isinstance(state, Closed):
+            self._stored_state = state
+            return
+        is_forced = isinstance(state, Open) and state.is_forced
+        closed_at = now - view.delay - view.age
+        if closed_at < self._opened_at(state) and not is_forced:
+            self._begin_state(agreed=False)
+            self._stored_state = None
+            return
+        self._adopt(Closed(now), view, now)
+
+    def _opened_at(self, state: Open | HalfOpen) -> float:
+        """Return when it opened; for HALF_OPEN the latest time at which it can have opened."""
+        if isinstance(state, Open):
+            return state.since
+        return state.since - self.policy.recovery_timeout
+
+    def _follow_forced_opening(self, view: RecordView, now: float) -> None:
+        state = self.state
+        if isinstance(state, Open) and state.is_forced:
+            self._is_agreed = True
+            self._stored_state = state
+        else:
+            self._adopt(Open(now, math.inf, state.streak, view.reason), view, now)
+
+    def _follow_probing(self, view: RecordView, now: float) -> None:
+        state = self.state
+        if isinstance(state, Closed):
+            opened_at = now - self.policy.recovery_timeout
+            self._adopt(Open(opened_at, now, state.streak, view.reason), view, now)
+        else:
+            self._is_agreed = True
+
+    def _follow_opening(self, view: RecordView, now: float) -> None:
+        state = self.state
+        opened_at = now - view.age
+        until = opened_at + self.policy.recovery_timeout
+        if not isinstance(state, Open) or state.is_forced:
+            self._adopt(Open(opened_at, until, state.streak, view.reason), view, now)
+            return
+        # It is open already: from now on it ends when the fleet's does, and nothing else changes.
+        if not view.opened_by_me:
+            state.until = until  # before `since`: `reject` reads the two without the lock
+            state.since = opened_at
+            state.reason = view.reason
+        self._begin_state(agreed=True)
+        self._stored_state = state
+
+    def _adopt(self, new: State, view: RecordView, now: float) -> None:
+        self._begin_state(agreed=not isinstance(new, Closed))
+        self.enter(new, view.reason, now, by=view.by)
+        self._stored_state = new

@@ -6,9 +6,8 @@ Of these hooks only `before` is called for an attempt that goes well.
 from tenacity import RetryCallState
 
 from resilience import scope
-from resilience.breaker import Permit
-from resilience.errors import CircuitBreakerOpenError
 from resilience.outcome import Outcome
+from resilience.permit import Permit
 from resilience.retry.budget import RetryBudget
 from resilience.retry.conditions import error_of, stop_unless_closed
 
@@ -81,9 +80,6 @@ def _rejection(call: Permit, last_error: BaseException | None) -> BaseException:
     if last_error is not None and scope.blocking_call(first=True) is None:
         # A probe has made its one attempt, and a user's own stop condition has let it go on.
         return last_error
-    snapshot = call.breaker.snapshot()
-    rejection = CircuitBreakerOpenError(
-        snapshot.region, snapshot.state, snapshot.reason, snapshot.retry_after
-    )
+    rejection = call.breaker.rejection()
     rejection.__cause__ = last_error
     return rejection

@@ -1,0 +1,202 @@
+"""What this process and script.lua send to each other: requests, and the replies to them.
+
+The store is not trusted. A reply that the script would not make is an `InvalidReplyError`.
+"""
+
+import hashlib
+import importlib.resources
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote
+
+from resilience._text import one_line
+from resilience.shared_record import Change, Command, RecordState, RecordView
+
+SCRIPT: Final = (
+    importlib.resources.files("resilience.integrations.redis")
+    .joinpath("script.lua")
+    .read_text(encoding="utf-8")
+)
+_FORMAT: Final = 1
+_FIELDS_OF_A_REPLY: Final = 13
+# What the script puts into `done` when a command came after its time.
+_LATE: Final = 2
+# The script keeps this many bytes of a text.
+_MAX_TEXT: Final = 300
+_MAX_KEY: Final = 100
+_MAX_NUMBER: Final = 10**15
+# Milliseconds. A recovery timeout may be longer, but the store counts no further than this.
+_MAX_DURATION: Final = 10**11
+# These commands report successes, the others how long ago something happened.
+_WITH_SUCCESSES: Final = (Change.TAKE, Change.RENEW, Change.RELEASE)
+
+
+class InvalidReplyError(Exception):
+    """The store has replied what the script never replies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One run of the script: its KEYS and its ARGV."""
+
+    keys: list[str]
+    arguments: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the script has replied about one record.
+
+    Args:
+        view: The record, for the circuit.
+        is_malformed: Whether something that is not a record stood in its place.
+        is_late: Whether the command came too late to be carried out.
+        store_time: The store's clock, in milliseconds.
+    """
+
+    view: RecordView
+    is_malformed: bool
+    is_late: bool
+    store_time: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecordProtocol:
+    """How this process reads and changes records.
+
+    Args:
+        prefix: The start of every key.
+        client_id: Identifies this process.
+        client_name: What other processes call it in events and logs.
+        lease: Seconds that the lease for probes lasts without being renewed.
+        quorum: How many processes must have tripped to open the circuit of all.
+    """
+
+    prefix: str
+    client_id: str
+    client_name: str
+    lease: float
+    quorum: int
+
+    @property
+    def channel(self) -> str:
+        """The channel on which changes are announced."""
+        return f"{{{self.prefix}}}:hints"
+
+    def key(self, region: str) -> str:
+        """Return the key of a region; the braces keep all keys in one slot of a cluster."""
+        name = quote(region.encode("utf-8", "surrogatepass"), safe="")
+        if len(name) > _MAX_KEY:
+            name = f"{name[:_MAX_KEY]}~{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+        return f"{{{self.prefix}}}:{_FORMAT}:{name}"
+
+    def read(self, keys: list[str]) -> Request:
+        """Read records."""
+        return Request(keys, ["read", self.client_id, _to_ms(self.lease)])
+
+    def poll(self, keys: list[str]) -> Request:
+        """Read records, and find out whether the store takes writes."""
+        canary = f"{{{self.prefix}}}:canary:{self.client_id}"
+        return Request([canary, *keys], ["poll", self.client_id, _to_ms(self.lease)])
+
+    def change(
+        self, key: str, command: Command, recovery_timeout: float, not_after: int
+    ) -> Request:
+        """Change a record, unless it is later than `not_after` by the store's clock."""
+        reports_successes = command.change in _WITH_SUCCESSES
+        return Request(
+            [key],
+            [
+                command.change.value,
+                self.client_id,
+                _to_ms(self.lease),
+                self.channel,
+                str(command.version),
+                _to_ms(recovery_timeout),
+                str(self.quorum),
+                str(command.successes) if reports_successes else _to_ms(command.age),
+                _shorten(self.client_name),
+                _shorten(command.reason),
+                str(not_after),
+            ],
+        )
+
+
+def parse_replies(answer: object, count: int, delay: float) -> list[Reply]:
+    """Return what the script has replied about several records."""
+    if not isinstance(answer, list) or len(answer) != count:
+        raise InvalidReplyError
+    return [parse_reply(one, delay) for one in answer]
+
+
+def parse_reply(answer: object, delay: float) -> Reply:
+    """Return what the script has replied about one record.
+
+    Args:
+        answer: As redis-py hands it out.
+        delay: Seconds between the request and the answer.
+
+    Raises:
+        InvalidReplyError: The script does not reply this.
+    """
+    if not isinstance(answer, list) or len(answer) != _FIELDS_OF_A_REPLY:
+        raise InvalidReplyError
+    (
+        record_format,
+        version,
+        state,
+        age,
+        lease_left,
+        is_mine,
+        successes,
+        is_opener,
+        client_name,
+        reason,
+        done,
+        is_malformed,
+        store_time,
+    ) = answer
+    if _number(record_format) != _FORMAT:
+        raise InvalidReplyError
+    view = RecordView(
+        version=_number(version),
+        state=_record_state(state),
+        age=_number(age) / 1000,
+        lease_left=_number(lease_left) / 1000,
+        lease_is_mine=bool(_number(is_mine)),
+        successes=_number(successes),
+        opened_by_me=bool(_number(is_opener)),
+        by=_text(client_name),
+        reason=_text(reason),
+        done=_number(done) == 1,
+        delay=delay,
+    )
+    return Reply(view, bool(_number(is_malformed)), done == _LATE, _number(store_time))
+
+
+def _number(field: object) -> int:
+    if type(field) is not int or not 0 <= field < _MAX_NUMBER:
+        raise InvalidReplyError
+    return field
+
+
+def _text(field: object) -> str:
+    if not isinstance(field, bytes) or len(field) > _MAX_TEXT:
+        raise InvalidReplyError
+    return one_line(field.decode("utf-8", "replace"))
+
+
+def _record_state(field: object) -> RecordState:
+    try:
+        return RecordState(_text(field))
+    except ValueError:
+        raise InvalidReplyError from None
+
+
+def _to_ms(seconds: float) -> str:
+    return str(int(min(max(seconds * 1000, 0.0), float(_MAX_DURATION))))
+
+
+def _shorten(text: str) -> str:
+    line = one_line(text).encode("utf-8", "replace")[:_MAX_TEXT]
+    return line.decode("utf-8", "ignore")

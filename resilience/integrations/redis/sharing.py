@@ -1,0 +1,216 @@
+"""RedisSharing: the circuits of many processes follow what one of them finds out."""
+
+import os
+import re
+import secrets
+import socket
+import sys
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Final
+from weakref import WeakSet, ref
+
+from resilience._lock import lock
+from resilience._text import one_line
+from resilience._validate import check_count, check_seconds, check_text, check_type
+from resilience.breaker import CircuitBreaker
+from resilience.integrations.redis.connection import Address
+from resilience.integrations.redis.protocol import RecordProtocol
+from resilience.integrations.redis.synchronizer import Member, Members, Synchronizer, Timing
+from resilience.policy import BreakerPolicy
+from resilience.shared_circuit import SharedCircuit
+
+if TYPE_CHECKING:
+    import redis
+    import redis.asyncio
+
+_MAX_QUORUM: Final = 50
+_MAX_HOST: Final = 64
+# The holder of a lease must have the time for this many time-outs before it runs out.
+_TIMEOUTS_PER_LEASE: Final = 4
+# `close` waits this many time-outs for the synchronizer.
+_TIMEOUTS_TO_CLOSE: Final = 6
+
+
+class RedisSharing:
+    """Shares the circuits of a registry with other processes, through Redis or Valkey.
+
+    Give it to a `CircuitBreakerRegistry` as `sharing`. No call waits for the store: a thread talks
+    to it, from the first breaker on. Without the store every circuit goes on alone.
+
+    Args:
+        client_or_url: The URL of the store, or a client of redis-py, sync or async. Only the
+            address and the credentials of a client are used, not its connections.
+        quorum: This many processes must have tripped within one recovery timeout to open the
+            circuit of all; at most 50. Until then the circuit is open only in those.
+        prefix: The start of all keys, and of the channel. Processes with the same prefix share
+            their circuits.
+        probe_lease: Seconds that the fleet's lease for probes lasts without being renewed; at
+            least four times `socket_timeout`, and the same in all processes.
+        poll_interval: Seconds between two polls of the store, on average. A poll makes up for
+            notifications that were lost.
+        socket_timeout: Seconds without an answer until the store counts as gone.
+        name: Names this process in the events and logs of others, after its host and number.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: An argument has a wrong value.
+    """
+
+    def __init__(
+        self,
+        client_or_url: "str | redis.Redis | redis.asyncio.Redis",
+        *,
+        quorum: int = 1,
+        prefix: str = "region-breaker",
+        probe_lease: float = 5.0,
+        poll_interval: float = 5.0,
+        socket_timeout: float = 0.5,
+        name: str = "",
+    ) -> None:
+        _check_quorum(quorum)
+        _check_prefix(prefix)
+        _check_times(probe_lease, poll_interval, socket_timeout)
+        check_type("name", name, str)
+        self._address = Address(client_or_url, socket_timeout)
+        self._timing = Timing(poll_interval, socket_timeout)
+        self._name = one_line(name)
+        self._protocol = RecordProtocol(
+            prefix=prefix,
+            client_id=_new_client_id(),
+            client_name=_client_name(self._name),
+            lease=probe_lease,
+            quorum=quorum,
+        )
+        self._owner: ref[object] | None = None
+        self._members = Members()
+        self._synchronizer: Synchronizer | None = None
+        self._is_closed = False
+        _instances.add(self)
+
+    # For the registry
+
+    def bind(self, owner: object) -> None:
+        """Belong to a registry from now on.
+
+        Args:
+            owner: The registry.
+
+        Raises:
+            ValueError: It belongs to another registry.
+        """
+        with lock:
+            bound_to = None if self._owner is None else self._owner()
+            if bound_to is not None and bound_to is not owner:
+                raise ValueError("sharing is in use: each registry needs its own RedisSharing")
+            self._owner = ref(owner)
+
+    def make_circuit(self, region: str, policy: BreakerPolicy, now: float) -> SharedCircuit:
+        """Return a new circuit, which is shared from the moment its breaker joins.
+
+        Args:
+            region: The region.
+            policy: The thresholds.
+            now: The breaker's clock, in seconds.
+        """
+        notify = partial(self._notify, self._protocol.key(region))
+        return SharedCircuit(policy, now, lease=self._protocol.lease, notify=notify)
+
+    def join(self, breaker: CircuitBreaker) -> None:
+        """Share the circuit of a breaker, which has come into use.
+
+        Args:
+            breaker: One with a circuit of `make_circuit`.
+
+        Raises:
+            TypeError: It has another circuit.
+        """
+        if not isinstance(breaker.circuit, SharedCircuit):
+            raise TypeError(f"{breaker!r} has a circuit that this RedisSharing did not make")
+        key = self._protocol.key(breaker.region)
+        with lock:
+            self._members.add(Member(key, breaker, breaker.circuit))
+            self._notify(key)
+
+    def close(self) -> None:
+        """Stop sharing, and give back what this process holds; the circuits go on alone."""
+        with lock:
+            synchronizer = self._synchronizer
+            self._synchronizer = None
+            self._is_closed = True
+        if synchronizer is not None:
+            synchronizer.stop(_TIMEOUTS_TO_CLOSE * self._timing.socket_timeout)
+
+    def __repr__(self) -> str:
+        return f"<RedisSharing {self._protocol.prefix!r} as {self._protocol.client_name!r}>"
+
+    # The synchronizer
+
+    def _notify(self, key: str) -> None:
+        """Let the synchronizer ask a circuit for its command; the caller holds the lock."""
+        if self._is_closed:
+            return
+        if self._synchronizer is None:
+            self._synchronizer = Synchronizer(
+                self._address, self._protocol, self._members, self._timing
+            )
+            self._synchronizer.start()
+        self._synchronizer.notify(key)
+
+    def _after_fork(self) -> None:
+        """Be another process, which gets its own synchronizer with the first call of a breaker."""
+        if self._synchronizer is not None:
+            _inherited.append(self._synchronizer)
+            self._synchronizer = None
+        self._protocol = replace(
+            self._protocol, client_id=_new_client_id(), client_name=_client_name(self._name)
+        )
+        for member in self._members.all():
+            member.circuit.forked()
+            member.breaker.refresh()
+
+
+def _new_client_id() -> str:
+    return secrets.token_hex(8)
+
+
+def _client_name(name: str) -> str:
+    host = one_line(socket.gethostname())[:_MAX_HOST]
+    return "/".join(part for part in (host, str(os.getpid()), name) if part)
+
+
+def _check_quorum(quorum: int) -> None:
+    check_count("quorum", quorum)
+    if quorum > _MAX_QUORUM:
+        raise ValueError(f"quorum must be at most {_MAX_QUORUM}, got {quorum}")
+
+
+def _check_prefix(prefix: str) -> None:
+    if not re.fullmatch(r"[!-z|~]{1,100}", check_text("prefix", prefix)):
+        expected = "1 to 100 printable ASCII characters without spaces and braces"
+        raise ValueError(f"prefix must be {expected}, got {one_line(prefix)!r}")
+
+
+def _check_times(probe_lease: float, poll_interval: float, socket_timeout: float) -> None:
+    check_seconds("probe_lease", probe_lease)
+    check_seconds("poll_interval", poll_interval)
+    check_seconds("socket_timeout", socket_timeout)
+    if probe_lease < _TIMEOUTS_PER_LEASE * socket_timeout:
+        least = f"{_TIMEOUTS_PER_LEASE} times socket_timeout ({socket_timeout!r})"
+        raise ValueError(f"probe_lease must be at least {least}, got {probe_lease!r}")
+
+
+# A fork
+
+_instances: WeakSet[RedisSharing] = WeakSet()
+# Synchronizers of the parent. Collecting one would close what the parent's goes on using.
+_inherited: list[Synchronizer] = []
+
+
+def _after_fork_in_child() -> None:
+    for sharing in list(_instances):
+        sharing._after_fork()
+
+
+if sys.platform != "win32":  # pragma: no branch - Windows has no fork
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,271 @@
+"""Permit: leave to make one call, and the one report on it."""
+
+import asyncio
+import inspect
+import threading
+import weakref
+from collections.abc import Awaitable, Callable
+from types import FrameType, TracebackType
+from typing import Protocol, Self, TypeVar, cast
+
+from resilience import scope
+from resilience._lock import lock
+from resilience.circuit import Circuit, Closed, HalfOpen, Probe, Ticket
+from resilience.classify import describe, root_error
+from resilience.errors import CircuitBreakerOpenError
+from resilience.judge import Classifiers, Judge
+from resilience.outcome import IGNORED, SUCCESS, Outcome, Report
+from resilience.protect import Arguments, Keywords, must_be_awaited
+
+T = TypeVar("T")
+
+
+class Breaker(scope.Breaker, Protocol):
+    """What a permit needs of its circuit breaker."""
+
+    circuit: Circuit
+
+    def record(self, ticket: Ticket, report: Report) -> None:
+        """Count the outcome of a call."""
+
+    def judge_for(self, classifiers: Classifiers | None) -> Judge:
+        """Return the judge of a call with these classifiers."""
+        ...
+
+    def rejection(self) -> CircuitBreakerOpenError:
+        """Return the error of a call that is rejected now."""
+        ...
+
+
+class Permit:
+    """Leave to make one call; settle it once, and later reports change nothing.
+
+    As a context manager, in sync and async code, it settles itself: a block that ends normally is a
+    success, and the classifier decides about an exception. Nested calls and retry loops in the
+    block find it in `scope`.
+    """
+
+    __slots__ = ("_attempt_error", "_classifiers", "_generator_of", "breaker", "outer", "ticket")
+
+    def __init__(
+        self,
+        breaker: Breaker,
+        ticket: Ticket | None,
+        classifiers: Classifiers | None = None,
+    ) -> None:
+        self.breaker = breaker
+        #: None: the permit is settled.
+        self.ticket = ticket
+        #: The protected call around this one, while it is a context manager.
+        self.outer: scope.ProtectedCall | None = None
+        self._classifiers = classifiers
+        # The failed attempt that `attempt_failed` has counted already.
+        self._attempt_error: BaseException | None = None
+        # The task that runs the generator whose block this is; None for any other block.
+        self._generator_of: object = None
+
+    def succeed(self) -> None:
+        """Report that the region did what it was asked for."""
+        self._settle(SUCCESS)
+
+    def fail(self, error: BaseException | None = None) -> None:
+        """Report a failure of the region; no classifier is asked.
+
+        Args:
+            error: The error; its type and status become the reason.
+        """
+        self._settle(_failure(error))
+
+    def ignore(self) -> None:
+        """Report that the call said nothing about the region."""
+        self._settle(IGNORED)
+
+    def attempt_failed(self, error: BaseException) -> None:
+        """Count the failure of one attempt while the call goes on.
+
+        The failure of the call itself is not counted a second time then. Its success ends the
+        streak.
+
+        Args:
+            error: The error; its type and status become the reason.
+        """
+        if self.ticket is not None:
+            self._attempt_error = error
+            self.breaker.record(self.ticket, _failure(error))
+
+    def attempt_started(self) -> None:
+        """Note that another attempt begins: what it fails with is a failure of its own."""
+        self._attempt_error = None
+
+    # For `scope`, the wrappers and the retry loops
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the outcome of the call is known."""
+        return self.ticket is None
+
+    def allows_attempt(self, *, first: bool) -> bool:
+        """Return whether a retry loop inside the call may make an attempt.
+
+        Args:
+            first: Whether it would be the first attempt of its loop: a probe makes only one.
+        """
+        if self.ticket is None:
+            return True
+        state = self.breaker.circuit.state
+        if isinstance(state, Closed):
+            return True
+        return first and self.is_probe()
+
+    def is_probe(self) -> bool:
+        """Return whether the call is a probe that has kept its place."""
+        state = self.breaker.circuit.state
+        return isinstance(state, HalfOpen) and self.ticket in state.probes
+
+    def surrounds(self, now: float) -> bool:
+        """Return whether the call is a probe, in its time, that the running code is part of."""
+        if not self.is_probe() or not isinstance(self.ticket, Probe) or now >= self.ticket.until:
+            return False
+        return self._generator_of is None or self._generator_of is _running_task()
+
+    def judge(self, error: BaseException) -> Report:
+        """Decide what an error says, by the classifiers of this call."""
+        return self.breaker.judge_for(self._classifiers).of_error(error)
+
+    def returned(self, result: T) -> T:
+        """Settle by what the function returned, and return that."""
+        ticket = self.ticket
+        if ticket is None:
+            return result
+        judge = self.breaker.judge_for(self._classifiers)
+        if judge.result_classifier is None and isinstance(ticket, Closed) and not ticket.streak:
+            # Nobody else settles this permit, and nothing else changes, so it takes no lock.
+            self.ticket = None
+            ticket.successes += 1
+            return result
+        report = IGNORED
+        try:
+            report = judge.of_result(result)
+        finally:  # whatever a classifier raises, the permit is given back
+            self._settle(report)
+        return result
+
+    def returned_by_sync(self, result: T, /) -> T:
+        """Settle by what a `def` returned; if it must be awaited, when it was."""
+        if not must_be_awaited[type(result)]:
+            return self.returned(result)
+        permit = Permit(self.breaker, self._take_ticket(), self._classifiers)
+        awaited = permit.wait_for(cast("Awaitable[object]", result))
+        weakref.finalize(awaited, permit.ignore).atexit = False  # if nobody awaits it
+        return cast("T", awaited)
+
+    async def call_async(
+        self, fn: Callable[..., Awaitable[T]], args: Arguments, kwargs: Keywords, /
+    ) -> T:
+        """Call an `async def`, and settle by what comes of it."""
+        with self:
+            return self.returned(await fn(*args, **kwargs))
+
+    def call_sync(self, fn: Callable[..., T], args: Arguments, kwargs: Keywords, /) -> T:
+        """Call a `def`, and settle by what comes of it."""
+        with self:
+            return self.returned_by_sync(fn(*args, **kwargs))
+
+    async def wait_for(self, awaitable: Awaitable[T]) -> T:
+        """Await something as the protected call, and settle by what comes of it."""
+        with self:
+            return self.returned(await awaitable)
+
+    def __enter__(self) -> Self:
+        if self.ticket is None:
+            raise RuntimeError("this permit is settled: acquire a new one for each call")
+        if isinstance(self.ticket, Probe) and _is_generator(inspect.currentframe()):
+            # It may leave the block open. Its own task is in the block all the same, as with
+            # `contextmanager`, but not the tasks which that one starts meanwhile.
+            self._generator_of = _running_task()
+        scope.enter(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None:
+        scope.leave(self)
+        if self.ticket is None:
+            return
+        if error is None:
+            self._settle(SUCCESS)
+        else:
+            self._settle_by_error(error)
+
+    def _settle_by_error(self, error: BaseException) -> None:
+        attempt_error, self._attempt_error = self._attempt_error, None
+        report = IGNORED
+        try:
+            report = self.judge(error)
+            scope.record_outcome(error, report.outcome)
+        finally:  # whatever a classifier raises, the permit is given back
+            # The call fails with the error of the attempt that was counted already, unless the
+            # call got over that one and failed for another reason.
+            is_counted = attempt_error is not None and root_error(error) is root_error(
+                attempt_error
+            )
+            ticket = self._take_ticket()
+            if ticket is not None and not (is_counted and report.outcome is Outcome.FAILURE):
+                self.breaker.record(ticket, report)
+
+    def _settle(self, report: Report) -> None:
+        ticket = self._take_ticket()
+        is_counted = self._attempt_error is not None and report.outcome is Outcome.FAILURE
+        if ticket is not None and not is_counted:
+            self.breaker.record(ticket, report)
+
+    def _take_ticket(self) -> Ticket | None:
+        with lock:
+            ticket, self.ticket = self.ticket, None
+        return ticket
+
+
+class NestedPermit(Permit):
+    """The permit of a call inside a probe of its own circuit: it is part of that probe.
+
+    It reports nothing. The probe holds the only place, so a probe that calls another function of
+    its region could never succeed otherwise.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, breaker: Breaker) -> None:
+        super().__init__(breaker, None)
+
+    def returned_by_sync(self, result: T, /) -> T:
+        """Leave it to the probe around this call to settle."""
+        return result
+
+    def __enter__(self) -> Self:
+        scope.enter(self)
+        return self
+
+
+def _failure(error: BaseException | None) -> Report:
+    reason = "reported by the caller" if error is None else describe(error)
+    return Report(Outcome.FAILURE, reason)
+
+
+def _is_generator(frame: FrameType | None) -> bool:
+    """Return whether the caller of a frame is a generator or an async generator."""
+    caller = None if frame is None else frame.f_back
+    flags = 0 if caller is None else caller.f_code.co_flags
+    return bool(flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR))
+
+
+def _running_task() -> object:
+    """Return the asyncio task that runs, or else the thread."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no event loop runs
+        task = None
+    return threading.current_thread() if task is None else task
