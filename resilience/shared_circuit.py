@@ -99,8 +99,8 @@ class SharedCircuit(Circuit):
         self._record_state = RecordState.ABSENT
         self._lease = Lease(lease)
         self._due_calls = DueCalls()
-        # After a fork nobody talks to the store until a call has notified.
-        self._is_asleep = False
+        # After a fork there is no synchronizer until a call notifies.
+        self._next_call_notifies = False
 
         # The state of this circuit that the store knows of; None: it knows of none.
         self._stored_state: State | None = self.state
@@ -126,8 +126,8 @@ class SharedCircuit(Circuit):
 
     def acquire(self, now: float) -> Ticket | Rejection:
         """Admit a call, or reject it; a due one requests the fleet's lease."""
-        if self._is_asleep:
-            self._is_asleep = False
+        if self._next_call_notifies:
+            self._next_call_notifies = False
             self._notify()
         self.follow_clock(now)
         state = self.state
@@ -146,11 +146,11 @@ class SharedCircuit(Circuit):
 
     def reject(self, now: float) -> Rejection | None:
         """Reject a call of an OPEN circuit; after a fork the first call is left to `acquire`."""
-        return None if self._is_asleep else super().reject(now)
+        return None if self._next_call_notifies else super().reject(now)
 
     def admits_without_asking(self) -> Closed | None:
         """Return the CLOSED state; after a fork the first call is left to `acquire`."""
-        return None if self._is_asleep else super().admits_without_asking()
+        return None if self._next_call_notifies else super().admits_without_asking()
 
     def expects_call(self, now: float) -> float | None:
         """Return `retry_after` for a caller that means to call; a due one requests the lease."""
@@ -360,7 +360,6 @@ class SharedCircuit(Circuit):
     def on_record(self, view: RecordView, now: float) -> None:
         """Follow the record, as it was read."""
         self.shared = True
-        self._is_asleep = False
         if view.state is RecordState.ABSENT or view.version < self.version:
             self._on_lost_record(now)
             return
@@ -379,13 +378,12 @@ class SharedCircuit(Circuit):
     def on_disconnect(self) -> None:
         """Go on alone: the store is gone, and nobody waits for its answer."""
         self.shared = False
-        self._is_asleep = False
         self._due_calls.requested_at = None
 
     def forked(self) -> None:
         """Be another process from now on, which holds nothing that its parent holds."""
         self.shared = False
-        self._is_asleep = True
+        self._next_call_notifies = True
         self._lease.mine = False
         self._has_voted = False
         self._is_opener = False
