@@ -25,6 +25,7 @@ from resilience.circuit import (
     Rejection,
     Ticket,
     Transition,
+    time_until,
 )
 from resilience.classify import classify_error
 from resilience.errors import CircuitBreakerOpenError
@@ -192,26 +193,25 @@ class CircuitBreaker:
         Raises:
             CircuitBreakerOpenError: The circuit admits no call now.
         """
-        circuit = self.circuit
-        closed = circuit.admits_without_asking()
+        closed = self.closed or self.circuit.admits_without_asking()
         if closed is not None:
             return Permit(self, closed, classifiers)
         now = self.now()
-        rejection = circuit.reject(now)
-        if rejection is None:
+        state = self.circuit.reject(now)
+        if state is not None:
+            reason, retry_after = state.reason, time_until(state.until, now)
+            name = state.name
+        else:
             if self._is_inside_own_probe(now):
                 return NestedPermit(self)
             answer = self._ask_circuit(now)
             if not isinstance(answer, Rejection):
                 return self._admit(answer, classifiers)
-            rejection = answer
-            self._deliver()
+            name, reason, retry_after = answer
         if self._subscribers is not None and self._subscribers.rejection_listeners:
-            self._notify_rejection(rejection, self._subscribers)
-        # Raised here, and held by no variable: a helper would leave a cycle with each traceback.
-        raise CircuitBreakerOpenError(
-            self.region, rejection.state, rejection.reason, rejection.retry_after
-        )
+            self._notify_rejection(name, reason, retry_after, self._subscribers)
+        # Raised here, and held by no variable, so that no cycle is left with each traceback.
+        raise CircuitBreakerOpenError(self.region, name, reason, retry_after)
 
     def __call__(self, fn: Callable[P, T]) -> Callable[P, T]:
         """Decorate one function, `async def` or `def`, with this very breaker."""
@@ -243,7 +243,7 @@ class CircuitBreaker:
 
     def snapshot(self) -> CircuitSnapshot:
         """Describe the circuit as it is now."""
-        return self.read(self._describe)
+        return self.read(self.describe)
 
     def classify(self, error: BaseException) -> Outcome:
         """Decide what an error says, by the classifier of this breaker.
@@ -352,6 +352,33 @@ class CircuitBreaker:
             self.circuit.follow_clock(now)
             return query(now)
 
+    def describe(self, now: float) -> CircuitSnapshot:
+        """Describe the circuit as it is at this time; `read` calls it with the right one.
+
+        Args:
+            now: The time of the breaker's clock, in seconds.
+        """
+        circuit = self.circuit
+        totals = circuit.totals()
+        return CircuitSnapshot(
+            region=self.region,
+            state=circuit.phase(now),
+            since=circuit.phase_since(now),
+            streak=circuit.state.streak,
+            retry_after=circuit.retry_after(now),
+            reason=circuit.state.reason,
+            successes=totals.successes,
+            failures=totals.failures,
+            ignored=totals.ignored,
+            rejected=totals.rejected,
+            probes=totals.probes,
+            trips=totals.trips,
+            transitions=tuple(
+                (old, new, count) for (old, new), count in circuit.transitions.items()
+            ),
+            shared=circuit.shared,
+        )
+
     def refresh(self) -> None:
         """Bring up to date what depends on the circuit, without reading the clock."""
         with lock:
@@ -437,6 +464,8 @@ class CircuitBreaker:
         with lock:
             answer = self.circuit.acquire(now)
             self._after_change()
+        if isinstance(answer, Rejection):
+            self._deliver()
         return answer
 
     def _admit(self, ticket: Ticket, classifiers: Classifiers | None) -> Permit:
@@ -456,10 +485,14 @@ class CircuitBreaker:
                 return True
         return False
 
-    def _notify_rejection(self, rejection: Rejection, subscribers: Subscribers) -> None:
-        error = CircuitBreakerOpenError(
-            self.region, rejection.state, rejection.reason, rejection.retry_after
-        )
+    def _notify_rejection(
+        self,
+        state: CircuitState,
+        reason: str,
+        retry_after: float | None,
+        subscribers: Subscribers,
+    ) -> None:
+        error = CircuitBreakerOpenError(self.region, state, reason, retry_after)
         for entry in subscribers.rejection_listeners:
             call_listener(entry, error, self.region)
 
@@ -504,29 +537,7 @@ class CircuitBreaker:
         self._queue.deliver()
         _settle_postponed()
 
-    # Reading
-
-    def _describe(self, now: float) -> CircuitSnapshot:
-        circuit = self.circuit
-        totals = circuit.totals()
-        return CircuitSnapshot(
-            region=self.region,
-            state=circuit.phase(now),
-            since=circuit.phase_since(now),
-            streak=circuit.state.streak,
-            retry_after=circuit.retry_after(now),
-            reason=circuit.state.reason,
-            successes=totals.successes,
-            failures=totals.failures,
-            ignored=totals.ignored,
-            rejected=totals.rejected,
-            probes=totals.probes,
-            trips=totals.trips,
-            transitions=tuple(
-                (old, new, count) for (old, new), count in circuit.transitions.items()
-            ),
-            shared=circuit.shared,
-        )
+    # Waiting
 
     def _get_wait_queue(self) -> WaitQueue:
         wait_queue = self._wait_queue

@@ -206,18 +206,19 @@ class Circuit:
             return self.count_rejection(state, wait)
         return self.start_probe(state, now)
 
-    def reject(self, now: float) -> Rejection | None:
+    def reject(self, now: float) -> Open | None:
         """Reject a call of an OPEN circuit that is not due, in no time and without the lock.
 
         The first rejection in an OPEN state is left to `acquire`, which reports it.
+
+        Returns:
+            The state that rejects the call; None if `acquire` must decide.
         """
         state = self.state
-        if not isinstance(state, Open) or not state.rejected:
-            return None
-        if not state.since <= now < state.until:
-            return None
-        state.rejected += 1
-        return Rejection(CircuitState.OPEN, state.reason, time_until(state.until, now))
+        if isinstance(state, Open) and state.rejected and state.since <= now < state.until:
+            state.rejected += 1
+            return state
+        return None
 
     def admits_without_asking(self) -> Closed | None:
         """Return the CLOSED state if calls may start without `acquire`, else None."""

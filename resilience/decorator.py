@@ -7,6 +7,7 @@ from operator import attrgetter, itemgetter
 from typing import ParamSpec, Protocol, TypeVar, cast
 
 from resilience import _validate
+from resilience._by_type import ByType
 from resilience.breaker import CircuitBreaker
 from resilience.classify import classify_error
 from resilience.judge import Classifiers
@@ -19,7 +20,6 @@ T = TypeVar("T")
 
 _MISSING = inspect.Parameter.empty
 _NEVER = sys.maxsize  # the position of an argument that is given by name only
-_MOST_TYPES = 512  # of holders, for each path
 
 
 class RegionDecorator(Protocol):
@@ -190,26 +190,6 @@ class _Argument:
         raise TypeError(f"{self._source}: the call has no such argument")
 
 
-class _Getters(dict[type, Callable[[object], object]]):
-    """How to take one step of a path, by the type of the object at which it starts.
-
-    A mapping is asked for a key, anything else for an attribute.
-    """
-
-    def __init__(self, step: str) -> None:
-        super().__init__()
-        self._step = step
-
-    def __missing__(self, kind: type) -> Callable[[object], object]:
-        if len(self) >= _MOST_TYPES:
-            self.clear()
-        getter: Callable[[object], object] = attrgetter(self._step)
-        if issubclass(kind, Mapping):
-            getter = cast("Callable[[object], object]", itemgetter(self._step))
-        self[kind] = getter
-        return getter
-
-
 def _make_follow(steps: list[str], source: _Source) -> Callable[[object], object] | None:
     """Return a function that follows the steps of a path; None where there are none."""
     if not steps:
@@ -227,7 +207,13 @@ def _make_follow(steps: list[str], source: _Source) -> Callable[[object], object
 
 
 def _make_step(step: str, source: _Source) -> Callable[[object], object]:
-    getters = _Getters(step)
+    def make_getter(kind: type) -> Callable[[object], object]:
+        """A mapping is asked for a key, anything else for an attribute."""
+        if issubclass(kind, Mapping):
+            return cast("Callable[[object], object]", itemgetter(step))
+        return attrgetter(step)
+
+    getters = ByType(make_getter)
 
     def take_step(holder: object) -> object:
         try:

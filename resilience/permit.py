@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import threading
 import weakref
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from types import FrameType, TracebackType
 from typing import Protocol, Self, TypeVar, cast
 
@@ -15,7 +15,7 @@ from resilience.classify import describe, root_error
 from resilience.errors import CircuitBreakerOpenError
 from resilience.judge import Classifiers, Judge
 from resilience.outcome import IGNORED, SUCCESS, Outcome, Report
-from resilience.protect import has_await
+from resilience.protect import Arguments, Keywords, must_be_awaited
 
 T = TypeVar("T")
 
@@ -150,15 +150,26 @@ class Permit:
             self._settle(report)
         return result
 
-    def returned_by_sync(self, result: object) -> object:
-        """Settle by what a plain function returned; if it must be awaited, when it was."""
-        kind: object = type(result)
-        if not has_await(kind):
+    def returned_by_sync(self, result: T, /) -> T:
+        """Settle by what a `def` returned; if it must be awaited, when it was."""
+        if not must_be_awaited[type(result)]:
             return self.returned(result)
-        permit = self._hand_over()
+        permit = Permit(self.breaker, self._take_ticket(), self._classifiers)
         awaited = permit.wait_for(cast("Awaitable[object]", result))
         weakref.finalize(awaited, permit.ignore).atexit = False  # if nobody awaits it
-        return awaited
+        return cast("T", awaited)
+
+    async def call_async(
+        self, fn: Callable[..., Awaitable[T]], args: Arguments, kwargs: Keywords, /
+    ) -> T:
+        """Call an `async def`, and settle by what comes of it."""
+        with self:
+            return self.returned(await fn(*args, **kwargs))
+
+    def call_sync(self, fn: Callable[..., T], args: Arguments, kwargs: Keywords, /) -> T:
+        """Call a `def`, and settle by what comes of it."""
+        with self:
+            return self.returned_by_sync(fn(*args, **kwargs))
 
     async def wait_for(self, awaitable: Awaitable[T]) -> T:
         """Await something as the protected call, and settle by what comes of it."""
@@ -212,10 +223,6 @@ class Permit:
         if ticket is not None and not is_counted:
             self.breaker.record(ticket, report)
 
-    def _hand_over(self) -> "Permit":
-        """Return a permit that takes the place of this one."""
-        return Permit(self.breaker, self._take_ticket(), self._classifiers)
-
     def _take_ticket(self) -> Ticket | None:
         with lock:
             ticket, self.ticket = self.ticket, None
@@ -234,7 +241,7 @@ class NestedPermit(Permit):
     def __init__(self, breaker: Breaker) -> None:
         super().__init__(breaker, None)
 
-    def returned_by_sync(self, result: object) -> object:
+    def returned_by_sync(self, result: T, /) -> T:
         """Leave it to the probe around this call to settle."""
         return result
 

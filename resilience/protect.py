@@ -7,11 +7,11 @@ call of a function that may contain retry loops, for the loops to find.
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, ParamSpec, Protocol, Self, TypeAlias, TypeVar, cast
+from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 
+from resilience._by_type import ByType
 from resilience._validate import is_async, name_of
 from resilience.circuit import Closed
 from resilience.judge import Classifiers
@@ -28,22 +28,18 @@ CONTAINS_RETRIES = "__resilience_gated__"
 class Permit(Protocol):
     """What a wrapper needs of a permit."""
 
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-        /,
-    ) -> None: ...
-
-    def returned(self, result: T) -> T:
-        """Settle by what the function returned."""
+    async def call_async(
+        self, fn: Callable[..., Awaitable[T]], args: Arguments, kwargs: Keywords, /
+    ) -> T:
+        """Call an `async def`, and settle by what comes of it."""
         ...
 
-    def returned_by_sync(self, result: object) -> object:
-        """Settle by what a plain function returned; if it must be awaited, when it was."""
+    def call_sync(self, fn: Callable[..., T], args: Arguments, kwargs: Keywords, /) -> T:
+        """Call a `def`, and settle by what comes of it."""
+        ...
+
+    def returned_by_sync(self, result: T, /) -> T:
+        """Settle by what a `def` returned; if it must be awaited, when it was."""
         ...
 
 
@@ -126,8 +122,8 @@ def _protect_async(
     *,
     needs_permit: bool,
 ) -> Callable[..., Any]:
-    breakers, find, locate = lookup.breakers, lookup.find, lookup.locate
-    position, keyword, follow = lookup.position, lookup.keyword, lookup.follow
+    breakers, follow = lookup.breakers, lookup.follow
+    position, keyword = lookup.position, lookup.keyword
 
     async def protected(*args: Any, **kwargs: Any) -> Any:
         if position < len(args):
@@ -135,17 +131,16 @@ def _protect_async(
         elif keyword in kwargs:
             region = kwargs[keyword]
         else:
-            region = locate(args, kwargs)
+            region = lookup.locate(args, kwargs)
         if follow is not None:
             region = follow(region)
         try:
             breaker = breakers[region]
         except (KeyError, TypeError):  # TypeError: it cannot be hashed, so it is not a region
-            breaker = find(region)
+            breaker = lookup.find(region)
         closed = breaker.closed
         if closed is None or needs_permit:
-            with breaker.acquire(classifiers) as permit:
-                return permit.returned(await fn(*args, **kwargs))
+            return await breaker.acquire(classifiers).call_async(fn, args, kwargs)
         try:
             result = await (fn(*args, **kwargs) if kwargs else fn(*args))
         except BaseException as error:
@@ -166,8 +161,8 @@ def _protect_sync(
     *,
     needs_permit: bool,
 ) -> Callable[..., Any]:
-    breakers, find, locate = lookup.breakers, lookup.find, lookup.locate
-    position, keyword, follow = lookup.position, lookup.keyword, lookup.follow
+    breakers, follow = lookup.breakers, lookup.follow
+    position, keyword = lookup.position, lookup.keyword
 
     def protected(*args: Any, **kwargs: Any) -> Any:
         if position < len(args):
@@ -175,24 +170,22 @@ def _protect_sync(
         elif keyword in kwargs:
             region = kwargs[keyword]
         else:
-            region = locate(args, kwargs)
+            region = lookup.locate(args, kwargs)
         if follow is not None:
             region = follow(region)
         try:
             breaker = breakers[region]
         except (KeyError, TypeError):  # TypeError: it cannot be hashed, so it is not a region
-            breaker = find(region)
+            breaker = lookup.find(region)
         closed = breaker.closed
         if closed is None or needs_permit:
-            with breaker.acquire(classifiers) as permit:
-                return permit.returned_by_sync(fn(*args, **kwargs))
+            return breaker.acquire(classifiers).call_sync(fn, args, kwargs)
         try:
             result = fn(*args, **kwargs) if kwargs else fn(*args)
         except BaseException as error:
             breaker.record_error(closed, error, classifiers)
             raise
-        kind: object = type(result)
-        if has_await(kind):
+        if must_be_awaited[type(result)]:
             return breaker.permit_in(closed, classifiers).returned_by_sync(result)
         if closed.streak:
             breaker.end_streak(closed)
@@ -202,10 +195,8 @@ def _protect_sync(
     return protected
 
 
-@functools.lru_cache(maxsize=512)
-def has_await(kind: type) -> bool:
-    """Return whether objects of a type must be awaited."""
-    return hasattr(kind, "__await__")
+#: Whether objects of a type must be awaited.
+must_be_awaited: ByType[bool] = ByType(lambda kind: hasattr(kind, "__await__"))
 
 
 def _protect_variants(

@@ -140,11 +140,11 @@ class SharedCircuit(Circuit):
         self._lease.use(now)
         if self._lease.mine:
             self._due_calls.late_in_a_row = 0
-        if isinstance(state, Open):
-            self._continue_count()
+        if isinstance(state, Open) and isinstance(self.state, HalfOpen):
+            self._continue_count(self.state)
         return probe
 
-    def reject(self, now: float) -> Rejection | None:
+    def reject(self, now: float) -> Open | None:
         """Reject a call of an OPEN circuit; after a fork the first call is left to `acquire`."""
         return None if self._next_call_notifies else super().reject(now)
 
@@ -237,12 +237,11 @@ class SharedCircuit(Circuit):
         as_opener = time_left(due_at, HEAD_START, now) if self._is_opener else 0.0
         return max(as_opener, time_left(self._lease.returned_at, HEAD_START, now))
 
-    def _continue_count(self) -> None:
+    def _continue_count(self, state: HalfOpen) -> None:
         """Go on with the successes that the lease came with."""
         if not self._lease.mine:
             self._stored_successes = 0
-        if isinstance(self.state, HalfOpen):
-            self.state.successes = self._stored_successes
+        state.successes = self._stored_successes
 
     def _probes(self) -> Sequence[Probe]:
         return self.state.probes if isinstance(self.state, HalfOpen) else ()

@@ -4,8 +4,8 @@ A type is looked up by name among the modules that are loaded already. Nothing i
 """
 
 import sys
-from functools import lru_cache
 
+from resilience._by_type import ByType
 from resilience.classify.attributes import safe_getattr
 
 # Timeouts and connection errors that are neither a TimeoutError nor a ConnectionError.
@@ -39,8 +39,6 @@ OUTAGES = (
 UNPARSABLE_ANSWERS = ("aiohttp.http_exceptions.HttpProcessingError",)
 
 
-# Cached by class: where a class of error exists, the library that it comes from is loaded.
-@lru_cache(maxsize=512)
 def is_one_of(kind: type, names: tuple[str, ...]) -> bool:
     """Return whether a type is, or is derived from, one of those that are named."""
     known: list[type] = []
@@ -50,3 +48,11 @@ def is_one_of(kind: type, names: tuple[str, ...]) -> bool:
         if isinstance(found, type):
             known.append(found)
     return issubclass(kind, tuple(known))
+
+
+# By type: where a type of error exists, the library that it comes from is loaded.
+
+#: Whether a type of error means an outage.
+is_outage: ByType[bool] = ByType(lambda kind: is_one_of(kind, OUTAGES))
+#: Whether a type of error means an answer that cannot be parsed.
+is_unparsable: ByType[bool] = ByType(lambda kind: is_one_of(kind, UNPARSABLE_ANSWERS))

@@ -8,12 +8,12 @@ caller's code says nothing about a region.
 
 from concurrent.futures import Future
 from errno import EHOSTDOWN, EHOSTUNREACH, EMFILE, ENETDOWN, ENETRESET, ENETUNREACH, ENFILE
-from functools import lru_cache
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
+from resilience._by_type import ByType
 from resilience._text import one_line
 from resilience.classify.attributes import safe_getattr
-from resilience.classify.libraries import OUTAGES, UNPARSABLE_ANSWERS, is_one_of
+from resilience.classify.libraries import is_outage, is_unparsable
 from resilience.errors import CircuitBreakerOpenError
 from resilience.outcome import Classifier, Outcome
 
@@ -30,14 +30,9 @@ _OUT_OF_FILES = {EMFILE, ENFILE}
 _FAILURE, _IGNORED = Outcome.FAILURE, Outcome.IGNORED
 
 
-class Finding(NamedTuple):
-    """What an error says, and the error that says it: itself, or one that it wraps.
-
-    An outcome of None means that no rule knows the error.
-    """
-
-    outcome: Outcome | None
-    root: BaseException
+# What an error says, and the error that says it: itself, or one that it wraps. None means that no
+# rule knows the error.
+Finding: TypeAlias = tuple[Outcome | None, BaseException]
 
 
 def classify_error(error: BaseException) -> Outcome:
@@ -53,7 +48,7 @@ def classify_error(error: BaseException) -> Outcome:
     Returns:
         FAILURE or IGNORED; never SUCCESS.
     """
-    return examine(error).outcome or _IGNORED
+    return examine(error)[0] or _IGNORED
 
 
 def classify_status(response: object) -> Outcome:
@@ -92,7 +87,7 @@ def failures(*types: type[Exception]) -> Classifier:
         raise TypeError(f"failures() takes subclasses of Exception, got {wrong or 'none'!r}")
 
     def classify(error: BaseException) -> Outcome:
-        return _examine(error, types).outcome or _IGNORED
+        return _examine(error, types)[0] or _IGNORED
 
     return classify
 
@@ -103,21 +98,20 @@ def examine(error: BaseException) -> Finding:
     Most errors are simple: they wrap no other, and say nothing, or have a status by that very name.
     Every other error takes a longer look.
     """
-    kind: object = type(error)
-    if _is_simple(kind) and error.__cause__ is None:
+    if _is_simple[type(error)] and error.__cause__ is None:
         attributes = error.__dict__
         if not attributes:
-            return Finding(None, error)
+            return (None, error)
         status: object = attributes.get("status")
         if type(status) is int and "last_attempt" not in attributes:
             is_failure = status >= _SERVER_ERROR or status == _NO_ANSWER
-            return Finding(_FAILURE if is_failure else _IGNORED, error)
+            return (_FAILURE if is_failure else _IGNORED, error)
     return _examine(error)
 
 
 def root_error(thing: object) -> object:
     """Return the error that speaks for one that wraps it; anything else speaks for itself."""
-    return _examine(thing).root if isinstance(thing, BaseException) else thing
+    return _examine(thing)[1] if isinstance(thing, BaseException) else thing
 
 
 def describe(thing: object) -> str:
@@ -147,8 +141,7 @@ _Types: TypeAlias = tuple[type[Exception], ...]
 _TELLING = ("__getattr__", "headers", "last_attempt", "reason", "response", "status", "status_code")
 
 
-@lru_cache(maxsize=512)
-def _is_simple(kind: type[BaseException]) -> bool:
+def _works_simply(kind: type) -> bool:
     if not issubclass(kind, Exception) or issubclass(
         kind, OSError | BaseExceptionGroup | CircuitBreakerOpenError
     ):
@@ -157,26 +150,28 @@ def _is_simple(kind: type[BaseException]) -> bool:
         return False
     if any(safe_getattr(kind, name) is not None for name in _TELLING):
         return False
-    same_kind: object = kind
-    return not is_one_of(same_kind, OUTAGES)
+    return not is_outage[kind]
+
+
+_is_simple = ByType(_works_simply)
 
 
 def _examine(error: BaseException, counted: _Types = (), depth: int = 0) -> Finding:
     """Take the longer look; `counted` are the types that are failures too."""
     if isinstance(error, counted):
-        return Finding(_FAILURE, error)
+        return (_FAILURE, error)
     if depth > _MAX_DEPTH:
-        return Finding(None, error)
+        return (None, error)
     if isinstance(error, BaseExceptionGroup):
         return _examine_group(error, counted, depth)
     if not isinstance(error, Exception) or isinstance(error, CircuitBreakerOpenError):
-        return Finding(_IGNORED, error)
+        return (_IGNORED, error)
     outcome = _examine_alone(error)
     wrapped = _wrapped_error(error) if outcome is None else None
     if wrapped is None:
-        return Finding(outcome, error)
+        return (outcome, error)
     finding = _examine(wrapped, counted, depth + 1)
-    return Finding(None, error) if finding.outcome is None else finding
+    return (None, error) if finding[0] is None else finding
 
 
 def _examine_group(
@@ -185,7 +180,7 @@ def _examine_group(
     findings = [_examine(error, counted, depth + 1) for error in group.exceptions]
     for telling in (_FAILURE, _IGNORED):
         for finding in findings:
-            if finding.outcome is telling:
+            if finding[0] is telling:
                 return finding
     return findings[0]
 
@@ -234,15 +229,13 @@ def _last_attempt(error: object) -> Future[object] | None:
 
 
 def _is_malformed_answer(error: Exception) -> bool:
-    kind: object = type(error.__cause__)
-    return is_one_of(kind, UNPARSABLE_ANSWERS) and safe_getattr(error, "headers") is None
+    return is_unparsable[type(error.__cause__)] and safe_getattr(error, "headers") is None
 
 
 def _is_outage(error: Exception) -> bool:
     if isinstance(error, OSError) and error.errno in _UNREACHABLE:
         return True
-    kind: object = type(error)
-    return isinstance(error, TimeoutError | ConnectionError) or is_one_of(kind, OUTAGES)
+    return isinstance(error, TimeoutError | ConnectionError) or is_outage[type(error)]
 
 
 def _is_out_of_files(error: BaseException) -> bool:

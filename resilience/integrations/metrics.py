@@ -66,14 +66,15 @@ def read_circuits(registry: CircuitBreakerRegistry) -> Iterator[Reading]:
 
 
 def read_circuit(breaker: CircuitBreaker) -> Reading:
-    """Read one circuit; state, counts and seconds belong to the same moment."""
-    snapshot = breaker.snapshot()
-    return Reading(
-        name=display_name(breaker.region),
-        snapshot=snapshot,
-        seconds_in_state=max(0.0, snapshot.at - snapshot.since),
-        recovery_timeout=breaker.policy.recovery_timeout,
-    )
+    """Read one circuit, all of it at the same moment."""
+    name = display_name(breaker.region)
+
+    def query(now: float) -> Reading:
+        snapshot = breaker.describe(now)
+        seconds_in_state = max(0.0, now - snapshot.since)
+        return Reading(name, snapshot, seconds_in_state, breaker.policy.recovery_timeout)
+
+    return breaker.read(query)
 
 
 def display_name(region: str) -> str:

@@ -87,13 +87,11 @@ def _add_event(
     span = trace.get_current_span()
     if not span.is_recording():
         return
-    attributes[_REGION] = display_name(region)
-    # An attribute cannot be None.
-    if reason is not None:
-        attributes[_REASON] = reason
-    if retry_after is not None:
-        attributes[_RETRY_AFTER] = retry_after
-    span.add_event(f"circuit_breaker.{name}", attributes)
+    optional = {_REASON: reason, _RETRY_AFTER: retry_after}
+    known = {key: value for key, value in optional.items() if value is not None}
+    span.add_event(
+        f"circuit_breaker.{name}", {_REGION: display_name(region), **attributes, **known}
+    )
 
 
 # Instruments

@@ -15,7 +15,7 @@ from resilience.integrations.opentelemetry import observe, trace_circuits
 from resilience.integrations.prometheus import CircuitCollector
 from resilience.integrations.redis import RedisSharing
 from resilience.integrations.status_page import status_page
-from resilience.integrations.status_page.state import State
+from resilience.integrations.status_page.state import PageState
 from resilience.integrations.status_page.stream import Stream
 from tests.support.stores import Store, binaries, until
 
@@ -30,7 +30,7 @@ def attach(registry):
     observe(registry, MeterProvider())
     trace_circuits(registry)
     status_page(registry)
-    registry.listen(Stream(registry, State(registry), max_listeners=1).publish)
+    registry.listen(Stream(registry, PageState(registry), max_listeners=1).publish)
 
 
 def instructions(call):

@@ -273,7 +273,7 @@ class Play:
         )
         await self._channel.default_exchange.publish(message, self.queue)
 
-    async def worker(self, prefetch, *, circuit="CLOSED", max_hold=60.0):
+    async def worker(self, prefetch, *, circuit="CLOSED", max_unacked=60.0):
         """Start a worker that is ready and waits to be told to go."""
         settings = {
             "url": self.wire.url,
@@ -286,7 +286,7 @@ class Play:
             "prefetch": prefetch,
             "recovery": RECOVERY,
             "open": [DEAD] if circuit == "OPEN" else [],
-            "max_hold": max_hold,
+            "max_unacked": max_unacked,
         }
         worker = WorkerProcess(settings)
         self.workers.append(worker)

@@ -1,42 +1,13 @@
 """Two hosts and a store between them, as network namespaces whose cables can be cut."""
 
-import itertools
-import os
-import subprocess
 import tempfile
 from contextlib import suppress
 
 import redis
 
+from tests.support.ip import NoNamespacesError, ip, name_of
 from tests.support.stores import SetUp, Store, binaries
 from tests.support.workers import Fleet, Nursery
-
-_numbers = itertools.count()
-
-
-class NoNamespacesError(Exception):
-    """This machine or this user makes none."""
-
-
-def ip(*command):
-    done = subprocess.run(["ip", *command], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise NoNamespacesError(f"ip {' '.join(command)}: {done.stderr.strip()}")
-
-
-def available():
-    """Tell whether namespaces can be made here."""
-    name = _name("try")
-    try:
-        ip("netns", "add", name)
-        ip("netns", "del", name)
-    except (NoNamespacesError, OSError):
-        return False
-    return True
-
-
-def _name(role):
-    return f"rb{os.getpid()}-{next(_numbers)}-{role}"
 
 
 class HubStore(Store):
@@ -99,7 +70,7 @@ class TwoHosts(SetUp):
         ip("-n", self._hub, "route", "del", "blackhole", f"10.77.{number}.2/32")
 
     def _namespace(self, role):
-        name = _name(role)
+        name = name_of(role)
         ip("netns", "add", name)
         self.callback(self._delete, name)
         return name

@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from tests.support import namespaces, rabbitmq_broker
+from tests.support import ip, rabbitmq_broker
 
 NOTHING_SKIPPED = "--nothing-skipped"
 
@@ -26,7 +26,7 @@ SERVERS = {
     "redis-server": (_is_on_the_path("redis-server"), "apt-get install redis-server"),
     "chromium": (_is_on_the_path("chromium"), "apt-get install chromium"),
     "promtool": (_is_on_the_path("promtool"), "apt-get install prometheus"),
-    "network namespaces": (namespaces.available, "apt-get install iproute2, and run as root"),
+    "network namespaces": (ip.available, "apt-get install iproute2, and run as root"),
 }
 
 

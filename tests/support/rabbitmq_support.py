@@ -135,6 +135,12 @@ async def until(condition, what="it"):
         await asyncio.sleep(0.01)
 
 
+async def settle_down():
+    """Let all tasks run until they wait for something that happens elsewhere."""
+    for _ in range(100):
+        await asyncio.sleep(0)
+
+
 async def refuse_errors(message, error):
     """An `on_error` for tests in which nothing may come to it."""
     raise AssertionError(f"{message.body!r}: {error!r}")

@@ -98,7 +98,7 @@ async def literal_way(worker, queue):
     """What T10 says, for a handler that is there already."""
 
     @rabbitmq.hold_when_open(
-        region_of=region_of, max_hold=worker.settings["max_hold"], registry=worker.registry
+        region_of=region_of, max_unacked=worker.settings["max_unacked"], registry=worker.registry
     )
     async def on_message(message):
         try:

@@ -9,6 +9,7 @@ from typing import Any, assert_type
 
 from resilience import CircuitBreaker, CircuitBreakerRegistry
 from resilience.testing import FakeClock, FakeGenesys
+from resilience.waiters import AdvancingClock
 
 
 def clocks() -> None:
@@ -21,6 +22,8 @@ def clocks() -> None:
     as_a_clock: Callable[[], float] = clock
     CircuitBreaker("eu-west-1", clock=as_a_clock)
     CircuitBreakerRegistry(clock=clock)
+    as_an_advancing_clock: AdvancingClock = clock
+    as_an_advancing_clock.on_advance(clock.__repr__)
 
     clock.advance()  # type: ignore[call-arg]
     clock.advance("60")  # type: ignore[arg-type]

@@ -34,9 +34,9 @@ async def held(message: AbstractIncomingMessage) -> None:
     on_message = hold_when_open(region_of=region_of)(handler)
     assert_type(await on_message(message), None)
     await on_message(message.body)  # type: ignore[arg-type]
-    hold_when_open(region_of=region_of, max_hold=60)
+    hold_when_open(region_of=region_of, max_unacked=60)
     hold_when_open(region_of=region_of)(plain)  # type: ignore[arg-type]
-    hold_when_open(max_hold=60)  # type: ignore[call-arg]
+    hold_when_open(max_unacked=60)  # type: ignore[call-arg]
 
 
 class Worker:

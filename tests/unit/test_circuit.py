@@ -3,41 +3,57 @@
 import gc
 import math
 import sys
+from dataclasses import astuple
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from resilience import BreakerPolicy, CircuitBreaker, CircuitState, Outcome
-from resilience.circuit import Circuit, Closed, Probe
+from resilience.circuit import Circuit, Probe, ProbeExpired, Rejection, Transition
+from resilience.outcome import Report
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
-SUCCESS, FAILURE = (Outcome.SUCCESS, ""), (Outcome.FAILURE, "ServerError 503")
-IGNORED = (Outcome.IGNORED, "")
+SUCCESS, IGNORED = Report(Outcome.SUCCESS), Report(Outcome.IGNORED)
+FAILURE = Report(Outcome.FAILURE, "ServerError 503")
 
 
 def circuit_of(*, now=0.0, **thresholds):
-    return Circuit(BreakerPolicy(**thresholds), Closed(now))
+    return Circuit(BreakerPolicy(**thresholds), now)
 
 
 def report(circuit, what, *, now=0.0, times=1):
-    """Let one call after the other report the same; the last transition comes back."""
+    """Let one call after the other report the same, and return the last transition."""
     transition = None
     for _ in range(times):
-        transition = circuit.record(admitted(circuit, now=now), what, now)
+        transition = transition_of(circuit.record, admitted(circuit, now=now), what, now)
     return transition
+
+
+def transition_of(method, *arguments):
+    """Call a method of a circuit, and return the last transition that it made, or None."""
+    events = method.__self__.events
+    before = len(events)
+    method(*arguments)
+    transitions = [event for event in events[before:] if isinstance(event, Transition)]
+    return transitions[-1] if transitions else None
 
 
 def admitted(circuit, *, now):
     ticket = circuit.acquire(now)
-    assert not isinstance(ticket, tuple), ticket
+    assert not isinstance(ticket, Rejection), ticket
     return ticket
 
 
 def rejected(circuit, *, now):
     answer = circuit.acquire(now)
-    assert isinstance(answer, tuple), answer
+    assert isinstance(answer, Rejection), answer
     return answer
+
+
+def expired(circuit):
+    """Return the leases of the probes whose places were taken."""
+    return [event.after for event in circuit.events if isinstance(event, ProbeExpired)]
 
 
 def opened(*, at=0.0, **thresholds):
@@ -51,7 +67,7 @@ def move(transition):
     return transition.old, transition.new
 
 
-# Rule 1: time goes in, a transition or nothing comes out
+# Rule 1: time goes in, events come out
 
 
 def test_a_new_circuit_is_closed_since_it_was_made():
@@ -59,7 +75,7 @@ def test_a_new_circuit_is_closed_since_it_was_made():
     assert circuit.phase(9.0) is CLOSED
     assert circuit.phase_since(9.0) == 7.0
     assert circuit.retry_after(9.0) == 0.0
-    assert circuit.counts() == (0, 0, 0, 0, 0, 0)
+    assert astuple(circuit.totals()) == (0, 0, 0, 0, 0, 0)
 
 
 def test_a_transition_says_all_that_a_listener_needs():
@@ -81,7 +97,7 @@ def test_a_report_that_changes_no_state_gives_no_transition():
 
 
 @pytest.mark.parametrize("threshold", [1, 2, 10])
-def test_so_many_consecutive_failures_open_it_and_not_one_less(threshold):
+def test_this_many_consecutive_failures_open_it_and_one_less_does_not(threshold):
     circuit = circuit_of(failure_threshold=threshold)
     report(circuit, FAILURE, times=threshold - 1)
     assert circuit.state.name is CLOSED
@@ -101,7 +117,7 @@ def test_closed_admits_any_number_of_calls_at_a_time():
     circuit = circuit_of(failure_threshold=1)
     tickets = [admitted(circuit, now=0.0) for _ in range(1000)]
     assert circuit.state.name is CLOSED
-    assert circuit.record(tickets[-1], FAILURE, 0.0) is not None
+    assert transition_of(circuit.record, tickets[-1], FAILURE, 0.0) is not None
 
 
 def test_failures_do_not_age_while_the_circuit_is_closed():
@@ -121,10 +137,10 @@ def test_an_ignored_call_leaves_the_streak_as_it_is():
 def test_successes_that_a_caller_counts_itself_count_only_until_the_state_is_left(leave):
     circuit = circuit_of()
     left = admitted(circuit, now=0.0)
-    left.passed += 1
+    left.successes += 1
     leave(circuit, 0.0)
-    left.passed += 1
-    successes, *_ = circuit.counts()
+    left.successes += 1
+    successes, *_ = astuple(circuit.totals())
     assert successes == 1
 
 
@@ -151,7 +167,7 @@ def test_a_rejection_neither_prolongs_the_time_nor_adds_to_the_streak():
 
 
 @pytest.mark.parametrize("probes", [1, 2, 5])
-def test_half_open_admits_so_many_at_a_time_and_not_one_more(probes):
+def test_half_open_admits_this_many_at_a_time_and_not_one_more(probes):
     circuit = opened(recovery_timeout=60, half_open_probes=probes)
     tickets = [admitted(circuit, now=60.0) for _ in range(probes)]
     assert rejected(circuit, now=60.0)[0] is HALF_OPEN
@@ -161,7 +177,7 @@ def test_half_open_admits_so_many_at_a_time_and_not_one_more(probes):
 
 
 @pytest.mark.parametrize("threshold", [1, 2, 3])
-def test_so_many_successes_close_it_and_not_one_less(threshold):
+def test_this_many_successes_close_it_and_one_less_does_not(threshold):
     circuit = opened(recovery_timeout=60, success_threshold=threshold)
     assert report(circuit, SUCCESS, now=60.0, times=threshold - 1) is None
     assert circuit.phase(60.0) is HALF_OPEN
@@ -209,7 +225,7 @@ def test_only_opening_from_closed_is_a_trip():
     circuit = opened(recovery_timeout=60)
     report(circuit, FAILURE, now=60.0)
     circuit.force_open("by hand", 60.0)
-    *_, trips = circuit.counts()
+    *_, trips = astuple(circuit.totals())
     assert trips == 1
 
 
@@ -217,7 +233,7 @@ def test_a_reopening_names_the_new_failure_and_half_open_the_last_one():
     circuit = opened(recovery_timeout=60)
     admitted(circuit, now=60.0)
     assert circuit.state.reason == "ServerError 503"
-    circuit.record(circuit.state.probes[0], (Outcome.FAILURE, "TimeoutError"), 60.0)
+    circuit.record(circuit.state.probes[0], Report(Outcome.FAILURE, "TimeoutError"), 60.0)
     assert circuit.state.reason == "TimeoutError"
 
 
@@ -230,7 +246,7 @@ def test_closed_again_has_no_reason_and_no_streak():
 # Rule 5: OPEN becomes HALF_OPEN in the first acquire that is due
 
 
-def test_who_looks_sees_half_open_from_the_moment_it_is_due_and_changes_nothing():
+def test_it_reads_half_open_from_the_moment_it_is_due_and_reading_changes_nothing():
     circuit = opened(at=100.0, recovery_timeout=60)
     state = circuit.state
     assert (circuit.phase(159.75), circuit.phase_since(159.75)) == (OPEN, 100.0)
@@ -242,16 +258,16 @@ def test_who_looks_sees_half_open_from_the_moment_it_is_due_and_changes_nothing(
 
 def test_the_first_probe_brings_the_transition_and_the_second_does_not():
     circuit = opened(recovery_timeout=60, half_open_probes=2)
-    first = admitted(circuit, now=72.0)
-    assert move(first.opened) == (OPEN, HALF_OPEN)
-    assert first.opened.reason == "recovery timeout of 60 s elapsed"
-    assert (first.opened.at, first.opened.streak, first.opened.retry_after) == (72.0, 10, 0.0)
-    assert admitted(circuit, now=72.0).opened is None
+    first = transition_of(circuit.acquire, 72.0)
+    assert move(first) == (OPEN, HALF_OPEN)
+    assert first.reason == "recovery timeout of 60 s elapsed"
+    assert (first.at, first.streak, first.retry_after) == (72.0, 10, 0.0)
+    assert transition_of(circuit.acquire, 72.0) is None
 
 
 def test_a_timeout_is_written_without_needless_zeros():
     circuit = opened(recovery_timeout=2.5)
-    assert admitted(circuit, now=2.5).opened.reason == "recovery timeout of 2.5 s elapsed"
+    assert transition_of(circuit.acquire, 2.5).reason == "recovery timeout of 2.5 s elapsed"
 
 
 def test_half_open_counts_from_the_first_acquire_and_not_from_when_it_was_due():
@@ -260,16 +276,16 @@ def test_half_open_counts_from_the_first_acquire_and_not_from_when_it_was_due():
     assert circuit.phase_since(501.0) == 500.0
 
 
-# Rule 6: a ticket belongs to the state that handed it out
+# Rule 6: a ticket belongs to the state that issued it
 
 
 def test_late_failures_of_a_burst_open_it_once_and_count_no_further():
     circuit = circuit_of(failure_threshold=10)
     tickets = [admitted(circuit, now=0.0) for _ in range(50)]
-    transitions = [circuit.record(ticket, FAILURE, 1.0) for ticket in tickets]
+    transitions = [transition_of(circuit.record, ticket, FAILURE, 1.0) for ticket in tickets]
     assert [move(t) for t in transitions if t is not None] == [(CLOSED, OPEN)]
     assert circuit.state.streak == 10
-    assert circuit.counts() == (0, 10, 0, 0, 0, 1)
+    assert astuple(circuit.totals()) == (0, 10, 0, 0, 0, 1)
 
 
 @pytest.mark.parametrize("what", [SUCCESS, FAILURE, IGNORED])
@@ -282,9 +298,9 @@ def test_a_closed_ticket_is_late_in_every_later_state(what):
             probe = admitted(circuit, now=now)
         elif go_on:
             circuit.record(probe, go_on, now)
-        before = circuit.state, circuit.counts()
-        assert circuit.record(late, what, now) is None
-        assert (circuit.state, circuit.counts()) == before
+        before = circuit.state, astuple(circuit.totals())
+        assert transition_of(circuit.record, late, what, now) is None
+        assert (circuit.state, astuple(circuit.totals())) == before
         assert circuit.state.streak == (0 if circuit.state.name is CLOSED else 1)
 
 
@@ -293,7 +309,7 @@ def test_a_sibling_of_the_probe_that_failed_is_late(what):
     circuit = opened(recovery_timeout=60, half_open_probes=2)
     first, second = admitted(circuit, now=60.0), admitted(circuit, now=60.0)
     circuit.record(first, FAILURE, 61.0)
-    assert circuit.record(second, what, 70.0) is None
+    assert transition_of(circuit.record, second, what, 70.0) is None
     assert circuit.retry_after(70.0) == 51.0
     assert circuit.state.streak == 11
 
@@ -302,9 +318,9 @@ def test_a_reset_of_a_closed_circuit_makes_older_tickets_late_and_is_no_transiti
     circuit = circuit_of(failure_threshold=2)
     report(circuit, FAILURE)
     late = admitted(circuit, now=0.0)
-    assert circuit.reset(3.0) is None
+    assert transition_of(circuit.reset, 3.0) is None
     assert circuit.state.streak == 0
-    assert circuit.record(late, FAILURE, 3.0) is None
+    assert transition_of(circuit.record, late, FAILURE, 3.0) is None
     assert report(circuit, FAILURE) is None
     assert circuit.phase_since(4.0) == 3.0
 
@@ -315,7 +331,7 @@ def test_a_reset_keeps_the_counts_since_the_start():
     report(circuit, FAILURE)
     circuit.reset(0.0)
     report(circuit, SUCCESS)
-    assert circuit.counts()[:2] == (4, 1)
+    assert astuple(circuit.totals())[:2] == (4, 1)
 
 
 # Rule 7: a probe's ticket is good for one report
@@ -327,9 +343,9 @@ def test_a_second_report_of_a_probe_changes_nothing(first, again):
     circuit = opened(recovery_timeout=60, success_threshold=2)
     probe = admitted(circuit, now=60.0)
     circuit.record(probe, first, 60.0)
-    before = circuit.counts()
-    assert circuit.record(probe, again, 60.0) is None
-    assert circuit.counts() == before
+    before = astuple(circuit.totals())
+    assert transition_of(circuit.record, probe, again, 60.0) is None
+    assert astuple(circuit.totals()) == before
     assert circuit.state.name is HALF_OPEN
 
 
@@ -350,18 +366,21 @@ def test_a_place_is_kept_until_the_very_moment_its_lease_is_over():
     admitted(circuit, now=60.0)
     assert rejected(circuit, now=64.75) == (HALF_OPEN, "ServerError 503", 0.25)
     successor = admitted(circuit, now=65.0)
-    assert circuit.state.probes == (successor,)
+    assert circuit.state.probes == [successor]
 
 
-def test_who_takes_a_place_says_so_for_the_warning_and_who_takes_none_does_not():
+def test_a_probe_that_takes_a_place_is_an_event_and_one_that_takes_none_is_not():
     circuit = opened(recovery_timeout=60, probe_timeout=5)
-    assert admitted(circuit, now=60.0).displaced == ()
-    assert admitted(circuit, now=65.0).displaced == (5,)
+    admitted(circuit, now=60.0)
+    assert expired(circuit) == []
+    admitted(circuit, now=65.0)
+    assert expired(circuit) == [5]
     circuit.record(circuit.state.probes[0], SUCCESS, 65.0)
-    assert admitted(circuit, now=100.0).displaced == ()
+    admitted(circuit, now=100.0)
+    assert expired(circuit) == [5]
 
 
-def test_a_lease_lasts_as_long_as_the_recovery_timeout_unless_told_otherwise():
+def test_a_lease_lasts_as_long_as_the_recovery_timeout_by_default():
     circuit = opened(recovery_timeout=60)
     admitted(circuit, now=60.0)
     rejected(circuit, now=119.75)
@@ -372,7 +391,7 @@ def test_a_slow_probe_counts_as_long_as_nobody_took_its_place():
     circuit = opened(recovery_timeout=60, probe_timeout=5, success_threshold=1)
     slow = admitted(circuit, now=60.0)
     assert circuit.retry_after(90.0) == 0.0
-    assert move(circuit.record(slow, SUCCESS, 90.0)) == (HALF_OPEN, CLOSED)
+    assert move(transition_of(circuit.record, slow, SUCCESS, 90.0)) == (HALF_OPEN, CLOSED)
 
 
 @pytest.mark.parametrize("what", [SUCCESS, FAILURE, IGNORED])
@@ -380,10 +399,10 @@ def test_a_slow_probe_changes_nothing_once_its_place_is_taken(what):
     circuit = opened(recovery_timeout=60, probe_timeout=5, success_threshold=1)
     slow = admitted(circuit, now=60.0)
     successor = admitted(circuit, now=65.0)
-    counts = circuit.counts()
-    assert circuit.record(slow, what, 66.0) is None
-    assert circuit.state.probes == (successor,)
-    assert circuit.counts() == counts
+    counts = astuple(circuit.totals())
+    assert transition_of(circuit.record, slow, what, 66.0) is None
+    assert circuit.state.probes == [successor]
+    assert astuple(circuit.totals()) == counts
     rejected(circuit, now=66.0)
 
 
@@ -391,7 +410,7 @@ def test_a_lease_that_is_over_does_not_touch_its_siblings():
     circuit = opened(recovery_timeout=60, probe_timeout=5, half_open_probes=2)
     _, sibling = admitted(circuit, now=60.0), admitted(circuit, now=63.0)
     successor = admitted(circuit, now=65.0)
-    assert circuit.state.probes == (sibling, successor)
+    assert circuit.state.probes == [sibling, successor]
     circuit.record(sibling, SUCCESS, 66.0)
     assert circuit.state.successes == 1
 
@@ -400,19 +419,19 @@ def test_a_free_place_is_taken_before_one_whose_lease_is_over():
     circuit = opened(recovery_timeout=60, probe_timeout=5, half_open_probes=2)
     slow = admitted(circuit, now=60.0)
     second = admitted(circuit, now=100.0)
-    assert second.displaced == ()
-    assert circuit.state.probes == (slow, second)
+    assert expired(circuit) == []
+    assert circuit.state.probes == [slow, second]
 
 
 def test_of_two_that_are_overdue_only_one_goes_for_one_caller():
     circuit = opened(recovery_timeout=60, probe_timeout=5, half_open_probes=2)
     _, second = admitted(circuit, now=60.0), admitted(circuit, now=61.0)
     third = admitted(circuit, now=100.0)
-    assert third.displaced == (5,)
-    assert circuit.state.probes == (second, third)
+    assert expired(circuit) == [5]
+    assert circuit.state.probes == [second, third]
 
 
-def test_who_finds_the_places_taken_is_told_the_shortest_lease_and_one_second_at_most():
+def test_a_call_that_finds_the_places_taken_waits_for_the_shortest_lease_and_one_second_at_most():
     circuit = opened(recovery_timeout=60, probe_timeout=5, half_open_probes=2)
     admitted(circuit, now=60.0)
     admitted(circuit, now=62.0)
@@ -423,10 +442,11 @@ def test_who_finds_the_places_taken_is_told_the_shortest_lease_and_one_second_at
 def test_the_shortest_lease_need_not_be_the_oldest():
     circuit = opened(recovery_timeout=60, probe_timeout=5, half_open_probes=2)
     admitted(circuit, now=60.0)
-    circuit.policy = BreakerPolicy(half_open_probes=2, probe_timeout=0.5)
+    circuit.configure(BreakerPolicy(half_open_probes=2, probe_timeout=0.5))
     admitted(circuit, now=60.25)
     assert rejected(circuit, now=60.5)[2] == 0.25
-    assert admitted(circuit, now=60.75).displaced == (0.5,)
+    admitted(circuit, now=60.75)
+    assert expired(circuit) == [0.5]
 
 
 def test_probes_that_hang_one_after_the_other_and_end_late_leave_nothing_behind(clock, log):
@@ -469,8 +489,9 @@ def test_an_ignored_probe_frees_its_place_and_neither_closes_nor_opens():
 # Rule 10: a clock that steps back
 
 
-def test_a_clock_behind_the_opening_starts_the_recovery_timeout_anew():
+def test_a_clock_behind_the_opening_starts_the_recovery_timeout_again():
     circuit = opened(at=1000.0, recovery_timeout=60)
+    circuit.follow_clock(0.0)
     assert circuit.retry_after(0.0) == 60.0
     assert rejected(circuit, now=0.0)[2] == 60.0
     assert rejected(circuit, now=59.75)[2] == 0.25
@@ -481,10 +502,10 @@ def test_a_clock_that_steps_back_but_not_behind_the_opening_changes_nothing():
     circuit = opened(at=1000.0, recovery_timeout=60)
     assert rejected(circuit, now=1050.0)[2] == 10.0
     assert rejected(circuit, now=1010.0)[2] == 50.0
-    assert circuit.state.at == 1000.0
+    assert circuit.state.since == 1000.0
 
 
-def test_a_clock_behind_the_start_of_a_lease_starts_it_anew():
+def test_a_clock_behind_the_start_of_a_lease_starts_it_again():
     circuit = opened(at=1000.0, recovery_timeout=60, probe_timeout=5)
     admitted(circuit, now=1060.0)
     rejected(circuit, now=2.0)
@@ -492,12 +513,12 @@ def test_a_clock_behind_the_start_of_a_lease_starts_it_anew():
     admitted(circuit, now=7.0)
 
 
-def test_a_clock_that_jumps_forward_makes_it_due_at_once():
+def test_a_clock_that_jumps_forward_makes_it_due_immediately():
     circuit = opened(at=0.0, recovery_timeout=60)
     admitted(circuit, now=1e9)
 
 
-def test_who_only_looks_after_a_clock_stepped_back_waits_one_recovery_timeout_too(clock, log):
+def test_a_poller_waits_one_recovery_timeout_too_after_a_clock_stepped_back(clock, log):
     breaker = CircuitBreaker("eu-west-1", BreakerPolicy(failure_threshold=1), clock=clock)
     breaker.acquire().fail()
     clock.advance(-500.0)
@@ -510,36 +531,36 @@ def test_who_only_looks_after_a_clock_stepped_back_waits_one_recovery_timeout_to
 
 def test_forced_open_has_no_recovery_timeout_and_reset_ends_it():
     circuit = circuit_of(recovery_timeout=60)
-    transition = circuit.force_open("forced open: maintenance", 5.0)
+    transition = transition_of(circuit.force_open, "forced open: maintenance", 5.0)
     assert (move(transition), transition.retry_after) == ((CLOSED, OPEN), None)
     assert rejected(circuit, now=1e9) == (OPEN, "forced open: maintenance", None)
     assert (circuit.phase(1e9), circuit.phase_since(1e9)) == (OPEN, 5.0)
-    transition = circuit.reset(6.0)
+    transition = transition_of(circuit.reset, 6.0)
     assert (move(transition), transition.reason) == ((OPEN, CLOSED), "reset by hand")
     admitted(circuit, now=6.0)
 
 
-def test_forcing_again_is_nothing_for_the_same_reason_and_told_for_another():
+def test_forcing_again_is_an_event_for_another_reason_only():
     circuit = circuit_of()
     circuit.force_open("one", 0.0)
     state = circuit.state
-    assert circuit.force_open("one", 1.0) is None
+    assert transition_of(circuit.force_open, "one", 1.0) is None
     assert circuit.state is state
-    assert move(circuit.force_open("two", 2.0)) == (OPEN, OPEN)
+    assert move(transition_of(circuit.force_open, "two", 2.0)) == (OPEN, OPEN)
     assert rejected(circuit, now=2.0)[1] == "two"
 
 
 def test_forcing_an_open_circuit_ends_its_recovery_even_for_the_reason_it_opened():
     circuit = opened(recovery_timeout=60)
-    assert move(circuit.force_open("ServerError 503", 0.0)) == (OPEN, OPEN)
+    assert move(transition_of(circuit.force_open, "ServerError 503", 0.0)) == (OPEN, OPEN)
     rejected(circuit, now=60.0)
 
 
 def test_forcing_and_opening_keep_the_streak_they_found():
     circuit = circuit_of(failure_threshold=10)
     report(circuit, FAILURE, times=4)
-    assert circuit.force_open("by hand", 0.0).streak == 4
-    assert circuit.reset(0.0).streak == 0
+    assert transition_of(circuit.force_open, "by hand", 0.0).streak == 4
+    assert transition_of(circuit.reset, 0.0).streak == 0
 
 
 @pytest.mark.parametrize("by_hand", [Circuit.reset, lambda c, now: c.force_open("stop", now)])
@@ -547,7 +568,7 @@ def test_what_is_done_by_hand_makes_probes_late(by_hand):
     circuit = opened(recovery_timeout=60)
     probe = admitted(circuit, now=60.0)
     by_hand(circuit, 60.0)
-    assert circuit.record(probe, FAILURE, 61.0) is None
+    assert transition_of(circuit.record, probe, FAILURE, 61.0) is None
 
 
 # A policy that is replaced while the circuit runs
@@ -555,9 +576,9 @@ def test_what_is_done_by_hand_makes_probes_late(by_hand):
 
 def test_a_new_recovery_timeout_holds_for_a_running_open():
     circuit = opened(at=0.0, recovery_timeout=60)
-    circuit.policy = BreakerPolicy(recovery_timeout=10)
+    circuit.configure(BreakerPolicy(recovery_timeout=10))
     assert circuit.retry_after(4.0) == 6.0
-    circuit.policy = BreakerPolicy(recovery_timeout=100)
+    circuit.configure(BreakerPolicy(recovery_timeout=100))
     assert circuit.retry_after(70.0) == 30.0
     assert circuit.phase(70.0) is OPEN
     assert (circuit.phase(100.0), circuit.phase_since(100.0)) == (HALF_OPEN, 100.0)
@@ -566,7 +587,7 @@ def test_a_new_recovery_timeout_holds_for_a_running_open():
 def test_a_lower_failure_threshold_opens_at_the_next_failure():
     circuit = circuit_of(failure_threshold=10)
     report(circuit, FAILURE, times=5)
-    circuit.policy = BreakerPolicy(failure_threshold=3)
+    circuit.configure(BreakerPolicy(failure_threshold=3))
     assert circuit.state.name is CLOSED
     assert report(circuit, FAILURE).streak == 6
 
@@ -574,44 +595,44 @@ def test_a_lower_failure_threshold_opens_at_the_next_failure():
 def test_a_lower_success_threshold_closes_at_the_next_success():
     circuit = opened(recovery_timeout=60, success_threshold=5)
     report(circuit, SUCCESS, now=60.0, times=3)
-    circuit.policy = BreakerPolicy(success_threshold=2)
+    circuit.configure(BreakerPolicy(success_threshold=2))
     assert report(circuit, SUCCESS, now=60.0).reason == "4 consecutive successes"
 
 
 def test_a_lease_keeps_its_length_when_the_policy_changes():
     circuit = opened(recovery_timeout=60, probe_timeout=5)
     admitted(circuit, now=60.0)
-    circuit.policy = BreakerPolicy(probe_timeout=500)
+    circuit.configure(BreakerPolicy(probe_timeout=500))
     rejected(circuit, now=64.75)
     admitted(circuit, now=65.0)
     rejected(circuit, now=564.75)
     admitted(circuit, now=565.0)
 
 
-def test_more_places_admit_more_at_once():
+def test_more_places_admit_more_at_the_same_time():
     circuit = opened(recovery_timeout=60)
     admitted(circuit, now=60.0)
-    circuit.policy = BreakerPolicy(half_open_probes=2)
+    circuit.configure(BreakerPolicy(half_open_probes=2))
     assert circuit.retry_after(60.0) == 0.0
     admitted(circuit, now=60.0)
     rejected(circuit, now=60.0)
 
 
-def test_with_more_probes_than_places_so_many_must_go_that_the_next_one_fits():
+def test_with_more_probes_than_places_enough_must_go_for_the_next_one_to_fit():
     circuit = opened(recovery_timeout=60, half_open_probes=3, probe_timeout=5)
     _, _, third = (admitted(circuit, now=now) for now in (60.0, 61.0, 62.0))
-    circuit.policy = BreakerPolicy(half_open_probes=2, probe_timeout=5)
+    circuit.configure(BreakerPolicy(half_open_probes=2, probe_timeout=5))
     assert rejected(circuit, now=65.5)[2] == 0.5
     fourth = admitted(circuit, now=66.0)
-    assert fourth.displaced == (5, 5)
-    assert circuit.state.probes == (third, fourth)
+    assert expired(circuit) == [5, 5]
+    assert circuit.state.probes == [third, fourth]
 
 
 def test_with_more_probes_than_places_each_of_them_still_counts():
     circuit = opened(recovery_timeout=60, half_open_probes=3, success_threshold=3)
     probes = [admitted(circuit, now=60.0) for _ in range(3)]
-    circuit.policy = BreakerPolicy(half_open_probes=1, success_threshold=3)
-    transitions = [circuit.record(probe, SUCCESS, 60.0) for probe in probes]
+    circuit.configure(BreakerPolicy(half_open_probes=1, success_threshold=3))
+    transitions = [transition_of(circuit.record, probe, SUCCESS, 60.0) for probe in probes]
     assert [t and move(t) for t in transitions] == [None, None, (HALF_OPEN, CLOSED)]
 
 
@@ -620,7 +641,7 @@ def test_with_more_probes_than_places_the_last_of_the_leases_that_must_end_count
     for now in (60.0, 60.125, 60.25):
         admitted(circuit, now=now)
     for places, left in ((3, 0.25), (2, 0.375), (1, 0.5)):
-        circuit.policy = BreakerPolicy(half_open_probes=places)
+        circuit.configure(BreakerPolicy(half_open_probes=places))
         assert circuit.retry_after(60.25) == left
         assert rejected(circuit, now=60.25)[2] == left
 
@@ -628,45 +649,45 @@ def test_with_more_probes_than_places_the_last_of_the_leases_that_must_end_count
 # What a registry that is full asks
 
 
-def test_a_closed_circuit_without_a_streak_is_the_best_to_do_without():
+def test_a_closed_circuit_without_a_streak_holds_no_information():
     circuit = circuit_of()
     report(circuit, SUCCESS)
-    assert circuit.eviction_rank(0.0) == 0
+    assert circuit.is_blank()
+    report(circuit, FAILURE)
+    assert not circuit.is_blank()
+    assert not opened().is_blank()
 
 
 def test_a_streak_is_worth_keeping_for_ten_recovery_timeouts_after_the_last_failure():
     circuit = circuit_of(recovery_timeout=60)
     report(circuit, FAILURE, now=100.0)
     report(circuit, FAILURE, now=500.0)
-    assert circuit.eviction_rank(1099.75) == 2
-    assert circuit.eviction_rank(1100.0) == 1
-    report(circuit, SUCCESS, now=1100.0)
-    assert circuit.eviction_rank(1100.0) == 0
+    assert circuit.stale_at() == 1100.0
 
 
 def test_an_open_circuit_is_worth_keeping_until_it_is_overdue_for_ten_recovery_timeouts():
-    circuit = opened(at=100.0, recovery_timeout=60)
-    assert circuit.eviction_rank(759.75) == 2
-    assert circuit.eviction_rank(760.0) == 1
+    assert opened(at=100.0, recovery_timeout=60).stale_at() == 760.0
 
 
 def test_half_open_is_worth_keeping_for_ten_recovery_timeouts_after_its_last_sign_of_life():
     circuit = opened(recovery_timeout=60)
     probe = admitted(circuit, now=100.0)
-    assert (circuit.eviction_rank(699.75), circuit.eviction_rank(700.0)) == (2, 1)
+    assert circuit.stale_at() == 700.0
     circuit.record(probe, SUCCESS, 150.0)
-    assert (circuit.eviction_rank(749.75), circuit.eviction_rank(750.0)) == (2, 1)
+    assert circuit.stale_at() == 750.0
     admitted(circuit, now=200.0)
-    assert (circuit.eviction_rank(799.75), circuit.eviction_rank(800.0)) == (2, 1)
+    assert circuit.stale_at() == 800.0
 
 
 def test_a_forced_circuit_must_be_kept():
     circuit = circuit_of(recovery_timeout=60)
     circuit.force_open("maintenance", 0.0)
-    assert circuit.eviction_rank(1e9) is None
+    assert circuit.is_forced()
+    assert circuit.stale_at() == math.inf
+    assert not opened().is_forced()
 
 
-# Floats: whoever waits as told finds it due, whatever the numbers round to
+# Floats: a caller that waits for `retry_after` finds it due, whatever the numbers round to
 
 clocks = st.floats(-1e9, 1e9, allow_nan=False)
 seconds = st.floats(1e-6, 1e7, exclude_min=True, allow_nan=False)
@@ -720,5 +741,5 @@ def test_where_floats_round_down_the_wait_is_rounded_up(at, timeout, now):
     admitted(circuit, now=now + rejected(circuit, now=now)[2])
 
 
-def test_a_timeout_too_small_for_the_clock_is_over_at_once():
+def test_a_timeout_too_small_for_the_clock_is_over_immediately():
     admitted(opened(at=1e9, recovery_timeout=sys.float_info.min), now=1e9)

@@ -4,11 +4,8 @@ import asyncio
 import contextlib
 import gc
 import os
-import signal
 import sys
 import threading
-import time
-import traceback
 import tracemalloc
 
 import pytest
@@ -23,6 +20,7 @@ from resilience import (
     CircuitState,
 )
 from resilience.testing import FakeClock
+from tests.support.forks import forking, in_child
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 NEVER_TRIPS = BreakerPolicy(failure_threshold=10**9)
@@ -491,48 +489,6 @@ def test_of_two_event_loops_at_the_half_open_instant_one_call_reaches_the_functi
 
 
 # Forks
-
-forking = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-
-
-def in_child(work):
-    """Run `work` in a forked process; fail with its traceback, or when it hangs for a minute."""
-    reader, writer = os.pipe()
-    # A lock of the coverage tool's own may be held by another thread at the fork, and what a fork
-    # calls in the child comes before the first line there.
-    tracer = sys.gettrace()
-    sys.settrace(None)
-    child = os.fork()
-    if child == 0:
-        threading.settrace(None)
-        status = 1
-        try:
-            work()
-            status = 0
-        except BaseException:
-            os.write(writer, traceback.format_exc().encode()[:60_000])
-        finally:
-            os._exit(status)
-    sys.settrace(tracer)
-    os.close(writer)
-    try:
-        status = wait_for(child)
-        told = os.read(reader, 60_000).decode()
-    finally:
-        os.close(reader)
-    assert status == 0, f"the child ended with {status}: {told}"
-
-
-def wait_for(child):
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        pid, status = os.waitpid(child, os.WNOHANG)
-        if pid:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.005)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return "a hang"
 
 
 def live_a_whole_life(breaker, clock):

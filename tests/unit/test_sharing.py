@@ -1,5 +1,7 @@
 """What a circuit makes of what others know: each rule, and each hole of a first design."""
 
+import math
+
 import pytest
 
 from resilience import BreakerPolicy
@@ -385,6 +387,7 @@ def test_the_count_of_a_holder_is_not_lost_with_its_lease():
 def test_a_lease_without_a_call_goes_back():
     world = opened()
     one, other = world.processes
+    assert other.circuit.next_command_in(world.now) == math.inf
     granted(world, other)
     assert other.circuit.next_command_in(world.now) == 0.5
     world.pass_(0.5)
@@ -631,6 +634,16 @@ def test_a_reset_and_a_forced_opening_are_the_whole_fleets(world, pair):
     world.settle()
     assert world.states() == ["CLOSED", "CLOSED"]
     assert one.events[-1].reason == "reset by hand"
+
+
+def test_forcing_it_open_again_for_the_same_reason_changes_nothing(world, pair):
+    one, _ = pair
+    one.force()
+    world.settle()
+    notified = one.notified
+    one.force()
+    assert one.notified == notified
+    assert one.send() == []
 
 
 def test_a_reset_ends_an_opinion_too():

@@ -31,7 +31,7 @@ REPLY_TIMEOUT = 10.0  # seconds
 class ConsumerError(ResilienceError):
     """A consumer cannot start, or cannot continue; the text says why.
 
-    No message is lost: all that the consumer had not settled are in their queue again.
+    No message is lost: every message that the consumer had not settled is back in its queue.
     """
 
 
@@ -116,8 +116,8 @@ async def try_settle(settling: Awaitable[None], timeout: float | None = REPLY_TI
     """Wait for an ack or a nack to be sent.
 
     Returns:
-        Whether it was sent. If it was not, the channel is gone and the message is in its queue
-        again.
+        Whether it was sent. If it was not, the channel is gone and the message is back in its
+        queue.
     """
     try:
         await broker_reply(settling, timeout)
@@ -166,6 +166,6 @@ async def open_channel(connection: AbstractConnection, *, for_publishing: bool =
 
 
 async def close_channel(channel: AbstractChannel | None) -> None:
-    """Close a channel if it is open; the broker takes back the messages that are unacked on it."""
+    """Close a channel if it is open; the messages that are unacked on it go back to their queue."""
     if channel is not None and not channel.is_closed:
         await try_settle(channel.close())

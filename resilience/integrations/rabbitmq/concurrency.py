@@ -16,7 +16,6 @@ from weakref import WeakKeyDictionary
 from resilience.breaker import CircuitBreaker
 from resilience.circuit import CircuitState
 from resilience.events import StateChanged
-from resilience.integrations.rabbitmq import _core
 
 # Seconds after which the circuit is read again: no event says that a probe has become due, nor
 # that a probe of other code has given its place back.
@@ -25,7 +24,7 @@ _POLL_INTERVAL = 1.0
 
 @dataclass(eq=False, slots=True)
 class Slot:
-    """Leave to run one call of the handler; it has to be released when the call has ended."""
+    """Permission to run one call of the handler; to be released when the call has ended."""
 
     limit: "ConcurrencyLimit"
     #: When the call began, in the event loop's time.
@@ -47,7 +46,7 @@ class _Waiter:
 
 @dataclass(eq=False, slots=True)
 class _Attached:
-    """A queue that the limit holds for."""
+    """A queue that the limit applies to."""
 
     prefetch: int
     wake: Callable[[], object]
@@ -80,7 +79,7 @@ class ConcurrencyLimit:
     # The queues
 
     def attach(self, prefetch: int, wake: Callable[[], object]) -> Callable[[], None]:
-        """Let the limit hold for another queue.
+        """Apply the limit to another queue.
 
         Args:
             prefetch: The most calls that this queue may have running.
@@ -127,7 +126,7 @@ class ConcurrencyLimit:
     # The limit
 
     @property
-    def limit(self) -> int:
+    def max_calls(self) -> int:
         """How many calls may run at the same time while the circuit is CLOSED."""
         full = self._full_rate
         return full if self._step is None else min(self._step, full)
@@ -208,14 +207,14 @@ class ConcurrencyLimit:
     def _has_free_slot(self) -> bool:
         state = self._breaker.state
         if state is CircuitState.CLOSED:
-            return len(self._slots) < self.limit
+            return len(self._slots) < self.max_calls
         if state is CircuitState.OPEN or self._breaker.retry_after != 0.0:
             return False
         return len(self._within_lease()) < self._breaker.policy.half_open_probes
 
     def _within_lease(self) -> set[Slot]:
-        """Return the slots whose probes hold their place in the circuit still."""
-        lease, now = _core.probe_lease(self._breaker.policy), _now()
+        """Return the slots of probes whose lease has not run out."""
+        lease, now = self._breaker.policy.probe_lease, _now()
         return {slot for slot in self._slots if now - slot.since < lease}
 
     # The circuit

@@ -5,9 +5,8 @@ from enum import Enum, auto
 from typing import Protocol
 
 from resilience.breaker import CircuitBreaker
-from resilience.classify import Outcome
 from resilience.errors import CircuitBreakerOpenError
-from resilience.integrations.rabbitmq import _core
+from resilience.outcome import Outcome
 from resilience.retry import is_transient
 
 _MAX_DEPTH = 16  # Causes may form a cycle.
@@ -68,7 +67,7 @@ def _is_failure(breaker: CircuitBreaker, error: BaseException, recorded: Recorde
     if outcome is None and isinstance(error, BaseExceptionGroup):
         return any(_is_failure(breaker, member, recorded) for member in error.exceptions)
     if outcome is None:
-        outcome = _core.classify(breaker, error)
+        outcome = breaker.classify(error)
     return outcome is Outcome.FAILURE
 
 

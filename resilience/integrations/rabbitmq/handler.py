@@ -7,9 +7,8 @@ from typing import NamedTuple, TypeAlias
 
 from aio_pika.abc import AbstractIncomingMessage
 
-from resilience import _validate, log
+from resilience import _validate, log, scope
 from resilience.breaker import CircuitBreaker
-from resilience.integrations.rabbitmq import _core
 from resilience.integrations.rabbitmq.amqp import (
     ConsumerError,
     acknowledge,
@@ -80,7 +79,7 @@ class MessageHandler:
             message: The message.
         """
         error: BaseException | None = None
-        with _core.watch_outcomes() as recorded:
+        with scope.watch_outcomes() as recorded:
             try:
                 await self.handler(message)
             except asyncio.CancelledError as cancelled:

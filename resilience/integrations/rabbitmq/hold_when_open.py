@@ -8,9 +8,8 @@ from typing import Any, ParamSpec, Protocol
 
 from aio_pika.abc import AbstractIncomingMessage
 
-from resilience import _validate
+from resilience import _validate, scope
 from resilience.breaker import CircuitBreaker
-from resilience.integrations.rabbitmq import _core
 from resilience.integrations.rabbitmq.amqp import acknowledge, is_unsettled, return_to_queue
 from resilience.integrations.rabbitmq.consumer import registry_or_default
 from resilience.integrations.rabbitmq.disposition import (
@@ -132,18 +131,28 @@ class _Hold:
         """
         pause = 0.0
         while await self._may_attempt(pause):
-            with _core.watch_outcomes() as recorded:
-                try:
-                    await handle()
-                except Exception as error:
-                    disposition = disposition_of(self._breaker, error, recorded)
-                    if self._message.processed or disposition is not Disposition.REJECTED:
-                        raise
-                    pause = self._pause_after(error)
-                else:
-                    await acknowledge(self._message)
-                    return
+            rejection = await self._attempt(handle)
+            if rejection is None:
+                return
+            pause = self._pause_after(rejection)
         await return_to_queue([self._message])
+
+    async def _attempt(self, handle: Callable[[], Awaitable[object]]) -> Exception | None:
+        """Call the handler, and acknowledge the message if it returns.
+
+        Returns:
+            The error of a handler whose call was rejected by a circuit. Any other error is raised.
+        """
+        with scope.watch_outcomes() as recorded:
+            try:
+                await handle()
+            except Exception as error:
+                disposition = disposition_of(self._breaker, error, recorded)
+                if self._message.processed or disposition is not Disposition.REJECTED:
+                    raise
+                return error
+        await acknowledge(self._message)
+        return None
 
     async def _may_attempt(self, pause: float) -> bool:
         """Wait until the circuit admits calls.

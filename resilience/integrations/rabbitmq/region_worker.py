@@ -13,7 +13,7 @@ from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 
 from resilience.breaker import CircuitBreaker
 from resilience.circuit import CircuitState
-from resilience.integrations.rabbitmq import _core
+from resilience.classify import root_error
 from resilience.integrations.rabbitmq.amqp import ConsumerError, acknowledge, return_to_queue
 from resilience.integrations.rabbitmq.concurrency import (
     ConcurrencyLimit,
@@ -26,6 +26,7 @@ from resilience.integrations.rabbitmq.settings import ConsumerSettings
 from resilience.integrations.rabbitmq.subscription import Subscription
 from resilience.integrations.rabbitmq.unacked import Delivery, Unacked
 from resilience.integrations.rabbitmq.worker import Worker
+from resilience.retry.retry_after import requested_delay
 
 # Seconds that a probe waits for a new message before it takes one that has failed.
 _GRACE_PERIOD = 0.25
@@ -70,8 +71,8 @@ class RegionWorker(Worker):
         self._attempting: set[Delivery] = set()
         # The tasks that wait for a slot.
         self._waiting: set[asyncio.Task[None]] = set()
-        # When the prefetch was set or an attempt ended last: since then a new message could come.
-        self._letting_in_since = 0.0
+        # When the prefetch was set, or an attempt ended, last: new messages may come since then.
+        self._accepting_since = 0.0
         self._was_closed = True
         # Whether the next attempt should be one of a new message rather than of a failed one.
         self._new_is_next = False
@@ -123,7 +124,7 @@ class RegionWorker(Worker):
 
     def _due_times(self) -> Iterator[float]:
         yield self._subscription.retry_at
-        yield self._letting_in_since + _GRACE_PERIOD
+        yield self._accepting_since + _GRACE_PERIOD
         for delivery in self._unacked:
             yield delivery.due
             yield delivery.received_at + self._settings.max_unacked
@@ -142,7 +143,7 @@ class RegionWorker(Worker):
         prefetch = self._wanted_prefetch()
         if prefetch != self._subscription.prefetch or (prefetch and self._is_stuck()):
             await self._subscription.set_prefetch(prefetch)
-            self._letting_in_since = self.now()
+            self._accepting_since = self.now()
 
     def _wanted_prefetch(self) -> int:
         """Return how many messages may be let in."""
@@ -150,7 +151,7 @@ class RegionWorker(Worker):
         if state is CircuitState.OPEN:
             return 0
         if state is CircuitState.CLOSED:
-            return min(self._settings.prefetch, self._limit.limit)
+            return min(self._settings.prefetch, self._limit.max_calls)
         if not self._may_let_in_more():
             return 0
         return min(self._settings.prefetch, self._breaker.policy.half_open_probes)
@@ -228,7 +229,7 @@ class RegionWorker(Worker):
         """Whether a new message may still be delivered for the next probe."""
         if not self._may_let_in_more():
             return False
-        waited = self.now() - self._letting_in_since
+        waited = self.now() - self._accepting_since
         return not self._subscription.prefetch or waited < _GRACE_PERIOD
 
     async def _attempt_next(self) -> None:
@@ -264,7 +265,7 @@ class RegionWorker(Worker):
             self._attempting.discard(delivery)
             if stays_unacked:
                 self._unacked.add(delivery)
-            self._letting_in_since = self.now()
+            self._accepting_since = self.now()
             slot.release()
 
     async def _settle(self, delivery: Delivery, attempt: Attempt) -> bool:
@@ -293,7 +294,7 @@ class RegionWorker(Worker):
         """Set when a message that stays unacked is attempted again."""
         disposition, error = attempt
         closed = self._breaker.state is CircuitState.CLOSED
-        at_least = _core.requested_delay(_core.root_error(error)) or 0.0
+        at_least = requested_delay(root_error(error)) or 0.0
         rejection = rejection_in(error) if disposition is Disposition.REJECTED else None
         if rejection is not None and rejection.__cause__ is None:
             # It was not attempted.

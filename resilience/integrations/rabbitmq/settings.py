@@ -47,7 +47,7 @@ def checked_settings(
 def renamed(old_name: str, old: T | None, name: str, value: T, default: T) -> T:
     """Return the value of a parameter that has an old name as well.
 
-    To be called by the public function itself: the warning is for the line that calls that one.
+    Call this from the public function itself: the warning then points to the caller's line.
 
     Args:
         old_name: The old name.

@@ -89,7 +89,7 @@ class Subscription:
             self.retry_at, self._refusals = 0.0, 0
 
     async def close(self) -> None:
-        """Close the channel: the messages that are unacked on it are in the queue again."""
+        """Close the channel: the messages that are unacked on it go back to the queue."""
         queue, self._queue = self._queue, None
         self.prefetch, self.consumer_tag = 0, None
         if queue is not None:
@@ -119,13 +119,18 @@ class Subscription:
         return self._queue
 
     async def _recover_from(self, error: BaseException) -> None:
-        """Drop the channel and try again later, unless that would be in vain."""
+        """Close the channel and let `set_prefetch` try again later, unless no retry can succeed."""
         refused = isinstance(error, AMQPChannelError)
         self._refusals = self._refusals + 1 if refused else 0
         if not self.retry_at:
-            whose = " for region {}" if self._region else ""
-            what = f"cannot read queue {one_line(self._name)}{whose}: {type(error).__name__}"
-            log.log("WARNING", self._region, what)
+            of_region = " for region {}" if self._region else ""
+            reason = type(error).__name__
+            log.log(
+                "WARNING",
+                self._region,
+                f"consumer cannot read queue {one_line(self._name)}{of_region}: {reason}; "
+                f"it tries again every {_RETRY_AFTER:g} s",
+            )
         self.retry_at = asyncio.get_running_loop().time() + _RETRY_AFTER
         await self.close()
         self._on_lost()

@@ -7,7 +7,7 @@ policy sets cannot be checked.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from aio_pika.abc import AbstractConnection, FieldValue
 from aio_pika.channel import Channel
@@ -23,7 +23,8 @@ from resilience.integrations.rabbitmq.amqp import (
     open_channel,
 )
 
-QueueArguments: TypeAlias = Mapping[str, FieldValue]
+# `FieldValue` would be more precise, but `typing.get_type_hints` cannot resolve it elsewhere.
+QueueArguments: TypeAlias = Mapping[str, object]
 
 _NEEDED_CAPABILITIES = (
     "basic.nack",
@@ -122,8 +123,9 @@ class Topology:
         channel = await self._open()
         try:
             underlay = await broker_reply(channel.get_underlay_channel())
+            fields = cast("dict[str, FieldValue]", dict(arguments or {}))
             declaring = underlay.queue_declare(
-                name, passive=passive, durable=True, arguments=dict(arguments or {})
+                name, passive=passive, durable=True, arguments=fields
             )
             await broker_reply(declaring)
         except AMQPChannelError as error:
@@ -146,5 +148,9 @@ class Topology:
 def _warn_of_untested_version(version: str) -> None:
     numbers = re.match(r"(\d+)\.(\d+)", version)
     if numbers is None or tuple(map(int, numbers.groups())) < _OLDEST_TESTED_VERSION:
-        what = f"consumers were tested on RabbitMQ from 3.10 on, this is {one_line(version)}"
-        log.log("WARNING", "", what)
+        log.log(
+            "WARNING",
+            "",
+            "consumers are tested with RabbitMQ 3.10 and newer; "
+            f"this broker has version {one_line(version)}",
+        )

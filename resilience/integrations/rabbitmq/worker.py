@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Coroutine
 from contextlib import suppress
 
-# Seconds that a handler which was cancelled has to end.
+# Seconds that a cancelled handler has to end.
 _CANCEL_TIMEOUT = 2.0
 
 

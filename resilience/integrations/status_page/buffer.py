@@ -11,22 +11,27 @@ class MessageBuffer:
     Every client reads from it at its own pace and remembers how far it has come.
 
     Args:
-        size: The number of bytes that it keeps. When there are more, the oldest messages go.
+        max_bytes: The number of bytes that it keeps. When there are more, the oldest messages go.
     """
 
-    def __init__(self, size: int) -> None:
-        self._size = size
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
         self._messages: deque[bytes] = deque()
-        self._bytes = 0  # of all messages that are kept
         self._first = 0  # the number of the oldest message that is kept
+        self._total_bytes = 0
+
+    @property
+    def total_bytes(self) -> int:
+        """The number of bytes of the messages that are kept."""
+        return self._total_bytes
 
     def append(self, message: bytes) -> None:
         """Add a message, and remove the oldest ones if there is no room for it."""
         with lock:
             self._messages.append(message)
-            self._bytes += len(message)
-            while self._bytes > self._size:
-                self._bytes -= len(self._messages.popleft())
+            self._total_bytes += len(message)
+            while self._total_bytes > self.max_bytes:
+                self._total_bytes -= len(self._messages.popleft())
                 self._first += 1
 
     def end(self) -> int:
@@ -45,14 +50,14 @@ class MessageBuffer:
             The messages, or None if the first one is no longer kept.
         """
         messages: list[bytes] = []
-        total = 0
+        taken = 0  # bytes
         with lock:
             index = position - self._first
             if index < 0:
                 return None
-            while index < len(self._messages) and total < max_bytes:
+            while index < len(self._messages) and taken < max_bytes:
                 messages.append(self._messages[index])
-                total += len(self._messages[index])
+                taken += len(self._messages[index])
                 index += 1
         return messages
 
@@ -61,4 +66,4 @@ class MessageBuffer:
         with lock:
             self._first += len(self._messages)
             self._messages.clear()
-            self._bytes = 0
+            self._total_bytes = 0

@@ -83,8 +83,8 @@ class Stream:
         self._max_listeners = max_listeners
         self._poll_interval = poll_interval
         self._write_timeout = write_timeout
-        self._buffer = MessageBuffer(buffer_size)
         self._is_closed = False
+        self.buffer = MessageBuffer(buffer_size)
         self.clients: set[Client] = set()
         self._loop: asyncio.AbstractEventLoop | None = None  # the loop of the clients
         self._is_waking = False  # whether `_wake_clients` is scheduled in the loop
@@ -144,7 +144,7 @@ class Stream:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_SIZE)
         if not self.clients:
             self._start_watching()
-        client = Client(request.transport, self._buffer.end())
+        client = Client(request.transport, self.buffer.end())
         self.clients.add(client)
         return client
 
@@ -158,7 +158,7 @@ class Stream:
         self._loop = asyncio.get_running_loop()
         self._is_waking = False
         self._sent = {}
-        self._watching.callback(self._buffer.clear)
+        self._watching.callback(self.buffer.clear)
         self._watching.callback(self._registry.listen(self.publish))
         self._watching.callback(self._loop.create_task(self._poll_regularly()).cancel)
 
@@ -170,7 +170,7 @@ class Stream:
     async def _send_messages(self, response: web.StreamResponse, client: Client) -> None:
         while not client.is_dropped:
             client.has_data.clear()
-            messages = self._buffer.read(client.position, CHUNK_SIZE)
+            messages = self.buffer.read(client.position, CHUNK_SIZE)
             if messages is None:  # the client has fallen behind the buffer
                 client.is_dropped = True
             elif messages:
@@ -194,7 +194,7 @@ class Stream:
     # The messages
 
     def _append(self, message: bytes) -> None:
-        self._buffer.append(message)
+        self.buffer.append(message)
         with lock:
             is_waking, self._is_waking = self._is_waking, True
         if self._loop is not None and not is_waking:

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from resilience import BreakerPolicy, CircuitBreakerOpenError, CircuitBreakerRegistry, CircuitState
-from resilience.integrations.metrics import shown
+from resilience.integrations.metrics import display_name
 from resilience.integrations.prometheus import CircuitCollector
 from tests.support.needs import needs
 
@@ -135,14 +135,14 @@ def test_a_hostile_name_stays_a_label(registry, scrape, name):
     registry.get(name).force_open("a test")
     seen = figures(scrape())
     assert len(seen) == 18
-    assert {key[1] for key in seen} == {shown(name)}
-    assert len(shown(name)) <= 200
+    assert {key[1] for key in seen} == {display_name(name)}
+    assert len(display_name(name)) <= 200
 
 
 def test_names_that_look_alike_are_kept_apart():
-    assert shown("x" * 1000) != shown("x" * 1001)
-    assert shown("a\nb") != shown("a\\nb")
-    assert shown("eu-west-1") == "eu-west-1"
+    assert display_name("x" * 1000) != display_name("x" * 1001)
+    assert display_name("a\nb") != display_name("a\\nb")
+    assert display_name("eu-west-1") == "eu-west-1"
 
 
 def test_the_same_registry_twice_is_refused(registry):

@@ -1,4 +1,4 @@
-"""What can come of asking the broker, and of what the user gave to be done with a message."""
+"""The broker's replies, and what comes of the user's handler and on_error."""
 
 import asyncio
 from types import SimpleNamespace
@@ -6,15 +6,16 @@ from types import SimpleNamespace
 import aio_pika
 import pytest
 from aio_pika.exceptions import ChannelInvalidStateError
-from resilience.integrations.rabbitmq.broker import answer, nack_all, settle
-from resilience.integrations.rabbitmq.hand import Hand, InHand
-from resilience.integrations.rabbitmq.inspection import Inspection
-from resilience.integrations.rabbitmq.verdict import Verdict, judge, rejection_in
-from resilience.integrations.rabbitmq.work import Work
 
-from resilience import CircuitBreakerOpenError, CircuitState, failures
+from resilience import CircuitBreakerOpenError, CircuitState, Outcome, failures
 from resilience.integrations.rabbitmq import ConsumerError
+from resilience.integrations.rabbitmq.amqp import broker_reply, return_to_queue, try_settle
+from resilience.integrations.rabbitmq.disposition import Disposition, disposition_of, rejection_in
+from resilience.integrations.rabbitmq.handler import MessageHandler
 from resilience.integrations.rabbitmq.publisher import Publisher
+from resilience.integrations.rabbitmq.topology import Topology
+from resilience.integrations.rabbitmq.unacked import Delivery, Unacked
+from resilience.scope import WatchedOutcomes
 from tests.support.rabbitmq_support import make_registry, refuse_errors
 
 
@@ -40,27 +41,27 @@ class Delivered:
 # The broker
 
 
-async def test_a_broker_that_does_not_answer_is_not_waited_for_for_ever():
+async def test_waiting_for_a_broker_that_does_not_reply_ends():
     never = asyncio.get_running_loop().create_future()
-    with pytest.raises(TimeoutError, match=r"has not answered within 0\.01 s"):
-        await answer(never, within=0.01)
+    with pytest.raises(TimeoutError, match=r"has not replied within 0\.01 s"):
+        await broker_reply(never, timeout=0.01)
     assert never.cancelled()
 
 
 @pytest.mark.parametrize("error", [Exception(), asyncio.CancelledError()])
-async def test_what_aio_pika_raises_when_a_channel_dies_is_an_error_of_the_channel(error):
+async def test_errors_of_aio_pika_for_a_dead_channel_become_errors_of_the_channel(error):
     with pytest.raises(ChannelInvalidStateError):
-        await answer(fail(error))
+        await broker_reply(fail(error))
 
 
-async def test_every_other_error_is_itself():
+async def test_every_other_error_is_raised_unchanged():
     with pytest.raises(LookupError):
-        await answer(fail(LookupError()))
+        await broker_reply(fail(LookupError()))
 
 
-async def test_a_cancellation_of_our_own_is_one_and_ends_the_call():
+async def test_a_cancellation_of_the_caller_is_raised_and_ends_the_request():
     never = asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(answer(never, within=None))
+    task = asyncio.create_task(broker_reply(never, timeout=None))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -69,28 +70,28 @@ async def test_a_cancellation_of_our_own_is_one_and_ends_the_call():
     assert never.cancelled()
 
 
-async def test_settling_tells_whether_the_broker_knows():
-    assert await settle(asyncio.sleep(0))
-    assert not await settle(fail(ChannelInvalidStateError()))
+async def test_try_settle_returns_whether_the_channel_was_there():
+    assert await try_settle(asyncio.sleep(0))
+    assert not await try_settle(fail(ChannelInvalidStateError()))
 
 
-async def test_returning_messages_ends_where_the_broker_is_gone():
+async def test_returning_messages_ends_when_the_broker_is_gone():
     messages = Delivered(), Delivered(ChannelInvalidStateError()), Delivered()
-    await nack_all(messages)
+    await return_to_queue(messages)
     assert [message.nacks for message in messages] == [1, 1, 0]
 
 
-async def test_a_channel_that_dies_while_it_is_looked_at_is_an_error(bench, monkeypatch):
-    async def lose(asked, within=None):
+async def test_a_channel_that_dies_during_a_check_is_an_error(bench, monkeypatch):
+    async def lose(asked, timeout=None):
         result = await asked
         if hasattr(result, "message_count"):
             raise ChannelInvalidStateError
         return result
 
     queue = await bench.queue()
-    monkeypatch.setattr("resilience.integrations.rabbitmq.inspection.answer", lose)
-    with pytest.raises(ConsumerError, match="cannot be looked at"):
-        await Inspection(bench.connection).check_queue(queue.name)
+    monkeypatch.setattr("resilience.integrations.rabbitmq.topology.broker_reply", lose)
+    with pytest.raises(ConsumerError, match="cannot be checked"):
+        await Topology(bench.connection).check_queue(queue.name)
 
 
 async def test_a_message_without_an_id_can_be_published_too(bench):
@@ -105,8 +106,8 @@ async def test_a_message_without_an_id_can_be_published_too(bench):
 
 
 async def test_a_handler_that_is_cancelled_with_its_task_is_cancelled():
-    work = Work(lambda _: asyncio.sleep(60), refuse_errors, None)
-    task = asyncio.create_task(work.attempt(make_registry().get("eu"), Delivered()))
+    handler = MessageHandler(lambda _: asyncio.sleep(60), refuse_errors, None)
+    task = asyncio.create_task(handler.attempt(make_registry().get("eu"), Delivered()))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -114,18 +115,22 @@ async def test_a_handler_that_is_cancelled_with_its_task_is_cancelled():
 
 
 async def test_an_on_error_that_is_cancelled_with_its_task_is_cancelled():
-    work = Work(refuse_errors, lambda *_: asyncio.sleep(60), None)
-    task = asyncio.create_task(work.give_up("eu", Delivered(), ValueError(), copy=False))
+    handler = MessageHandler(refuse_errors, lambda *_: asyncio.sleep(60), None)
+    task = asyncio.create_task(
+        handler.handle_error("eu", Delivered(), ValueError(), from_wait_queue=False)
+    )
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
 
 
-async def test_a_message_that_is_settled_already_comes_to_nobody():
+async def test_a_message_that_is_settled_already_is_not_passed_to_on_error():
     message = Delivered()
     message.processed = True
-    await Work(refuse_errors, refuse_errors, None).give_up("eu", message, ValueError(), copy=False)
+    await MessageHandler(refuse_errors, refuse_errors, None).handle_error(
+        "eu", message, ValueError(), from_wait_queue=False
+    )
 
 
 def chained(error, cause):
@@ -136,73 +141,119 @@ def chained(error, cause):
 REJECTION = CircuitBreakerOpenError("eu", CircuitState.OPEN)
 
 
+def decide(error, *, breaker=None, recorded=None):
+    breaker = make_registry().get("eu") if breaker is None else breaker
+    return disposition_of(breaker, error, WatchedOutcomes() if recorded is None else recorded)
+
+
 @pytest.mark.parametrize(
-    ("error", "verdict"),
+    ("error", "disposition"),
     [
-        (None, Verdict.DONE),
-        (REJECTION, Verdict.REJECTED),
-        (chained(RuntimeError(), REJECTION), Verdict.REJECTED),
-        (ExceptionGroup("", [ValueError(), REJECTION]), Verdict.REJECTED),
-        (ExceptionGroup("", [TimeoutError(), REJECTION]), Verdict.REGION),
-        (TimeoutError(), Verdict.REGION),
-        (asyncio.CancelledError(), Verdict.TENANT),
-        (ValueError(), Verdict.USER),
+        (None, Disposition.ACK),
+        (REJECTION, Disposition.REJECTED),
+        (chained(RuntimeError(), REJECTION), Disposition.REJECTED),
+        (ExceptionGroup("", [ValueError(), REJECTION]), Disposition.REJECTED),
+        (ExceptionGroup("", [TimeoutError(), REJECTION]), Disposition.REGION_FAILED),
+        (TimeoutError(), Disposition.REGION_FAILED),
+        (asyncio.CancelledError(), Disposition.RETRY_LATER),
+        (ValueError(), Disposition.ON_ERROR),
     ],
 )
-def test_the_verdict_is_about_whose_matter_an_error_is(error, verdict):
-    assert judge(make_registry().get("eu"), error) is verdict
+def test_the_disposition_depends_on_the_cause_of_an_error(error, disposition):
+    assert decide(error) is disposition
 
 
 @pytest.mark.parametrize(
-    ("status", "verdict"),
-    [(503, Verdict.REGION), (429, Verdict.TENANT), (408, Verdict.TENANT), (404, Verdict.USER)],
+    ("status", "disposition"),
+    [
+        (503, Disposition.REGION_FAILED),
+        (429, Disposition.RETRY_LATER),
+        (408, Disposition.RETRY_LATER),
+        (404, Disposition.ON_ERROR),
+    ],
 )
-def test_the_verdict_goes_by_the_status(http_error, status, verdict):
-    assert judge(make_registry().get("eu"), http_error(status)) is verdict
+def test_the_disposition_depends_on_the_status(http_error, status, disposition):
+    assert decide(http_error(status)) is disposition
 
 
-def test_the_breakers_own_classifier_is_asked(http_error):
+def test_the_breakers_own_classifier_is_asked_where_nothing_was_recorded():
     registry = make_registry()
-
     registry.configure(classifier=failures(LookupError))
-    assert judge(registry.get("eu"), LookupError()) is Verdict.REGION
+    assert decide(LookupError(), breaker=registry.get("eu")) is Disposition.REGION_FAILED
 
 
-def test_errors_in_a_circle_hold_no_rejection():
+def recorded(*outcomes):
+    watched = WatchedOutcomes()
+    for error, outcome in outcomes:
+        watched.record(error, outcome)
+    return watched
+
+
+MINE, OTHER = LookupError("mine"), ValueError("another")
+
+
+@pytest.mark.parametrize(
+    ("error", "disposition"),
+    [
+        (MINE, Disposition.REGION_FAILED),
+        (chained(RuntimeError(), MINE), Disposition.REGION_FAILED),
+        (ExceptionGroup("", [ValueError(), MINE]), Disposition.REGION_FAILED),
+        (ExceptionGroup("", [ExceptionGroup("", [MINE])]), Disposition.REGION_FAILED),
+        (OTHER, Disposition.ON_ERROR),
+        # Nothing was recorded for the other member, and the classifier counts it.
+        (ExceptionGroup("", [OTHER, TimeoutError()]), Disposition.REGION_FAILED),
+    ],
+)
+def test_what_a_breaker_recorded_for_an_error_decides(error, disposition):
+    outcomes = recorded((MINE, Outcome.FAILURE), (OTHER, Outcome.IGNORED))
+    assert decide(error, recorded=outcomes) is disposition
+
+
+@pytest.mark.parametrize("wrap", [lambda error: error, lambda error: ExceptionGroup("", [error])])
+def test_what_a_breaker_ignored_is_not_a_failure_whatever_its_classifier_says(http_error, wrap):
+    registry = make_registry()
+    registry.configure(classifier=failures(LookupError))
+    error = LookupError()
+    outcomes = recorded((error, Outcome.IGNORED))
+    found = decide(wrap(error), breaker=registry.get("eu"), recorded=outcomes)
+    assert found is Disposition.ON_ERROR
+
+
+def test_errors_that_cause_each_other_hold_no_rejection():
     error = ValueError()
     error.__cause__ = error
     assert rejection_in(error) is None
 
 
-# The hand
+# Unacked messages
 
 
 def test_pauses_double_up_to_a_minute_and_a_longer_one_that_was_asked_for_is_kept():
-    one = InHand(Delivered(), 1, 0.0)
+    one = Delivery(Delivered(), 1, 0.0)
     pauses = []
     for _ in range(9):
-        one.pause(0.0)
+        one.postpone(0.0)
         pauses.append(one.due)
     for pause, about in zip(pauses, (1, 2, 4, 8, 16, 32, 60, 60, 60), strict=True):
         assert 0.75 * about <= pause <= 1.25 * about
-    one.pause(0.0, at_least=200)
+    one.postpone(0.0, at_least=200)
     assert one.due == 200
 
 
-def test_the_return_of_a_region_ends_the_pauses_of_those_who_wait_for_it():
-    of_the_region, of_the_tenant = InHand(Delivered(), 1, 0.0), InHand(Delivered(), 2, 0.0)
-    of_the_tenant.waits_for_region = False
-    for one in (of_the_region, of_the_tenant):
-        one.pause(0.0, at_least=100)
-        one.region_is_back(5.0)
-    assert (of_the_region.due, of_the_tenant.due) == (5.0, 100)
+def test_the_recovery_of_a_region_ends_the_pauses_of_messages_that_wait_for_it():
+    for_region, for_rate_limit = Delivery(Delivered(), 1, 0.0), Delivery(Delivered(), 2, 0.0)
+    for_rate_limit.waits_for_region = False
+    for one in (for_region, for_rate_limit):
+        one.postpone(0.0, at_least=100)
+        one.region_recovered(5.0)
+    assert (for_region.due, for_rate_limit.due) == (5.0, 100)
 
 
-def test_messages_in_hand_keep_the_order_in_which_they_were_delivered():
-    hand = Hand()
+def test_unacked_messages_keep_the_order_in_which_they_were_delivered():
+    unacked = Unacked()
     for number in (3, 1, 2):
-        one = InHand(Delivered(), number, 0.0)
+        one = Delivery(Delivered(), number, 0.0)
         one.attempted = number == 1
-        hand.take_in(one)
-    assert [one.number for one in hand] == [1, 2, 3]
-    assert [one.number for one in hand.fresh] == [2, 3]
+        unacked.add(one)
+    assert [one.number for one in unacked] == [1, 2, 3]
+    assert [one.number for one in unacked.new] == [2, 3]

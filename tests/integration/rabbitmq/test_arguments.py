@@ -1,11 +1,16 @@
-"""What the RabbitMQ workers refuse before they start, and what they say then."""
+"""Arguments that consumers reject before they start, and the texts of the errors."""
 
 from types import SimpleNamespace
 
 import aio_pika
 import pytest
 
-from resilience.integrations.rabbitmq import DeadLetterTo, RegionConsumer, SharedConsumer
+from resilience.integrations.rabbitmq import (
+    DeadLetterTo,
+    RegionConsumer,
+    SharedConsumer,
+    hold_when_open,
+)
 from tests.support.rabbitmq_support import make_registry, refuse_errors
 
 
@@ -49,15 +54,53 @@ def shared_consumer(queue, **settings):
         ({"on_error": print}, TypeError, "on_error must be an async def"),
         ({"prefetch": 0}, ValueError, "prefetch must be a whole number of at least 1, got 0"),
         ({"prefetch": 70_000}, ValueError, "prefetch must be at most 65535, got 70000"),
-        ({"keep": 0}, ValueError, "keep must be a whole number of at least 1, got 0"),
-        ({"keep": "all"}, TypeError, "keep must be a whole number of at least 1, got 'all'"),
-        ({"max_hold": -1}, ValueError, "max_hold must be a finite number of seconds > 0"),
+        (
+            {"max_failed_held": 0},
+            ValueError,
+            "max_failed_held must be a whole number of at least 1, got 0",
+        ),
+        (
+            {"max_failed_held": "all"},
+            TypeError,
+            "max_failed_held must be a whole number of at least 1, got 'all'",
+        ),
+        ({"max_unacked": -1}, ValueError, "max_unacked must be a finite number of seconds > 0"),
         ({"stop_timeout": None}, TypeError, "stop_timeout must be a finite number of seconds"),
     ],
 )
-async def test_both_consumers_refuse(queue, make, settings, error, text):
+async def test_both_consumers_reject(queue, make, settings, error, text):
     with pytest.raises(error, match=text):
         make(queue, **settings)
+
+
+@pytest.mark.parametrize("make", [region_consumer, shared_consumer])
+async def test_the_old_names_of_parameters_are_deprecated(queue, make):
+    with pytest.warns(DeprecationWarning, match="use its new name") as warned:
+        consumer = make(queue, keep=7, max_hold=60)
+    assert [str(one.message) for one in warned] == [
+        "keep is deprecated, use its new name max_failed_held",
+        "max_hold is deprecated, use its new name max_unacked",
+    ]
+    assert consumer._settings == make(queue, max_failed_held=7, max_unacked=60)._settings
+
+
+@pytest.mark.parametrize("make", [region_consumer, shared_consumer])
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"keep": 7, "max_failed_held": 8}, "give only max_failed_held"),
+        ({"max_hold": 60, "max_unacked": 61}, "give only max_unacked"),
+    ],
+)
+async def test_an_old_name_next_to_the_new_one_is_an_error(queue, make, settings, text):
+    with pytest.raises(TypeError, match=text):
+        make(queue, **settings)
+
+
+def test_the_deprecation_warning_is_about_the_line_that_uses_the_old_name():
+    with pytest.warns(DeprecationWarning, match="use its new name max_unacked") as warned:
+        hold_when_open(region_of=str, max_hold=60)
+    assert [one.filename for one in warned] == [__file__]
 
 
 @pytest.mark.parametrize(
@@ -67,7 +110,7 @@ async def test_both_consumers_refuse(queue, make, settings, error, text):
         ({"region": None}, TypeError, "region must be a str"),
     ],
 )
-async def test_a_region_consumer_refuses(queue, settings, error, text):
+async def test_a_region_consumer_rejects(queue, settings, error, text):
     with pytest.raises(error, match=text):
         region_consumer(queue, **settings)
 
@@ -89,7 +132,7 @@ async def test_a_region_consumer_refuses(queue, settings, error, text):
         ({"registry": "all"}, TypeError, "registry must be a CircuitBreakerRegistry, got str"),
     ],
 )
-async def test_a_shared_consumer_refuses(queue, settings, error, text):
+async def test_a_shared_consumer_rejects(queue, settings, error, text):
     with pytest.raises(error, match=text):
         shared_consumer(queue, **settings)
 

@@ -7,7 +7,7 @@ import pytest
 
 from resilience import CircuitBreakerOpenError, CircuitState
 from resilience.integrations.rabbitmq import hold_when_open
-from tests.support.rabbitmq_support import KINDS, Region, make_registry, until
+from tests.support.rabbitmq_support import KINDS, Region, make_registry, settle_down, until
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ class Reader:
 
     def __init__(self, bench, queue, handler, prefetch=10):
         self.bench, self.queue, self.handler, self.prefetch = bench, queue, handler, prefetch
-        self.deliveries = 0
+        self.times = []  # of the deliveries
         self.errors = []
 
     async def __aenter__(self):
@@ -43,8 +43,12 @@ class Reader:
     async def __aexit__(self, *_):
         await self.channel.close()
 
+    @property
+    def deliveries(self):
+        return len(self.times)
+
     async def _on_message(self, message):
-        self.deliveries += 1
+        self.times.append(time.monotonic())
         try:
             await self.handler(message)
         except Exception as error:
@@ -83,13 +87,13 @@ async def test_an_open_circuit_keeps_the_handler_from_being_called_at_all(bench,
     await bench.publish(queue, "held")
     async with Reader(bench, queue, held(handler, registry)) as reader:
         await until(lambda: reader.deliveries)
-        await asyncio.sleep(0.05)
+        await settle_down()
         assert calls == []
         region.breaker.reset()
         await until(lambda: calls)
 
 
-async def test_after_max_hold_it_is_nacked_and_comes_back(bench, registry, region):
+async def test_after_max_unacked_it_is_nacked_and_comes_back(bench, registry, region):
     queue = await bench.queue("quorum")
     await bench.publish(queue, "again")
     seen = []
@@ -98,10 +102,9 @@ async def test_after_max_hold_it_is_nacked_and_comes_back(bench, registry, regio
         seen.append(message.headers["x-delivery-count"])
 
     region.breaker.force_open("by hand")
-    async with Reader(bench, queue, held(handler, registry, max_hold=0.2)) as reader:
-        start = time.monotonic()
-        await until(lambda: reader.deliveries == 3)
-        assert time.monotonic() - start >= 2 * 0.8 * 0.2
+    async with Reader(bench, queue, held(handler, registry, max_unacked=0.2)) as reader:
+        await until(lambda: len(reader.times) == 3)
+        assert reader.times[2] - reader.times[0] >= 2 * 0.8 * 0.2
         region.breaker.reset()
         await until(lambda: seen)
     assert seen[0] >= 2
@@ -113,7 +116,7 @@ async def test_the_hold_ends_with_a_nack_when_it_is_cancelled(bench, registry, r
     region.breaker.force_open("by hand")
     message = await queue.get()
     task = asyncio.create_task(held(region, registry)(message))
-    await asyncio.sleep(0.05)
+    await settle_down()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -129,21 +132,21 @@ async def test_a_channel_that_closes_meanwhile_ends_the_hold(bench, registry, re
     channel = await bench.connection.channel()
     message = await (await channel.get_queue(queue.name)).get()
     task = asyncio.create_task(held(region, registry)(message))
-    await asyncio.sleep(0.05)
+    await settle_down()
     await channel.close()
     region.breaker.reset()
     await task
     assert region.total == 0
     cancelled = asyncio.create_task(held(region, registry)(message))
     region.breaker.force_open("once more")
-    await asyncio.sleep(0.05)
+    await settle_down()
     cancelled.cancel()
     with pytest.raises(asyncio.CancelledError):
         await cancelled
     assert len(await bench.drain(queue)) == 1
 
 
-async def test_a_call_that_is_rejected_in_the_middle_is_held(bench, registry, region):
+async def test_a_message_whose_call_is_rejected_is_held(bench, registry, region):
     queue = await bench.queue()
     await bench.publish(queue, "late")
     tries = []
@@ -176,7 +179,7 @@ async def test_another_circuit_that_rejects_does_not_make_it_spin(bench, registr
     assert tries[1] - tries[0] >= 1.0
 
 
-async def test_another_circuit_that_rejects_for_longer_than_max_hold_ends_in_a_nack(
+async def test_another_circuit_that_rejects_for_longer_than_max_unacked_ends_in_a_nack(
     bench, registry
 ):
     queue = await bench.queue()
@@ -185,7 +188,7 @@ async def test_another_circuit_that_rejects_for_longer_than_max_hold_ends_in_a_n
     async def handler(message):
         raise CircuitBreakerOpenError("login", CircuitState.OPEN, "down", None)
 
-    async with Reader(bench, queue, held(handler, registry, max_hold=0.1)) as reader:
+    async with Reader(bench, queue, held(handler, registry, max_unacked=0.1)) as reader:
         await until(lambda: reader.deliveries == 2)
 
 
@@ -201,7 +204,7 @@ async def test_a_handler_that_settles_its_message_is_left_alone(bench, registry,
     assert reader.errors == []
 
 
-async def test_what_process_has_rejected_cannot_be_held(bench, registry, region):
+async def test_a_message_that_process_has_rejected_cannot_be_held(bench, registry, region):
     queue = await bench.queue()
     await bench.publish(queue, "too late")
 
@@ -244,7 +247,7 @@ async def test_it_decorates_methods_too(bench, registry, region):
     assert Worker.on_message.__doc__ == "Say hello."
 
 
-async def test_what_is_no_message_is_refused(registry, region):
+async def test_an_argument_that_is_not_a_message_is_rejected(registry, region):
     on_message = held(region.call, registry)
     with pytest.raises(TypeError, match="the last positional argument must be"):
         await on_message("text")
@@ -256,16 +259,20 @@ async def test_what_is_no_message_is_refused(registry, region):
     ("settings", "error", "text"),
     [
         ({"region_of": "region"}, TypeError, "region_of must be a callable"),
-        ({"max_hold": 0}, ValueError, "max_hold must be a finite number of seconds > 0, got 0"),
+        (
+            {"max_unacked": 0},
+            ValueError,
+            "max_unacked must be a finite number of seconds > 0, got 0",
+        ),
         ({"registry": "all"}, TypeError, "registry must be a CircuitBreakerRegistry, got str"),
     ],
 )
-def test_wrong_arguments_are_refused_when_decorating(settings, error, text):
+def test_wrong_arguments_are_rejected_when_decorating(settings, error, text):
     with pytest.raises(error, match=text):
         hold_when_open(**{"region_of": str, **settings})
 
 
 @pytest.mark.parametrize("handler", [len, "text", print])
-def test_what_cannot_be_awaited_is_refused(handler):
+def test_a_handler_that_cannot_be_awaited_is_rejected(handler):
     with pytest.raises(TypeError, match="must be an async def that takes a message, got"):
         hold_when_open(region_of=str)(handler)

@@ -34,7 +34,8 @@ def consume(queue, handler, registry, **settings):
 
 
 def channel_of(consumer):
-    return consumer._parts[0]._intake._channel
+    queue = consumer._workers[0]._subscription._queue
+    return None if queue is None else queue.channel
 
 
 @pytest.mark.timeout(240)
@@ -72,7 +73,7 @@ async def test_a_broker_that_is_killed_in_an_outage_costs_nothing_but_time(own_b
 
 
 @pytest.mark.parametrize("what", ["channel", "connection"])
-async def test_a_lost_channel_is_opened_anew_and_its_messages_come_again(
+async def test_a_lost_channel_is_opened_again_and_its_messages_are_redelivered(
     bench, registry, region, what
 ):
     queue = await bench.queue()
@@ -101,7 +102,7 @@ async def test_a_lost_channel_is_opened_anew_and_its_messages_come_again(
     assert len(region.done) in {5, 7}
 
 
-async def test_a_consumer_that_was_ended_stays_so_when_the_connection_is_made_again(broker):
+async def test_a_consumer_that_was_cancelled_stays_so_when_the_connection_is_opened_again(broker):
     registry = make_registry(threshold=1, recovery=60)
     region = Region(registry)
     async with bench_at(f"{broker.url}?reconnect_interval=0.1") as bench:
@@ -118,16 +119,16 @@ async def test_a_consumer_that_was_ended_stays_so_when_the_connection_is_made_ag
     assert region.total == 1
 
 
-async def test_failed_messages_in_hand_are_forgotten_with_their_channel(bench, registry, region):
+async def test_failed_messages_are_forgotten_with_their_channel(bench, registry, region):
     queue = await bench.queue()
     await bench.publish(queue, *range(3))
     region.error = ConnectionError()
     async with consume(queue, region, registry) as consumer:
         await until(lambda: region.breaker.snapshot().trips == 1)
-        await until(lambda: len(consumer._parts[0]._hand.held) == 3)
+        await until(lambda: len(consumer._workers[0]._unacked.failed) == 3)
         underlay = await channel_of(consumer).get_underlay_channel()
         await underlay.basic_ack(delivery_tag=4711)
-        await until(lambda: consumer._parts[0]._hand.held == [])
+        await until(lambda: consumer._workers[0]._unacked.failed == [])
         region.error = None
         await until(lambda: len(region.done) == 3)
     assert await bench.drain(queue) == []
@@ -138,7 +139,7 @@ async def test_a_plain_connection_that_is_lost_ends_the_consumer(broker, registr
         queue = await bench.queue()
         connection = await aio_pika.connect(broker.url)
         channel = await connection.channel()
-        with pytest.raises(ConsumerError, match="connect_robust is made again by itself"):
+        with pytest.raises(ConsumerError, match="connect_robust would be opened again"):
             async with consume(await channel.get_queue(queue.name), region, registry):
                 await connection.transport.connection.close(ConnectionError())
                 await asyncio.sleep(60)
@@ -155,10 +156,12 @@ def await_queue(channel, name):
 async def test_a_queue_that_is_deleted_ends_the_consumer_after_a_while(
     bench, registry, region, monkeypatch, log
 ):
-    monkeypatch.setattr("resilience.integrations.rabbitmq.intake._TRY_AGAIN", 0.05)
+    monkeypatch.setattr("resilience.integrations.rabbitmq.subscription._RETRY_AFTER", 0.05)
     name = bench.name()
     queue = await bench.channel.declare_queue(name, durable=True)
-    with pytest.raises(ConsumerError, match=f"the broker refuses to let queue '{name}' be read"):
+    with pytest.raises(
+        ConsumerError, match=f"the broker refuses to let queue '{name}' be consumed"
+    ):
         async with consume(queue, region, registry) as consumer:
             await until(lambda: channel_of(consumer) is not None)
             await bench.channel.queue_delete(name)
@@ -167,28 +170,30 @@ async def test_a_queue_that_is_deleted_ends_the_consumer_after_a_while(
     assert "cannot read queue" in log[0]["message"]
 
 
-async def test_a_queue_that_is_declared_again_is_read_again(bench, registry, region, monkeypatch):
-    monkeypatch.setattr("resilience.integrations.rabbitmq.intake._TRY_AGAIN", 0.05)
+async def test_a_queue_that_is_declared_again_is_consumed_again(
+    bench, registry, region, monkeypatch
+):
+    monkeypatch.setattr("resilience.integrations.rabbitmq.subscription._RETRY_AFTER", 0.05)
     name = bench.name()
     queue = await bench.queue(name=name)
     async with consume(queue, region, registry) as consumer:
         await until(lambda: channel_of(consumer) is not None)
         channel = await bench.connection.channel()
         await channel.queue_delete(name)
-        await until(lambda: consumer._parts[0]._intake.again_at)
+        await until(lambda: consumer._workers[0]._subscription.retry_at)
         await channel.declare_queue(name, durable=True, arguments={"x-queue-type": "classic"})
         await bench.publish(queue, "hello again")
         await until(lambda: region.done == ["hello again"])
         await channel.close()
 
 
-async def test_the_end_of_a_consumer_that_was_replaced_is_no_news(bench, registry, region):
+async def test_the_end_of_a_consumer_that_was_replaced_changes_nothing(bench, registry, region):
     queue = await bench.queue()
     async with consume(queue, region, registry) as consumer:
-        intake = consumer._parts[0]._intake
-        await until(lambda: intake.tag)
-        intake._on_cancel(SimpleNamespace(consumer_tag="of long ago"))
-        assert intake.tag is not None
+        subscription = consumer._workers[0]._subscription
+        await until(lambda: subscription.consumer_tag)
+        subscription._on_cancel(SimpleNamespace(consumer_tag="of long ago"))
+        assert subscription.consumer_tag is not None
         await bench.publish(queue, "still read")
         await until(lambda: region.done == ["still read"])
 

@@ -117,14 +117,14 @@ def test_a_waiting_worker_takes_less_than_a_fiftieth_of_a_core(played, name):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_poison_message_at_the_head_keeps_no_region_closed_off(played, kind):
+def test_a_poison_message_at_the_head_does_not_keep_the_circuit_from_closing(played, kind):
     report = played(f"poison, {kind}")
     assert report.failed_before <= 2, "three recovery timeouts"
     assert (report.delivered, report.left, report.lost, report.dead_lettered) == (499, 1, 0, 0)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_more_poison_messages_than_are_kept_in_hand_do_not_either(played, layout):
+def test_more_poison_messages_than_are_held_do_not_either(played, layout):
     report = played(f"15 poison, {layout}")
     assert (report.delivered, report.left, report.lost, report.dead_lettered) == (85, 15, 0, 0)
 
@@ -133,11 +133,11 @@ def test_more_poison_messages_than_are_kept_in_hand_do_not_either(played, layout
 
 
 @pytest.mark.parametrize("name", ["parked", *SHARED])
-def test_no_parked_message_is_acked_before_the_broker_has_its_copy(played, name):
+def test_no_moved_message_is_acked_before_the_broker_has_its_copy(played, name):
     assert played(name).acked_too_early == 0
 
 
-def test_parked_messages_wait_quietly(played):
+def test_messages_in_a_wait_queue_cost_nothing(played):
     report = played("parked")
     assert nothing_is_lost(report)
     assert report.parked == report.delivered == 2000
@@ -196,7 +196,7 @@ def test_a_killed_broker_loses_no_message_and_workers_go_on_by_themselves(surviv
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_region_that_is_back_gets_no_more_at_once_than_its_step(played, layout):
+def test_a_region_that_has_recovered_gets_no_more_concurrent_calls_than_its_step(played, layout):
     report = played(f"growth, {layout}")
     assert report.too_many == 0
     assert nothing_is_lost(report)

@@ -1,4 +1,4 @@
-"""SharedConsumer against a real RabbitMQ: what is parked, what comes along, what can go wrong."""
+"""SharedConsumer against a real RabbitMQ: what is moved, what is copied, what can go wrong."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -8,7 +8,14 @@ import pytest
 
 from resilience import CircuitBreakerOpenError, CircuitState
 from resilience.integrations.rabbitmq import ConsumerError, DeadLetterTo, SharedConsumer
-from tests.support.rabbitmq_support import KINDS, Region, make_registry, refuse_errors, until
+from tests.support.rabbitmq_support import (
+    KINDS,
+    Region,
+    make_registry,
+    refuse_errors,
+    settle_down,
+    until,
+)
 
 
 class Regions:
@@ -56,7 +63,7 @@ def wait_queue(queue, region="down"):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("prefetch", [1, 10])
-async def test_a_region_that_is_down_stands_in_nobodys_way(bench, regions, kind, prefetch):
+async def test_a_region_that_is_down_does_not_block_the_others(bench, regions, kind, prefetch):
     queue = await bench.queue(kind)
     await publish(bench, queue, "down", *range(10))
     await publish(bench, queue, "up", *range(10, 20))
@@ -73,7 +80,7 @@ async def test_a_region_that_is_down_stands_in_nobodys_way(bench, regions, kind,
         assert await bench.drain(name) == []
 
 
-async def test_two_regions_are_parked_at_once(bench, regions):
+async def test_messages_of_two_regions_are_moved(bench, regions):
     queue = await bench.queue()
     await publish(bench, queue, "down", *range(5))
     await publish(bench, queue, "up", *range(5, 10))
@@ -83,15 +90,15 @@ async def test_two_regions_are_parked_at_once(bench, regions):
     await consumer.declare()
     async with consumer:
 
-        async def all_are_parked():
+        async def all_are_moved():
             return await bench.look(queue) == (0, 1)
 
-        await until(all_are_parked)
+        await until(all_are_moved)
         regions.registry.reset()
         await until(lambda: len(regions.down.done) == len(regions.up.done) == 5)
 
 
-async def test_nothing_of_a_closed_region_is_parked_while_it_is_well(bench, regions):
+async def test_no_message_of_a_healthy_region_is_moved(bench, regions):
     queue = await bench.queue()
     consumer = consume(bench, queue, regions)
     await consumer.declare()
@@ -101,7 +108,7 @@ async def test_nothing_of_a_closed_region_is_parked_while_it_is_well(bench, regi
     assert {message.routing_key for message in regions.seen} == {queue.name}
 
 
-async def test_a_region_that_grows_back_is_called_from_its_wait_queue(bench):
+async def test_during_a_slow_start_a_region_is_called_from_its_wait_queue(bench):
     regions = Regions(threshold=1)
     queue = await bench.queue()
     consumer = consume(bench, queue, regions, prefetch=8)
@@ -110,7 +117,7 @@ async def test_a_region_that_grows_back_is_called_from_its_wait_queue(bench):
     async with consumer:
         regions.down.breaker.force_open("for a moment")
         regions.down.breaker.reset()
-        await asyncio.sleep(0.01)
+        await settle_down()
         await publish(bench, queue, "down", *range(20))
         await until(lambda: len(regions.down.done) == 20)
         assert {message.routing_key for message in regions.seen[:3]} == {wait_queue(queue)}
@@ -121,7 +128,7 @@ async def test_a_region_that_grows_back_is_called_from_its_wait_queue(bench):
 
 
 @pytest.mark.parametrize("status", [429, 503])
-async def test_a_message_that_failed_is_parked_and_attempted_again_from_there(
+async def test_a_message_that_failed_is_moved_and_attempted_again_from_the_wait_queue(
     bench, regions, http_error, status
 ):
     queue = await bench.queue()
@@ -153,7 +160,9 @@ async def test_any_other_error_goes_to_on_error(bench, regions, http_error):
     assert seen == [(b"bad", 400)]
 
 
-async def test_what_on_error_does_not_settle_comes_to_it_again(bench, regions, http_error):
+async def test_a_message_that_on_error_does_not_settle_is_passed_to_it_again(
+    bench, regions, http_error
+):
     queue = await bench.queue()
     await publish(bench, queue, "up", "bad")
     regions.up.error = http_error(400)
@@ -174,7 +183,7 @@ async def test_what_on_error_does_not_settle_comes_to_it_again(bench, regions, h
 @pytest.mark.parametrize(
     ("headers", "error"), [({}, KeyError), ({"region": "elsewhere"}, ValueError)]
 )
-async def test_a_message_of_no_known_region_goes_to_on_error(bench, regions, headers, error):
+async def test_a_message_of_an_unknown_region_goes_to_on_error(bench, regions, headers, error):
     queue = await bench.queue()
     await bench.publish(queue, "whose?", headers=headers)
     seen = []
@@ -191,7 +200,7 @@ async def test_a_message_of_no_known_region_goes_to_on_error(bench, regions, hea
     assert len(regions.registry) == 2 + (error is ValueError)
 
 
-async def test_what_the_handler_settled_is_not_parked(bench, regions):
+async def test_a_message_that_the_handler_settled_is_not_moved(bench, regions):
     queue = await bench.queue()
     await publish(bench, queue, "up", "mine")
     seen = []
@@ -213,7 +222,7 @@ async def test_what_the_handler_settled_is_not_parked(bench, regions):
 # What comes along
 
 
-async def test_a_copy_is_what_the_original_was_but_for_what_binds_it_to_its_queue(bench, regions):
+async def test_a_copy_equals_the_original_except_for_what_binds_it_to_its_queue(bench, regions):
     queue, carbon = await bench.queue(), await bench.queue()
     exchange = await bench.channel.declare_exchange(bench.name("x"), auto_delete=True)
     await queue.bind(exchange, "messages.de")
@@ -235,10 +244,10 @@ async def test_a_copy_is_what_the_original_was_but_for_what_binds_it_to_its_queu
     await consumer.declare()
     async with consumer:
 
-        async def is_parked():
+        async def is_moved():
             return (await bench.look(wait_queue(queue)))[0] == 1
 
-        await until(is_parked)
+        await until(is_moved)
     [copy] = await bench.drain(wait_queue(queue))
     assert copy.body == b"{}"
     assert {name: getattr(copy, name) for name in properties} == properties
@@ -252,9 +261,7 @@ async def test_a_copy_is_what_the_original_was_but_for_what_binds_it_to_its_queu
     assert await bench.drain(carbon) == []
 
 
-async def test_a_dead_letter_out_of_a_wait_queue_still_tells_where_it_was_from(
-    bench, regions, http_error
-):
+async def test_a_dead_letter_from_a_wait_queue_still_names_its_origin(bench, regions, http_error):
     queue, dead = await bench.queue(), await bench.queue()
     await publish(bench, queue, "down", "bad")
     regions.down.breaker.force_open("down")
@@ -263,10 +270,10 @@ async def test_a_dead_letter_out_of_a_wait_queue_still_tells_where_it_was_from(
     await consumer.declare()
     async with consumer:
 
-        async def is_parked():
+        async def is_moved():
             return (await bench.look(wait_queue(queue)))[0] == 1
 
-        await until(is_parked)
+        await until(is_moved)
         regions.down.breaker.reset()
         await until(lambda: regions.down.total)
     [message] = await bench.drain(dead)
@@ -301,7 +308,7 @@ async def test_a_wait_queue_that_vanishes_ends_it_and_loses_nothing(bench, regio
     "wrong", [{"x_message_ttl": 1000}, {"x_dead_letter_exchange": ""}, {"x_expires": 100_000}]
 )
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_wait_queue_that_moves_or_loses_messages_is_refused(bench, regions, kind, wrong):
+async def test_a_wait_queue_that_moves_or_loses_messages_is_rejected(bench, regions, kind, wrong):
     queue = await bench.queue()
     consumer = consume(bench, queue, regions)
     [name] = (argument.replace("_", "-") for argument in wrong)
@@ -313,7 +320,7 @@ async def test_a_wait_queue_that_moves_or_loses_messages_is_refused(bench, regio
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_wait_queues_of_either_type_are_taken(bench, regions, kind):
+async def test_wait_queues_of_either_type_are_accepted(bench, regions, kind):
     queue = await bench.queue()
     consumer = consume(bench, queue, regions)
     for region in ("up", "down"):
@@ -322,7 +329,7 @@ async def test_wait_queues_of_either_type_are_taken(bench, regions, kind):
         pass
 
 
-async def test_wait_queues_with_arguments_are_taken_when_they_are_told(bench, regions):
+async def test_wait_queues_with_arguments_are_accepted_if_they_are_named(bench, regions):
     queue = await bench.queue()
     arguments = {"x-queue-type": "classic", "x-max-length": 1000}
     consumer = consume(bench, queue, regions, wait_arguments=arguments)
@@ -334,7 +341,7 @@ async def test_wait_queues_with_arguments_are_taken_when_they_are_told(bench, re
             pass
 
 
-async def test_to_declare_twice_changes_nothing_and_a_different_queue_is_an_error(bench, regions):
+async def test_declaring_twice_changes_nothing_and_a_different_queue_is_an_error(bench, regions):
     queue = await bench.queue()
     consumer = consume(bench, queue, regions)
     await consumer.declare()
@@ -369,7 +376,7 @@ async def test_a_wait_queue_that_is_full_keeps_messages_where_they_are(bench, re
     assert await bench.drain(queue) == []
 
 
-async def test_a_publishing_channel_that_dies_is_opened_anew(bench, regions):
+async def test_a_publishing_channel_that_dies_is_opened_again(bench, regions):
     queue = await bench.queue()
     consumer = consume(bench, queue, regions)
     await consumer.declare()
@@ -377,16 +384,16 @@ async def test_a_publishing_channel_that_dies_is_opened_anew(bench, regions):
     async with consumer:
         await publish(bench, queue, "down", "first")
 
-        async def are_parked(count):
+        async def are_moved(count):
             return (await bench.look(wait_queue(queue)))[0] == count
 
-        await until(lambda: are_parked(1))
+        await until(lambda: are_moved(1))
         await consumer._publisher._channel.close()
         await publish(bench, queue, "down", "second")
-        await until(lambda: are_parked(2))
+        await until(lambda: are_moved(2))
 
 
-async def test_what_arrives_while_it_stops_goes_back(bench, regions):
+async def test_messages_that_arrive_while_it_stops_go_back(bench, regions):
     queue = await bench.queue()
     regions.up.takes = 0.2
     await publish(bench, queue, "up", *range(10))
@@ -398,7 +405,7 @@ async def test_what_arrives_while_it_stops_goes_back(bench, regions):
     assert sorted(map(int, regions.up.done)) + left == list(range(10))
 
 
-async def test_a_call_that_is_rejected_meanwhile_is_parked(bench, regions):
+async def test_a_message_whose_call_is_rejected_is_moved(bench, regions):
     queue = await bench.queue()
     tries = []
 
@@ -415,7 +422,7 @@ async def test_a_call_that_is_rejected_meanwhile_is_parked(bench, regions):
     assert tries == [queue.name, wait_queue(queue, "up")]
 
 
-async def test_a_message_that_cannot_be_parked_goes_back_after_max_hold(bench, regions):
+async def test_a_message_that_cannot_be_moved_goes_back_after_max_unacked(bench, regions):
     queue = await bench.queue()
     arguments = {"x-queue-type": "classic", "x-max-length": 1, "x-overflow": "reject-publish"}
     seen = []
@@ -424,7 +431,7 @@ async def test_a_message_that_cannot_be_parked_goes_back_after_max_hold(bench, r
         seen.append((message.body, message.redelivered))
         return region_of(message)
 
-    settings = {"wait_arguments": arguments, "max_hold": 0.2, "region_of": note_region}
+    settings = {"wait_arguments": arguments, "max_unacked": 0.2, "region_of": note_region}
     consumer = consume(bench, queue, regions, **settings)
     await consumer.declare()
     regions.down.breaker.force_open("down")
@@ -434,7 +441,7 @@ async def test_a_message_that_cannot_be_parked_goes_back_after_max_hold(bench, r
     assert [message.body for message in await bench.drain(queue)] == [b"no room"]
 
 
-async def test_it_stops_at_once_where_something_cannot_be_parked(bench, regions):
+async def test_it_stops_immediately_while_a_message_cannot_be_moved(bench, regions):
     queue = await bench.queue()
     arguments = {"x-queue-type": "classic", "x-max-length": 1, "x-overflow": "reject-publish"}
     consumer = consume(bench, queue, regions, wait_arguments=arguments, stop_timeout=60)
@@ -450,8 +457,8 @@ async def test_it_stops_at_once_where_something_cannot_be_parked(bench, regions)
     assert [message.body for message in await bench.drain(queue)] == [b"no room"]
 
 
-async def test_a_message_that_waits_for_its_turn_when_it_stops_goes_back(bench, regions):
-    """Another queue of the same region has all the turns."""
+async def test_a_message_that_waits_for_a_slot_when_it_stops_goes_back(bench, regions):
+    """Another queue of the same region has all the slots."""
     queue, other = await bench.queue(), await bench.queue()
     consumer, busy = (consume(bench, one, regions, prefetch=1) for one in (queue, other))
     await consumer.declare()
@@ -470,9 +477,9 @@ async def test_a_message_that_waits_for_its_turn_when_it_stops_goes_back(bench, 
             async with consumer:
                 await publish(bench, queue, "up", "waits")
 
-                async def is_in_hand():
+                async def is_delivered():
                     return (await bench.look(queue))[0] == 0
 
-                await until(is_in_hand)
+                await until(is_delivered)
                 asyncio.get_running_loop().call_later(0.1, go_on.set)
     assert [message.body for message in await bench.drain(queue)] == [b"waits"]

@@ -540,9 +540,10 @@ def test_a_subscription_that_answers_no_ping_is_dead():
 
 def test_an_answer_from_before_a_pause_is_asked_for_again(monkeypatch, clock):
     class Commands:
-        """Answers at first after a pause of the process."""
+        """Answers the first time after a pause of the process."""
 
-        requests = []
+        def __init__(self):
+            self.requests = []
 
         def run(self, request):
             self.requests.append(request)
@@ -553,8 +554,9 @@ def test_an_answer_from_before_a_pause_is_asked_for_again(monkeypatch, clock):
     sharing = RedisSharing("redis://localhost")
     one = Synchronizer(sharing._address, protocol(), Members(), sharing._timing)
     request = protocol().read(["key"])
-    assert one._run(Commands(), request) == ("answer 2", 0.25)
-    assert Commands.requests == [request, request]
+    commands = Commands()
+    assert one._run(commands, request) == ("answer 2", 0.25)
+    assert commands.requests == [request, request]
     one._wakeup.close()
 
 
@@ -653,6 +655,28 @@ def test_a_listener_that_exits_ends_neither_the_process_nor_the_sharing(one_stor
     stop()
     one.reset()
     until(lambda: other.state == "CLOSED", "it is heard")
+
+
+def test_a_clock_that_fails_for_a_moment_does_not_end_the_sharing(one_store, log, fleet):
+    broken = threading.Event()
+
+    def clock():
+        if broken.is_set():
+            raise ZeroDivisionError
+        return time.monotonic()
+
+    sharing = RedisSharing(one_store.url, poll_interval=0.1)
+    registry = CircuitBreakerRegistry(BreakerPolicy(**QUICK), clock=clock, sharing=sharing)
+    breaker = shared(registry.get(REGION))
+    broken.set()
+    until(lambda: breaker.circuit.shared is False, "it goes on alone")
+    (lost,) = [text for text in texts(log, "WARNING") if "sharing is lost" in text]
+    assert "raised ZeroDivisionError" in lost
+    broken.clear()
+    shared(breaker)
+    trip(shared(fleet(one_store.url)))
+    until(lambda: breaker.state != "CLOSED", "it follows")
+    registry.close()
 
 
 def test_the_access_rights_that_the_docs_name_are_enough(own_store, fleet):

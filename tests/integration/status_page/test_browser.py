@@ -105,7 +105,7 @@ async def test_an_outage_is_seen_from_its_beginning_to_its_end(browser, url, reg
         await shows(seen, "HALF_OPEN")
         await shows(seen, "due now")
         probe = breaker.acquire()
-        await shows(seen, "under way")
+        await shows(seen, "in progress")
         probe.succeed()
         breaker.acquire().succeed()
         await shows(seen, "CLOSED")
@@ -116,7 +116,7 @@ async def test_an_outage_is_seen_from_its_beginning_to_its_end(browser, url, reg
 
 
 async def test_it_counts_down_between_messages(browser, registry, monkeypatch):
-    seldom = functools.partial(page_module.Stream, tick=3600)
+    seldom = functools.partial(page_module.Stream, poll_interval=3600)
     monkeypatch.setattr(page_module, "Stream", seldom)
     runner = web.AppRunner(status_page(registry), access_log=None)
     await runner.setup()
@@ -159,7 +159,7 @@ async def test_the_accessibility_tree_names_each_region_with_its_state(browser, 
             await expect(page.get_by_role(name)).to_have_count(1)
         await expect(page.get_by_role("searchbox", name="Find")).to_be_visible()
         registry.get("us-east-1").force_open("said aloud")
-        await shows(page.locator("#said"), "us-east-1 is OPEN: forced open: said aloud")
+        await shows(page.locator("#announcement"), "us-east-1 is OPEN: forced open: said aloud")
 
 
 async def test_the_keyboard_reaches_everything(browser, url, registry):
@@ -181,18 +181,18 @@ async def test_the_keyboard_reaches_everything(browser, url, registry):
         await page.keyboard.type("US-EAST")
         await expect(page.locator("tbody tr")).to_have_count(1)
         await page.keyboard.type("zzz")
-        await shows(page.locator("#none"), "No region fits.")
+        await shows(page.locator("#no-regions"), "No region matches.")
         await page.keyboard.press("Tab")
         await expect(page.locator("#events")).to_be_focused()
 
 
 async def test_without_regions_it_says_so_and_the_first_appears(browser, url, registry):
     async with opened(browser, url) as page:
-        await shows(page.locator("#none"), "No region has been called yet")
-        await expect(page.locator("#quiet")).to_be_visible()
+        await shows(page.locator("#no-regions"), "No region has been called yet")
+        await expect(page.locator("#no-events")).to_be_visible()
         registry.get("a").acquire().succeed()
         await shows(row(page, "a"), "CLOSED")
-        await expect(page.locator("#none")).to_be_hidden()
+        await expect(page.locator("#no-regions")).to_be_hidden()
 
 
 async def test_a_region_that_is_let_go_of_disappears(browser, url, registry):

@@ -14,8 +14,9 @@ from aiohttp import web
 from resilience import BreakerPolicy, CircuitBreakerOpenError, CircuitBreakerRegistry
 from resilience.integrations.status_page import page as page_module
 from resilience.integrations.status_page import status_page
-from resilience.integrations.status_page.state import State
-from resilience.integrations.status_page.stream import Reader, Stream
+from resilience.integrations.status_page.buffer import MessageBuffer
+from resilience.integrations.status_page.state import PageState
+from resilience.integrations.status_page.stream import Client, Stream
 
 HOSTILE = '<img src=x onerror="alert(1)">'
 HEADERS = {
@@ -133,18 +134,18 @@ async def test_the_json_has_all_that_the_snapshots_say(registry, clock):
 
 async def test_the_json_says_since_when_everything_is_known(registry, clock):
     started = clock()
-    state = State(registry)
+    state = PageState(registry)
     clock.advance(5)
     registry.get("a").force_open("one")
-    assert state.whole()["known_since"] == started
+    assert state.full()["known_since"] == started
     registry.history.resize(1)
     registry.get("a").force_open("two")
-    assert state.whole()["known_since"] == clock()
+    assert state.full()["known_since"] == clock()
 
 
 def test_without_a_clock_of_its_own_it_reads_the_breakers():
     registry = CircuitBreakerRegistry()
-    state = State(registry)
+    state = PageState(registry)
     assert state.now() <= registry.get("a").snapshot().since + 1 <= state.now() + 2
 
 
@@ -269,7 +270,7 @@ async def test_a_link_from_elsewhere_opens_the_page(registry):
     [
         ({"registry": None}, TypeError, "registry must be a CircuitBreakerRegistry"),
         ({"max_listeners": 0}, ValueError, "max_listeners must be a whole number"),
-        ({"hosts": "one.example"}, TypeError, "hosts must be several names"),
+        ({"hosts": "one.example"}, TypeError, "hosts must be a collection of host names"),
         ({"hosts": [""]}, ValueError, "a host must not be empty"),
     ],
 )
@@ -301,14 +302,13 @@ async def test_the_stream_begins_with_everything_and_goes_on_with_what_happens(r
 
 
 async def test_a_look_tells_only_what_changed(registry, clock):
-    seen = []
-    stream = Stream(registry, State(registry), max_listeners=1)
-    stream._append = seen.append
+    stream = Stream(registry, PageState(registry), max_listeners=1)
     a, _ = registry.get("a"), registry.get("b")
 
     def look():
-        stream.look()
-        data = json.loads(seen[-1].split(b"data: ")[1])
+        stream.poll()
+        (message,) = stream.buffer.read(stream.buffer.end() - 1, 1)
+        data = json.loads(message.split(b"data: ")[1])
         return [one["region"] for one in data["regions"]], data["gone"]
 
     assert look() == (["a", "b"], [])
@@ -325,15 +325,28 @@ async def test_a_look_tells_only_what_changed(registry, clock):
     assert look() == (["b"], ["a"]) or look() == ([], [])
 
 
-async def test_nobody_looks_while_nobody_watches(registry):
+async def test_nobody_looks_while_nobody_watches(registry, monkeypatch):
+    listening, listen = [], registry.listen
+
+    def watched_listen(listener):
+        stop = listen(listener)
+        listening.append(listener)
+
+        def watched_stop():
+            stop()
+            listening.remove(listener)
+
+        return watched_stop
+
+    monkeypatch.setattr(registry, "listen", watched_listen)
     app = status_page(registry)
     async with asking(app) as session:
-        assert len(registry._listeners.entries) == 1
+        assert len(listening) == 0
         async with session.get("/stream") as answer:
-            await first(messages(answer), "look")
-            assert len(registry._listeners.entries) == 2
+            await first(messages(answer), "update")
+            assert len(listening) == 1
             answer.close()
-        while len(registry._listeners.entries) > 1:
+        while listening:
             registry.get("a").force_open("x")  # a write to who has left is how one notices
             registry.get("a").reset()
             await asyncio.sleep(0)
@@ -354,19 +367,38 @@ async def test_one_more_than_may_watch_gets_503(registry):
 
 
 async def test_who_falls_behind_is_dropped(registry):
-    stream = Stream(registry, State(registry), max_listeners=1, buffer=1000)
-    reader = Reader(None, 0)
+    stream = Stream(registry, PageState(registry), max_listeners=1, buffer_size=1000)
     registry.listen(stream.publish)
     registry.get("a").force_open("one")
-    assert b"forced open: one" in stream._take(reader)
-    assert stream._take(reader) == b""
+    (message,) = stream.buffer.read(0, 1000)
+    assert b"forced open: one" in message
+    assert stream.buffer.read(1, 1000) == []
     for number in range(20):
         registry.get("a").force_open(f"number {number}")
-    assert stream._size <= 1000
-    assert stream._take(reader) is None
-    reader.drop()
-    reader.writing = True
-    reader.drop()
+    assert stream.buffer.total_bytes <= 1000
+    assert stream.buffer.read(1, 1000) is None
+    client = Client(None, 1)
+    client.drop()
+    client.is_writing = True
+    client.drop()
+
+
+def test_the_buffer_returns_whole_messages_up_to_a_number_of_bytes():
+    buffer = MessageBuffer(10)
+    for message in (b"one", b"two", b"six"):
+        buffer.append(message)
+    assert buffer.read(0, 4) == [b"one", b"two"]
+    assert buffer.read(0, 3) == [b"one"]
+    assert buffer.read(2, 4) == [b"six"]
+    assert (buffer.end(), buffer.total_bytes) == (3, 9)
+    buffer.append(b"ten")
+    assert buffer.read(0, 4) is None, "the oldest message had to go"
+    assert buffer.read(1, 100) == [b"two", b"six", b"ten"]
+    buffer.clear()
+    assert (buffer.end(), buffer.total_bytes) == (4, 0)
+    assert buffer.read(3, 100) is None
+    buffer.append(b"four")
+    assert buffer.read(4, 100) == [b"four"]
 
 
 def small_socket(port):
@@ -397,11 +429,11 @@ async def until(true):
 
 
 async def test_who_takes_nothing_is_dropped_after_a_while(registry):
-    app, stream = app_with(registry, patience=0.05)
+    app, stream = app_with(registry, write_timeout=0.05)
     async with serving(app) as port:
         connection = small_socket(port)
-        await until(lambda: stream.readers)
-        while stream.readers:
+        await until(lambda: stream.clients)
+        while stream.clients:
             registry.get("a").force_open("x" * 150)
             registry.get("a").reset()
             await asyncio.sleep(0)
@@ -409,28 +441,28 @@ async def test_who_takes_nothing_is_dropped_after_a_while(registry):
 
 
 async def test_who_falls_behind_on_a_real_connection_is_dropped(registry):
-    app, stream = app_with(registry, buffer=20_000)
+    app, stream = app_with(registry, buffer_size=20_000)
     async with asking(app) as session, session.get("/stream") as answer:
         await first(messages(answer), "state")
         for number in range(200):  # in one go: nobody can read meanwhile
             registry.get("a").force_open(f"number {number}")
         with pytest.raises(aiohttp.ClientPayloadError):
             await answer.content.read()
-        assert stream.readers == set()
+        assert stream.clients == set()
 
 
 async def test_a_loop_that_is_gone_harms_no_call(registry):
-    stream = Stream(registry, State(registry), max_listeners=1)
+    stream = Stream(registry, PageState(registry), max_listeners=1)
     stream._loop = asyncio.new_event_loop()
     stream._loop.close()
     registry.listen(stream.publish)
     registry.get("a").force_open("a test")
-    assert len(stream._frames) == 1
+    assert stream.buffer.end() == 1
 
 
 async def test_100_watch_10_never_read_and_90_see_a_storm_in_order(registry):
     """A storm of 1,000 changes; then the end, which waits for nobody."""
-    app, stream = app_with(registry, patience=60)
+    app, stream = app_with(registry, write_timeout=60)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=60)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -442,7 +474,7 @@ async def test_100_watch_10_never_read_and_90_see_a_storm_in_order(registry):
         streams = [messages(answer) for answer in answers]
         for one in streams:
             await first(one, "state")
-        await until(lambda: len(stream.readers) == 100)
+        await until(lambda: len(stream.clients) == 100)
         tracemalloc.start()
         listening = [asyncio.create_task(transitions(one)) for one in streams]
         regions = [registry.get(f"region-{number}") for number in range(50)]
@@ -454,13 +486,13 @@ async def test_100_watch_10_never_read_and_90_see_a_storm_in_order(registry):
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert heard == [list(range(1000))] * 90
-        assert len(stream.readers) == 100, "those who read nothing too: the kernel took it"
-        assert stream._size <= stream._limit
+        assert len(stream.clients) == 100, "those who read nothing too: the kernel took it"
+        assert stream.buffer.total_bytes <= stream.buffer.max_bytes
         print(f"storm: peak {peak / 2**20:.1f} MiB, clients included")  # noqa: T201 - for pytest -s
         assert peak < 64 * 2**20
         async with asyncio.timeout(30):  # half of what aiohttp would wait
             await runner.cleanup()
-        assert stream.readers == set()
+        assert stream.clients == set()
         for answer in answers:
             answer.close()
     for connection in silent:
@@ -478,22 +510,22 @@ async def transitions(stream):
 
 
 async def test_the_end_does_not_wait_for_who_is_stuck_in_a_write(registry):
-    app, stream = app_with(registry, patience=60)
+    app, stream = app_with(registry, write_timeout=60)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=60)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     connection = small_socket(runner.addresses[0][1])
-    await until(lambda: stream.readers)
-    (reader,) = stream.readers
+    await until(lambda: stream.clients)
+    (client,) = stream.clients
     # Paused: what the connection and the kernel hold is full.
-    while not (reader.writing and reader.transport.get_write_buffer_size() > 2**16):
+    while not (client.is_writing and client.transport.get_write_buffer_size() > 2**16):
         registry.get("a").force_open("x" * 150)
         registry.get("a").reset()
         await asyncio.sleep(0)
     async with asyncio.timeout(30):
         await runner.cleanup()
     connection.close()
-    assert stream.readers == set()
+    assert stream.clients == set()
 
 
 async def test_after_the_end_nobody_is_let_in(registry):
@@ -505,9 +537,9 @@ async def test_after_the_end_nobody_is_let_in(registry):
 
 
 async def test_who_has_left_before_it_was_welcomed_harms_nobody(registry):
-    stream = Stream(registry, State(registry), max_listeners=1)
+    stream = Stream(registry, PageState(registry), max_listeners=1)
     gone = SimpleNamespace(get_extra_info=lambda _: None, transport=None)
-    reader = stream._welcome(gone)
-    reader.drop()
-    stream._dismiss(reader)
-    assert stream.readers == set()
+    client = stream._add_client(gone)
+    client.drop()
+    stream._remove_client(client)
+    assert stream.clients == set()

@@ -1,0 +1,268 @@
+"""`RetryBudget`: retries are at most a share of the calls of a region."""
+
+import asyncio
+import gc
+import math
+import weakref
+
+import pytest
+import tenacity
+from tenacity import (
+    wait_none,
+)
+
+from resilience import (
+    BreakerPolicy,
+    CircuitBreaker,
+)
+from resilience.retry import (
+    RetryBudget,
+    transient_retry,
+)
+from tests.support.retrying import (
+    Backend,
+    ServerError,
+    Sleeps,
+)
+
+
+@pytest.fixture
+def region(clock):
+    def make(name="eu-west-1"):
+        return CircuitBreaker(name, BreakerPolicy(failure_threshold=10**9), clock=clock)
+
+    return make
+
+
+@pytest.fixture
+def patient(region):
+    return region()
+
+
+def budgeted(breaker, backend, budget, **more):
+    return breaker(transient_retry(wait=wait_none(), budget=budget, **more)(backend.send))
+
+
+async def call(send, times):
+    for _ in range(times):
+        with pytest.raises(ServerError):
+            await send()
+
+
+def spend(breaker, budget, calls, attempts=5):
+    backend = Backend(default=TimeoutError)
+    """Make calls that fail, and return how many retries they made."""
+    policy = {"attempts": attempts, "wait": wait_none(), "budget": budget}
+    protected = breaker(transient_retry(**policy)(backend.send_plain))
+    for _ in range(calls):
+        with pytest.raises(TimeoutError):
+            protected()
+    return backend.attempts - calls
+
+
+# How much it allows
+
+
+async def test_without_a_budget_every_retry_is_made(region):
+    backend = Backend()
+    await call(budgeted(region(), backend, None), 100)
+    assert backend.attempts == 500
+
+
+def test_retries_are_at_most_that_share_of_the_calls(patient):
+    assert spend(patient, RetryBudget(0.2, minimum_per_second=0), calls=100) == 20
+
+
+def test_some_retries_a_second_are_always_there(patient):
+    assert spend(patient, RetryBudget(0, minimum_per_second=0.7, window=10), calls=100) == 7
+
+
+def test_the_default_budget_is_a_fifth_and_one_a_second(patient):
+    assert spend(patient, RetryBudget(), calls=1000) == 10 + 200
+
+
+def test_only_the_first_attempt_is_a_call(patient):
+    budget = RetryBudget(1, minimum_per_second=0)
+    assert spend(patient, budget, calls=10, attempts=100) == 10
+
+
+async def test_a_budget_of_nothing_allows_no_retry(region):
+    backend = Backend()
+    await call(budgeted(region(), backend, RetryBudget(ratio=0, minimum_per_second=0)), 10)
+    assert backend.attempts == 10
+
+
+def test_a_budget_holds_for_plain_loops(region):
+    backend = Backend()
+    budget = RetryBudget(ratio=0, minimum_per_second=0)
+    send = region()(transient_retry(wait=wait_none(), budget=budget)(backend.send_plain))
+    with pytest.raises(ServerError):
+        send()
+    assert backend.attempts == 1
+
+
+async def test_a_budget_of_many_tasks_at_once_is_not_overdrawn(region):
+    backend = Backend()
+    send = budgeted(region(), backend, RetryBudget(minimum_per_second=0))
+    results = await asyncio.gather(*(send() for _ in range(100)), return_exceptions=True)
+    assert {type(result) for result in results} == {ServerError}
+    assert 110 <= backend.attempts <= 120
+
+
+async def test_results_that_are_not_wanted_draw_on_the_budget_too(region):
+    backend = Backend(default=None)
+    send = budgeted(
+        region(),
+        backend,
+        RetryBudget(ratio=0, minimum_per_second=0),
+        retry=tenacity.retry_if_result(lambda _: True),
+    )
+    with pytest.raises(tenacity.RetryError):
+        await send()
+    assert backend.attempts == 1
+
+
+async def test_a_budget_that_is_spent_lets_the_attempts_own_error_out(region):
+    backend, sleeps = Backend(), Sleeps()
+    send = budgeted(region(), backend, RetryBudget(ratio=0, minimum_per_second=0), sleep=sleeps)
+    with pytest.raises(ServerError):
+        await send()
+    assert sleeps == []
+
+
+async def test_outside_a_protected_call_a_budget_limits_nothing():
+    backend = Backend()
+    send = transient_retry(wait=wait_none(), budget=RetryBudget(ratio=0, minimum_per_second=0))
+    await call(send(backend.send), 3)
+    assert backend.attempts == 15
+
+
+def test_a_loop_that_ends_anyway_takes_nothing_out(patient):
+    budget = RetryBudget(0, minimum_per_second=0.5)
+    assert spend(patient, budget, calls=10, attempts=1) == 0
+    assert spend(patient, budget, calls=10) == 5
+
+
+# Time
+
+
+def test_what_is_older_than_the_window_is_forgotten(patient, clock):
+    budget = RetryBudget(0, minimum_per_second=0.5, window=10)
+    assert spend(patient, budget, calls=10) == 5
+    clock.advance(9)
+    assert spend(patient, budget, calls=10) == 0
+    clock.advance(1)
+    assert spend(patient, budget, calls=10) == 5
+
+
+async def test_a_budget_comes_back_with_time(region, clock):
+    breaker, backend = region(), Backend()
+    send = budgeted(breaker, backend, RetryBudget(ratio=0, minimum_per_second=1, window=10))
+    await call(send, 20)
+    spent = backend.attempts
+    await call(send, 1)
+    assert backend.attempts == spent + 1
+    clock.advance(20)
+    await call(send, 1)
+    assert backend.attempts > spent + 2
+
+
+async def test_old_calls_pay_for_no_retry(region, clock):
+    breaker, backend = region(), Backend(default=None)
+    send = budgeted(breaker, backend, RetryBudget(minimum_per_second=0, window=10))
+    for _ in range(100):
+        await send()
+    clock.advance(20)
+    backend.default = ServerError
+    await call(send, 1)
+    assert backend.attempts == 101
+
+
+def test_a_clock_that_steps_back_leaves_nobody_without_retries(patient, clock):
+    clock.advance(1000)
+    budget = RetryBudget(0, minimum_per_second=0.5)
+    assert spend(patient, budget, calls=10) == 5
+    clock.advance(-500)
+    assert spend(patient, budget, calls=10) == 5
+
+
+async def test_a_clock_that_steps_back_harms_no_budget(region, clock):
+    backend = Backend()
+    clock.advance(1000)
+    send = budgeted(region(), backend, RetryBudget(minimum_per_second=1, ratio=0))
+    await call(send, 20)
+    clock.advance(-500)
+    spent = backend.attempts
+    await call(send, 20)
+    assert backend.attempts - spent <= 40
+    clock.advance(20)
+    spent = backend.attempts
+    await call(send, 1)
+    assert backend.attempts > spent + 1
+
+
+# Regions
+
+
+def test_each_region_has_an_account_that_all_its_loops_share(clock):
+    budget = RetryBudget(0, minimum_per_second=0.5)
+    policy = BreakerPolicy(failure_threshold=1000)
+    one, other = (CircuitBreaker(name, policy, clock=clock) for name in ("one", "other"))
+    assert [spend(one, budget, calls=10), spend(one, budget, calls=10)] == [5, 0]
+    assert spend(other, budget, calls=10) == 5
+
+
+async def test_a_budget_is_shared_by_all_loops_of_a_region(region):
+    breaker, budget = region(), RetryBudget(minimum_per_second=0)
+    first, second = Backend(), Backend()
+    await call(budgeted(breaker, first, budget), 50)
+    await call(budgeted(breaker, second, budget), 50)
+    assert first.attempts + second.attempts <= 121
+
+
+async def test_each_region_has_a_budget_of_its_own(region):
+    budget, here, there = RetryBudget(ratio=0, minimum_per_second=1), Backend(), Backend()
+    await call(budgeted(region(), here, budget), 100)
+    await call(budgeted(region("us-east-1"), there, budget), 10)
+    assert here.attempts - 100 == there.attempts - 10 > 0
+
+
+def test_a_budget_keeps_no_circuit_alive(region):
+    budget, breaker = RetryBudget(), region()
+    spend(breaker, budget, calls=1)
+    gone = weakref.ref(breaker)
+    del breaker
+    gc.collect()
+    assert gone() is None
+
+
+# Wrong arguments
+
+
+@pytest.mark.parametrize("name", ["ratio", "minimum_per_second", "window"])
+@pytest.mark.parametrize("value", [-1, math.nan, "1", None, True])
+def test_a_wrong_number_of_a_budget_is_named(name, value):
+    with pytest.raises((TypeError, ValueError), match=name):
+        RetryBudget(**{name: value})
+
+
+@pytest.mark.parametrize("value", [0, math.inf])
+def test_a_wrong_window_of_a_budget_is_named(value):
+    with pytest.raises(ValueError, match="window"):
+        RetryBudget(window=value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "says"),
+    [
+        ({"ratio": -0.1}, ValueError, "ratio must be a finite number of at least 0, got -0.1"),
+        ({"ratio": "all"}, TypeError, "ratio must be a finite number of at least 0, got 'all'"),
+        ({"ratio": True}, TypeError, "ratio must be a finite number of at least 0, got True"),
+        ({"minimum_per_second": math.nan}, ValueError, "minimum_per_second must be .* got nan"),
+        ({"minimum_per_second": math.inf}, ValueError, "minimum_per_second must be .* got inf"),
+        ({"window": 0}, ValueError, "window must be a finite number of seconds > 0, got 0"),
+    ],
+)
+def test_what_is_wrong_with_a_budget_is_named(wrong, error, says):
+    with pytest.raises(error, match=says):
+        RetryBudget(**wrong)
