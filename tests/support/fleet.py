@@ -2,10 +2,11 @@
 
 import itertools
 
+from resilience.integrations.redis.records import Records, parse, parse_many
+
 from benchmarks.twin import Twin
 from resilience import BreakerPolicy
 from resilience.circuit import Closed, Probe
-from resilience.integrations.redis.records import Records, parse, parse_many
 from resilience.outcome import SUCCESS, Outcome
 from resilience.shared_circuit import Fleet, SharedCircuit
 

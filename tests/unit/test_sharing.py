@@ -1,10 +1,10 @@
 """What a circuit makes of what others know: each rule, and each hole of a first design."""
 
 import pytest
+from resilience.integrations.redis.records import parse
 
 from resilience import BreakerPolicy
 from resilience.circuit import Closed
-from resilience.integrations.redis.records import parse
 from tests.support.fleet import FAILURE, IGNORED, KEY, POLICY, World
 
 

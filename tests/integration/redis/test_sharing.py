@@ -17,14 +17,14 @@ import redis
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from prometheus_client import CollectorRegistry, generate_latest
+from resilience.integrations.redis.lane import Times
+from resilience.integrations.redis.records import BadAnswer, Records, parse, parse_many
 
 from resilience import BreakerPolicy, CircuitBreakerOpenError, CircuitBreakerRegistry
 from resilience.integrations.opentelemetry import observe
 from resilience.integrations.prometheus import CircuitCollector
 from resilience.integrations.redis import RedisSharing, _fork_all, _inherited
 from resilience.integrations.redis.connection import Address, Hints
-from resilience.integrations.redis.lane import Times
-from resilience.integrations.redis.records import BadAnswer, Records, parse, parse_many
 from resilience.integrations.status_page.state import PageState
 from tests.support import sharing_worker
 from tests.support.needs import needs_store
