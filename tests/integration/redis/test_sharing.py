@@ -20,8 +20,6 @@ import redis
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from prometheus_client import CollectorRegistry, generate_latest
-from resilience.integrations.redis.lane import Times
-from resilience.integrations.redis.records import BadAnswer, Records, parse, parse_many
 
 from resilience import (
     BreakerPolicy,
@@ -31,10 +29,6 @@ from resilience import (
 )
 from resilience.integrations.opentelemetry import observe
 from resilience.integrations.prometheus import CircuitCollector
-<<<<<<< HEAD
-from resilience.integrations.redis import RedisSharing, _fork_all, _inherited
-from resilience.integrations.redis.connection import Address, Hints
-=======
 from resilience.integrations.redis import RedisSharing, synchronizer
 from resilience.integrations.redis.connection import Address, Notifications
 from resilience.integrations.redis.protocol import (
@@ -45,7 +39,6 @@ from resilience.integrations.redis.protocol import (
 )
 from resilience.integrations.redis.sharing import _after_fork_in_child, _inherited
 from resilience.integrations.redis.synchronizer import Members, Synchronizer, Timing
->>>>>>> main
 from resilience.integrations.status_page.state import PageState
 from resilience.outcome import Outcome, Report
 from tests.support import sharing_worker
