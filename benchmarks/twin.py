@@ -1,7 +1,7 @@
 """The store without a server: what script.lua does, in Python and on any clock.
 
-The simulation and the model tests run on it. tests/integration/redis/test_script.py holds it equal
-to the script on a real server.
+The simulation and the model tests run on it. tests/integration/redis/test_script.py compares it
+with the script on a real server.
 """
 
 import hashlib
@@ -12,53 +12,74 @@ from typing import TypeAlias
 
 Reply: TypeAlias = list[int | bytes]
 
-_FIELDS = ("f", "v", "s", "at", "own", "beat", "n", "by", "who", "why", "votes")
-_LONGEST = {
-    "f": 1, "v": 15, "s": 1, "at": 15, "own": 16, "beat": 15, "n": 15, "by": 16, "who": 300,
-    "why": 300, "votes": 2000,
-}  # fmt: skip
-_SOON, _YEAR, _DAY = 1000, 31_536_000_000, 86_400_000
-_CANARY_TTL = 60_000
-_LATE = 2
-_VOTE = "([0-9a-fA-F]+)=([0-9]+);"
+_MAX_LENGTH = {
+    "f": 1,
+    "v": 15,
+    "s": 1,
+    "at": 15,
+    "own": 16,
+    "beat": 15,
+    "n": 15,
+    "by": 16,
+    "who": 300,
+    "why": 300,
+    "votes": 2000,
+}
+_MAX_CLOCK_ERROR, _MINUTE, _DAY, _YEAR = 1000, 60_000, 86_400_000, 31_536_000_000
+# The answers to a command.
+_REFUSED, _DONE, _LATE = 0, 1, 2
+_VOTE = re.compile("([0-9a-fA-F]+)=([0-9]+);")
 
 
 @dataclass(slots=True)
 class _Record:
-    """One region as the fleet sees it."""
+    """The record of one region."""
 
-    v: int
-    s: str = "C"
-    at: int = 0
-    own: str = ""
-    beat: int = 0
-    n: int = 0
-    by: str = ""
-    who: str = ""
-    why: str = ""
+    version: int
+    state: str = "C"
+    since: int = 0
+    owner: str = ""
+    renewed_at: int = 0
+    successes: int = 0
+    caused_by: str = ""
+    client_name: str = ""
+    reason: str = ""
     votes: dict[str, int] = field(default_factory=dict)
 
-    def raw(self) -> dict[str, str]:
-        votes = "".join(f"{id_}={at};" for id_, at in self.votes.items())
-        raw = {
-            "f": "1", "v": str(self.v), "s": self.s, "at": str(self.at), "own": self.own,
-            "beat": str(self.beat), "n": str(self.n), "by": self.by, "who": self.who,
-            "why": self.why, "votes": votes,
-        }  # fmt: skip
-        return raw | {"sum": _checksum(raw)}
+    def to_fields(self) -> dict[str, str]:
+        votes = "".join(f"{voter}={at};" for voter, at in self.votes.items())
+        fields = {
+            "f": "1",
+            "v": str(self.version),
+            "s": self.state,
+            "at": str(self.since),
+            "own": self.owner,
+            "beat": str(self.renewed_at),
+            "n": str(self.successes),
+            "by": self.caused_by,
+            "who": self.client_name,
+            "why": self.reason,
+            "votes": votes,
+        }
+        return fields | {"sum": _checksum(fields)}
+
+    def lease_left(self, lease: int, now: int) -> int:
+        if self.state != "H" or not self.owner:
+            return 0
+        return min(lease, max(0, self.renewed_at + lease - now))
 
 
 class Twin:
-    """A store on a clock of its own.
+    """A store on a clock that its owner chooses.
 
     Args:
-        now: Says the store's time in milliseconds.
-        publish: Is told each hint: the channel and the message.
+        now: Returns the store's time in milliseconds.
+        publish: Called with the channel and the message of each notification.
     """
 
     def __init__(self, now: Callable[[], int], publish: Callable[[str, str], object]) -> None:
         self._now = now
-        self._publish = publish
+        self.publish = publish
         self.hashes: dict[str, dict[str, str]] = {}
         self.expiry: dict[str, int] = {}
         self.commands = 0
@@ -67,198 +88,251 @@ class Twin:
         """Do what the script does with these keys and arguments."""
         self.commands += 1
         now = self._now()
+        self._expire(keys, now)
+        command = arguments[0]
+        if command in ("read", "poll"):
+            return self._read(keys, arguments, now)
+        return _Change(self, keys[0], arguments, now).run()
+
+    def _expire(self, keys: Sequence[str], now: int) -> None:
         for key in keys:
-            if self.expiry.get(key, now + 1) <= now:
+            if key in self.expiry and self.expiry[key] <= now:
                 del self.expiry[key]
                 self.hashes.pop(key, None)
-        operation, me, lease = arguments[0], arguments[1], int(arguments[2])
-        if operation in ("read", "poll"):
-            return self._read(operation, keys, me, lease, now)
-        return _Step(self, keys[0], arguments, now).run()
 
-    def _read(
-        self, operation: str, keys: Sequence[str], me: str, lease: int, now: int
-    ) -> list[Reply]:
-        polls = operation == "poll"
+    def _read(self, keys: Sequence[str], arguments: Sequence[str], now: int) -> list[Reply]:
+        command, client_id, lease = arguments[0], arguments[1], int(arguments[2])
+        polls = command == "poll"
         if polls:
-            self.expiry[keys[0]] = now + _CANARY_TTL
-        views = []
-        for key in keys[polls:]:
-            record, bad = self.load(key, now)
-            if polls and record is not None and record.s == "F":
+            self.expiry[keys[0]] = now + _MINUTE
+        replies: list[Reply] = []
+        for key in keys[1:] if polls else keys:
+            record, malformed = self.load(key, now)
+            if polls and record is not None and record.state == "F":
                 self.expiry[key] = now + _DAY
-            views.append(_view(record, me, lease, now, bad=bad, done=0))
-        return views
+            caller = _Caller(client_id, lease)
+            replies.append(_reply(record, caller, now, malformed=malformed, answer=_REFUSED))
+        return replies
 
     def load(self, key: str, now: int) -> tuple[_Record | None, int]:
-        """Give the record, or nothing, and whether there is something that is no record."""
-        raw = self.hashes.get(key)
-        if raw is None:
+        """Return a record, or None; and 1 if something malformed stands in its place."""
+        fields = self.hashes.get(key)
+        if fields is None:
             return None, 0
-        if set(raw) != {*_FIELDS, "sum"}:
+        if not _is_valid(fields):
             return None, 1
-        if any(len(raw[name].encode()) > _LONGEST[name] for name in _FIELDS):
+        version = _to_number(fields["v"], now + _YEAR)
+        since = _to_number(fields["at"], now + _MAX_CLOCK_ERROR)
+        renewed_at = _to_number(fields["beat"], now + _MAX_CLOCK_ERROR)
+        successes = _to_number(fields["n"], _YEAR)
+        if version is None or since is None or renewed_at is None or successes is None:
             return None, 1
-        if raw["f"] != "1" or raw["s"] not in set("COHF") or raw["sum"] != _checksum(raw):
-            return None, 1
-        v, at, beat, n = (
-            _whole(raw[name], most)
-            for name, most in (
-                ("v", now + _YEAR), ("at", now + _SOON), ("beat", now + _SOON), ("n", _YEAR),
-            )
-        )  # fmt: skip
-        if v is None or at is None or beat is None or n is None:
-            return None, 1
-        votes = {
-            id_: int(when) for id_, when in re.findall("([0-9a-fA-F]+)=([0-9]+);", raw["votes"])
-        }
-        who, why = raw["who"], raw["why"]
-        return _Record(v, raw["s"], at, raw["own"], beat, n, raw["by"], who, why, votes), 0
-
-    def publish(self, channel: str, message: str) -> None:
-        """Tell a hint."""
-        self._publish(channel, message)
+        record = _Record(
+            version=version,
+            state=fields["s"],
+            since=since,
+            owner=fields["own"],
+            renewed_at=renewed_at,
+            successes=successes,
+            caused_by=fields["by"],
+            client_name=fields["who"],
+            reason=fields["why"],
+            votes={voter: int(at) for voter, at in _VOTE.findall(fields["votes"])},
+        )
+        return record, 0
 
 
-class _Step:
-    """One change of one record."""
+@dataclass(frozen=True, slots=True)
+class _Caller:
+    client_id: str
+    lease: int
+
+
+class _Change:
+    """One command that may change one record."""
 
     def __init__(self, twin: Twin, key: str, arguments: Sequence[str], now: int) -> None:
-        self.twin, self.key, self.now = twin, key, now
-        self.operation, self.me, lease, self.channel, *rest = arguments
-        self.expected, self.recovery, self.quorum, self.argument = map(int, rest[:4])
-        self.who, self.why, not_after = rest[4:]
-        self.lease, self.not_after = int(lease), int(not_after)
+        self._twin, self._key, self._now = twin, key, now
+        self._command, self._client_id, lease, self._channel = arguments[:4]
+        numbers = [int(number) for number in arguments[4:8]]
+        self._expected_version, self._recovery_timeout, self._quorum = numbers[:3]
+        self._successes_or_age = numbers[3]
+        self._client_name, self._reason, not_after = arguments[8:]
+        self._not_after = int(not_after)
+        self._caller = _Caller(self._client_id, int(lease))
+        self._happened_at = max(0, now - self._successes_or_age)
 
     def run(self) -> Reply:
-        found, bad = self.twin.load(self.key, self.now)
-        if self.now > self.not_after:
-            return _view(found, self.me, self.lease, self.now, bad=bad, done=_LATE)
-        unconditional = self.operation in ("reset", "force", "withdraw")
-        if found is not None and found.v > self.expected and not unconditional:
-            return _view(found, self.me, self.lease, self.now, bad=bad, done=0)
-        self.absent = found is None or found.v < self.expected
-        self.r = _Record(self.expected) if found is None or self.absent else found
-        self.mine = self.r.s == "H" and self.r.own == self.me
-        self.due = self.r.s == "O" and self.now - self.r.at >= self.recovery
-        self.since = max(0, self.now - self.argument)
-        done = int(getattr(self, f"_{self.operation}")())
-        return _view(self.r, self.me, self.lease, self.now, bad=0, done=done)
+        found, malformed = self._twin.load(self._key, self._now)
+        if self._now > self._not_after:
+            return _reply(found, self._caller, self._now, malformed=malformed, answer=_LATE)
+        needs_no_version = self._command in ("reset", "force", "withdraw")
+        if found is not None and found.version > self._expected_version and not needs_no_version:
+            return _reply(found, self._caller, self._now, malformed=malformed, answer=_REFUSED)
+        self._absent = found is None or found.version < self._expected_version
+        self._record = _Record(self._expected_version) if found is None or self._absent else found
+        change: Callable[[], bool] = getattr(self, f"_{self._command}")
+        answer = _DONE if change() else _REFUSED
+        return _reply(self._record, self._caller, self._now, malformed=0, answer=answer)
+
+    # The commands; each returns whether it was carried out
 
     def _trip(self) -> bool:
-        r, now = self.r, self.now
-        if r.s == "F" or (r.s == "O" and not self.due) or self._left() > 0:
+        record, now = self._record, self._now
+        is_open = record.state == "F" or (record.state == "O" and not self._is_due())
+        if is_open or self._lease_left() > 0:
             return False
-        votes = r.votes | {self.me: self.since}
-        r.votes = {
-            id_: at for id_, at in votes.items() if at <= now + _SOON and now - at < self.recovery
+        votes = record.votes | {self._client_id: self._happened_at}
+        record.votes = {
+            voter: at
+            for voter, at in votes.items()
+            if at <= now + _MAX_CLOCK_ERROR and now - at < self._recovery_timeout
         }
-        if len(r.votes) >= self.quorum:
-            self._settle("O", self.since)
+        if len(record.votes) >= self._quorum:
+            self._enter("O", self._happened_at)
         else:
             self._save()
         return True
 
     def _withdraw(self) -> bool:
-        if self.r.votes.pop(self.me, None) is None:
+        if self._record.votes.pop(self._client_id, None) is None:
             return False
         self._save()
         return True
 
     def _take(self) -> bool:
-        r = self.r
-        if self.mine:
-            r.beat = self.now
+        record = self._record
+        if self._is_mine():
+            record.renewed_at = self._now
             self._save()
             return True
-        if not (self.absent or self.due or (r.s == "H" and self._left() == 0)):
+        is_free = record.state == "H" and self._lease_left() == 0
+        if not (self._absent or self._is_due() or is_free):
             return False
-        if r.s != "H":
-            r.n = 0
-        if self.absent:
-            r.n, r.who, r.why = self.argument, self.who, self.why
-        r.own, r.beat = self.me, self.now
-        self._change("H", r.at if r.s == "H" else self.now)
+        if record.state != "H":
+            record.successes = 0
+        if self._absent:
+            record.successes = self._successes_or_age
+            record.client_name, record.reason = self._client_name, self._reason
+        record.owner, record.renewed_at = self._client_id, self._now
+        self._save_as_new_version("H", record.since if record.state == "H" else self._now)
         return True
 
     def _renew(self) -> bool:
-        r = self.r
-        if self.mine:
-            r.n, r.beat = max(r.n, self.argument), self.now
+        record = self._record
+        if self._is_mine():
+            record.successes = max(record.successes, self._successes_or_age)
+            record.renewed_at = self._now
             self._save()
-        elif self.absent:
-            r.own, r.beat, r.n = self.me, self.now, self.argument
-            r.who, r.why = self.who, self.why
-            self._change("H", self.now)
-        return self.mine or self.absent
-
-    def _release(self) -> bool:
-        r = self.r
-        if self.mine:
-            r.n, r.own, r.beat = max(r.n, self.argument), "", 0
-            self._change("H", r.at)
-        return self.mine
-
-    def _close(self) -> bool:
-        return self._may_settle() and self._settle("C", self.now)
-
-    def _reopen(self) -> bool:
-        return self._may_settle() and self._settle("O", self.since)
-
-    def _reset(self) -> bool:
-        return self._settle("C", self.now)
-
-    def _force(self) -> bool:
-        return self._settle("F", self.now)
-
-    def _may_settle(self) -> bool:
-        free = self.r.s == "H" and not self.r.own
-        return self.absent or self.mine or self.r.s == "O" or free
-
-    def _left(self) -> int:
-        return _left_of_lease(self.r, self.lease, self.now)
-
-    def _settle(self, state: str, at: int) -> bool:
-        r = self.r
-        r.own, r.beat, r.n, r.votes = "", 0, 0, {}
-        r.by, r.who, r.why = self.me, self.who, self.why
-        self._change(state, at)
+            return True
+        if not self._absent:
+            return False
+        record.owner, record.renewed_at = self._client_id, self._now
+        record.successes = self._successes_or_age
+        record.client_name, record.reason = self._client_name, self._reason
+        self._save_as_new_version("H", self._now)
         return True
 
-    def _change(self, state: str, at: int) -> None:
-        r = self.r
-        r.v = max(r.v, self.expected, self.now - 1) + 1
-        r.s, r.at = state, at
+    def _release(self) -> bool:
+        record = self._record
+        if not self._is_mine():
+            return False
+        record.successes = max(record.successes, self._successes_or_age)
+        record.owner, record.renewed_at = "", 0
+        self._save_as_new_version("H", record.since)
+        return True
+
+    def _close(self) -> bool:
+        return self._end_probing("C", self._now)
+
+    def _reopen(self) -> bool:
+        return self._end_probing("O", self._happened_at)
+
+    def _reset(self) -> bool:
+        self._enter("C", self._now)
+        return True
+
+    def _force(self) -> bool:
+        self._enter("F", self._now)
+        return True
+
+    # The steps
+
+    def _end_probing(self, state: str, since: int) -> bool:
+        record = self._record
+        is_free = record.state == "O" or (record.state == "H" and not record.owner)
+        if not (self._absent or self._is_mine() or is_free):
+            return False
+        self._enter(state, since)
+        return True
+
+    def _enter(self, state: str, since: int) -> None:
+        record = self._record
+        record.owner, record.renewed_at, record.successes, record.votes = "", 0, 0, {}
+        record.caused_by, record.client_name = self._client_id, self._client_name
+        record.reason = self._reason
+        self._save_as_new_version(state, since)
+
+    def _save_as_new_version(self, state: str, since: int) -> None:
+        record = self._record
+        record.version = max(record.version, self._expected_version, self._now - 1) + 1
+        record.state, record.since = state, since
         self._save()
-        self.twin.publish(self.channel, f"{r.v} {self.key}")
+        self._twin.publish(self._channel, f"{record.version} {self._key}")
 
     def _save(self) -> None:
-        self.twin.hashes[self.key] = self.r.raw()
-        ttl = _DAY if self.r.s == "F" else max(10 * self.recovery, 60_000)
-        self.twin.expiry[self.key] = self.now + ttl
+        self._twin.hashes[self._key] = self._record.to_fields()
+        forced = self._record.state == "F"
+        lifetime = _DAY if forced else max(10 * self._recovery_timeout, _MINUTE)
+        self._twin.expiry[self._key] = self._now + lifetime
+
+    def _is_mine(self) -> bool:
+        return self._record.state == "H" and self._record.owner == self._client_id
+
+    def _is_due(self) -> bool:
+        age = self._now - self._record.since
+        return self._record.state == "O" and age >= self._recovery_timeout
+
+    def _lease_left(self) -> int:
+        return self._record.lease_left(self._caller.lease, self._now)
 
 
-def _left_of_lease(r: _Record, lease: int, now: int) -> int:
-    if r.s != "H" or not r.own:
-        return 0
-    return min(lease, max(0, r.beat + lease - now))
-
-
-def _view(r: _Record | None, me: str, lease: int, now: int, *, bad: int, done: int) -> Reply:
-    if r is None:
-        return [1, 0, b"", 0, 0, 0, 0, 0, b"", b"", done, bad, now]
+def _reply(
+    record: _Record | None, caller: _Caller, now: int, *, malformed: int, answer: int
+) -> Reply:
+    if record is None:
+        return [1, 0, b"", 0, 0, 0, 0, 0, b"", b"", answer, malformed, now]
     return [
-        1, r.v, r.s.encode(), max(0, now - r.at), _left_of_lease(r, lease, now), int(r.own == me),
-        r.n, int(r.by == me), r.who.encode(), r.why.encode(), done, bad, now,
-    ]  # fmt: skip
+        1,
+        record.version,
+        record.state.encode(),
+        max(0, now - record.since),
+        record.lease_left(caller.lease, now),
+        int(record.owner == caller.client_id),
+        record.successes,
+        int(record.caused_by == caller.client_id),
+        record.client_name.encode(),
+        record.reason.encode(),
+        answer,
+        malformed,
+        now,
+    ]
 
 
-def _whole(value: str, most: int) -> int | None:
-    if not re.fullmatch("[0-9]{1,15}", value) or int(value) > most:
+def _is_valid(fields: dict[str, str]) -> bool:
+    if set(fields) != {*_MAX_LENGTH, "sum"}:
+        return False
+    if any(len(fields[name].encode()) > maximum for name, maximum in _MAX_LENGTH.items()):
+        return False
+    return fields["f"] == "1" and fields["s"] in set("COHF") and fields["sum"] == _checksum(fields)
+
+
+def _to_number(text: str, maximum: int) -> int | None:
+    if not re.fullmatch("[0-9]{1,15}", text) or int(text) > maximum:
         return None
-    return int(value)
+    return int(text)
 
 
-def _checksum(raw: dict[str, str]) -> str:
-    parts = (f"{len(raw[name].encode())}:{raw[name]}" for name in _FIELDS)
+def _checksum(fields: dict[str, str]) -> str:
+    parts = (f"{len(fields[name].encode())}:{fields[name]}" for name in _MAX_LENGTH)
     return hashlib.sha1("".join(parts).encode(), usedforsecurity=False).hexdigest()

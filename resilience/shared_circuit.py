@@ -99,8 +99,8 @@ class SharedCircuit(Circuit):
         self._record_state = RecordState.ABSENT
         self._lease = Lease(lease)
         self._due_calls = DueCalls()
-        # After a fork nobody talks to the store until a call has notified.
-        self._is_asleep = False
+        # After a fork there is no synchronizer until a call notifies.
+        self._next_call_notifies = False
 
         # The state of this circuit that the store knows of; None: it knows of none.
         self._stored_state: State | None = self.state
@@ -126,8 +126,8 @@ class SharedCircuit(Circuit):
 
     def acquire(self, now: float) -> Ticket | Rejection:
         """Admit a call, or reject it; a due one requests the fleet's lease."""
-        if self._is_asleep:
-            self._is_asleep = False
+        if self._next_call_notifies:
+            self._next_call_notifies = False
             self._notify()
         self.follow_clock(now)
         state = self.state
@@ -140,17 +140,17 @@ class SharedCircuit(Circuit):
         self._lease.use(now)
         if self._lease.mine:
             self._due_calls.late_in_a_row = 0
-        if isinstance(state, Open):
-            self._continue_count()
+        if isinstance(state, Open) and isinstance(self.state, HalfOpen):
+            self._continue_count(self.state)
         return probe
 
-    def reject(self, now: float) -> Rejection | None:
+    def reject(self, now: float) -> Open | None:
         """Reject a call of an OPEN circuit; after a fork the first call is left to `acquire`."""
-        return None if self._is_asleep else super().reject(now)
+        return None if self._next_call_notifies else super().reject(now)
 
     def admits_without_asking(self) -> Closed | None:
         """Return the CLOSED state; after a fork the first call is left to `acquire`."""
-        return None if self._is_asleep else super().admits_without_asking()
+        return None if self._next_call_notifies else super().admits_without_asking()
 
     def expects_call(self, now: float) -> float | None:
         """Return `retry_after` for a caller that means to call; a due one requests the lease."""
@@ -237,12 +237,11 @@ class SharedCircuit(Circuit):
         as_opener = time_left(due_at, HEAD_START, now) if self._is_opener else 0.0
         return max(as_opener, time_left(self._lease.returned_at, HEAD_START, now))
 
-    def _continue_count(self) -> None:
+    def _continue_count(self, state: HalfOpen) -> None:
         """Go on with the successes that the lease came with."""
         if not self._lease.mine:
             self._stored_successes = 0
-        if isinstance(self.state, HalfOpen):
-            self.state.successes = self._stored_successes
+        state.successes = self._stored_successes
 
     def _probes(self) -> Sequence[Probe]:
         return self.state.probes if isinstance(self.state, HalfOpen) else ()
@@ -360,7 +359,6 @@ class SharedCircuit(Circuit):
     def on_record(self, view: RecordView, now: float) -> None:
         """Follow the record, as it was read."""
         self.shared = True
-        self._is_asleep = False
         if view.state is RecordState.ABSENT or view.version < self.version:
             self._on_lost_record(now)
             return
@@ -379,13 +377,12 @@ class SharedCircuit(Circuit):
     def on_disconnect(self) -> None:
         """Go on alone: the store is gone, and nobody waits for its answer."""
         self.shared = False
-        self._is_asleep = False
         self._due_calls.requested_at = None
 
     def forked(self) -> None:
         """Be another process from now on, which holds nothing that its parent holds."""
         self.shared = False
-        self._is_asleep = True
+        self._next_call_notifies = True
         self._lease.mine = False
         self._has_voted = False
         self._is_opener = False

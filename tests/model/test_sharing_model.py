@@ -14,14 +14,14 @@ STEPS = st.one_of(
     st.tuples(st.just("trip"), who),
     st.tuples(st.just("begin"), who),
     st.tuples(st.just("end"), who, reports),
-    st.tuples(st.just("ask"), who),
-    st.tuples(st.just("talk"), who),
-    st.tuples(st.just("talk"), who),
+    st.tuples(st.just("expect_call"), who),
+    st.tuples(st.just("synchronize"), who),
+    st.tuples(st.just("synchronize"), who),
     st.tuples(st.just("settle")),
-    st.tuples(st.just("send_and_hear_nothing"), who),
+    st.tuples(st.just("send_without_reply"), who),
     st.tuples(st.just("deliver_late"), who),
-    st.tuples(st.just("lose_store"), who),
-    st.tuples(st.just("lose")),
+    st.tuples(st.just("disconnect"), who),
+    st.tuples(st.just("lose_data")),
     st.tuples(st.just("spoil"), st.sampled_from(("v", "s", "at", "n", "own", "votes"))),
     st.tuples(st.just("reset"), who),
     st.tuples(st.just("force"), who),
@@ -56,32 +56,32 @@ class Chaos:
         if self.begun[number]:
             self.world.processes[number].end(self.begun[number].pop(0), report)
 
-    def ask(self, number):
-        self.world.processes[number].circuit.ask(self.world.now)
+    def expect_call(self, number):
+        self.world.processes[number].circuit.expects_call(self.world.now)
 
-    def talk(self, number):
-        self.world.processes[number].hear()
-        self.world.processes[number].say()
+    def synchronize(self, number):
+        self.world.processes[number].read()
+        self.world.processes[number].send()
 
-    def send_and_hear_nothing(self, number):
+    def send_without_reply(self, number):
         process = self.world.processes[number]
-        wish = process.circuit.wish(self.world.now)
-        if wish is not None:
-            request = process.request(wish)
-            self.world.store.run(*request)
+        command = process.circuit.next_command(self.world.now)
+        if command is not None:
+            request = process.request(command)
+            process.run(request)
             self.on_the_wire[number].append(request)
-            process.lose_store()
+            process.disconnect()
 
     def deliver_late(self, number):
         for request in self.on_the_wire[number]:
-            self.world.store.run(*request)
+            self.world.processes[number].run(request)
 
     def spoil(self, field):
         if KEY in self.world.store.hashes:
             self.world.store.hashes[KEY][field] = "7"
 
     def calm(self):
-        """Let what is under way end, and everybody talk."""
+        """Let the calls that are under way end, and all processes synchronize."""
         for number, begun in enumerate(self.begun):
             while begun:
                 self.end(number, IGNORED)
@@ -90,9 +90,9 @@ class Chaos:
 
 
 def alone(process):
-    """Whether it opened so long ago, unheard, that it had better probe than tell."""
-    told = process.circuit._agreed and process.world.record() is not None
-    return process.state == "HALF_OPEN" and not told
+    """Whether it opened without the store, so long ago that it probes alone instead."""
+    is_known = process.circuit._is_agreed and process.world.record() is not None
+    return process.state == "HALF_OPEN" and not is_known
 
 
 def check_events(world):
@@ -111,8 +111,8 @@ def test_when_calm_is_back_the_fleet_agrees_and_recovers(steps, quorum):
         record = world.record()
         for process in world.processes:
             circuit = process.circuit
-            if record and circuit._in_hand(world.now) and circuit.version == record.v:
-                assert record.own == process.records.me, "one holds the lease"
+            if record and circuit._lease.is_valid(world.now) and circuit.version == record.version:
+                assert record.owner == process.protocol.client_id, "one holds the lease"
     chaos.calm()
     if quorum == 1:
         assert len({p.state == "CLOSED" for p in world.processes if not alone(p)}) <= 1

@@ -353,7 +353,7 @@ def a_corrupted_field_is_told_once_and_forgotten(site):
         fleet.until(mark, "CLOSED", 2, region=region)
     took = time.monotonic() - began
     assert took <= 10 * (3.0 + 1.0)
-    told = fleet.since(mark, "log", level="WARNING", text="no record")
+    told = fleet.since(mark, "log", level="WARNING", text="malformed record")
     warnings = [(one["who"], one["region"]) for one in told]
     assert len(set(warnings)) == len(warnings), "told twice"
     assert {region for _, region in warnings} == set(regions[1:])

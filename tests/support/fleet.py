@@ -1,19 +1,18 @@
 """A fleet without a server, threads or real time: circuits, and the store's twin."""
 
-import itertools
-
 from benchmarks.twin import Twin
 from resilience import BreakerPolicy
-from resilience.circuit import Closed, Probe
-from resilience.integrations.redis.records import Records, parse, parse_many
-from resilience.outcome import SUCCESS, Outcome
-from resilience.shared_circuit import Fleet, SharedCircuit
+from resilience.circuit import Rejection, Transition
+from resilience.integrations.redis.protocol import RecordProtocol, parse_replies, parse_reply
+from resilience.outcome import IGNORED, SUCCESS, Outcome, Report
+from resilience.shared_circuit import SharedCircuit
+
+__all__ = ["FAILURE", "IGNORED", "KEY", "POLICY", "Process", "World"]
 
 POLICY = BreakerPolicy(failure_threshold=2, recovery_timeout=60.0, success_threshold=3)
-FAILURE = (Outcome.FAILURE, "TimeoutError")
-IGNORED = (Outcome.IGNORED, "")
+FAILURE = Report(Outcome.FAILURE, "TimeoutError")
 KEY = "region"
-# The store's clock has nothing to do with anybody's.
+# The store's clock has nothing to do with that of any process.
 STORE_STARTS = 1_700_000_000_000
 TIMEOUT = 0.5
 
@@ -23,28 +22,28 @@ class World:
 
     def __init__(self, processes=2, *, quorum=1, policy=POLICY, lease=5.0):
         self.now = 1000.0
-        self.hints = 0
-        self.store = Twin(self.store_time, self._hint)
+        self.announced = 0
+        self.store = Twin(self.store_time, self._announce)
         self.processes = [Process(self, n, quorum, policy, lease) for n in range(processes)]
         self.settle()
 
     def store_time(self):
         return STORE_STARTS + int(self.now * 1000)
 
-    def _hint(self, channel, message):
-        self.hints += 1
+    def _announce(self, channel, message):
+        self.announced += 1
 
     def pass_(self, seconds):
         self.now += seconds
 
     def settle(self):
-        """Let all lanes say and hear what there is."""
+        """Let all processes read and send until nothing is left to send."""
         for _ in range(10):
-            said = []
+            sent = []
             for process in self.processes:
-                process.hear()
-                said += process.say()
-            if not said:
+                process.read()
+                sent += process.send()
+            if not sent:
                 return
         raise AssertionError("they never agree")
 
@@ -55,24 +54,24 @@ class World:
         record, _ = self.store.load(KEY, self.store_time())
         return record
 
-    def lose(self):
+    def lose_data(self):
         """Restart the store empty."""
         self.store.hashes.clear()
         self.store.expiry.clear()
 
 
 class Process:
-    """One process: its circuit, and a lane that talks only when it is told to."""
+    """One process: its circuit, and a synchronizer that works only when a test says so."""
 
     def __init__(self, world, number, quorum, policy, lease):
         self.world = world
-        self.rings = 0
+        self.notified = 0
         self.events = []
-        self.records = Records("test", f"{number:016x}", f"host/{number}", lease, quorum)
-        self.circuit = SharedCircuit(policy, Closed(world.now), fleet=Fleet(lease), ring=self._ring)
+        self.protocol = RecordProtocol("test", f"{number:016x}", f"host/{number}", lease, quorum)
+        self.circuit = SharedCircuit(policy, world.now, lease=lease, notify=self._notify)
 
-    def _ring(self):
-        self.rings += 1
+    def _notify(self):
+        self.notified += 1
 
     @property
     def now(self):
@@ -85,62 +84,76 @@ class Process:
     # Calls
 
     def call(self, report=SUCCESS):
-        """Call and report at once; gives how long to wait where the call is rejected."""
+        """Call and report immediately; returns how long to wait where the call is rejected."""
         ticket = self.begin()
-        if not isinstance(ticket, float | None):
-            self.end(ticket, report)
-            return "called"
-        return ticket
+        if isinstance(ticket, float | None):
+            return ticket
+        self.end(ticket, report)
+        return "called"
 
     def begin(self):
-        ticket = self.circuit.acquire(self.now)
-        if isinstance(ticket, tuple):
-            return ticket[2]
-        if isinstance(ticket, Probe):
-            self._note(ticket.opened)
-        return ticket
+        """Begin a call; returns its ticket, or how long to wait where it is rejected."""
+        ticket = self.circuit.reject(self.now) or self.circuit.acquire(self.now)
+        self._deliver()
+        return ticket.retry_after if isinstance(ticket, Rejection) else ticket
 
     def end(self, ticket, report=SUCCESS):
-        self._note(self.circuit.record(ticket, report, self.now))
+        self.circuit.record(ticket, report, self.now)
+        self._deliver()
 
     def trip(self):
         for _ in range(self.circuit.policy.failure_threshold):
             self.call(FAILURE)
 
     def reset(self):
-        self._note(self.circuit.reset(self.now))
+        self.circuit.reset(self.now)
+        self._deliver()
 
     def force(self):
-        self._note(self.circuit.force_open("forced open: maintenance", self.now))
+        self.circuit.force_open("forced open: maintenance", self.now)
+        self._deliver()
 
-    def _note(self, change):
-        if change is not None:
-            self.events.append(change)
+    def _deliver(self):
+        self.events += [event for event in self.circuit.events if isinstance(event, Transition)]
+        self.circuit.events.clear()
 
-    # The lane
+    # The synchronizer
 
-    def hear(self, delay=0.0):
+    def read(self, delay=0.0):
         """Read the record."""
-        keys, arguments = self.records.read([KEY])
-        (answer,) = parse_many(self.world.store.run(keys, arguments), 1, delay)
-        self._note(self.circuit.hear(answer.view, self.now))
+        request = self.protocol.read([KEY])
+        (reply,) = parse_replies(self.run(request), 1, delay)
+        self.circuit.on_record(reply.view, self.now)
+        self._deliver()
 
-    def say(self):
-        """Say all that the circuit wishes; gives the names of the changes."""
-        said = []
-        for _ in itertools.takewhile(lambda n: n < 10, itertools.count()):
-            wish = self.circuit.wish(self.now)
-            if wish is None:
-                return said
-            said.append(wish.change)
-            answer = parse(self.world.store.run(*self.request(wish)), 0.0)
-            self._note(self.circuit.answer(wish, answer.view, self.now))
-        raise AssertionError(f"it never ends: {said}")
+    def send(self):
+        """Send all commands of the circuit; returns what they change."""
+        sent = []
+        for _ in range(10):
+            command = self.circuit.next_command(self.now)
+            if command is None:
+                return sent
+            sent.append(command.change)
+            reply = parse_reply(self.run(self.request(command)), 0.0)
+            self.circuit.on_reply(command, reply.view, self.now)
+            self._deliver()
+        raise AssertionError(f"it never ends: {sent}")
 
-    def request(self, wish, not_after=None):
-        """What would be sent now."""
-        late = self.world.store_time() + int(TIMEOUT * 1000) if not_after is None else not_after
-        return self.records.change(KEY, wish, self.circuit.policy.recovery_timeout, late)
+    def request(self, command, not_after=None):
+        """Return what would be sent now."""
+        if not_after is None:
+            not_after = self.world.store_time() + int(TIMEOUT * 1000)
+        timeout = self.circuit.policy.recovery_timeout
+        return self.protocol.change(KEY, command, timeout, not_after)
 
-    def lose_store(self):
-        self.circuit.lost(self.now)
+    def run(self, request):
+        """Let the store run a request."""
+        return self.world.store.run(request.keys, request.arguments)
+
+    def disconnect(self):
+        self.circuit.on_disconnect()
+
+    def start_again(self):
+        """Be a process that has just started, and knows nothing of the others yet."""
+        policy, lease = self.circuit.policy, self.protocol.lease
+        self.circuit = SharedCircuit(policy, self.now, lease=lease, notify=self._notify)

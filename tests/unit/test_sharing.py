@@ -1,10 +1,14 @@
 """What a circuit makes of what others know: each rule, and each hole of a first design."""
 
+import math
+
 import pytest
 
 from resilience import BreakerPolicy
 from resilience.circuit import Closed
-from resilience.integrations.redis.records import parse
+from resilience.integrations.redis.protocol import parse_reply
+from resilience.outcome import SUCCESS
+from resilience.shared_record import Change
 from tests.support.fleet import FAILURE, IGNORED, KEY, POLICY, World
 
 
@@ -29,10 +33,10 @@ def opened(processes=2, **options):
 
 def granted(world, process):
     """Let a process have the lease."""
-    while process.circuit.ask(world.now) != 0.0:
+    while process.circuit.expects_call(world.now) != 0.0:
         world.pass_(0.1)
-        process.say()
-    assert process.circuit.mine
+        process.send()
+    assert process.circuit.holds_lease
     return process
 
 
@@ -64,7 +68,7 @@ def test_two_that_trip_at_once_agree_on_the_first(world, pair):
     one.trip()
     world.pass_(1.0)
     other.trip()
-    one.say()
+    one.send()
     world.settle()
     assert world.states() == ["OPEN", "OPEN"]
     left = [process.circuit.retry_after(world.now) for process in pair]
@@ -77,19 +81,18 @@ def test_a_call_that_began_before_another_opened_the_circuit_is_late(world, pair
     late = other.begin()
     one.trip()
     world.settle()
-    failures = other.circuit.failures
+    failures = other.circuit.totals().failures
     other.end(late, FAILURE)
-    assert other.circuit.failures == failures
+    assert other.circuit.totals().failures == failures
 
 
 def test_a_process_that_starts_while_it_is_open_hears_of_it():
     world = World(3)
     one, _, late = world.processes
-    late.circuit.state = late.circuit._told = Closed(world.now)
-    late.circuit.version, late.circuit.known = 0, ""
+    late.start_again()
     one.trip()
-    one.say()
-    late.hear()
+    one.send()
+    late.read()
     assert late.state == "OPEN"
 
 
@@ -123,10 +126,10 @@ def test_a_vote_is_withdrawn_by_its_own_close():
     one.trip()
     world.settle()
     world.pass_(59.0)
-    one.circuit.policy = BreakerPolicy(failure_threshold=2, recovery_timeout=30.0)
+    one.circuit.configure(BreakerPolicy(failure_threshold=2, recovery_timeout=30.0))
     for _ in range(3):
         one.call()
-    assert one.say() == ["withdraw"]
+    assert one.send() == ["withdraw"]
     other.trip()
     world.settle()
     assert world.states() == ["CLOSED", "OPEN", "CLOSED"]
@@ -135,13 +138,13 @@ def test_a_vote_is_withdrawn_by_its_own_close():
 def test_an_opinion_that_nobody_has_heard_of_ends_in_silence():
     world = World(2, quorum=2)
     one = world.processes[0]
-    one.lose_store()
+    one.disconnect()
     one.trip()
     world.pass_(60.0)
     for _ in range(3):
         one.call()
-    one.hear()
-    assert one.say() == []
+    one.read()
+    assert one.send() == []
 
 
 def test_a_vote_ends_with_the_recovery_timeout():
@@ -162,7 +165,7 @@ def test_an_opinion_that_opens_anew_votes_anew():
     world.settle()
     world.pass_(60.0)
     one.call(FAILURE)
-    assert one.say() == ["trip"]
+    assert one.send() == ["trip"]
     other.trip()
     world.settle()
     assert world.states() == ["OPEN", "OPEN"]
@@ -187,10 +190,10 @@ def test_one_process_makes_all_the_probes_and_closes_for_all():
 def test_a_due_call_is_rejected_for_a_moment_and_rings():
     world = opened()
     other = world.processes[1]
-    rings = other.rings
+    notified = other.notified
     assert other.call() == 0.25
-    assert other.rings == rings + 1
-    assert other.say() == ["take"]
+    assert other.notified == notified + 1
+    assert other.send() == ["take"]
     assert other.call() == "called"
 
 
@@ -199,7 +202,7 @@ def test_a_rejection_beside_the_lease_of_another_says_what_is_left_of_it_at_most
     one, other = world.processes
     granted(world, other)
     world.pass_(0.3)
-    one.hear()
+    one.read()
     assert one.call() == 1.0
     assert one.circuit.acquire(world.now)[0] == "HALF_OPEN"
 
@@ -209,10 +212,10 @@ def test_who_opened_it_asks_later_than_the_others():
     world = opened()
     one, _ = world.processes
     assert one.call() == 0.25
-    assert one.say() == []
+    assert one.send() == []
     world.pass_(0.25)
     one.call()
-    assert one.say() == ["take"]
+    assert one.send() == ["take"]
 
 
 def test_rare_calls_probe_at_once_and_ask_beside():
@@ -253,7 +256,7 @@ def test_the_sleepers_behind_a_lease_that_goes_back_are_no_rare_callers():
         assert process.call() == 1.0
     world.pass_(0.6)
     world.settle()
-    assert not holder.circuit.mine
+    assert not holder.circuit.holds_lease
     world.pass_(0.4)
     assert "called" not in [process.call() for process in others]
 
@@ -268,7 +271,7 @@ def test_rare_callers_of_a_large_fleet_leave_a_free_place_to_who_asks_for_it():
         process.call()
     world.pass_(2.0)
     world.settle()
-    assert not holder.circuit.mine, "it went back"
+    assert not holder.circuit.holds_lease, "it went back"
     assert [process.call() for process in others] == [0.25] * 7
     world.settle()
     world.pass_(0.1)
@@ -279,18 +282,18 @@ def test_who_waits_asks_too():
     # Hole 3: waiters and paused consumers make no call.
     world = opened()
     other = world.processes[1]
-    assert other.circuit.ask(world.now) == 0.25
-    assert other.say() == ["take"]
-    assert other.circuit.ask(world.now) == 0.0
+    assert other.circuit.expects_call(world.now) == 0.25
+    assert other.send() == ["take"]
+    assert other.circuit.expects_call(world.now) == 0.0
 
 
 def test_who_only_looks_asks_for_nothing():
     world = opened()
     other = world.processes[1]
-    rings = other.rings
+    notified = other.notified
     assert other.circuit.retry_after(world.now) == 0.25
     assert other.state == "HALF_OPEN"
-    assert (other.rings, other.say()) == (rings, [])
+    assert (other.notified, other.send()) == (notified, [])
 
 
 def test_without_an_answer_it_probes_alone():
@@ -310,10 +313,10 @@ def test_a_lone_probe_is_late_when_another_turns_out_to_hold_the_lease():
     world.pass_(0.25)
     lone = other.begin()
     granted(world, third)
-    other.hear()
+    other.read()
     other.end(lone, FAILURE)
     assert other.state == "HALF_OPEN"
-    assert other.circuit.failures == 0
+    assert other.circuit.totals().failures == 0
 
 
 def test_a_lone_probe_that_gets_the_lease_counts_with_it():
@@ -322,8 +325,8 @@ def test_a_lone_probe_that_gets_the_lease_counts_with_it():
     other.call()
     world.pass_(10.0)
     assert other.call() == "called"
-    assert other.say() == ["take", "renew"]
-    assert world.record().n == 1
+    assert other.send() == ["take", "renew"]
+    assert world.record().successes == 1
     other.call()
     other.call()
     world.settle()
@@ -337,7 +340,7 @@ def test_three_lone_successes_close_for_all():
     world.pass_(0.25)
     for _ in range(3):
         assert other.call() == "called"
-    assert other.say() == ["close"]
+    assert other.send() == ["close"]
     world.settle()
     assert world.states() == ["CLOSED", "CLOSED"]
 
@@ -348,7 +351,7 @@ def test_a_lone_failure_opens_for_all_for_a_full_recovery_timeout():
     other.call()
     world.pass_(0.25)
     other.call(FAILURE)
-    assert other.say() == ["reopen"]
+    assert other.send() == ["reopen"]
     world.settle()
     assert one.circuit.retry_after(world.now) == pytest.approx(60.0)
     assert one.events[-1].new == "OPEN"
@@ -371,9 +374,9 @@ def test_the_count_of_a_holder_is_not_lost_with_its_lease():
     one, other = world.processes
     granted(world, other)
     other.call()
-    assert other.say() == ["renew"]
+    assert other.send() == ["renew"]
     other.call()
-    other.say()
+    other.send()
     world.pass_(5.0)
     granted(world, one)
     assert one.call() == "called"
@@ -384,14 +387,15 @@ def test_the_count_of_a_holder_is_not_lost_with_its_lease():
 def test_a_lease_without_a_call_goes_back():
     world = opened()
     one, other = world.processes
+    assert other.circuit.next_command_in(world.now) == math.inf
     granted(world, other)
-    assert other.circuit.wakes_in(world.now) == 0.5
+    assert other.circuit.next_command_in(world.now) == 0.5
     world.pass_(0.5)
-    assert other.say() == ["release"]
-    one.hear()
+    assert other.send() == ["release"]
+    one.read()
     world.pass_(0.25)
     one.call()
-    assert one.say() == ["take"]
+    assert one.send() == ["take"]
 
 
 def test_the_lease_is_renewed_only_while_a_probe_runs_within_its_time_out():
@@ -403,13 +407,13 @@ def test_the_lease_is_renewed_only_while_a_probe_runs_within_its_time_out():
     said = []
     for _ in range(50):
         for _ in range(3):
-            assert one.call() != "called" or not other.circuit.mine
-        said += other.say()
+            assert one.call() != "called" or not other.circuit.holds_lease
+        said += other.send()
         world.pass_(0.1)
-        one.hear()
+        one.read()
     assert said == ["renew", "renew", "release"], "rejected traffic prolongs nothing"
     other.end(hung)
-    assert world.record().n == 0
+    assert world.record().successes == 0
 
 
 def test_a_holder_that_slept_over_its_lease_reports_too_late():
@@ -420,7 +424,7 @@ def test_a_holder_that_slept_over_its_lease_reports_too_late():
     world.pass_(5.0)
     other.end(late, FAILURE)
     assert other.state == "HALF_OPEN"
-    assert other.circuit.failures == 0
+    assert other.circuit.totals().failures == 0
 
 
 def test_a_cancelled_probe_gives_its_place_back_at_once():
@@ -428,10 +432,10 @@ def test_a_cancelled_probe_gives_its_place_back_at_once():
     other = granted(world, world.processes[1])
     for _ in range(3):
         assert other.call(IGNORED) == "called"
-    assert other.say() == []
-    assert other.circuit.wakes_in(world.now) == pytest.approx(0.1)
+    assert other.send() == []
+    assert other.circuit.next_command_in(world.now) == pytest.approx(0.1)
     world.pass_(0.1)
-    assert other.say() == ["release"], "for another, if its own process has no more calls"
+    assert other.send() == ["release"], "for another, if its own process has no more calls"
 
 
 # What comes too late
@@ -441,10 +445,10 @@ def test_a_trip_that_comes_after_its_time_opens_nobody(world, pair):
     # Hole 4.
     one, _ = pair
     one.trip()
-    trip = one.request(one.circuit.wish(world.now))
+    trip = one.request(one.circuit.next_command(world.now))
     one.reset()
     world.pass_(2.0)
-    assert parse(world.store.run(*trip), 0.0).late
+    assert parse_reply(one.run(trip), 0.0).is_late
     world.settle()
     assert world.states() == ["CLOSED", "CLOSED"]
 
@@ -454,13 +458,13 @@ def test_a_take_from_before_a_pause_does_not_reopen_a_closed_fleet():
     world = opened(3)
     _, other, sleeper = world.processes
     sleeper.call()
-    take = sleeper.request(sleeper.circuit.wish(world.now), not_after=10**14)
+    take = sleeper.request(sleeper.circuit.next_command(world.now), not_after=10**14)
     granted(world, other)
     for _ in range(2):
         other.call()
     other.call()
-    other.say()
-    assert parse(world.store.run(*take), 0.0).view.state == "C"
+    other.send()
+    assert parse_reply(sleeper.run(take), 0.0).view.state == "C"
     world.settle()
     assert world.states() == ["CLOSED"] * 3
 
@@ -471,23 +475,23 @@ def test_a_close_does_not_close_with_another_ones_fence():
     _, other, third = world.processes
     granted(world, other)
     for _ in range(3):
-        other.circuit.record(other.circuit.acquire(world.now), (0, ""), world.now)
-    close = other.circuit._make("close", world.now)
+        other.circuit.record(other.circuit.acquire(world.now), SUCCESS, world.now)
+    close = other.circuit._command(Change.CLOSE, world.now)
     world.pass_(5.0)
     granted(world, third)
-    answer = parse(world.store.run(*other.request(close)), 0.0)
-    assert (answer.view.done, answer.view.state) == (False, "H")
+    reply = parse_reply(other.run(other.request(close)), 0.0)
+    assert (reply.view.done, reply.view.state) == (False, "H")
 
 
 def test_an_answer_of_an_older_version_is_what_a_store_says_that_forgot(world, pair):
     one, other = pair
     one.trip()
     world.settle()
-    world.lose()
-    other.hear()
+    world.lose_data()
+    other.read()
     assert other.state == "OPEN"
-    assert other.say() == ["trip"]
-    assert world.record().s == "O"
+    assert other.send() == ["trip"]
+    assert world.record().state == "O"
 
 
 # The store comes and goes
@@ -500,12 +504,12 @@ def test_an_empty_restart_lets_no_call_through_and_the_fleet_is_open_again(quoru
         process.trip()
     world.settle()
     world.pass_(20.0)
-    version = world.record().v
-    world.lose()
+    version = world.record().version
+    world.lose_data()
     world.settle()
     assert world.states() == ["OPEN"] * 3
-    assert world.record().s == "O"
-    assert world.record().v > version
+    assert world.record().state == "O"
+    assert world.record().version > version
     left = [process.circuit.retry_after(world.now) for process in world.processes]
     assert left == pytest.approx([40.0] * 3)
 
@@ -515,11 +519,11 @@ def test_a_lease_survives_an_empty_restart():
     _, other = world.processes
     granted(world, other)
     other.call()
-    other.say()
-    world.lose()
+    other.send()
+    world.lose_data()
     world.settle()
-    assert (world.record().own, world.record().n) == (other.records.me, 1)
-    assert other.circuit.mine
+    assert (world.record().owner, world.record().successes) == (other.protocol.client_id, 1)
+    assert other.circuit.holds_lease
 
 
 def test_the_count_survives_an_empty_restart_that_takes_the_lease_along():
@@ -528,10 +532,10 @@ def test_the_count_survives_an_empty_restart_that_takes_the_lease_along():
     granted(world, other)
     other.call()
     other.call()
-    other.say()
+    other.send()
     world.pass_(0.6)
-    assert other.say() == ["release"]
-    world.lose()
+    assert other.send() == ["release"]
+    world.lose_data()
     world.pass_(20.0)
     assert other.call() == "called"
     world.settle()
@@ -542,7 +546,7 @@ def test_a_close_reaches_all_across_an_empty_restart():
     world = opened()
     _, other = world.processes
     granted(world, other)
-    world.lose()
+    world.lose_data()
     for _ in range(3):
         other.call()
     world.settle()
@@ -553,10 +557,10 @@ def test_a_forced_opening_survives_an_empty_restart(world, pair):
     one, _ = pair
     one.force()
     world.settle()
-    world.lose()
+    world.lose_data()
     world.settle()
     assert world.states() == ["OPEN", "OPEN"]
-    assert world.record().s == "F"
+    assert world.record().state == "F"
 
 
 def test_without_the_store_each_goes_on_alone(world, pair):
@@ -564,7 +568,7 @@ def test_without_the_store_each_goes_on_alone(world, pair):
     one.trip()
     world.settle()
     for process in pair:
-        process.lose_store()
+        process.disconnect()
     world.pass_(60.0)
     assert [process.call() for process in pair] == ["called"] * 2
 
@@ -573,7 +577,7 @@ def test_a_circuit_that_opened_while_the_store_was_gone_opens_the_fleet_when_it_
     world, pair
 ):
     one, other = pair
-    one.lose_store()
+    one.disconnect()
     one.trip()
     world.pass_(20.0)
     world.settle()
@@ -583,7 +587,7 @@ def test_a_circuit_that_opened_while_the_store_was_gone_opens_the_fleet_when_it_
 def test_a_circuit_that_closed_while_the_store_was_gone_closes_the_fleet_when_it_is_back():
     world = opened()
     one, _ = world.processes
-    one.lose_store()
+    one.disconnect()
     for _ in range(3):
         one.call()
     world.settle()
@@ -595,12 +599,12 @@ def test_a_close_from_before_its_own_opening_is_not_followed(world, pair):
     one.trip()
     world.settle()
     other.reset()
-    other.say()
+    other.send()
     world.pass_(1.0)
-    one.circuit.state = one.circuit._told = Closed(world.now)
+    one.circuit.state = one.circuit._stored_state = Closed(world.now)
     one.trip()
-    one.say()
-    assert world.record().s == "O"
+    one.send()
+    assert world.record().state == "O"
     world.settle()
     assert world.states() == ["OPEN", "OPEN"]
 
@@ -608,10 +612,10 @@ def test_a_close_from_before_its_own_opening_is_not_followed(world, pair):
 def test_halves_that_were_cut_off_agree_when_they_are_healed():
     world = World(4)
     for process in world.processes[2:]:
-        process.lose_store()
+        process.disconnect()
     for process in world.processes[:2]:
         process.trip()
-    world.processes[0].say()
+    world.processes[0].send()
     world.pass_(5.0)
     world.settle()
     assert world.states() == ["OPEN"] * 4
@@ -632,6 +636,16 @@ def test_a_reset_and_a_forced_opening_are_the_whole_fleets(world, pair):
     assert one.events[-1].reason == "reset by hand"
 
 
+def test_forcing_it_open_again_for_the_same_reason_changes_nothing(world, pair):
+    one, _ = pair
+    one.force()
+    world.settle()
+    notified = one.notified
+    one.force()
+    assert one.notified == notified
+    assert one.send() == []
+
+
 def test_a_reset_ends_an_opinion_too():
     world = World(2, quorum=2)
     one, other = world.processes
@@ -644,10 +658,10 @@ def test_a_reset_ends_an_opinion_too():
 
 def test_a_forced_opening_is_said_when_the_store_is_back(world, pair):
     one, other = pair
-    one.lose_store()
+    one.disconnect()
     one.force()
     other.trip()
-    other.say()
+    other.send()
     world.pass_(100.0)
     world.settle()
     assert [process.circuit.retry_after(world.now) for process in pair] == [None, None]
@@ -655,21 +669,21 @@ def test_a_forced_opening_is_said_when_the_store_is_back(world, pair):
 
 def test_a_trip_after_a_reset_that_was_not_said_yet_stands(world, pair):
     one, _ = pair
-    one.lose_store()
+    one.disconnect()
     one.reset()
     one.trip()
     world.pass_(1.0)
-    assert one.say() == ["reset", "trip"]
+    assert one.send() == ["reset", "trip"]
     world.settle()
     assert world.states() == ["OPEN", "OPEN"]
 
 
 def test_a_reset_that_could_not_be_said_is_dropped_when_the_fleet_has_moved_on(world, pair):
     one, other = pair
-    one.lose_store()
+    one.disconnect()
     one.reset()
     other.trip()
-    other.say()
+    other.send()
     world.pass_(10.0)
     world.settle()
     assert world.states() == ["OPEN", "OPEN"]
@@ -682,9 +696,8 @@ def test_a_circuit_that_closed_by_itself_is_open_while_another_probes():
     world = opened(3)
     _, other, third = world.processes
     granted(world, other)
-    third.circuit.state = third.circuit._told = Closed(world.now)
-    third.circuit.version, third.circuit.known = 0, ""
-    third.hear()
+    third.start_again()
+    third.read()
     assert third.state == "HALF_OPEN"
     assert third.call() == 1.0
 
@@ -696,30 +709,41 @@ def test_the_child_of_a_fork_holds_nothing_and_says_nothing():
     world = opened()
     other = granted(world, world.processes[1])
     other.circuit.forked()
-    assert not other.circuit.mine
+    assert not other.circuit.holds_lease
     assert not other.circuit.shared
-    assert other.say() == []
+    assert other.send() == []
     assert other.state == "HALF_OPEN"
 
 
-def test_a_circuit_that_nobody_serves_yet_rings_at_each_call(world, pair):
-    one, _ = pair
-    one.circuit.fleet.asleep = True
-    one.call()
-    assert one.rings == 1
+def test_the_first_call_after_a_fork_notifies_whatever_its_state(world, pair):
+    for process in pair:
+        process.circuit.forked()
+        assert process.circuit.admits_without_asking() is None
+    closed, opened = pair
+    closed.call()
+    assert closed.notified == 1
+    assert closed.circuit.admits_without_asking() is closed.circuit.state
+    opened.force()
+    opened.call()
+    notified = opened.notified
+    opened.circuit.forked()
+    assert opened.call() is None
+    assert opened.notified == notified + 1
+    assert opened.call() is None
+    assert opened.notified == notified + 1
 
 
 def test_what_it_holds_is_given_back_at_the_end():
     world = opened(2)
     one, other = world.processes
-    assert other.circuit.farewell(world.now) is None
+    assert other.circuit.final_command(world.now) is None
     granted(world, other)
-    assert other.circuit.farewell(world.now).change == "release"
+    assert other.circuit.final_command(world.now).change == "release"
     world = World(2, quorum=2)
     one = world.processes[0]
     one.trip()
-    one.say()
-    assert one.circuit.farewell(world.now).change == "withdraw"
+    one.send()
+    assert one.circuit.final_command(world.now).change == "withdraw"
 
 
 def test_the_key_of_the_tests_is_the_stores():

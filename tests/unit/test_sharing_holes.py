@@ -5,7 +5,7 @@ import pytest
 from resilience import BreakerPolicy
 from tests.support.fleet import World
 
-LANE = 0.005  # a lane says and hears so often
+ROUND = 0.005  # seconds between two rounds of a synchronizer
 
 
 def due(processes, **options):
@@ -17,18 +17,18 @@ def due(processes, **options):
     return world
 
 
-def lanes(world):
-    world.pass_(LANE)
+def synchronize(world):
+    world.pass_(ROUND)
     for process in world.processes:
-        process.say()
+        process.send()
     for process in world.processes:
-        process.hear()
+        process.read()
 
 
 def pass_(world, seconds):
     end = world.now + seconds
     while world.now < end:
-        lanes(world)
+        synchronize(world)
 
 
 @pytest.mark.parametrize("processes", [1, 2, 4, 8])
@@ -53,9 +53,9 @@ def test_many_that_call_once_a_second_do_not_take_the_place_from_each_other_unus
     while world.states() != ["CLOSED"] * processes:
         for process in world.processes:
             process.call()
-            world.pass_(1.0 / processes - 2 * LANE)
-            lanes(world)
-            lanes(world)
+            world.pass_(1.0 / processes - 2 * ROUND)
+            synchronize(world)
+            synchronize(world)
         assert world.now < end
 
 
@@ -70,7 +70,7 @@ def test_who_lets_a_probe_hang_does_not_probe_again_with_that_lease(probe_timeou
         hung += not isinstance(sick.begin(), float)
         if hung:
             other.call()
-        lanes(world)
+        synchronize(world)
         assert world.now <= closed_at, f"{hung} calls hang and nobody else may probe"
     assert hung == 1
 
@@ -83,7 +83,7 @@ def test_if_all_probes_hang_everybody_tries_in_turn():
         for number, process in enumerate(world.processes):
             if not isinstance(process.begin(), float):
                 probed.append(number)
-        lanes(world)
+        synchronize(world)
     assert len(set(probed)) > 1
     assert 5 <= len(probed) <= 11
 
@@ -92,16 +92,16 @@ def test_a_holder_that_was_stopped_asks_before_it_probes_again():
     world = due(2)
     old, new = world.processes
     while isinstance(ticket := old.begin(), float):
-        lanes(world)
+        synchronize(world)
     world.pass_(20.0)  # the old one is stopped
     while isinstance(new.begin(), float):
-        world.pass_(LANE)
-        new.hear()
-        new.say()
+        world.pass_(ROUND)
+        new.read()
+        new.send()
     old.end(ticket)
     assert isinstance(old.begin(), float), "it does not know whether it is alone"
-    old.say()
-    assert not old.circuit.mine
+    old.send()
+    assert not old.circuit.holds_lease
     assert world.states() == ["HALF_OPEN", "HALF_OPEN"]
 
 
@@ -109,30 +109,30 @@ def test_a_store_that_is_gone_for_a_moment_lets_nobody_probe_beside_the_holder()
     world = due(3)
     holder, *others = world.processes
     while isinstance(ticket := holder.begin(), float):
-        lanes(world)
+        synchronize(world)
     for process in others:
-        process.hear()
-    world.lose()
+        process.read()
+    world.lose_data()
     for process in world.processes:
-        process.lose_store()
+        process.disconnect()
     assert [process.call() for process in others] == [1.0, 1.0], "the lease is not over"
     world.settle()
     holder.end(ticket)
     world.settle()
     while world.states() != ["CLOSED"] * 3:
         holder.call()
-        lanes(world)
-    assert sum(process.circuit.probes for process in world.processes) <= 4
+        synchronize(world)
+    assert sum(process.circuit.totals().probes for process in world.processes) <= 4
 
 
 def test_without_the_store_everybody_probes_alone_once_the_lease_is_over():
     world = due(2)
     holder, other = world.processes
     while isinstance(holder.begin(), float):
-        lanes(world)
-    other.hear()
+        synchronize(world)
+    other.read()
     for process in world.processes:
-        process.lose_store()
+        process.disconnect()
     world.pass_(5.0)
     assert other.call() == "called"
 
@@ -142,21 +142,21 @@ def test_a_bystander_that_was_stopped_is_not_taken_for_one_that_calls_rarely():
     stopped, holder = world.processes
     while isinstance(holder.begin(), float):
         assert isinstance(stopped.begin(), float)
-        lanes(world)
+        synchronize(world)
     for _ in range(400):  # 2 s
-        world.pass_(LANE)
-        holder.say()
-    stopped.hear()
+        world.pass_(ROUND)
+        holder.send()
+    stopped.read()
     for _ in range(20):
         assert isinstance(stopped.begin(), float)
         world.pass_(0.05)
-        holder.say()
-        stopped.hear()
+        holder.send()
+        stopped.read()
     end = world.now + 6.0  # now the holder is stopped
     while world.now < end:
         world.pass_(0.05)
-        stopped.hear()
+        stopped.read()
         if not isinstance(stopped.begin(), float):
             break
-        stopped.say()
-    assert stopped.circuit.mine, "it probed though it only had to ask"
+        stopped.send()
+    assert stopped.circuit.holds_lease, "it probed though it only had to ask"

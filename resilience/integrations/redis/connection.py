@@ -69,26 +69,29 @@ class _Pool(Protocol):
     connection_kwargs: Mapping[str, object]
 
 
-# Connections that can be waited for, together with other sockets. redis-py has no public way to it.
+class _WithSocket(Protocol):
+    """What a connection of redis-py keeps to itself."""
+
+    _sock: socket.socket | None
 
 
-def _descriptor_of(sock: socket.socket | None) -> int:
-    return -1 if sock is None else sock.fileno()
+class _Waitable:
+    """Lets one wait for a connection together with other sockets: redis-py has no public way."""
+
+    def fileno(self: _WithSocket) -> int:
+        return -1 if self._sock is None else self._sock.fileno()
 
 
-class _TcpConnection(Connection):
-    def fileno(self) -> int:
-        return _descriptor_of(self._sock)
+class _TcpConnection(_Waitable, Connection):
+    pass
 
 
-class _TlsConnection(SSLConnection):
-    def fileno(self) -> int:
-        return _descriptor_of(self._sock)
+class _TlsConnection(_Waitable, SSLConnection):
+    pass
 
 
-class _UnixConnection(UnixDomainSocketConnection):
-    def fileno(self) -> int:
-        return _descriptor_of(self._sock)
+class _UnixConnection(_Waitable, UnixDomainSocketConnection):
+    pass
 
 
 # By name: the connections of the asynchronous client are called the same.

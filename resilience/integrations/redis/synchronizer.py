@@ -151,12 +151,12 @@ class Synchronizer:
         self.disconnect_circuits()
 
     def disconnect_circuits(self) -> None:
-        """Let the circuits go on alone."""
+        """Let the circuits continue on their own."""
         for member in self._members.all():
-            self._disconnect_circuit(member)
-
-    def _disconnect_circuit(self, member: Member) -> None:
-        self._apply(member, lambda _now: member.circuit.on_disconnect())
+            # Not by `apply`, which reads a user's clock: that may be what has failed.
+            with lock:
+                member.circuit.on_disconnect()
+                member.breaker.refresh()
 
     # The thread
 
@@ -271,9 +271,11 @@ class Synchronizer:
         # A circuit that has just joined has to know the record before it wants to change it.
         self._read_and_serve(commands, [member for member in members if not member.circuit.shared])
         for member in members:
-            for _ in range(_COMMANDS_IN_A_ROW):
-                if not self._send(commands, member, member.circuit.next_command):
-                    break
+            sent = 0
+            while sent < _COMMANDS_IN_A_ROW and self._send(
+                commands, member, member.circuit.next_command
+            ):
+                sent += 1
 
     def _send(
         self,

@@ -1,4 +1,4 @@
-"""The script on real servers: what each change does, and that the twin does the same."""
+"""The script on real servers: what each command does, and that the twin does the same."""
 
 import importlib.resources
 import itertools
@@ -14,7 +14,20 @@ from tests.support.needs import needs_store
 from tests.support.stores import SERVERS, Store, binaries
 
 SOURCE = importlib.resources.files("resilience.integrations.redis") / "script.lua"
-NAMES = ("v", "state", "age", "left", "mine", "n", "opener", "who", "why", "done", "bad", "now")
+NAMES = (
+    "version",
+    "state",
+    "age",
+    "lease_left",
+    "is_mine",
+    "successes",
+    "is_opener",
+    "client_name",
+    "reason",
+    "done",
+    "malformed",
+    "now",
+)
 LEASE, RECOVERY, FOREVER = 5_000, 60_000, 10**14
 A, B, C = "a" * 16, "b" * 16, "c" * 16
 keys = itertools.count()
@@ -43,22 +56,45 @@ class Region:
         self.key = f"test:{next(keys)}"
         self.script = client.register_script(SOURCE.read_text())
 
-    def change(self, op, me, expected=0, argument=0, **options):
-        arguments = change(op, me, expected, argument, **options)
-        return seen(self.script(keys=[self.key], args=arguments))
+    def change(self, command, client_id, expected=0, argument=0, **options):
+        arguments = change(command, client_id, expected, argument, **options)
+        return named(self.script(keys=[self.key], args=arguments))
 
-    def read(self, me=A, lease=LEASE):
-        return seen(self.script(keys=[self.key], args=["read", me, lease])[0])
-
-
-def change(op, me, expected=0, argument=0, **options):
-    given = {"lease": LEASE, "recovery": RECOVERY, "quorum": 1, "who": "host/1", "why": "E 503"}
-    o = given | {"not_after": FOREVER} | options
-    arguments = [op, me, o["lease"], "hints", expected, o["recovery"], o["quorum"], argument]
-    return [str(one) for one in (*arguments, o["who"], o["why"], o["not_after"])]
+    def read(self, client_id=A, lease=LEASE):
+        return named(self.script(keys=[self.key], args=["read", client_id, lease])[0])
 
 
-def seen(reply):
+def change(
+    command,
+    client_id,
+    expected=0,
+    argument=0,
+    *,
+    lease=LEASE,
+    recovery=RECOVERY,
+    quorum=1,
+    client_name="host/1",
+    reason="E 503",
+    not_after=FOREVER,
+):
+    """Return the arguments of a command."""
+    arguments = [
+        command,
+        client_id,
+        lease,
+        "hints",
+        expected,
+        recovery,
+        quorum,
+        argument,
+        client_name,
+        reason,
+        not_after,
+    ]
+    return [str(argument) for argument in arguments]
+
+
+def named(reply):
     assert reply[0] == 1
     return dict(zip(NAMES, reply[1:], strict=True))
 
@@ -73,14 +109,18 @@ def test_a_trip_opens_the_fleet_with_its_age_and_says_who(region):
     assert opened["state"] == b"O"
     assert opened["done"] == 1
     assert 1_500 <= opened["age"] < 60_000
-    assert (opened["who"], opened["why"], opened["opener"]) == (b"host/1", b"E 503", 1)
-    assert region.read(me=B)["opener"] == 0
+    assert (opened["client_name"], opened["reason"], opened["is_opener"]) == (
+        b"host/1",
+        b"E 503",
+        1,
+    )
+    assert region.read(client_id=B)["is_opener"] == 0
 
 
 def test_a_trip_that_comes_twice_is_one(region):
     first = region.change("trip", A)
     again = region.change("trip", A)
-    assert again["v"] == first["v"]
+    assert again["version"] == first["version"]
     assert again["done"] == 0
 
 
@@ -92,10 +132,10 @@ def test_a_trip_that_comes_too_late_opens_nobody(region):
 
 def test_a_change_decided_on_an_old_version_does_nothing(region):
     opened = region.change("trip", A)
-    closed = region.change("close", A, expected=opened["v"])
+    closed = region.change("close", A, expected=opened["version"])
     assert closed["state"] == b"C"
     for op in ("trip", "take", "renew", "release", "close", "reopen"):
-        assert region.change(op, B, expected=opened["v"])["v"] == closed["v"], op
+        assert region.change(op, B, expected=opened["version"])["version"] == closed["version"], op
     assert region.read()["state"] == b"C"
 
 
@@ -116,42 +156,42 @@ def test_a_vote_ends_with_the_recovery_timeout_and_by_being_withdrawn(region):
 
 def test_one_process_has_the_lease_and_asking_again_gives_the_same_fence(region):
     opened = region.change("trip", A)
-    taken = region.change("take", A, expected=opened["v"], recovery=0)
-    assert (taken["state"], taken["mine"], taken["left"]) == (b"H", 1, LEASE)
-    assert region.change("take", A, expected=taken["v"])["v"] == taken["v"]
-    other = region.change("take", B, expected=taken["v"])
-    assert (other["done"], other["mine"]) == (0, 0)
+    taken = region.change("take", A, expected=opened["version"], recovery=0)
+    assert (taken["state"], taken["is_mine"], taken["lease_left"]) == (b"H", 1, LEASE)
+    assert region.change("take", A, expected=taken["version"])["version"] == taken["version"]
+    other = region.change("take", B, expected=taken["version"])
+    assert (other["done"], other["is_mine"]) == (0, 0)
 
 
 def test_a_lease_that_ran_out_goes_to_who_asks_and_fences_the_old_holder_off(region):
     opened = region.change("trip", A)
-    old = region.change("take", A, expected=opened["v"], recovery=0)
-    region.change("renew", A, expected=old["v"], argument=2)
-    new = region.change("take", B, expected=old["v"], lease=0)
-    assert (new["mine"], new["n"]) == (1, 2), "who takes over goes on with the count"
+    old = region.change("take", A, expected=opened["version"], recovery=0)
+    region.change("renew", A, expected=old["version"], argument=2)
+    new = region.change("take", B, expected=old["version"], lease=0)
+    assert (new["is_mine"], new["successes"]) == (1, 2), "who takes over goes on with the count"
     for op in ("renew", "release", "close", "reopen"):
-        assert region.change(op, A, expected=old["v"])["done"] == 0, op
-        assert region.change(op, A, expected=new["v"])["done"] == 0, op
-    assert region.read(me=B)["mine"] == 1
+        assert region.change(op, A, expected=old["version"])["done"] == 0, op
+        assert region.change(op, A, expected=new["version"])["done"] == 0, op
+    assert region.read(client_id=B)["is_mine"] == 1
 
 
 def test_an_open_that_is_not_due_gives_no_lease(region):
     opened = region.change("trip", A)
-    assert region.change("take", B, expected=opened["v"])["done"] == 0
+    assert region.change("take", B, expected=opened["version"])["done"] == 0
 
 
 def test_a_record_that_is_gone_is_made_again_above_every_version_seen(region):
     far = 10**14
-    assert region.change("renew", A, expected=far, argument=1)["v"] > far
+    assert region.change("renew", A, expected=far, argument=1)["version"] > far
     region.client.delete(region.key)
-    assert region.change("trip", A, expected=far)["v"] > far
+    assert region.change("trip", A, expected=far)["version"] > far
 
 
 def test_a_reset_and_a_force_need_no_version(region):
     region.change("trip", A)
-    forced = region.change("force", B, why="forced open: maintenance")
-    assert (forced["state"], forced["why"]) == (b"F", b"forced open: maintenance")
-    assert region.change("trip", A, expected=forced["v"])["done"] == 0
+    forced = region.change("force", B, reason="forced open: maintenance")
+    assert (forced["state"], forced["reason"]) == (b"F", b"forced open: maintenance")
+    assert region.change("trip", A, expected=forced["version"])["done"] == 0
     assert region.change("reset", C)["state"] == b"C"
 
 
@@ -170,7 +210,7 @@ def test_every_change_has_a_time_to_live_and_tells_a_hint(region):
     opened = region.change("trip", A)
     assert 60_000 < region.client.pttl(region.key) <= 600_000
     hint = hints.get_message(timeout=5)["data"]
-    assert hint == f"{opened['v']} {region.key}".encode()
+    assert hint == f"{opened['version']} {region.key}".encode()
     hints.close()
 
 
@@ -187,11 +227,11 @@ def test_a_spoilt_field_makes_the_record_absent_and_the_next_change_repairs_it(r
     opened = region.change("trip", A)
     region.client.hset(region.key, name, SPOILT[name])
     spoilt = region.read()
-    assert (spoilt["bad"], spoilt["state"], spoilt["v"]) == (1, b"", 0)
-    again = region.change("trip", A, expected=opened["v"])
-    assert (again["state"], again["bad"]) == (b"O", 0)
-    assert again["v"] > opened["v"]
-    assert region.read()["bad"] == 0
+    assert (spoilt["malformed"], spoilt["state"], spoilt["version"]) == (1, b"", 0)
+    again = region.change("trip", A, expected=opened["version"])
+    assert (again["state"], again["malformed"]) == (b"O", 0)
+    assert again["version"] > opened["version"]
+    assert region.read()["malformed"] == 0
 
 
 @pytest.mark.parametrize(
@@ -200,12 +240,12 @@ def test_a_spoilt_field_makes_the_record_absent_and_the_next_change_repairs_it(r
 def test_a_plausible_value_that_nobody_wrote_is_noticed(region, name, value):
     region.change("trip", A)
     region.client.hset(region.key, name, value)
-    assert region.read()["bad"] == 1
+    assert region.read()["malformed"] == 1
 
 
 def test_what_is_no_hash_at_all_is_replaced(region):
     region.client.set(region.key, "?")
-    assert region.read()["bad"] == 1
+    assert region.read()["malformed"] == 1
     assert region.change("trip", A)["state"] == b"O"
 
 
@@ -229,14 +269,14 @@ steps = st.tuples(
             "recovery": durations,
             "quorum": st.integers(1, 3),
             "not_after": st.sampled_from((1, FOREVER, FOREVER, FOREVER)),
-            "why": st.sampled_from(("E 503", "TimeoutError", "überlastet ☃")),
+            "reason": st.sampled_from(("E 503", "TimeoutError", "überlastet ☃")),
         }
     ),
 )
 
 
 @contextmanager
-def hints_of(client):
+def announcements_of(client):
     hints = client.pubsub(ignore_subscribe_messages=True)
     hints.subscribe("hints")
     hints.get_message(timeout=5)
@@ -250,35 +290,35 @@ def hints_of(client):
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.lists(steps, max_size=25))
-def test_the_twin_says_what_the_script_says(client, many):
+def test_the_twin_replies_what_the_script_replies(client, many):
     region = Region(client)
-    clock, told = [0], []
-    twin = Twin(lambda: clock[0], lambda channel, hint: told.append((channel, hint)))
+    clock, published = [0], []
+    twin = Twin(lambda: clock[0], lambda channel, message: published.append((channel, message)))
     versions = [0]
-    with hints_of(client) as hints:
-        for op, me, ago, options in many:
+    with announcements_of(client) as announcements:
+        for command, client_id, ago, options in many:
             known = 0 if ago is None else max(0, versions[-1] + ago)
-            if op == "lose":
+            if command == "lose":
                 client.delete(region.key)
                 twin.hashes.clear()
                 continue
-            if op == "spoil":
+            if command == "spoil":
                 if client.exists(region.key):
                     client.hset(region.key, "n", "7777")
                     twin.hashes[region.key]["n"] = "7777"
                 continue
-            if op in ("read", "poll"):
-                names = [*["canary"] * (op == "poll"), region.key]
-                arguments = [op, me, str(options["lease"])]
+            if command in ("read", "poll"):
+                names = [*["canary"] * (command == "poll"), region.key]
+                arguments = [command, client_id, str(options["lease"])]
             else:
-                names, arguments = [region.key], change(op, me, known, **options)
-            said = region.script(keys=names, args=arguments)
-            clock[0] = said[0][-1] if op in ("read", "poll") else said[-1]
-            assert twin.run(names, arguments) == said
-            if op not in ("read", "poll"):
-                versions.append(max(versions[-1], said[1]))
+                names, arguments = [region.key], change(command, client_id, known, **options)
+            reply = region.script(keys=names, args=arguments)
+            clock[0] = reply[0][-1] if command in ("read", "poll") else reply[-1]
+            assert twin.run(names, arguments) == reply
+            if command not in ("read", "poll"):
+                versions.append(max(versions[-1], reply[1]))
         client.publish("hints", "the end")
-        heard = []
-        while (hint := hints.get_message(timeout=5)["data"].decode()) != "the end":
-            heard.append(("hints", hint))
-    assert heard == told
+        received = []
+        while (message := announcements.get_message(timeout=5)["data"].decode()) != "the end":
+            received.append(("hints", message))
+    assert received == published

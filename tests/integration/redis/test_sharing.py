@@ -1,6 +1,7 @@
 """Circuits that are shared: real servers, real processes, and what becomes of both."""
 
 import asyncio
+import gc
 import json
 import re
 import signal
@@ -9,8 +10,10 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import redis
@@ -18,14 +21,26 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from prometheus_client import CollectorRegistry, generate_latest
 
-from resilience import BreakerPolicy, CircuitBreakerOpenError, CircuitBreakerRegistry
+from resilience import (
+    BreakerPolicy,
+    CircuitBreaker,
+    CircuitBreakerOpenError,
+    CircuitBreakerRegistry,
+)
 from resilience.integrations.opentelemetry import observe
 from resilience.integrations.prometheus import CircuitCollector
-from resilience.integrations.redis import RedisSharing, _fork_all, _inherited
-from resilience.integrations.redis.connection import Address, Hints
-from resilience.integrations.redis.lane import Times
-from resilience.integrations.redis.records import BadAnswer, Records, parse, parse_many
+from resilience.integrations.redis import RedisSharing, synchronizer
+from resilience.integrations.redis.connection import Address, Notifications
+from resilience.integrations.redis.protocol import (
+    InvalidReplyError,
+    RecordProtocol,
+    parse_replies,
+    parse_reply,
+)
+from resilience.integrations.redis.sharing import _after_fork_in_child, _inherited
+from resilience.integrations.redis.synchronizer import Members, Synchronizer, Timing
 from resilience.integrations.status_page.state import PageState
+from resilience.outcome import Outcome, Report
 from tests.support import sharing_worker
 from tests.support.needs import needs_store
 from tests.support.sharing_worker import REGION
@@ -164,7 +179,7 @@ def probes_until_closed(breakers):
     def steadily():
         nonlocal probes
         for breaker in breakers:
-            if breaker._circuit.state.name != "CLOSED":
+            if breaker.circuit.state.name != "CLOSED":
                 probes += call(breaker)
         return all(breaker.state == "CLOSED" for breaker in breakers)
 
@@ -220,7 +235,7 @@ def test_a_stopped_holder_closes_and_opens_nothing_when_it_wakes_up(one_store, w
     until(lambda: holder.state() == "CLOSED", "it follows")
 
 
-def test_the_child_of_a_fork_shares_from_its_first_call_and_leaves_the_parents_lane_alone(
+def test_the_child_of_a_fork_shares_from_its_first_call_and_leaves_the_parents_synchronizer_alone(
     one_store, workers
 ):
     policy = {"failure_threshold": 2, "recovery_timeout": 60.0}
@@ -231,25 +246,25 @@ def test_the_child_of_a_fork_shares_from_its_first_call_and_leaves_the_parents_l
     assert child["events"][0][1] == "OPEN"
     until(lambda: parent.state() == "OPEN", "the parent hears it too")
     other.tell("reset")
-    until(lambda: parent.state() == "CLOSED", "the parent's lane is up")
+    until(lambda: parent.state() == "CLOSED", "the parent's synchronizer works")
     parent.tell("fail", 2)
     until(lambda: other.state() == "OPEN", "the parent is heard")
 
 
 def test_what_becomes_another_process_is_a_member_of_its_own(one_store, fleet):
     one, other = (shared(fleet(one_store.url)) for _ in range(2))
-    sharing = one._circuit.ring.func.__self__
-    before, parents = repr(sharing), one_lane(one)
-    lanes = [one_lane(one), one_lane(other)]
-    _fork_all()  # what a fork calls in the child
-    assert _inherited[-2:] in (lanes, lanes[::-1])
-    for lane in lanes:
-        lane.stop()
+    sharing = sharing_of(one)
+    before = repr(sharing)
+    inherited = [synchronizer_of(one), synchronizer_of(other)]
+    _after_fork_in_child()  # what a fork calls in the child
+    assert _inherited[-2:] in (inherited, inherited[::-1])
+    for of_the_parent in inherited:
+        of_the_parent.stop(timeout=10)
     assert one.snapshot().shared is False
     until(lambda: call(one) and one.snapshot().shared, "its first call lets it share")
     until(lambda: call(other) and other.snapshot().shared, "and so does the other's")
-    assert sharing._lane is not parents
-    assert one._passing is not None
+    assert sharing._synchronizer not in inherited
+    assert one.closed is not None
     trip(one)
     until(lambda: other.state != "CLOSED", "it is heard")
     assert repr(sharing) == before
@@ -257,12 +272,15 @@ def test_what_becomes_another_process_is_a_member_of_its_own(one_store, fleet):
 
 
 def test_a_fork_before_the_first_breaker_and_after_the_end_changes_nothing(one_store):
-    sharing = RedisSharing(one_store.url)
-    sharing._fork()
-    assert sharing._lane is None
-    sharing.close()
-    sharing._fork()
-    assert sharing._fleet.asleep is False
+    registry = CircuitBreakerRegistry(sharing=RedisSharing(one_store.url))
+    _after_fork_in_child()
+    breaker = shared(registry.get(REGION))
+    registry.close()
+    _after_fork_in_child()
+    assert call(breaker)
+    assert breaker.snapshot().shared is False
+    assert breaker.closed is not None
+    assert synchronizer_of(breaker) is None
 
 
 def test_a_quorum_is_of_processes(one_store, workers):
@@ -287,7 +305,9 @@ def counted(store):
 
 
 def test_calls_and_rejections_cost_the_store_nothing(store, fleet):
+    pings = counted(store)["ping"]
     breaker = shared(fleet(store.url, poll_interval=600.0, policy={"recovery_timeout": 600.0}))
+    until(lambda: counted(store)["ping"] == pings + 1, "it has polled")
 
     @breaker
     def fine():
@@ -303,8 +323,11 @@ def test_calls_and_rejections_cost_the_store_nothing(store, fleet):
     for _ in range(10_000):
         with pytest.raises(CircuitBreakerOpenError):
             fine()
-    time.sleep(0.05)  # for what would be said late
-    assert counted(store) == before
+    breaker.reset()
+    with store.client() as client:
+        until(lambda: client.hget(f"{{region-breaker}}:1:{REGION}", "s") == b"C", "it is closed")
+    # A command that was sent late would have come before the reset.
+    assert counted(store) == before | {"evalsha": before["evalsha"] + 1}
 
 
 def test_a_poll_reads_all_regions_in_one_command(one_store):
@@ -322,14 +345,28 @@ def test_a_poll_reads_all_regions_in_one_command(one_store):
 # The store comes and goes
 
 
-def test_without_a_store_everything_goes_on_and_it_is_said_once(fleet, log):
+@pytest.fixture
+def attempts(monkeypatch):
+    """The attempts to connect."""
+    attempts = []
+    connect = Address.connect
+
+    def count_and_connect(address):
+        attempts.append(address)
+        return connect(address)
+
+    monkeypatch.setattr(Address, "connect", count_and_connect)
+    return attempts
+
+
+def test_without_a_store_everything_goes_on_and_it_is_said_once(fleet, log, attempts):
     breaker = fleet(f"redis://127.0.0.1:{free_port()}")
     until(lambda: texts(log, "WARNING"), "it is told")
     assert breaker.snapshot().shared is False
     trip(breaker)
     assert breaker.state == "OPEN"
     until(lambda: call(breaker), "it probes alone")
-    time.sleep(1.0)  # for a few attempts to come back
+    until(lambda: len(attempts) > 4, "it has tried again")
     lost = [text for text in texts(log, "WARNING") if "sharing" in text]
     assert lost == ["Circuit breaker sharing is lost, circuits go on alone: ConnectionError"]
 
@@ -424,29 +461,29 @@ def test_a_flushed_script_is_sent_again(store, fleet):
 
 def test_a_trip_refused_for_the_stores_clock_is_said_again(one_store, fleet):
     one, other = (shared(fleet(one_store.url)) for _ in range(2))
-    one_lane(one)._offset -= 100.0
+    synchronizer_of(one)._clock_offset -= 100.0
     trip(one)
     until(lambda: other.state != "CLOSED", "the trip is heard")
 
 
 def test_what_came_too_late_twice_is_said_again_later(one_store, fleet):
     one, other = (shared(fleet(one_store.url, poll_interval=0.1)) for _ in range(2))
-    lane = one_lane(one)
-    times, lane._times = lane._times, Times(0.1, -10.0)
+    late = synchronizer_of(one)
+    timing, late._timing = late._timing, Timing(0.1, -10.0)
     trip(one)
     polls = counted(one_store)["ping"]
     until(lambda: counted(one_store)["ping"] > polls + 4, "they poll")
     assert other.state == "CLOSED"
     one.force_open("so that it does not recover meanwhile")
-    lane._times = times
+    late._timing = timing
     until(lambda: other.state == "OPEN", "it is heard")
 
 
-def test_a_hint_that_is_none_is_ignored(one_store, fleet):
+def test_a_malformed_notification_is_ignored(one_store, fleet):
     one, other = (shared(fleet(one_store.url)) for _ in range(2))
     with one_store.client() as client:
-        for hint in ("", "?", "1", "9" * 99 + " x", f"{10**14} no-such-key"):
-            client.publish("{region-breaker}:hints", hint)
+        for message in ("", "?", "1", "9" * 99 + " x", f"{10**14} no-such-key"):
+            client.publish("{region-breaker}:hints", message)
     trip(one)
     until(lambda: other.state != "CLOSED", "the trip is heard")
 
@@ -479,11 +516,11 @@ class Liar:
 
 
 @pytest.mark.parametrize("answer", [b"+OK\r\n", b":1\r\n", b"*-1\r\n", b"-ERR no\r\n", b"?\r\n"])
-def test_a_server_that_is_no_store_is_as_good_as_none(fleet, log, answer):
+def test_a_server_that_is_no_store_is_as_good_as_none(fleet, log, attempts, answer):
     liar = Liar(answer)
     breaker = fleet(liar.url)
     until(lambda: texts(log, "WARNING"), "it is told")
-    time.sleep(0.5)
+    until(lambda: len(attempts) > 4, "it has tried again")
     assert len([text for text in texts(log, "WARNING") if "sharing is lost" in text]) == 1
     assert breaker.snapshot().shared is False
     assert call(breaker)
@@ -492,27 +529,43 @@ def test_a_server_that_is_no_store_is_as_good_as_none(fleet, log, answer):
 
 def test_a_subscription_that_answers_no_ping_is_dead():
     liar = Liar(b"+OK\r\n", times=3)
-    hints = Hints(Address(liar.url, 0.5), "channel")
-    assert list(hints.drain()) == []
+    notifications = Notifications(Address(liar.url, 0.5), "channel")
+    assert notifications.read() == {}
     with pytest.raises(redis.ConnectionError):
         for _ in range(5):
-            hints.ping()
-    hints.close()
+            notifications.ping()
+    notifications.close()
     liar.close()
 
 
-def test_an_answer_from_before_a_pause_is_asked_for_again(own_store, fleet):
-    options = {"probe_lease": 40.0, "socket_timeout": 10.0}
-    one, other = (shared(fleet(own_store.url, **options)) for _ in range(2))
-    own_store.pause()
-    trip(one)
-    time.sleep(2.2)
-    own_store.resume()
-    until(lambda: other.state != "CLOSED", "the trip is heard")
+def test_an_answer_from_before_a_pause_is_asked_for_again(monkeypatch, clock):
+    class Commands:
+        """Answers the first time after a pause of the process."""
+
+        def __init__(self):
+            self.requests = []
+
+        def run(self, request):
+            self.requests.append(request)
+            clock.advance(3.0 if len(self.requests) == 1 else 0.25)
+            return f"answer {len(self.requests)}"
+
+    monkeypatch.setattr(synchronizer, "time", SimpleNamespace(monotonic=clock))
+    sharing = RedisSharing("redis://localhost")
+    one = Synchronizer(sharing._address, protocol(), Members(), sharing._timing)
+    request = protocol().read(["key"])
+    commands = Commands()
+    assert one._run(commands, request) == ("answer 2", 0.25)
+    assert commands.requests == [request, request]
+    one._wakeup.close()
 
 
-def one_lane(breaker):
-    return breaker._circuit.ring.func.__self__._lane
+def synchronizer_of(breaker):
+    return sharing_of(breaker)._synchronizer
+
+
+def sharing_of(breaker):
+    return breaker.circuit._notify.func.__self__
 
 
 def test_what_is_no_record_is_told_of_once_and_repaired(store, fleet, log):
@@ -525,8 +578,11 @@ def test_what_is_no_record_is_told_of_once_and_repaired(store, fleet, log):
         version = int(client.hget(key, "v"))
         client.hset(key, "at", 10**14)
         until(lambda: int(client.hget(key, "v")) > version, "it is repaired")
-    warnings = [text for text in texts(log, "WARNING") if "no record" in text]
-    assert warnings[0].startswith("Circuit breaker found something in the store that is no record")
+    warnings = [text for text in texts(log, "WARNING") if "malformed record" in text]
+    assert warnings[0] == (
+        f"Circuit breaker found a malformed record of region {REGION} in the store, "
+        "and treats it as absent"
+    )
     assert len(warnings) <= 2, "one of each process"
     assert (one.state, other.state) == ("OPEN", "OPEN")
 
@@ -566,8 +622,8 @@ async def test_closing_the_registry_gives_the_lease_back_and_wakes_who_waits(sto
     until(lambda: call(other), "it has the lease")
     waiting = asyncio.create_task(one.wait_until_ready(timeout=20))
     await asyncio.sleep(0)
-    other._circuit.record(other.acquire()._ticket, (1, ""), 0.0)
-    other._circuit.ring.func.__self__.close()
+    other.circuit.record(other.acquire().ticket, Report(Outcome.FAILURE), 0.0)
+    sharing_of(other).close()
     assert await waiting
 
 
@@ -599,6 +655,28 @@ def test_a_listener_that_exits_ends_neither_the_process_nor_the_sharing(one_stor
     stop()
     one.reset()
     until(lambda: other.state == "CLOSED", "it is heard")
+
+
+def test_a_clock_that_fails_for_a_moment_does_not_end_the_sharing(one_store, log, fleet):
+    broken = threading.Event()
+
+    def clock():
+        if broken.is_set():
+            raise ZeroDivisionError
+        return time.monotonic()
+
+    sharing = RedisSharing(one_store.url, poll_interval=0.1)
+    registry = CircuitBreakerRegistry(BreakerPolicy(**QUICK), clock=clock, sharing=sharing)
+    breaker = shared(registry.get(REGION))
+    broken.set()
+    until(lambda: breaker.circuit.shared is False, "it goes on alone")
+    (lost,) = [text for text in texts(log, "WARNING") if "sharing is lost" in text]
+    assert "raised ZeroDivisionError" in lost
+    broken.clear()
+    shared(breaker)
+    trip(shared(fleet(one_store.url)))
+    until(lambda: breaker.state != "CLOSED", "it follows")
+    registry.close()
 
 
 def test_the_access_rights_that_the_docs_name_are_enough(own_store, fleet):
@@ -638,13 +716,59 @@ def test_a_registry_without_sharing_has_nothing_to_close():
     assert registry.get("eu-west-1").snapshot().shared is None
 
 
-def test_two_registries_do_not_share_one_sharing(one_store):
+def test_a_second_registry_is_refused_when_it_is_made(one_store):
     sharing = RedisSharing(one_store.url)
-    first = CircuitBreakerRegistry(sharing=sharing)
-    first.get("eu-west-1")
-    with pytest.raises(ValueError, match="each registry needs a RedisSharing of its own"):
-        CircuitBreakerRegistry(sharing=sharing).get("eu-west-1")
+    first, other = CircuitBreakerRegistry(sharing=sharing), CircuitBreakerRegistry()
+    with pytest.raises(ValueError, match="each registry needs its own RedisSharing"):
+        CircuitBreakerRegistry(sharing=sharing)
+    with pytest.raises(ValueError, match="each registry needs its own RedisSharing"):
+        other.configure(sharing=sharing)
+    first.configure(max_regions=5, sharing=sharing)
+    assert shared(first.get(REGION))
+    assert other.get(REGION).snapshot().shared is None
     first.close()
+
+
+def test_a_registry_that_is_gone_leaves_its_sharing_to_another_one():
+    sharing = RedisSharing("redis://localhost")
+    gone = CircuitBreakerRegistry(sharing=sharing)
+    del gone
+    gc.collect()
+    CircuitBreakerRegistry(sharing=sharing)
+
+
+def test_an_evicted_breaker_that_somebody_holds_is_found_again_and_stays_shared(one_store):
+    registries = [
+        CircuitBreakerRegistry(max_regions=2, sharing=RedisSharing(one_store.url)) for _ in range(2)
+    ]
+    one, other = registries
+    held = one.get("a")
+    one.get("b")
+    one.get("c")
+    assert one.get("a") is held
+    shared(held)
+    shared(other.get("a")).force_open("maintenance")
+    until(lambda: held.state == "OPEN", "it follows")
+    for registry in registries:
+        registry.close()
+
+
+def test_a_region_whose_breaker_was_collected_is_shared_again(one_store):
+    one = CircuitBreakerRegistry(max_regions=1, sharing=RedisSharing(one_store.url))
+    other = CircuitBreakerRegistry(sharing=RedisSharing(one_store.url))
+    collected = weakref.ref(shared(one.get(REGION)))
+    shared(one.get("another"))
+    until(lambda: gc.collect() is not None and collected() is None, "it is collected")
+    again = shared(one.get(REGION))
+    shared(other.get(REGION)).force_open("maintenance")
+    until(lambda: again.state == "OPEN", "it follows")
+    for registry in (one, other):
+        registry.close()
+
+
+def test_a_breaker_with_a_circuit_of_its_own_cannot_join():
+    with pytest.raises(TypeError, match="a circuit that this RedisSharing did not make"):
+        RedisSharing("redis://localhost").join(CircuitBreaker(REGION))
 
 
 @pytest.mark.parametrize("kind", ["sync client", "async client", "unix socket"])
@@ -665,8 +789,8 @@ def test_the_address_may_come_from_a_client(own_store, tmp_path, fleet, kind):
     ("arguments", "error", "text"),
     [
         ({"client_or_url": 5}, TypeError, "must be a URL or a client of redis-py, got int"),
-        ({"client_or_url": "http://:secret@host"}, ValueError, "no URL of a store"),
-        ({"client_or_url": "redis://:sec/ret@host:1"}, ValueError, "no URL of a store"),
+        ({"client_or_url": "http://:secret@host"}, ValueError, "not the URL of a store"),
+        ({"client_or_url": "redis://:sec/ret@host:1"}, ValueError, "not the URL of a store"),
         ({"quorum": 0}, ValueError, "quorum must be a whole number of at least 1"),
         ({"quorum": 51}, ValueError, "quorum must be at most 50, got 51"),
         ({"prefix": "a b"}, ValueError, "prefix must be 1 to 100 printable ASCII"),
@@ -714,8 +838,8 @@ GOOD = [1, 5, b"O", 0, 0, 0, 0, 0, b"host/1", b"E 503", 1, 0, 1_700_000_000_000]
 
 
 def test_a_good_answer_is_read():
-    view = parse(GOOD, 0.1).view
-    assert (view.version, view.state, view.who, view.why) == (5, "O", "host/1", "E 503")
+    view = parse_reply(GOOD, 0.1).view
+    assert (view.version, view.state, view.by, view.reason) == (5, "O", "host/1", "E 503")
 
 
 @pytest.mark.parametrize(
@@ -733,21 +857,21 @@ def test_a_good_answer_is_read():
     ],
 )
 def test_a_strange_answer_is_none(place, value):
-    with pytest.raises(BadAnswer):
-        parse([*GOOD[:place], value, *GOOD[place + 1 :]], 0.1)
+    with pytest.raises(InvalidReplyError):
+        parse_reply([*GOOD[:place], value, *GOOD[place + 1 :]], 0.1)
 
 
 @pytest.mark.parametrize("reply", [None, b"OK", [], GOOD[:-1], [*GOOD, 0]])
 def test_an_answer_of_another_shape_is_none(reply):
-    with pytest.raises(BadAnswer):
-        parse(reply, 0.1)
-    with pytest.raises(BadAnswer):
-        parse_many(reply, 1, 0.1)
+    with pytest.raises(InvalidReplyError):
+        parse_reply(reply, 0.1)
+    with pytest.raises(InvalidReplyError):
+        parse_replies(reply, 1, 0.1)
 
 
 def test_texts_from_the_store_are_made_fit_for_one_line():
-    view = parse([*GOOD[:8], b"host\n\xff", b"a\x1b[31m", *GOOD[10:]], 0.1).view
-    assert (view.who, view.why) == ("host\\n�", "a\\x1b[31m")
+    view = parse_reply([*GOOD[:8], b"host\n\xff", b"a\x1b[31m", *GOOD[10:]], 0.1).view
+    assert (view.by, view.reason) == ("host\\n�", "a\\x1b[31m")
 
 
 @pytest.mark.parametrize(
@@ -759,17 +883,17 @@ def test_texts_from_the_store_are_made_fit_for_one_line():
     ],
 )
 def test_a_region_is_escaped_in_its_key(region, key):
-    assert records().key(region) == key
+    assert protocol().key(region) == key
 
 
 def test_a_long_region_has_a_short_key_of_its_own():
-    one, other = records().key("x" * 100_000), records().key("x" * 100_001)
+    one, other = protocol().key("x" * 100_000), protocol().key("x" * 100_001)
     assert one != other
     assert len(one) < 200
 
 
-def records():
-    return Records("p", "0" * 16, "host/1", 5.0, 1)
+def protocol():
+    return RecordProtocol("p", "0" * 16, "host/1", 5.0, 1)
 
 
 # Who looks sees it
@@ -793,10 +917,10 @@ def test_exporters_and_the_status_page_say_whether_it_is_shared_and_who_told(one
     assert metric.data.data_points[0].value == 1
     assert seen["regions"][0]["shared"] is True
     assert seen["history"][0]["by"].endswith("/one")
-    assert texts(log, "ERROR")[-1].endswith("forced open: maintenance, told by " + one_who(one))
+    assert texts(log, "ERROR")[-1].endswith("forced open: maintenance, by " + client_name_of(one))
     for registry in registries:
         registry.close()
 
 
-def one_who(breaker):
-    return breaker._circuit.ring.func.__self__._records.who
+def client_name_of(breaker):
+    return sharing_of(breaker)._protocol.client_name
