@@ -203,7 +203,7 @@ class Circuit:
             return state
         wait = self.retry_after(now)
         if wait != 0.0:
-            return self.count_rejection(state, wait)
+            return self.count_rejection(state, wait, now)
         return self.start_probe(state, now)
 
     def reject(self, now: float) -> Open | None:
@@ -333,13 +333,14 @@ class Circuit:
 
     # The steps
 
-    def count_rejection(self, state: Open | HalfOpen, wait: float | None) -> Rejection:
+    def count_rejection(self, state: Open | HalfOpen, wait: float | None, now: float) -> Rejection:
         """Reject a call, and report the first one of an outage."""
         state.rejected += 1
+        phase = self.phase(now)
         if not self._outage_was_reported:
             self._outage_was_reported = True
-            self.events.append(RejectionsBegan(state.name, state.reason))
-        return Rejection(state.name, state.reason, wait)
+            self.events.append(RejectionsBegan(phase, state.reason))
+        return Rejection(phase, state.reason, wait)
 
     def start_probe(self, state: Open | HalfOpen, now: float) -> Probe:
         """Admit a call as a probe; an OPEN circuit becomes HALF_OPEN by it."""

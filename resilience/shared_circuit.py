@@ -7,12 +7,12 @@ this file, stands between the circuits of a process and the store. It works next
     | SharedCircuit | <- next_command, next_command_in ------------ | synchronizer | <-> store
     +---------------+ <- on_reply, on_record, on_disconnect ------- +--------------+
 
-    notify()                            `next_command` has changed. Called under the lock, and must
+    notify()                            There may be a new command. Called under the lock, and must
                                         not block.
     next_command(now)                   What the record should be changed to now, or None.
     on_reply(command, view, now)        The store has answered a command.
     on_record(view, now)                The store was read.
-    next_command_in(now)                When to ask for the next command though nobody notifies.
+    next_command_in(now)                Seconds until there is a command without a notification.
     on_disconnect()                     The store is gone.
     final_command(now)                  What to give back before this process stops sharing.
     forked()                            This is the child of a fork now.
@@ -32,7 +32,7 @@ addition to those of circuit.py:
 5.  In HALF_OPEN the whole fleet has one lease for probes. A due call, or a caller that waits,
     requests the lease and is rejected. The next call that finds the lease here is a probe. The
     process that opened the circuit requests it later than the others: it may itself be unhealthy.
-6.  A call that comes much later than it was told to is rare. It probes immediately, and requests
+6.  A call that comes much later than its `retry_after` is rare. It probes immediately, and requests
     the lease at the same time, so that rare calls recover too. Where another process had the lease
     a moment ago, only the next such call does so. A call whose request was not answered in time
     probes as well. If another process turns out to hold the lease, such a probe is late.
@@ -135,7 +135,7 @@ class SharedCircuit(Circuit):
             return state
         wait = self.expects_call(now)
         if wait != 0.0:
-            return self.count_rejection(state, wait)._replace(state=self.phase(now))
+            return self.count_rejection(state, wait, now)
         probe = self.start_probe(state, now)
         self._lease.use(now)
         if self._lease.mine:
@@ -261,7 +261,7 @@ class SharedCircuit(Circuit):
         if isinstance(state, Open) and self._stored_state is not state and not state.is_forced:
             if now < state.until:
                 return self._command(self._change_that_opens(now), now)
-            self._stored_state = state  # it is over before the store was told
+            self._stored_state = state  # it is over before the store knew of it
         if self._due_calls.requested_at is not None:
             return self._command(Change.TAKE, now)
         return self._next_command_as_holder(now) if self._lease.mine else None
@@ -375,7 +375,7 @@ class SharedCircuit(Circuit):
             self._follow(view, now)
 
     def on_disconnect(self) -> None:
-        """Go on alone: the store is gone, and nobody waits for its answer."""
+        """Go on alone: the store is gone, and so is the answer to a request for the lease."""
         self.shared = False
         self._due_calls.requested_at = None
 

@@ -91,7 +91,7 @@ class DueCalls:
 
     requested_at: float | None = None  # when a request for the lease was made, until its answer
     last_at: float = -math.inf
-    expected_at: float = math.inf  # when the last one was told to come back
+    expected_at: float = math.inf  # when the last one may come back
     late_in_a_row: int = 0  # this many came much later than that
 
     def are_rare(self, now: float) -> bool:

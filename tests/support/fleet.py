@@ -2,7 +2,7 @@
 
 from benchmarks.twin import Twin
 from resilience import BreakerPolicy
-from resilience.circuit import Rejection, Transition
+from resilience.circuit import Rejection, Transition, time_until
 from resilience.integrations.redis.protocol import RecordProtocol, parse_replies, parse_reply
 from resilience.outcome import IGNORED, SUCCESS, Outcome, Report
 from resilience.shared_circuit import SharedCircuit
@@ -93,7 +93,10 @@ class Process:
 
     def begin(self):
         """Begin a call; returns its ticket, or how long to wait where it is rejected."""
-        ticket = self.circuit.reject(self.now) or self.circuit.acquire(self.now)
+        rejecting = self.circuit.reject(self.now)
+        if rejecting is not None:
+            return time_until(rejecting.until, self.now)
+        ticket = self.circuit.acquire(self.now)
         self._deliver()
         return ticket.retry_after if isinstance(ticket, Rejection) else ticket
 

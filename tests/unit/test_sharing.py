@@ -5,7 +5,7 @@ import math
 import pytest
 
 from resilience import BreakerPolicy
-from resilience.circuit import Closed
+from resilience.circuit import Closed, RejectionsBegan
 from resilience.integrations.redis.protocol import parse_reply
 from resilience.outcome import SUCCESS
 from resilience.shared_record import Change
@@ -204,7 +204,15 @@ def test_a_rejection_beside_the_lease_of_another_says_what_is_left_of_it_at_most
     world.pass_(0.3)
     one.read()
     assert one.call() == 1.0
-    assert one.circuit.acquire(world.now)[0] == "HALF_OPEN"
+    assert one.circuit.acquire(world.now).state == "HALF_OPEN"
+
+
+def test_the_first_rejection_of_an_outage_names_the_state_that_the_call_meets():
+    world = opened()
+    other = world.processes[1]
+    rejection = other.circuit.acquire(world.now)
+    assert other.circuit.events == [RejectionsBegan(rejection.state, "TimeoutError")]
+    assert rejection.state == "HALF_OPEN"
 
 
 def test_who_opened_it_asks_later_than_the_others():

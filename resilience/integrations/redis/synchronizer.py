@@ -38,9 +38,9 @@ from resilience.shared_record import Command
 # Seconds between two attempts to connect, at random so that not all processes come together.
 _RECONNECT_AFTER: Final = (0.05, 0.7)
 _POLL_JITTER: Final = (0.75, 1.25)
-# An answer that took more seconds is from before a pause of this process: the record is read again.
+# An answer that took more seconds is from before a pause of this process: the request is repeated.
 _STALE_AFTER: Final = 2.0
-# Seconds between two rounds at least, whatever the circuits have to say.
+# Seconds between two rounds at least, however often the circuits notify.
 _MIN_PAUSE: Final = 0.01
 # After this many commands of one circuit it is the others' turn.
 _COMMANDS_IN_A_ROW: Final = 4
@@ -120,7 +120,7 @@ class Synchronizer:
         # Keys of records about which a warning was logged.
         self._warned: set[str] = set()
         self._is_connected: bool | None = None  # None: not known yet
-        # Add this to the time here to get the store's, in seconds; at least so much.
+        # The store's clock is ahead of this process's by at least this many seconds.
         self._clock_offset = 0.0
 
     # For other threads
@@ -129,8 +129,8 @@ class Synchronizer:
         """Start the thread; the caller may hold the lock.
 
         `Thread.start` waits until the new thread runs. If a garbage collection came first there,
-        and a finalizer wanted the lock, both threads would wait for ever. So it is called by one
-        more thread, which holds no lock and ends immediately.
+        and a finalizer wanted the lock, both threads would wait for ever. Therefore it is called by
+        one more thread, which holds no lock and ends immediately.
         """
         thread = threading.Thread(target=self.run, name="resilience-sharing", daemon=True)
         with suppress(RuntimeError):  # the interpreter ends
@@ -249,7 +249,7 @@ class Synchronizer:
         self._apply(member, lambda now: member.circuit.on_record(reply.view, now))
 
     def _note(self, member: Member, reply: Reply) -> None:
-        """Note what a reply says about the store."""
+        """Note what a reply shows about the store."""
         self._clock_offset = reply.store_time / 1000 - time.monotonic()
         if not reply.is_malformed:
             self._warned.discard(member.key)
@@ -327,7 +327,9 @@ class Synchronizer:
         try:
             member.breaker.apply(change)
         except (KeyboardInterrupt, SystemExit) as error:
-            text = f"listener for region {{}} {describe_exception(error)}: no thread ends for it"
+            text = (
+                f"ignored the exit of a listener for region {{}}, which {describe_exception(error)}"
+            )
             log("ERROR", member.breaker.region, text)
         if member.circuit.holds_lease:
             self._holding.add(member.key)
