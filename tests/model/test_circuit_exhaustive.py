@@ -1,18 +1,26 @@
 """The circuit, explored exhaustively: what is claimed here holds in every state it can reach.
 
-`explore.py` walks the states. The claims need no example: each is checked in each state, or after
-each step. Small thresholds reach every line and every order of events; the numbers of T10 are for
-test_circuit_model.py.
+tests/support/explore.py walks the states, by the doors of the breaker. The claims need no example:
+each is checked in each state, or after each step. Small thresholds reach every line and every order
+of events; test_circuit_model.py has the default ones.
 """
 
 import functools
 import itertools
+from dataclasses import asdict, replace
 
 import pytest
+from loguru import logger
 
-from resilience import BreakerPolicy, CircuitState, Outcome
+from resilience import (
+    BreakerPolicy,
+    CircuitBreakerOpenError,
+    CircuitState,
+    Outcome,
+    Permit,
+)
 from resilience.circuit import Closed, HalfOpen, Open, Probe
-from tests.support.explore import MOST_BEHIND, PERMITS, UNAIDED, walk
+from tests.support.explore import CALLERS, MOST_BEHIND, UNAIDED, settle, walk
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 
@@ -52,11 +60,19 @@ def worlds(walked):
     return walked.states.values()
 
 
+@pytest.fixture(autouse=True)
+def quiet():
+    """Keep thousands of lines out of the reports."""
+    logger.disable("resilience")
+    yield
+    logger.enable("resilience")
+
+
 def alive(world):
-    """The permits whose report would change something, found by trying."""
+    """Return the calls whose report would change something, found by trying."""
     return [
         index
-        for index in range(len(world.permits))
+        for index in range(len(world.calls))
         if any(changes_something(world, index, outcome) for outcome in Outcome)
     ]
 
@@ -64,22 +80,35 @@ def alive(world):
 def changes_something(world, index, outcome):
     trial = world.copy()
     before = trial.picture()
-    transition = trial.circuit.record(trial.permits[index].ticket, (outcome, "late"), trial.now)
-    return transition is not None or trial.picture() != before
+    settle(Permit(trial.breaker, trial.calls[index].ticket), outcome)
+    return bool(trial.events) or trial.picture() != before
 
 
 def admits(world, *, after=0):
-    """Whether an idle circuit admits a call after so many ticks."""
+    """Whether an idle circuit admits a call after this many ticks."""
     trial = world.copy()
-    return not isinstance(trial.circuit.acquire(trial.now + after), tuple)
+    trial.now += after
+    try:
+        trial.breaker.acquire()
+    except CircuitBreakerOpenError:
+        return False
+    return True
 
 
 def rejects(world):
-    """The world after one rejected call, and what the caller was told."""
+    """Return the world after one rejected call, and the rejection."""
     after = world.copy()
-    answer = after.circuit.acquire(after.now)
-    assert isinstance(answer, tuple)
-    return after, answer
+    with pytest.raises(CircuitBreakerOpenError) as caught:
+        after.breaker.acquire()
+    return after, caught.value
+
+
+def seen_at(world, now):
+    """Return what the breaker shows at a time, and the world after that."""
+    trial = world.copy()
+    trial.now = now
+    shown = trial.breaker.snapshot(), trial.breaker.state, trial.breaker.retry_after
+    return shown, trial
 
 
 # The walk itself
@@ -100,12 +129,12 @@ def test_the_walk_meets_what_it_is_for(walked):
         *("acquire", "succeed", "fail", "ignore", "go away"),
         *("reset", "force", "tick", "step back"),
     }
-    assert max(sum(permit.late for permit in world.permits) for world in worlds) == PERMITS
+    assert max(sum(call.late for call in world.calls) for world in worlds) == CALLERS
     assert any(
-        world.now - since == -MOST_BEHIND for world in worlds for since, _ in world.times()
+        world.now - timed.since == -MOST_BEHIND for world in worlds for timed in world.timed()
     ), "the clock was behind"
     assert any(
-        len(world.permits) > sum(permit.late for permit in world.permits) > 0
+        len(world.calls) > sum(call.late for call in world.calls) > 0
         for world in worlds
         if isinstance(world.circuit.state, HalfOpen)
     ), "late and live probes met"
@@ -124,7 +153,7 @@ def test_never_more_live_probes_than_allowed(worlds):
 def test_a_call_is_admitted_only_where_there_is_a_place(walked):
     for step in walked.steps:
         if step.name == "acquire" and isinstance(step.after.circuit.state, HalfOpen):
-            admitted = len(step.after.permits) > len(step.before.permits)
+            admitted = len(step.after.calls) > len(step.before.calls)
             if admitted:
                 allowed = step.after.policy.half_open_probes
                 assert len(step.after.circuit.state.probes) <= allowed
@@ -136,32 +165,33 @@ def test_a_probe_loses_its_place_only_after_its_lease_and_only_where_no_other_is
         if step.name != "acquire" or not isinstance(step.before.circuit.state, HalfOpen):
             continue
         places = step.before.policy.half_open_probes
-        for before, after in zip(step.before.permits, step.after.permits, strict=False):
+        for before, after in zip(step.before.calls, step.after.calls, strict=False):
             if after.late and not before.late:
                 displaced += 1
                 assert len(step.before.circuit.state.probes) >= places
-                assert step.after.now >= after.since + after.ticket.timeout
+                lease = after.ticket.until - after.ticket.since
+                assert step.after.now >= after.since + lease
     assert displaced
 
 
-def test_as_many_probes_go_as_must_and_the_new_one_names_them(walked):
+def test_as_many_probes_go_as_must(walked):
     for step in walked.steps:
         if step.name == "acquire" and isinstance(step.before.circuit.state, HalfOpen):
             before, after = step.before.circuit.state.probes, step.after.circuit.state.probes
-            if len(step.after.permits) == len(step.before.permits):
+            if len(step.after.calls) == len(step.before.calls):
                 assert len(after) == len(before)
             else:
                 too_many = max(0, len(before) + 1 - step.before.policy.half_open_probes)
-                named = step.after.permits[-1].ticket.displaced
-                assert len(named) == too_many == len(before) + 1 - len(after)
+                assert len(before) + 1 - len(after) == too_many
 
 
 def test_probes_that_hang_block_the_circuit_for_one_lease_at_most(worlds):
     for world in worlds:
         if isinstance(world.circuit.state, HalfOpen) and not admits(world):
-            after, (_, _, retry_after) = rejects(world)
-            assert 0 < retry_after <= 1
-            assert admits(after, after=max(probe.timeout for probe in world.circuit.state.probes))
+            after, rejection = rejects(world)
+            assert 0 < rejection.retry_after <= 1
+            leases = [probe.until - probe.since for probe in world.circuit.state.probes]
+            assert admits(after, after=int(max(leases)))
 
 
 # Late reports
@@ -169,7 +199,7 @@ def test_probes_that_hang_block_the_circuit_for_one_lease_at_most(worlds):
 
 def test_a_report_has_an_effect_exactly_until_its_permit_is_late(worlds):
     for world in worlds:
-        expected = [index for index, permit in enumerate(world.permits) if not permit.late]
+        expected = [index for index, call in enumerate(world.calls) if not call.late]
         assert alive(world) == expected
 
 
@@ -185,16 +215,15 @@ def test_a_live_report_moves_one_counter_and_nobody_elses(walked):
                 expected["trips"] = int(step.before.circuit.state.name is CLOSED and moved(step))
             case "ignore":
                 expected["ignored"] = 1
-            case "acquire" if len(step.after.permits) == len(step.before.permits):
+            case "acquire" if len(step.after.calls) == len(step.before.calls):
                 expected["rejected"] = 1
-            case "acquire" if isinstance(step.after.permits[-1].ticket, Probe):
+            case "acquire" if isinstance(step.after.calls[-1].ticket, Probe):
                 expected["probes"] = 1
         assert {name: after[name] - before[name] for name in before} == expected
 
 
 def counters(world):
-    names = ("successes", "failures", "ignored", "rejected", "probes", "trips")
-    return dict(zip(names, world.circuit.counts(), strict=True))
+    return asdict(world.circuit.totals())
 
 
 def moved(step):
@@ -222,8 +251,8 @@ def test_closed_can_be_reached_again_from_every_state_that_is_not_forced(walked)
 def test_a_forced_circuit_admits_nobody_and_only_reset_ends_it(walked):
     for world in walked.states.values():
         if world.forced:
-            assert world.circuit.phase(world.now) is OPEN
-            assert world.circuit.retry_after(world.now) is None
+            assert world.breaker.state is OPEN
+            assert world.breaker.retry_after is None
             assert not admits(world)
             assert not admits(world, after=10**9)
     for step in walked.steps:
@@ -231,11 +260,12 @@ def test_a_forced_circuit_admits_nobody_and_only_reset_ends_it(walked):
             assert step.after.forced == (step.name != "reset")
 
 
-def test_whoever_is_rejected_and_waits_as_told_is_admitted(worlds):
-    # However the clock stepped: the first who asks starts the time anew, so that it holds.
+def test_a_call_that_is_rejected_and_waits_for_retry_after_is_admitted(worlds):
+    # However the clock stepped: the first call starts the time again.
     for world in worlds:
         if isinstance(world.circuit.state, Open) and not world.forced and not admits(world):
-            after, (_, _, retry_after) = rejects(world)
+            after, rejection = rejects(world)
+            retry_after = int(rejection.retry_after)
             assert 0 < retry_after <= world.policy.recovery_timeout
             assert not admits(after, after=retry_after - 1)
             assert admits(after, after=retry_after)
@@ -243,14 +273,11 @@ def test_whoever_is_rejected_and_waits_as_told_is_admitted(worlds):
 
 def test_never_open_for_longer_than_the_recovery_timeout_however_the_clock_stepped(worlds):
     for world in worlds:
-        if isinstance(world.circuit.state, Open) and not world.forced:
-            asked = world if admits(world) else rejects(world)[0]
-            for back in range(MOST_BEHIND + 1):
-                trial = asked.copy()
-                trial.now -= back
-                if not admits(trial):
-                    trial = rejects(trial)[0]
-                assert admits(trial, after=world.policy.recovery_timeout)
+        if not isinstance(world.circuit.state, Open) or world.forced:
+            continue
+        for back in range(MOST_BEHIND + 1):
+            _, looked = seen_at(world, world.now - back)
+            assert admits(looked, after=int(world.policy.recovery_timeout))
 
 
 # Transitions
@@ -287,59 +314,53 @@ def test_a_transition_says_what_is_so_at_that_moment(walked):
     for step in walked.steps:
         if step.transition is not None and step.name != "acquire":
             circuit, now = step.after.circuit, step.after.now
-            assert step.transition.at == now == circuit.state.at
+            assert step.transition.at == now == circuit.state.since
             assert step.transition.retry_after == circuit.retry_after(now)
             assert step.transition.streak == circuit.state.streak
-        elif step.transition is not None:  # told before the probe took its place
+        elif step.transition is not None:  # made before the probe took its place
             assert step.transition.retry_after == 0.0
 
 
-# Looking
+# Reading
 
 
-def test_looking_changes_nothing(worlds):
+def test_reading_changes_nothing_but_what_a_clock_behind_requires(worlds):
     for world in worlds:
-        circuit, before = world.circuit, world.picture()
+        before = world.picture()
         for now in (world.now - 1, world.now, world.now + 100):
-            first, second = (
-                (
-                    circuit.phase(now),
-                    circuit.phase_since(now),
-                    circuit.retry_after(now),
-                    circuit.counts(),
-                    circuit.eviction_rank(now),
-                )
-                for _ in range(2)
-            )
-            assert first == second
-        assert world.picture() == before
+            first, looked = seen_at(world, now)
+            again, _ = seen_at(looked, now)
+            assert first == again
+            assert looked.events == []
+            assert looked.circuit.state.name is world.circuit.state.name
+            assert looked.circuit.totals() == world.circuit.totals()
+            assert (looked.picture() != before) == world.has_to_follow(now)
 
 
-def test_what_a_look_says_is_what_a_call_meets(worlds):
+def test_what_is_read_is_what_a_call_meets(worlds):
     for world, after in itertools.product(worlds, (0, 1, 100)):
-        circuit, now = world.circuit, world.now + after
+        (snapshot, state, retry_after), looked = seen_at(world, world.now + after)
+        assert (snapshot.state, snapshot.retry_after) == (state, retry_after)
         admitted = admits(world, after=after)
-        assert (circuit.retry_after(now) == 0.0) == admitted
-        phase = circuit.phase(now)
-        if phase is CLOSED:
+        assert admits(looked) == admitted
+        assert (retry_after == 0.0) == admitted
+        if state is CLOSED:
             assert admitted
-        elif phase is OPEN:
+        elif state is OPEN:
             assert not admitted
         if admitted:
-            trial = world.copy()
-            trial.circuit.acquire(now)
-            assert trial.circuit.state.name is phase
+            looked.breaker.acquire()
+            assert looked.circuit.state.name is state
 
 
 def test_a_rejection_changes_nothing_but_its_count_and_what_a_clock_behind_requires(worlds):
     for world in worlds:
         if admits(world):
             continue
-        trial = world.copy()
-        before = trial.picture()
-        said = (trial.circuit.state.name, trial.circuit.state.reason)
-        wait = trial.circuit.retry_after(trial.now)
-        assert trial.circuit.acquire(trial.now) == (*said, wait)
-        trial.circuit.rejected -= 1
-        behind = any(world.now < since for since, _ in world.times())
-        assert (trial.picture() == before) is not behind
+        snapshot = seen_at(world, world.now)[0][0]
+        after, rejection = rejects(world)
+        shown = (rejection.state, rejection.reason, rejection.retry_after)
+        assert shown == (snapshot.state, snapshot.reason, snapshot.retry_after)
+        assert after.breaker.snapshot() == replace(snapshot, rejected=snapshot.rejected + 1)
+        after.circuit.state.rejected -= 1
+        assert (after.picture() != world.picture()) == world.has_to_follow(world.now)

@@ -1,4 +1,4 @@
-"""The whole breaker against a small model of it, with T10's thresholds and with others.
+"""The whole breaker against a small model of it, with the default thresholds and with others.
 
 The model is written from the rules, in other terms than the code: it keeps numbered calls, those
 of them that may still report, and plain times. Hypothesis lets both live through the same story
@@ -13,6 +13,7 @@ import asyncio
 import contextvars
 import itertools
 import types
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 
 import pytest
@@ -56,14 +57,17 @@ class Model:
             ("successes", "failures", "ignored", "rejected", "probes", "trips"), 0
         )
     )
+    moves: Counter[tuple[str, str]] = field(default_factory=Counter)
+    rejected_here: int = 0
     events: list[tuple[object, ...]] = field(default_factory=list)
 
     def start(self, call: int, now: float) -> tuple[object, ...] | None:
-        """Admit a call, or say how it is rejected."""
+        """Admit a call, or return how it is rejected."""
         self.follow_clock(now)
         wait = self.wait(now)
         if wait != 0:
             self.counts["rejected"] += 1
+            self.rejected_here += 1
             return self.state, self.reason, wait
         if self.state == OPEN:
             elapsed = f"recovery timeout of {self.policy.recovery_timeout:g} s elapsed"
@@ -114,13 +118,15 @@ class Model:
 
     def move(self, new, why, now, *, reason=None, forced=False, silent=False) -> None:
         old, self.state = self.state, new
+        lasted, rejected = max(0.0, now - self.since), self.rejected_here
         self.since, self.forced, self.reason = now, forced, reason
-        self.may_report, self.good_probes = {}, 0
+        self.may_report, self.good_probes, self.rejected_here = {}, 0, 0
         if not silent:
-            self.events.append((old, new, why, now, self.streak, self.wait(now)))
+            self.moves[old, new] += 1
+            self.events.append((old, new, why, now, self.streak, self.wait(now), rejected, lasted))
 
     def follow_clock(self, now: float) -> None:
-        """Start anew what a clock that stepped back finds begun in the future."""
+        """Start again whatever a clock that stepped back finds begun in the future."""
         if self.state == OPEN:
             self.since = min(self.since, now)
         elif self.state == HALF_OPEN:
@@ -128,6 +134,10 @@ class Model:
                 probe: (min(begin, now), length)
                 for probe, (begin, length) in self.may_report.items()
             }
+
+    def surrounds(self, call: int, now: float) -> bool:
+        """Whether a call inside this one is part of it: it is a probe, in its time."""
+        return self.state == HALF_OPEN and call in self.may_report and self.left(call, now) > 0
 
     # What one sees
 
@@ -157,6 +167,7 @@ class Model:
             "retry_after": self.wait(now),
             "reason": self.reason,
             **self.counts,
+            "transitions": tuple((*move, count) for move, count in self.moves.items()),
             "shared": None,
         }
 
@@ -174,11 +185,11 @@ def pause():
 
 
 async def work():
-    """Run until told how to end."""
-    told = await pause()
-    if isinstance(told, BaseException):
-        raise told
-    return told
+    """Run until the test sends what it ends with."""
+    end = await pause()
+    if isinstance(end, BaseException):
+        raise end
+    return end
 
 
 class PermitCall:
@@ -201,19 +212,24 @@ class PermitCall:
 
 
 class BlockCall:
-    """`with breaker.acquire():`."""
+    """`with breaker.acquire():`, in a context of its own as a task has it."""
 
     def __init__(self, breaker):
-        self.permit = breaker.acquire().__enter__()
+        self.context = contextvars.Context()
+        self.permit = breaker.acquire()
+        self.context.run(self.permit.__enter__)
+
+    def end(self, *error):
+        self.context.run(self.permit.__exit__, *error)
 
     def succeed(self):
-        self.permit.__exit__(None, None, None)
+        self.end(None, None, None)
 
     def fail(self):
-        self.permit.__exit__(ServerError, ServerError(), None)
+        self.end(ServerError, ServerError(), None)
 
     def ignore(self):
-        self.permit.__exit__(ValueError, ValueError("a bug in the block"), None)
+        self.end(ValueError, ValueError("a bug in the block"), None)
 
 
 class CoroutineCall:
@@ -227,9 +243,9 @@ class CoroutineCall:
     def make(self, breaker):
         return breaker.call(work)
 
-    def end(self, told, expected):
+    def end(self, sent, expected):
         with pytest.raises(expected):
-            self.context.run(self.coroutine.send, told)
+            self.context.run(self.coroutine.send, sent)
 
     def succeed(self):
         self.end("delivered", StopIteration)
@@ -326,6 +342,22 @@ class BreakerAgainstModel(RuleBasedStateMachine):
     @rule(way=ways)
     def start_a_call(self, way):
         self.start(way)
+
+    @precondition(lambda self: any(hasattr(call, "context") for call in self.calls.values()))
+    @rule(which=some, outcome=outcomes)
+    def a_call_inside_a_call(self, which, outcome):
+        outer = [number for number, call in self.calls.items() if hasattr(call, "context")]
+        number = outer[which % len(outer)]
+        context = self.calls[number].context
+
+        def acquire_inside(breaker):
+            return PermitCall(types.SimpleNamespace(acquire=lambda: context.run(breaker.acquire)))
+
+        if not self.model.surrounds(number, self.clock()):
+            self.start(acquire_inside)
+        else:
+            inner = acquire_inside(self.breaker)
+            {SUCCESS: inner.succeed, FAILURE: inner.fail, IGNORED: inner.ignore}[outcome]()
 
     @precondition(lambda self: self.calls)
     @rule(which=some, outcome=outcomes)
@@ -443,7 +475,10 @@ class BreakerAgainstModel(RuleBasedStateMachine):
 
     @invariant()
     def the_events_are_the_same_and_each_begins_where_the_last_one_ended(self):
-        seen = [(e.old, e.new, e.reason, e.at, e.streak, e.retry_after) for e in self.events]
+        seen = [
+            (e.old, e.new, e.reason, e.at, e.streak, e.retry_after, e.rejected, e.duration)
+            for e in self.events
+        ]
         assert seen == self.model.events
         states = [CLOSED, *(event.new for event in self.events)]
         assert [event.old for event in self.events] == states[:-1]

@@ -26,7 +26,16 @@ LEVELS = (
     {"genesys", "_lock", "_text", "_validate", "_by_type"},
 )
 # What decides has no I/O, no clock, no chance, no log, and belongs to no library.
-PURE = ("circuit", "shared_circuit", "shared_lease", "shared_record", "outcome", "policy", "errors", "classify")
+PURE = (
+    "circuit",
+    "shared_circuit",
+    "shared_lease",
+    "shared_record",
+    "outcome",
+    "policy",
+    "errors",
+    "classify",
+)
 NOT_IN_PURE = {"asyncio", "time", "random", "logging", "loguru", "tenacity", "aiohttp", "threading"}
 
 
@@ -194,7 +203,10 @@ def test_an_arrow_that_points_up_is_found_even_for_types(tmp_path):
 
 
 def test_a_circle_is_found_also_within_a_level(tmp_path):
-    files = {"scope.py": "import resilience.judge", "judge.py": "def f():\n import resilience.scope"}
+    files = {
+        "scope.py": "import resilience.judge",
+        "judge.py": "def f():\n import resilience.scope",
+    }
     assert cycles(house(tmp_path, files)) == ["judge -> scope -> judge"]
 
 

@@ -221,8 +221,10 @@ def test_the_demo_prints_plain_lines_into_a_pipe(demo):
         "PHASE    us-east-1 goes down: it answers 503",
         f"ERROR    {log} OPEN for region us-east-1 after 10 failures: ClientResponseError 503",
         f"WARNING  {log} HALF_OPEN for region us-east-1: recovery timeout of 2 s elapsed",
-        f"ERROR    {log} OPEN for region us-east-1 after 11 failures: ClientResponseError 503"
-        " (probe failed)",
+        (
+            f"ERROR    {log} OPEN for region us-east-1 after 11 failures: ClientResponseError 503"
+            " (probe failed)"
+        ),
         "PHASE    us-east-1 is back up; its circuit has to find out",
         f"INFO     {log} CLOSED for region us-east-1 — recovered",
         "PHASE    both regions are up; the workers drain the backlog",

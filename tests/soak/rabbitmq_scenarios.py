@@ -294,7 +294,7 @@ class Play:
         return worker
 
     async def all_delivered(self, but=0):
-        """Wait until every message was accepted by its region, but so many."""
+        """Wait until every message was accepted by its region, except for this many."""
         await until(lambda: len(self._undelivered()) <= but)
 
     async def all_settled(self):
@@ -318,7 +318,7 @@ class Play:
         with contextlib.suppress(TimeoutError):  # then they are lost
             await until(lambda: self._unsettled() <= {*left}, within=5)
         delivered = sum((region.delivered for region in self.regions.values()), Counter())
-        second_copies = [name for name in left if name in delivered]  # nobody has to wait for them
+        second_copies = [name for name in left if name in delivered]  # no test has to wait for them
         return Report(
             messages=sum(len(names) for names in self.names.values()),
             delivered=len(delivered),
@@ -463,7 +463,7 @@ async def fairness(url, *, kind, prefetch, circuit):
     return median(alone), median(report.seconds for report in reports), reports
 
 
-async def parked(url, *, kind="quorum", prefetch=10, count=2000, watch=10.0):
+async def waiting(url, *, kind="quorum", prefetch=10, count=2000, watch=10.0):
     """Many messages wait for a region that stays down."""
     async with Play(url, "shared", kind) as play:
         play.region.fail(503)
@@ -483,11 +483,11 @@ async def parked(url, *, kind="quorum", prefetch=10, count=2000, watch=10.0):
             core=share,
             deliveries_a_second=deliveries / watch,
             acked_too_early=len(play.wire.acked_too_early),
-            parked=sum(n for (key, _), n in play.wire.published.items() if key == wait_queue),
+            moved=sum(n for (key, _), n in play.wire.published.items() if key == wait_queue),
         )
 
 
-# The naive loop beside it
+# The naive loop, for comparison
 
 
 async def naive(url, *, kind="quorum", prefetch=10, down=10.0, count=500):
@@ -540,7 +540,7 @@ def _probing(_play, worker):
     return worker.count("HALF_OPEN") >= 1
 
 
-def _parking(play, _worker):
+def _moving(play, _worker):
     return sum(play.wire.published.values()) >= 30
 
 
@@ -555,7 +555,7 @@ def _draining(play, _worker):
 # In which moment a worker is killed, and whether its region is back by then.
 MOMENTS = {
     "first requests": (_requests, False),
-    "parking": (_parking, False),
+    "moving": (_moving, False),
     "waiting": (_waiting, False),
     "probing": (_probing, False),
     "growing": (_growing, True),
@@ -651,7 +651,7 @@ async def broker_killed_under(broker, cases):
 
 
 def step(successes, prefetch):
-    """Say how many calls at once the successes since the closing have earned: 1, 2, 4, ..."""
+    """Return how many concurrent calls the slow start allows after some successes: 1, 2, 4, ..."""
     allowed = 1
     while allowed < prefetch and successes >= allowed:
         successes -= allowed

@@ -1,9 +1,9 @@
-"""The campaign for message workers: every promise at full length, and the naive loop beside it.
+"""The soak of message workers: every promise at full length, and the naive loop for comparison.
 
     make soak-rabbitmq
 
-Plays the scenarios of rabbitmq_scenarios.py (about ten minutes), writes what came out into
-docs/soak-rabbitmq.md, and ends with an error if a promise was not kept.
+Plays the scenarios of rabbitmq_scenarios.py, which takes about ten minutes, writes the results to
+docs/soak-rabbitmq.md, and fails if a promise was not kept.
 """
 
 import asyncio
@@ -30,30 +30,33 @@ MOST_CORE, MOST_A_SECOND = 0.02, 10
 INTRODUCTION = f"""\
 # Message workers in an outage
 
-A real RabbitMQ, regions on real HTTP that answer 503 at once while they are down and 200 after
-20 ms when they are up, and one worker in a process of its own. The circuit opens at ten failures
-in a row, its recovery timeout is {RECOVERY:g} s. Quorum queues have a delivery limit of
-{scenarios.LIMIT} and dead-letter what is over it. Deliveries are counted on the wire, by a proxy
-between worker and broker; requests by the regions; processor time by the kernel.
+Each scenario has a real RabbitMQ, regions on real HTTP, and one worker in its own process. A
+region that is down answers 503 immediately; one that is up answers 200 after 20 ms. The
+circuit opens after ten failures in a row, and its recovery timeout is {RECOVERY:g} s. Quorum
+queues have a delivery limit of {scenarios.LIMIT}, beyond which they dead-letter a message.
+Deliveries are counted by a proxy between the worker and the broker, requests by the regions,
+and processor time by the kernel.
 
-**Naive loop** is what one writes first: whatever the call raises, `nack(requeue=True)` at once.
+The **naive loop** calls `nack(requeue=True)` immediately, whatever the call raises.
 
-*Most deliveries* is how often the message was delivered that was delivered most often. *A core* is
-how much of one the worker took while it waited, from the trip until the region was back."""
+*Most deliveries* is the number of deliveries of the message that was delivered most often.
+*Share of a core* is the processor time of the worker while it waited, from the trip until the
+region was back."""
 
 READING = """\
 ## How to read it
 
-- A message that is **delivered twice** is not wrong: delivery is at least once. It happens where a
-  worker dies between the call and the ack.
-- **Requests after the trip** are those between the trip and the return of the region. Besides one
-  for each probe there may be those of calls that were running when the circuit opened.
-- What a shared queue costs is one more delivery for each message that waits: out of the queue, and
-  out of the wait queue.
-- The naive loop on a quorum queue loses messages, the sooner the fewer there are: each round costs
-  each message a delivery. On a classic queue, which has no limit, it spins.
-- `RegionConsumer` and `SharedConsumer` wait on the broker's side: nothing is consumed while the
-  circuit is OPEN. `hold_when_open` waits with `prefetch` messages in hand."""
+- A message that is **delivered twice** is not an error: delivery is at least once. This
+  happens when a worker dies between the call and the ack.
+- **Requests after the trip** are those between the trip and the return of the region: one for each
+  probe, and those of calls that were running when the circuit opened.
+- A shared queue costs one more delivery for each message that waits: one from the queue, and one
+  from the wait queue.
+- On a quorum queue the naive loop loses messages, sooner if there are fewer of them: each
+  round costs each message a delivery. On a classic queue, which has no limit, it is an endless
+  redelivery loop.
+- While the circuit is OPEN, `RegionConsumer` and `SharedConsumer` consume nothing: the
+  messages wait in the broker. `hold_when_open` holds `prefetch` unacked messages."""
 
 
 class Campaign:
@@ -74,19 +77,19 @@ class Campaign:
         return "" if kept else " **(missed)**"
 
     def whole(self, what, seen, *, left=0):
-        """Say in how many cells of a row what has become of the messages."""
+        """Return the cells of a row that describe what happened to the messages."""
         kept = (seen.lost, seen.dead_lettered, seen.left) == (0, 0, left)
         kept = kept and seen.delivered == seen.messages - left
         mark = self.judge(f"{what}: every message delivered", kept=kept)
         return f"{seen.delivered} of {seen.messages}{mark}", f"{seen.lost}", f"{seen.dead_lettered}"
 
     def bound(self, what, value, most, text="{}"):
-        """Give a figure that is to be at most so large."""
+        """Return a figure that must not be above a limit."""
         figure, limit = text.format(value), text.format(most)
         return figure + self.judge(f"{what}: {figure}, at most {limit}", kept=value <= most)
 
     async def at_once(self, play, cases):
-        """Play several that do not disturb each other, for they wait most of the time."""
+        """Play several scenarios at the same time: they wait most of the time."""
         results = await asyncio.gather(*(play(self.url, **case) for case in cases))
         for case, result in zip(cases, results, strict=True):
             print(f"{play.__name__} {case}: {result}", flush=True)  # noqa: T201 - the figures
@@ -125,7 +128,7 @@ class Campaign:
             ))  # fmt: skip
         head = (
             "", "queue", "prefetch", "down for", "delivered", "lost", "dead-lettered",
-            "most deliveries", "deliveries", "requests after the trip", "a core",
+            "most deliveries", "deliveries", "requests after the trip", "share of a core",
         )  # fmt: skip
         return "## One region, one queue", report.table(head, rows)
 
@@ -143,14 +146,14 @@ class Campaign:
                 closed = self.bound(name, seen.closed_after, 3 * RECOVERY, "{:.2f} s")
             whole = self.whole(name, seen, left=many)
             rows.append((NAMES[layout], kind, str(many), *whole, closed))
-        head = ("", "queue", "always fail", "delivered", "lost", "dead-lettered",
+        head = ("", "queue", "poison messages", "delivered", "lost", "dead-lettered",
                 "first closed after")  # fmt: skip
         text = """\
-## Messages that always fail
+## Poison messages
 
-The message at the head of the queue is always answered 500, or the first 15 are, which is more
-than are kept in hand. Those that fail stay in their queue. How long it took to close the circuit
-is counted from the return of the region."""
+The region always answers 500 to the first message in the queue, or to the first 15, which is more
+than `max_failed_held`. These messages stay in their queue. The time until the circuit closed is
+counted from the return of the region."""
         return text, report.table(head, rows)
 
     async def fairness(self):
@@ -173,9 +176,9 @@ is counted from the return of the region."""
         text = """\
 ## Two regions, one queue
 
-50 messages of a region that is down stand in front of 50 of a healthy one. How long do the healthy
-ones take, from the first delivery of all to the last answer? At most twice as long as when they are
-alone, and 0.25 s; both are medians of three."""
+50 messages of a region that is down are in front of 50 messages of a healthy region. The time
+of the healthy ones is counted from the first delivery of all to the last answer. It must be at
+most twice the time that they take alone, plus 0.25 s. Both times are medians of three runs."""
         return text, report.table(head, rows)
 
     async def _fairness(self, **how):
@@ -204,28 +207,28 @@ alone, and 0.25 s; both are medians of three."""
             most = self.bound(name, seen.most_deliveries, 5)
             rows.append((how["kind"], f"{how['down']:g} s", *self.whole(name, seen), most))
         head = ("queue", "down for", "delivered", "lost", "dead-lettered", "most deliveries")
-        return "The same queue, and longer outages:", report.table(head, rows)
+        return "The same queue in longer outages:", report.table(head, rows)
 
-    async def parked(self):
+    async def waiting(self):
         rows = []
         for kind in KINDS:
-            (seen,) = await self.at_once(scenarios.parked, [{"kind": kind}])
-            name = f"parked, {kind}"
+            (seen,) = await self.at_once(scenarios.waiting, [{"kind": kind}])
+            name = f"waiting, {kind}"
             rows.append((
-                kind, str(seen.parked), *self.whole(name, seen),
+                kind, str(seen.moved), *self.whole(name, seen),
                 self.bound(name, seen.deliveries_a_second, MOST_A_SECOND),
                 self.bound(name, seen.core, MOST_CORE, "{:.1%}"),
             ))  # fmt: skip
-        head = ("queue", "parked", "delivered", "lost", "dead-lettered", "deliveries a second",
-                "a core")  # fmt: skip
+        head = ("queue", "moved", "delivered", "lost", "dead-lettered", "deliveries per second",
+                "share of a core")  # fmt: skip
         text = """\
-## 2,000 messages that wait
+## 2,000 messages in a wait queue
 
-They are in the wait queue of their region, and nothing else happens."""
+They wait for their region, and nothing else happens."""
         return text, report.table(head, rows)
 
     async def kills(self):
-        cases = [{"layout": "region", "moment": m} for m in MOMENTS if m != "parking"]
+        cases = [{"layout": "region", "moment": m} for m in MOMENTS if m != "moving"]
         cases += [{"layout": "shared", "moment": m} for m in MOMENTS if m != "first requests"]
         results = []
         for at in (0, 5):
@@ -246,7 +249,7 @@ They are in the wait queue of their region, and nothing else happens."""
         text = """\
 ## The worker is killed
 
-With SIGKILL, once in each of ten runs (prefetch 10), and ten times in one outage."""
+It is killed by SIGKILL: once in each of ten runs (prefetch 10), and ten times in one outage."""
         return text, report.table(head, rows)
 
     def _kill(self, layout, moment, kills, prefetch, seen):
@@ -275,7 +278,7 @@ With SIGKILL, once in each of ten runs (prefetch 10), and ten times in one outag
         text = """\
 ## The broker is killed
 
-With SIGKILL, in the outage, and started again. The workers are left alone."""
+It is killed by SIGKILL during the outage, and started again. The workers keep running."""
         return text, report.table(head, rows)
 
     async def growth(self):
@@ -288,12 +291,13 @@ With SIGKILL, in the outage, and started again. The workers are left alone."""
                 self.bound(name, seen.too_many, 0), str(seen.most_at_once), str(seen.trips),
             ))  # fmt: skip
         head = ("", "delivered", "lost", "dead-lettered", "requests beyond the step",
-                "most at once", "trips again")  # fmt: skip
+                "most at the same time", "trips again")  # fmt: skip
         text = """\
 ## After the recovery
 
-The region is down for 10 s, prefetch is 50, and messages keep arriving, 50 a second. After the
-closing the worker may make one request at a time, then two, four, and so on, with the successes."""
+The region is down for 10 s, the prefetch is 50, and 50 messages arrive per second. After the
+circuit has closed, the worker may make one request at a time, then two, then four, and so on:
+the slow start."""
         return text, report.table(head, rows)
 
 
@@ -302,10 +306,10 @@ async def main(url):
     campaign = Campaign(url)
     chapters = (
         campaign.outages, campaign.poison, campaign.fairness, campaign.long_outages,
-        campaign.parked, campaign.kills, campaign.growth, campaign.broker_killed,
+        campaign.waiting, campaign.kills, campaign.growth, campaign.broker_killed,
     )  # fmt: skip
     if not rabbitmq_broker.is_installed():
-        chapters = chapters[:-1]  # nobody kills a broker that is somebody else's
+        chapters = chapters[:-1]  # a broker that others use is not killed
     load = f"Load average of the machine before it began: {os.getloadavg()[0]:.1f}."
     pages = [part for chapter in chapters for part in await chapter()]
     measured = report.origin("make soak-rabbitmq", "aio-pika").removesuffix(".")

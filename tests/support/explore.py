@@ -1,25 +1,36 @@
 """Walks every state that a circuit can reach, for test_circuit_exhaustive.py.
 
-A world is a circuit, its policy, a clock that ticks, and three permits. A step is what somebody may
-do: acquire, settle, go away without a word, reset, force, change the policy, move the clock. The
-walk is breadth first and meets each state once.
+A world is a breaker, its policy, a clock that ticks, and three callers. A step is what one of them
+may do: acquire, settle, go away without a word, reset, force, change the policy, move the clock.
+Each step enters by the breaker's own doors, as production does. The walk is breadth first and meets
+each state once.
 
 Two worlds are the same state if they differ in nothing that decides: counters, reasons and the
-streak outside of CLOSED are left out, times count from now, permits that are late are all alike.
+streak outside of CLOSED are left out, times count from now, tickets that are late are all alike.
 To keep the walk finite, the clock steps back no further than MOST_BEHIND ticks behind a time that
 the circuit remembers, and a time stops growing OLDEST ticks after it is over.
 """
 
+import copy
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 
-from resilience.circuit import Circuit, Closed, HalfOpen, Open, Probe, Ticket, Transition
-from resilience.outcome import Outcome
-from resilience.policy import BreakerPolicy
+from loguru import logger
 
-PERMITS = 3
+from resilience import (
+    BreakerPolicy,
+    CircuitBreaker,
+    CircuitBreakerOpenError,
+    Outcome,
+    Permit,
+    StateChanged,
+)
+from resilience.circuit import Circuit, Closed, HalfOpen, Open, Probe, Ticket
+from resilience.classify import classify_error
+
+CALLERS = 3
 MOST_BEHIND = 2
 OLDEST = 1
 
@@ -28,8 +39,8 @@ UNAIDED = ("acquire", "succeed", "tick", "go away")
 
 
 @dataclass
-class Permit:
-    """One caller's permit, and whether the rules call it late."""
+class Call:
+    """One caller's call, and whether the rules say that its report is late."""
 
     ticket: Ticket
     generation: int
@@ -39,140 +50,165 @@ class Permit:
 
 @dataclass
 class World:
-    """A circuit, its callers and the time."""
+    """A breaker, its callers and the time."""
 
     circuit: Circuit
     policies: tuple[BreakerPolicy, ...]
     now: int = 0
     generation: int = 0
-    permits: list[Permit] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.breaker = CircuitBreaker("region", clock=lambda: self.now, circuit=self.circuit)
+        self.events: list[StateChanged] = []
+        self.breaker.listen(self.events.append)
 
     @property
     def policy(self) -> BreakerPolicy:
-        return self.circuit.policy
+        return self.breaker.policy
 
     @property
     def forced(self) -> bool:
-        return isinstance(self.circuit.state, Open) and self.circuit.state.forced
+        return self.circuit.is_forced()
 
     def key(self) -> tuple[object, ...]:
-        """What distinguishes this state from others."""
-        state, held = self.circuit.state, [permit.ticket for permit in self.permits]
-        late = sum(permit.late for permit in self.permits)
+        """Return what distinguishes this state from others."""
+        state, held = self.circuit.state, [call.ticket for call in self.calls]
+        late = sum(call.late for call in self.calls)
         decides: tuple[object, ...]
         if isinstance(state, Closed):
             decides = (state.streak,)
         elif isinstance(state, Open):
-            decides = ("forced" if state.forced else self.now - state.at,)
+            decides = ("forced" if self.forced else self.now - state.since,)
         else:
-            probes = tuple((self.now - p.since, p.timeout, p in held) for p in state.probes)
+            probes = tuple((self.now - p.since, p.until - p.since, p in held) for p in state.probes)
             decides = (state.successes, probes)
         return state.name, decides, late, len(held), self.policy
 
     def copy(self) -> "World":
-        """Make a world of its own that is the same."""
-        known: dict[int, Any] = {}
+        """Return another world that is the same."""
+        # The policies cannot change; tickets and states are copied once each.
+        known = {id(policy): policy for policy in self.policies}
         return World(
-            circuit=_copy(self.circuit, known),
+            circuit=copy.deepcopy(self.circuit, known),
             policies=self.policies,
             now=self.now,
             generation=self.generation,
-            permits=[
-                Permit(_copy(p.ticket, known), p.generation, p.since, p.late) for p in self.permits
+            calls=[
+                Call(copy.deepcopy(c.ticket, known), c.generation, c.since, c.late)
+                for c in self.calls
             ],
         )
 
     def picture(self) -> object:
-        """Everything the circuit consists of, its counters too, to compare before and after."""
-        return _picture(self.circuit)
+        """Return everything the circuit knows, its counters too, to compare before and after."""
+        circuit = self.circuit
+        return circuit.policy, repr(circuit.state), circuit.totals(), dict(circuit.transitions)
 
-    def times(self) -> Iterator[tuple[float, float]]:
-        """The times that the circuit remembers: since when, and how long."""
+    def timed(self) -> Iterator[Open | Probe]:
+        """Return what the circuit remembers a start and an end of."""
         state = self.circuit.state
-        if isinstance(state, Open) and not state.forced:
-            yield state.at, max(policy.recovery_timeout for policy in self.policies)
+        if isinstance(state, Open) and not self.forced:
+            yield state
         elif isinstance(state, HalfOpen):
-            yield from ((probe.since, probe.timeout) for probe in state.probes)
+            yield from state.probes
 
-    # What may happen; each gives the transition that it led to
-
-    def acquire(self) -> Transition | None:
+    def has_to_follow(self, now: int) -> bool:
+        """Whether this time is before a start that the circuit remembers."""
         state = self.circuit.state
-        probes = state.probes if isinstance(state, HalfOpen) else ()
-        ticket = self.circuit.acquire(self.now)
-        for permit in self.permits:  # rule 10: whoever asks starts the leases anew
-            permit.since = min(permit.since, self.now)
-        if isinstance(ticket, tuple):
-            return None
-        opened = ticket.opened if isinstance(ticket, Probe) else None
-        self._follow(opened)
-        for permit in self.permits:  # rule 8: the new probe may have taken somebody's place
-            if permit.ticket in probes and permit.ticket not in state.probes:
-                permit.late = True
-        self.permits.append(Permit(ticket, self.generation, self.now))
-        return opened
+        starts = [state.since] if isinstance(state, Open) else [t.since for t in self.timed()]
+        return any(now < start for start in starts)
 
-    def settle(self, permit: Permit, outcome: Outcome) -> Transition | None:
-        transition = self.circuit.record(permit.ticket, (outcome, "a failure"), self.now)
-        if isinstance(permit.ticket, Probe):
-            permit.late = True  # it is kept, to see that its second report changes nothing
+    # What may happen
+
+    def acquire(self) -> None:
+        state = self.circuit.state
+        probes = list(state.probes) if isinstance(state, HalfOpen) else []
+        permit = None
+        with suppress(CircuitBreakerOpenError):
+            permit = self.breaker.acquire()
+        for call in self.calls:  # rule 10: the leases start again for a clock that stepped back
+            call.since = min(call.since, self.now)
+        if permit is None:
+            return
+        self._follow()
+        after = self.circuit.state
+        for call in self.calls:  # rule 8: the new probe may have taken somebody's place
+            if call.ticket in probes and isinstance(after, HalfOpen):
+                call.late = call.late or call.ticket not in after.probes
+        assert permit.ticket is not None
+        self.calls.append(Call(permit.ticket, self.generation, self.now))
+
+    def settle(self, call: Call, outcome: Outcome) -> None:
+        settle(Permit(self.breaker, call.ticket), outcome)
+        if isinstance(call.ticket, Probe):
+            call.late = True  # it is kept, to see that a second report changes nothing
         else:
-            self.permits.remove(permit)
-        self._follow(transition)
-        return transition
+            self.calls.remove(call)
+        self._follow()
 
-    def reset(self) -> Transition | None:
-        transition = self.circuit.reset(self.now)
-        self._follow(transition, by_hand=True)
-        return transition
+    def reset(self) -> None:
+        self.breaker.reset()
+        self._follow(by_hand=True)
 
-    def force_open(self, reason: str) -> Transition | None:
-        transition = self.circuit.force_open(reason, self.now)
-        self._follow(transition)
-        return transition
+    def force_open(self, reason: str) -> None:
+        self.breaker.force_open(reason)
+        self._follow()
 
     def configure(self) -> None:
-        self.circuit.policy = self.policies[self.policies.index(self.policy) - 1]
+        other = self.policies[self.policies.index(self.policy) - 1]
+        self.breaker.configure(other, classify_error, None)
 
     def tick(self) -> None:
         self.now += 1
-        state = self.circuit.state
-        for permit in self.permits:
-            lease = permit.ticket.timeout if isinstance(permit.ticket, Probe) else 0
-            permit.since = max(permit.since, self.now - int(lease) - OLDEST)
-        if isinstance(state, Open):
-            longest = max(policy.recovery_timeout for policy in self.policies)
-            state.at = max(state.at, self.now - longest - OLDEST)
-        elif isinstance(state, HalfOpen):
-            for probe in state.probes:
-                probe.since = max(probe.since, self.now - probe.timeout - OLDEST)
+        for call in self.calls:
+            ticket = call.ticket
+            lease = ticket.until - ticket.since if isinstance(ticket, Probe) else 0
+            call.since = max(call.since, self.now - int(lease) - OLDEST)
+        for timed in self.timed():
+            length = timed.until - timed.since
+            longest = length
+            if isinstance(timed, Open):
+                longest = max(policy.recovery_timeout for policy in self.policies)
+            timed.since = max(timed.since, self.now - longest - OLDEST)
+            timed.until = timed.since + length
 
     def step_back(self) -> None:
         self.now -= 1
 
-    def _follow(self, transition: Transition | None, *, by_hand: bool = False) -> None:
-        if transition is not None or by_hand:
+    def _follow(self, *, by_hand: bool = False) -> None:
+        if self.events or by_hand:
             self.generation += 1
-        for permit in self.permits:
-            permit.late = permit.late or permit.generation != self.generation
+        for call in self.calls:
+            call.late = call.late or call.generation != self.generation
 
 
-def steps(world: World) -> Iterator[tuple[str, Callable[[World], Transition | None]]]:
+def settle(permit: Permit, outcome: Outcome) -> None:
+    """Report an outcome by a permit's own methods."""
+    if outcome is Outcome.SUCCESS:
+        permit.succeed()
+    elif outcome is Outcome.FAILURE:
+        permit.fail()
+    else:
+        permit.ignore()
+
+
+def steps(world: World) -> Iterator[tuple[str, Callable[[World], object]]]:
     """Name all that may happen in a world; each step is done to a copy of it."""
-    if len(world.permits) < PERMITS:
+    if len(world.calls) < CALLERS:
         yield "acquire", World.acquire
-    for index, permit in enumerate(world.permits):
-        yield "go away", lambda w, i=index: w.permits.pop(i) and None
-        if not permit.late:
+    for index, call in enumerate(world.calls):
+        yield "go away", lambda w, i=index: w.calls.pop(i)
+        if not call.late:
             for name, outcome in OUTCOMES.items():
-                yield name, lambda w, i=index, o=outcome: w.settle(w.permits[i], o)
+                yield name, lambda w, i=index, o=outcome: w.settle(w.calls[i], o)
     yield "reset", World.reset
     yield "force", lambda w: w.force_open("a reason")
     yield "force", lambda w: w.force_open("another reason")
     if len(world.policies) > 1:
         yield "configure", World.configure
     yield "tick", World.tick
-    if all(world.now - since > -MOST_BEHIND for since, _ in world.times()):
+    if all(world.now - timed.since > -MOST_BEHIND for timed in world.timed()):
         yield "step back", World.step_back
 
 
@@ -186,7 +222,12 @@ class Step:
     before: World
     name: str
     after: World
-    transition: Transition | None
+
+    @property
+    def transition(self) -> StateChanged | None:
+        """The event of the step; there is one at most."""
+        (event,) = self.after.events or [None]
+        return event
 
 
 @dataclass
@@ -199,39 +240,18 @@ class Walk:
 
 def walk(*policies: BreakerPolicy) -> Walk:
     """Walk through every state of a circuit whose policy is one of these, starting CLOSED."""
-    start = World(Circuit(policies[0], Closed(0)), policies)
+    logger.disable("resilience")
+    start = World(Circuit(policies[0], 0), policies)
     found = Walk({start.key(): start}, [])
     ahead = deque([start])
     while ahead:
         before = ahead.popleft()
         for name, do in steps(before):
             after = before.copy()
-            found.steps.append(Step(before, name, after, do(after)))
+            do(after)
+            found.steps.append(Step(before, name, after))
             if after.key() not in found.states:
                 found.states[after.key()] = after
                 ahead.append(after)
+    logger.enable("resilience")
     return found
-
-
-_PARTS = (Circuit, Closed, Open, HalfOpen, Probe)
-
-
-def _copy(thing: Any, known: dict[int, Any]) -> Any:
-    """Copy the circuit and its parts, each once; the rest cannot change."""
-    if isinstance(thing, tuple):
-        return tuple(_copy(one, known) for one in thing)
-    if not isinstance(thing, _PARTS):
-        return thing
-    if id(thing) not in known:
-        known[id(thing)] = new = object.__new__(type(thing))
-        for name in type(thing).__slots__:
-            setattr(new, name, _copy(getattr(thing, name), known))
-    return known[id(thing)]
-
-
-def _picture(thing: Any) -> object:
-    if isinstance(thing, tuple):
-        return tuple(map(_picture, thing))
-    if not isinstance(thing, _PARTS):
-        return thing
-    return thing, *(_picture(getattr(thing, name)) for name in type(thing).__slots__)

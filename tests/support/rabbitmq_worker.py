@@ -95,7 +95,7 @@ def shared_consumer(worker, queue):
 
 @asynccontextmanager
 async def literal_way(worker, queue):
-    """What T10 says, for a handler that is there already."""
+    """The decorator for handlers that exist already."""
 
     @rabbitmq.hold_when_open(
         region_of=region_of, max_unacked=worker.settings["max_unacked"], registry=worker.registry
@@ -115,7 +115,7 @@ async def literal_way(worker, queue):
 
 @asynccontextmanager
 async def naive_loop(worker, queue):
-    """What one writes first: back to the queue at once."""
+    """The obvious way: back to the queue immediately."""
 
     async def on_message(message):
         try:

@@ -77,7 +77,7 @@ def make_due(breaker, clock):
     assert breaker.state is CircuitState.HALF_OPEN
 
 
-# Tasks and threads
+# Tasks
 
 
 async def settle():
@@ -123,18 +123,6 @@ async def cancel(*tasks):
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def run_all(threads):
-    for thread in threads:
-        thread.start()
-    return threads
-
-
-def join_all(threads):
-    for thread in threads:
-        thread.join(30)
-    assert not any(thread.is_alive() for thread in threads), "a thread still sleeps"
 
 
 def long_timers():

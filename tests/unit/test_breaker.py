@@ -1378,6 +1378,7 @@ def test_a_snapshot_has_the_documented_fields_and_is_frozen(breaker):
         "rejected",
         "probes",
         "trips",
+        "transitions",
         "shared",
     ]
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -1633,8 +1634,8 @@ def test_the_warning_about_unknown_errors_counts_and_names_them(breaker, log):
         with pytest.raises(LookupError), breaker.acquire():
             raise LookupError
     assert log[-1]["message"] == (
-        "Circuit breaker ignored 100 errors in a row for region eu-west-1, a LookupError: if they"
-        " are the region's fault, count them with classifier=failures(LookupError)"
+        "Circuit breaker ignored 100 errors in a row for region eu-west-1, a LookupError: if the"
+        " region causes them, count them with classifier=failures(LookupError)"
     )
 
 

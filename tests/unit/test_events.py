@@ -449,15 +449,21 @@ def test_a_listener_may_stop_itself(breaker):
 # The log
 
 
+OPEN_AFTER = "Circuit breaker OPEN for region eu-west-1 after"
+
+
 def test_the_log_tells_a_whole_outage_word_for_word(breaker, clock, log):
     outage(breaker, clock)
     assert text_of(log) == [
-        ("ERROR", "Circuit breaker OPEN for region eu-west-1 after 10 failures: ServerError 503"),
+        ("ERROR", f"{OPEN_AFTER} 10 failures: ServerError 503"),
         (
             "WARNING",
             "Circuit breaker HALF_OPEN for region eu-west-1: recovery timeout of 60 s elapsed",
         ),
-        ("ERROR", "Circuit breaker OPEN for region eu-west-1 after 11 failures: ServerError 500"),
+        (
+            "ERROR",
+            f"{OPEN_AFTER} 11 failures: ServerError 500 (probe failed)",
+        ),
         (
             "WARNING",
             "Circuit breaker HALF_OPEN for region eu-west-1: recovery timeout of 60 s elapsed",

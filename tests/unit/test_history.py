@@ -111,7 +111,7 @@ def test_loses_nothing_to_threads(registry):
         assert its == [f"forced open: {number}" for number in range(300)]
 
 
-def test_each_breaker_counts_its_moves(registry, clock):
+def test_a_snapshot_counts_the_transitions(registry, clock):
     breaker = registry.get("a")
     for _ in range(3):
         breaker.acquire().fail()
@@ -121,10 +121,10 @@ def test_each_breaker_counts_its_moves(registry, clock):
     breaker.force_open("one")
     breaker.force_open("two")
     breaker.reset()
-    assert dict(breaker._outbox.moves) == {
-        (CLOSED, OPEN): 4,
-        (OPEN, HALF_OPEN): 3,
-        (HALF_OPEN, CLOSED): 3,
-        (OPEN, OPEN): 1,
-        (OPEN, CLOSED): 1,
-    }
+    assert breaker.snapshot().transitions == (
+        (CLOSED, OPEN, 4),
+        (OPEN, HALF_OPEN, 3),
+        (HALF_OPEN, CLOSED, 3),
+        (OPEN, OPEN, 1),
+        (OPEN, CLOSED, 1),
+    )

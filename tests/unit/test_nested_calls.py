@@ -18,7 +18,7 @@ from resilience import (
 REGION = "eu-west-1"
 
 
-class Unavailable(Exception):
+class UnavailableError(Exception):
     status = 503
 
 
@@ -35,11 +35,11 @@ class World:
     def request(self):
         self.requests += 1
         if not self.up:
-            raise Unavailable
+            raise UnavailableError
 
     def recover(self):
         """Trip the circuit, let the region come back and the recovery timeout pass."""
-        with contextlib.suppress(Unavailable), self.breaker.acquire():
+        with contextlib.suppress(UnavailableError), self.breaker.acquire():
             self.request()
         assert self.breaker.state is CircuitState.OPEN
         self.up = True
@@ -221,7 +221,7 @@ def test_a_nested_failure_opens_the_circuit_again_once(world, shape):
     send = shape(world)
     world.recover()
     world.up = False
-    with pytest.raises(Unavailable):
+    with pytest.raises(UnavailableError):
         send()
     snapshot = world.breaker.snapshot()
     assert (snapshot.state, snapshot.failures, snapshot.trips) == (CircuitState.OPEN, 2, 1)
@@ -230,11 +230,11 @@ def test_a_nested_failure_opens_the_circuit_again_once(world, shape):
 def test_a_failure_that_the_outer_call_survives_does_not_count(world):
     @world.protect
     def token(region):
-        raise Unavailable
+        raise UnavailableError
 
     @world.protect
     def send(region):
-        with contextlib.suppress(Unavailable):
+        with contextlib.suppress(UnavailableError):
             token(region)
 
     world.recover()

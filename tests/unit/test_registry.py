@@ -836,8 +836,8 @@ def test_the_warning_of_a_full_registry_names_its_limit_and_comes_once(clock, lo
         registry.get(f"region-{number}")
     (record,) = log
     assert record["message"] == (
-        "Circuit breaker registry keeps 2 regions (max_regions) and lets go of one: is region_from"
-        " a region, or something that never repeats?"
+        "Circuit breaker registry keeps 2 regions (max_regions) and has evicted one: does"
+        " region_from give a region, or something that never repeats?"
     )
 
 
@@ -854,4 +854,4 @@ def test_the_spellings_of_every_region_stay_known(clock):
     spellings = ["one", "ONE", "two", "TWO", "three", "THREE"]
     for spelling in spellings:
         registry.get(spelling)
-    assert list(registry.spellings) == spellings
+    assert list(registry.aliases) == spellings

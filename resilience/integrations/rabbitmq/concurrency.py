@@ -9,7 +9,7 @@ The limit reads the circuit and acquires no permit: the protected call inside th
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -73,8 +73,8 @@ class ConcurrencyLimit:
         self._waiters: list[_Waiter] = []
         # Set when the watcher has something to do.
         self._changed = asyncio.Event()
-        self._watcher: asyncio.Task[None] | None = None
-        self._stop_listening: Callable[[], None] | None = None
+        # Ends the watcher and the listener.
+        self._following = ExitStack()
 
     # The queues
 
@@ -96,7 +96,7 @@ class ConcurrencyLimit:
         def detach() -> None:
             self._attached.remove(attached)
             if not self._attached:
-                self._leave_circuit()
+                self._following.close()
 
         return detach
 
@@ -112,16 +112,11 @@ class ConcurrencyLimit:
             with suppress(RuntimeError):  # The loop is closed.
                 loop.call_soon_threadsafe(self._on_state_change, event.new)
 
-        self._stop_listening = self._breaker.listen(listener)
+        self._following.callback(self._breaker.listen(listener))
         if self._breaker.state is not CircuitState.CLOSED:
             self._step = 1
-        self._watcher = loop.create_task(self._watch())
-
-    def _leave_circuit(self) -> None:
-        if self._watcher is not None:
-            self._watcher.cancel()
-        if self._stop_listening is not None:
-            self._stop_listening()
+        watcher = loop.create_task(self._watch())
+        self._following.callback(watcher.cancel)
 
     # The limit
 

@@ -28,7 +28,7 @@ KILLS = {
     "first requests, region": {"layout": "region", "moment": "first requests"},
     "probing, region": {"layout": "region", "moment": "probing"},
     "growing, region": {"layout": "region", "moment": "growing"},
-    "parking, shared": {"layout": "shared", "moment": "parking"},
+    "moving, shared": {"layout": "shared", "moment": "moving"},
     "waiting, shared": {"layout": "shared", "moment": "waiting"},
     "draining, shared": {"layout": "shared", "moment": "draining"},
 }
@@ -58,7 +58,7 @@ def plays(url):
     again = scenarios.killed_again_and_again
     plays |= {name: again(url, **how) for name, how in KILLED_AGAIN.items()}
     plays |= {f"growth, {layout}": scenarios.growth(url, layout=layout) for layout in LAYOUTS}
-    return plays | {"parked": scenarios.parked(url)}
+    return plays | {"waiting": scenarios.waiting(url)}
 
 
 async def play_at_once(plays):
@@ -132,15 +132,15 @@ def test_more_poison_messages_than_are_held_do_not_either(played, layout):
 # Several regions, one queue
 
 
-@pytest.mark.parametrize("name", ["parked", *SHARED])
+@pytest.mark.parametrize("name", ["waiting", *SHARED])
 def test_no_moved_message_is_acked_before_the_broker_has_its_copy(played, name):
     assert played(name).acked_too_early == 0
 
 
 def test_messages_in_a_wait_queue_cost_nothing(played):
-    report = played("parked")
+    report = played("waiting")
     assert nothing_is_lost(report)
-    assert report.parked == report.delivered == 2000
+    assert report.moved == report.delivered == 2000
     assert report.deliveries_a_second < 10
     assert report.core < 0.02
 
@@ -211,7 +211,7 @@ def test_the_steps_are_earned_by_as_many_successes(successes, allowed):
     assert scenarios.step(successes, prefetch=10) == allowed
 
 
-# The naive loop beside it
+# The naive loop, for comparison
 
 
 def test_the_naive_loop_loses_what_the_scenarios_would_see(url):

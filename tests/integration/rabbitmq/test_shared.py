@@ -435,7 +435,7 @@ async def test_a_message_that_cannot_be_moved_goes_back_after_max_unacked(bench,
     consumer = consume(bench, queue, regions, **settings)
     await consumer.declare()
     regions.down.breaker.force_open("down")
-    await publish(bench, queue, "down", "parked", "no room")
+    await publish(bench, queue, "down", "moved", "no room")
     async with consumer:
         await until(lambda: (b"no room", True) in seen)
     assert [message.body for message in await bench.drain(queue)] == [b"no room"]
@@ -447,7 +447,7 @@ async def test_it_stops_immediately_while_a_message_cannot_be_moved(bench, regio
     consumer = consume(bench, queue, regions, wait_arguments=arguments, stop_timeout=60)
     await consumer.declare()
     regions.down.breaker.force_open("down")
-    await publish(bench, queue, "down", "parked", "no room")
+    await publish(bench, queue, "down", "moved", "no room")
     async with asyncio.timeout(30), consumer:
 
         async def is_full():

@@ -205,7 +205,7 @@ async def test_longer_than_the_maximum_gives_up_immediately_with_a_note(value):
     assert (backend.attempts, sleeps) == (1, [])
     (note,) = caught.value.__notes__
     assert note.startswith("gave up: Retry-After asks for ")
-    assert "at most 60 s are waited" in note
+    assert "the longest wait is 60 s" in note
     assert "\n" not in note
     assert len(note) < 300
 

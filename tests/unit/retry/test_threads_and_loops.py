@@ -15,7 +15,6 @@ from resilience import (
     CircuitBreakerOpenError,
     CircuitState,
 )
-from resilience._lock import lock
 from resilience.retry import gate, transient_retry
 from tests.support.forks import forking, in_child
 from tests.support.retrying import (
@@ -27,15 +26,14 @@ from tests.support.retrying import (
     ended,
     every_plain_entry,
     every_plain_way,
-    join_all,
     long_timers,
     make_due,
     preset,
     result_of,
-    run_all,
     settle,
     trip,
 )
+from tests.support.threads import join_all, run_all, without_the_lock
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 
@@ -326,12 +324,6 @@ async def test_a_thousand_calls_whose_loops_were_woken_leave_nothing_behind(cloc
 def test_a_success_in_a_closed_circuit_takes_no_lock(breaker):
     send = breaker(transient_retry()(Backend(default=None).send))
     send_plain = breaker(transient_retry()(Backend(default=None).send_plain))
-    sent = []
-
-    def work():
-        sent.extend((asyncio.run(send()), send_plain()))
-
-    with lock:
-        join_all(run_all([threading.Thread(target=work, daemon=True)]))
-    assert sent == ["sent", "sent"]
+    sent = without_the_lock(lambda: (asyncio.run(send()), send_plain()))
+    assert sent == ("sent", "sent")
     assert breaker.snapshot().successes == 2
