@@ -12,13 +12,7 @@ from dataclasses import asdict, replace
 import pytest
 from loguru import logger
 
-from resilience import (
-    BreakerPolicy,
-    CircuitBreakerOpenError,
-    CircuitState,
-    Outcome,
-    Permit,
-)
+from resilience import BreakerPolicy, CircuitBreakerOpenError, CircuitState, Outcome, Permit
 from resilience.circuit import Closed, HalfOpen, Open, Probe
 from tests.support.explore import CALLERS, MOST_BEHIND, UNAIDED, settle, walk
 

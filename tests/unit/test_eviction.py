@@ -4,12 +4,7 @@ import sys
 
 import pytest
 
-from resilience import (
-    BreakerPolicy,
-    CircuitBreakerRegistry,
-    CircuitState,
-    region_breaker,
-)
+from resilience import BreakerPolicy, CircuitBreakerRegistry, CircuitState, region_breaker
 
 MANY = 1_000
 

@@ -12,12 +12,7 @@ from aioresponses import CallbackResult
 from freezegun import freeze_time
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_none
 
-from resilience import (
-    CircuitBreakerOpenError,
-    CircuitBreakerRegistry,
-    CircuitState,
-    region_breaker,
-)
+from resilience import CircuitBreakerOpenError, CircuitBreakerRegistry, CircuitState, region_breaker
 from resilience.testing import FakeClock, FakeGenesys
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN

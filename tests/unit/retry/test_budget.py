@@ -7,23 +7,11 @@ import weakref
 
 import pytest
 import tenacity
-from tenacity import (
-    wait_none,
-)
+from tenacity import wait_none
 
-from resilience import (
-    BreakerPolicy,
-    CircuitBreaker,
-)
-from resilience.retry import (
-    RetryBudget,
-    transient_retry,
-)
-from tests.support.retrying import (
-    Backend,
-    ServerError,
-    Sleeps,
-)
+from resilience import BreakerPolicy, CircuitBreaker
+from resilience.retry import RetryBudget, transient_retry
+from tests.support.retrying import Backend, ServerError, Sleeps
 
 
 @pytest.fixture

@@ -5,16 +5,9 @@ import gc
 import weakref
 
 import pytest
-from tenacity import (
-    retry_always,
-    retry_if_not_exception_type,
-    wait_none,
-)
+from tenacity import retry_always, retry_if_not_exception_type, wait_none
 
-from resilience import (
-    CircuitBreakerOpenError,
-    CircuitState,
-)
+from resilience import CircuitBreakerOpenError, CircuitState
 from resilience.retry import transient_retry
 from tests.support.retrying import (
     AN_HOUR,

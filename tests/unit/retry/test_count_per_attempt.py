@@ -3,25 +3,11 @@
 import contextlib
 
 import pytest
-from tenacity import (
-    retry_if_exception_type,
-    retry_if_result,
-    wait_none,
-)
+from tenacity import retry_if_exception_type, retry_if_result, wait_none
 
-from resilience import (
-    BreakerPolicy,
-    CircuitBreaker,
-    CircuitState,
-    failures,
-)
+from resilience import BreakerPolicy, CircuitBreaker, CircuitState, failures
 from resilience.retry import gate, transient_retry
-from tests.support.retrying import (
-    Backend,
-    ServerError,
-    around,
-    make_due,
-)
+from tests.support.retrying import Backend, ServerError, around, make_due
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 

@@ -15,12 +15,7 @@ from tenacity import (
     wait_none,
 )
 
-from resilience import (
-    CircuitBreaker,
-    CircuitBreakerOpenError,
-    CircuitState,
-    classify_status,
-)
+from resilience import CircuitBreaker, CircuitBreakerOpenError, CircuitState, classify_status
 from resilience.retry import gate, stop_unless_closed, transient_retry
 from tests.support.retrying import (
     AN_HOUR,

@@ -5,15 +5,9 @@ import contextvars
 import gc
 
 import pytest
-from tenacity import (
-    wait_none,
-)
+from tenacity import wait_none
 
-from resilience import (
-    CircuitBreakerOpenError,
-    CircuitState,
-    Permit,
-)
+from resilience import CircuitBreakerOpenError, CircuitState, Permit
 from resilience.retry import gate
 from tests.support.retrying import (
     Backend,

@@ -6,13 +6,7 @@ import threading
 
 import pytest
 import tenacity
-from tenacity import (
-    AsyncRetrying,
-    TryAgain,
-    retry_if_result,
-    stop_after_attempt,
-    wait_none,
-)
+from tenacity import AsyncRetrying, TryAgain, retry_if_result, stop_after_attempt, wait_none
 
 from resilience import (
     BreakerPolicy,

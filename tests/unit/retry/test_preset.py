@@ -4,29 +4,11 @@ import inspect
 
 import pytest
 import tenacity
-from tenacity import (
-    AsyncRetrying,
-    Retrying,
-    retry_if_exception_type,
-    stop_after_attempt,
-    wait_none,
-)
+from tenacity import AsyncRetrying, Retrying, retry_if_exception_type, stop_after_attempt, wait_none
 
-from resilience import (
-    CircuitBreaker,
-)
-from resilience.retry import (
-    RetryBudget,
-    gate,
-    is_transient,
-    transient_retry,
-)
-from tests.support.retrying import (
-    Backend,
-    ServerError,
-    Sleeps,
-    state_after,
-)
+from resilience import CircuitBreaker
+from resilience.retry import RetryBudget, gate, is_transient, transient_retry
+from tests.support.retrying import Backend, ServerError, Sleeps, state_after
 
 # Defaults
 

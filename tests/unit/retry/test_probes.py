@@ -6,19 +6,9 @@ import contextvars
 
 import pytest
 import tenacity
-from tenacity import (
-    TryAgain,
-    stop_after_attempt,
-    stop_never,
-    wait_none,
-)
+from tenacity import TryAgain, stop_after_attempt, stop_never, wait_none
 
-from resilience import (
-    BreakerPolicy,
-    CircuitBreaker,
-    CircuitBreakerOpenError,
-    CircuitState,
-)
+from resilience import BreakerPolicy, CircuitBreaker, CircuitBreakerOpenError, CircuitState
 from resilience.retry import gate, transient_retry
 from tests.support.retrying import (
     AN_HOUR,

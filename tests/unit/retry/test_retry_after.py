@@ -8,35 +8,12 @@ from types import SimpleNamespace
 import pytest
 import tenacity
 from freezegun import freeze_time
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    wait_fixed,
-    wait_none,
-)
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_fixed, wait_none
 
-from resilience import (
-    BreakerPolicy,
-    CircuitBreaker,
-    CircuitBreakerOpenError,
-    CircuitState,
-)
-from resilience.retry import (
-    gate,
-    is_transient,
-    transient_retry,
-    wait_retry_after,
-    wait_until_ready,
-)
+from resilience import BreakerPolicy, CircuitBreaker, CircuitBreakerOpenError, CircuitState
+from resilience.retry import gate, is_transient, transient_retry, wait_retry_after, wait_until_ready
 from tests.support.client_errors import caused_by, each_client
-from tests.support.retrying import (
-    AN_HOUR,
-    Backend,
-    ServerError,
-    Sleeps,
-    state_after,
-)
+from tests.support.retrying import AN_HOUR, Backend, ServerError, Sleeps, state_after
 
 # Seconds
 

@@ -10,11 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from resilience import (
-    CircuitBreaker,
-    CircuitBreakerOpenError,
-    CircuitState,
-)
+from resilience import CircuitBreaker, CircuitBreakerOpenError, CircuitState
 from resilience.retry import gate, transient_retry
 from tests.support.forks import forking, in_child
 from tests.support.retrying import (

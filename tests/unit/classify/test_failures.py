@@ -1,0 +1,92 @@
+"""`failures`: types of a user's own that count."""
+
+import aiohttp
+import pytest
+
+from resilience import BreakerPolicy, CircuitBreaker, classify_error, failures
+from tests.support.classifying import FAILURE, IGNORED, caused, retried
+
+# failures(*types)
+
+
+def test_types_of_one_s_own_are_failures_and_the_rest_as_before(http_error):
+    classify = failures(LookupError, ZeroDivisionError)
+    assert classify(KeyError()) is FAILURE
+    assert classify(ZeroDivisionError()) is FAILURE
+    assert classify(ValueError()) is IGNORED
+    assert classify(http_error(503)) is FAILURE
+    assert classify(http_error(404)) is IGNORED
+    assert classify(TimeoutError()) is FAILURE
+
+
+def test_a_type_of_one_s_own_weighs_more_than_its_status(http_error):
+    assert failures(aiohttp.ClientResponseError)(http_error(404)) is FAILURE
+
+
+def test_types_of_one_s_own_are_found_inside_wrappers():
+    classify = failures(KeyError)
+    assert classify(retried(ValueError(), KeyError())) is FAILURE
+    assert classify(retried(KeyError(), ValueError())) is IGNORED
+    assert classify(caused(ValueError(), KeyError())) is FAILURE
+    assert classify(ExceptionGroup("", [ValueError(), KeyError()])) is FAILURE
+    assert classify(caused(ValueError(), TimeoutError())) is FAILURE
+
+
+@pytest.mark.parametrize(
+    "bad", ["KeyError", KeyError(), int, None, (KeyError, ValueError), 503], ids=repr
+)
+def test_failures_takes_only_exception_types_and_says_what_came(bad):
+    with pytest.raises(TypeError, match="failures"):
+        failures(KeyError, bad)
+
+
+# A breaker that never counts is noticed
+
+
+class TestABreakerThatNeverCounts:
+    @pytest.fixture
+    def call(self, clock):
+        breaker = CircuitBreaker("mypurecloud.ie", BreakerPolicy(), clock=clock)
+
+        @breaker
+        def protected(error=None):
+            if error is not None:
+                raise error
+
+        def call(error, times):
+            for _ in range(times):
+                with pytest.raises(type(error)):
+                    protected(error)
+
+        call.success = protected
+        return call
+
+    def test_is_told_once_after_100_errors_that_say_nothing(self, call, log):
+        call(LookupError("a secret"), 99)
+        assert log == []
+        call(LookupError("a secret"), 201)
+        assert [record["level"].name for record in log] == ["WARNING"]
+        assert "LookupError" in log[0]["message"]
+        assert "failures(" in log[0]["message"]
+        assert "a secret" not in log[0]["message"]
+
+    def test_is_not_told_when_a_success_came_between(self, call, log):
+        call(LookupError(), 99)
+        call.success()
+        call(LookupError(), 99)
+        assert log == []
+
+
+def test_failures_says_what_is_no_exception_type_and_that_none_came():
+    with pytest.raises(TypeError, match=r"^failures\(\) takes subclasses of Exception, got \[7\]$"):
+        failures(TimeoutError, 7)
+    with pytest.raises(TypeError, match=r"^failures\(\) takes subclasses of Exception, got 'none'"):
+        failures()
+
+
+@pytest.mark.parametrize(("levels", "outcome"), [(16, FAILURE), (17, IGNORED)])
+def test_a_group_is_looked_into_sixteen_levels_deep(levels, outcome):
+    error = TimeoutError()
+    for _ in range(levels):
+        error = ExceptionGroup("nested", [error])
+    assert classify_error(error) is outcome
