@@ -124,7 +124,7 @@ storm: $(BENCH_STAMP) ## 50 retrying tasks meet a region that is down: every bre
 	@$(BENCH)/bin/python -m benchmarks.storm
 
 .PHONY: bench
-bench: $(BENCH_STAMP) ## what a call costs with every breaker, into docs/performance.md (5 min)
+bench: $(BENCH_STAMP) ## what a call costs with every breaker, into docs/performance.md (1 min)
 	@$(BENCH)/bin/python -m benchmarks.bench $(ARGS)
 
 .PHONY: bench-count

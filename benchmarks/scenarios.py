@@ -55,8 +55,10 @@ async def probe_nested(at: Situation) -> str:
 
     protected = at.contender.protect(outer)
     for _ in range(SUCCESSES):
-        with suppress(at.contender.rejection):
+        try:
             await protected(REGION)
+        except at.contender.rejection:
+            return "no: rejected"
     return "yes" if at.contender.state() == CLOSED else "no"
 
 
