@@ -10,6 +10,7 @@ see `lock_is_held`.
 import os
 import sys
 import threading
+from collections.abc import Callable
 
 lock = threading.RLock()
 
@@ -18,7 +19,5 @@ if sys.platform != "win32":  # pragma: no branch - Windows has no fork
     os.register_at_fork(before=lock.acquire, after_in_parent=release, after_in_child=release)
 
 
-def lock_is_held() -> bool:
-    """Return whether the running thread holds the lock."""
-    # `threading.Condition` asks a lock in the same way. There is no public method for it.
-    return bool(lock._is_owned())  # type: ignore[attr-defined]  # noqa: SLF001
+#: Whether the running thread holds the lock. `threading.Condition` asks a lock in the same way.
+lock_is_held: Callable[[], bool] = lock._is_owned  # type: ignore[attr-defined]  # noqa: SLF001

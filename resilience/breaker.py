@@ -123,7 +123,6 @@ class CircuitBreaker:
     __slots__ = (
         "__weakref__",
         "_clock",
-        "_judge",
         "_listeners",
         "_queue",
         "_subscribers",
@@ -131,6 +130,7 @@ class CircuitBreaker:
         "_wait_queue",
         "circuit",
         "closed",
+        "judge",
         "region",
     )
 
@@ -159,7 +159,8 @@ class CircuitBreaker:
         self._queue = EventQueue(self.region, self._listeners, subscribers)
         self._wait_queue: WaitQueue | None = None
         self._unknown_errors = UnknownErrors(self.region, self.circuit.count_outcomes)
-        self._judge = Judge(self.region, classifier, result_classifier, self._unknown_errors)
+        #: Decides about errors and results.
+        self.judge = Judge(self.region, classifier, result_classifier, self._unknown_errors)
         self.refresh()
 
     # One call
@@ -178,8 +179,7 @@ class CircuitBreaker:
         Raises:
             CircuitBreakerOpenError: The call was rejected; `fn` has not run.
         """
-        with self.acquire() as permit:
-            return permit.returned(await fn(*args, **kwargs))
+        return await self.acquire().call_async(fn, args, kwargs)
 
     # A decorated function passes its own classifiers; everybody else's are the breaker's.
     def acquire(self, classifiers: Classifiers | None = None, /) -> Permit:
@@ -196,20 +196,9 @@ class CircuitBreaker:
             return Permit(self, closed, classifiers)
         now = self.now()
         state = self.circuit.reject(now)
-        if state is not None:
-            reason, retry_after = state.reason, time_until(state.until, now)
-            name = state.name
-        else:
-            if self._is_inside_own_probe(now):
-                return NestedPermit(self)
-            answer = self._ask_circuit(now)
-            if not isinstance(answer, Rejection):
-                return self._admit(answer, classifiers)
-            name, reason, retry_after = answer
-        if self._subscribers is not None and self._subscribers.rejection_listeners:
-            self._notify_rejection(name, reason, retry_after, self._subscribers)
-        # Raised here, and held by no variable, so that no cycle is left with each traceback.
-        raise CircuitBreakerOpenError(self.region, name, reason, retry_after)
+        if state is None:
+            return self._ask_circuit(now, classifiers)
+        raise self._make_rejection(state.name, state.reason, time_until(state.until, now))
 
     def __call__(self, fn: Callable[P, T]) -> Callable[P, T]:
         """Decorate one function, `async def` or `def`, with this very breaker."""
@@ -252,7 +241,7 @@ class CircuitBreaker:
         Returns:
             IGNORED also for a cancellation, for a rejection, and where the classifier fails.
         """
-        return self._judge.of_error(error).outcome
+        return self.judge.of_error(error).outcome
 
     async def wait_until_ready(self, timeout: float | None = None) -> bool:
         """Wait, in asyncio, until a call would be admitted; it reserves nothing.
@@ -285,12 +274,12 @@ class CircuitBreaker:
         """
         with lock:
             stop_listening = self._listeners.add(listener)
-            self._note_change()
+            self._after_change()
 
         def stop() -> None:
             with lock:
                 stop_listening()
-                self._note_change()
+                self._after_change()
 
         return stop
 
@@ -397,7 +386,7 @@ class CircuitBreaker:
         """
         with lock:
             self.circuit.configure(policy)
-            self._judge = Judge(self.region, classifier, result_classifier, self._unknown_errors)
+            self.judge = Judge(self.region, classifier, result_classifier, self._unknown_errors)
             self._after_change()
 
     def record(self, ticket: Ticket, report: Report) -> None:
@@ -413,15 +402,18 @@ class CircuitBreaker:
             with lock:
                 self.circuit.record(ticket, report, now)
                 self._after_change()
-            self._deliver()
+            if self._queue.is_waiting or _postponed:
+                self._deliver()
 
     def record_error(
         self, closed: Closed, error: BaseException, classifiers: Classifiers | None, /
     ) -> None:
         """Count a call without a permit that raised."""
-        judge = self._judge if classifiers is None else self._judge.override(classifiers)
+        judge = self.judge if classifiers is None else self.judge.override(classifiers)
         report = judge.of_error(error)
-        scope.record_outcome(error, report.outcome)
+        outcomes = scope.watched_outcomes.get()
+        if outcomes is not None:
+            outcomes.record(error, report.outcome)
         if report is IGNORED:
             closed.ignored += 1
         else:
@@ -431,15 +423,11 @@ class CircuitBreaker:
         """End the streak of failures, after a success without a permit."""
         with lock:
             closed.streak = 0
-            self._note_change()
+            self._after_change()
 
     def permit_in(self, closed: Closed, classifiers: Classifiers | None, /) -> Permit:
         """Return a permit for a call that has begun without one."""
         return Permit(self, closed, classifiers)
-
-    def judge_for(self, classifiers: Classifiers | None) -> Judge:
-        """Return the judge of a function's calls, which may have classifiers of its own."""
-        return self._judge if classifiers is None else self._judge.override(classifiers)
 
     def rejection(self) -> CircuitBreakerOpenError:
         """Return the error of a call that is rejected now; no call is counted."""
@@ -448,7 +436,7 @@ class CircuitBreaker:
 
     def retention(self) -> Retention:
         """Return whether a full registry may evict this breaker; the caller holds the lock."""
-        if self._listeners or self.circuit.is_forced():
+        if self._listeners.entries or self.circuit.is_forced():
             return Retention.PINNED
         return Retention.BLANK if self.circuit.is_blank() else Retention.INFORMED
 
@@ -457,8 +445,11 @@ class CircuitBreaker:
 
     # Admitting
 
-    def _ask_circuit(self, now: float) -> Ticket | Rejection:
-        _settle_postponed()  # one of them may give back the place of a probe
+    def _ask_circuit(self, now: float, classifiers: Classifiers | None) -> Permit:
+        if isinstance(self.circuit.state, HalfOpen) and self._is_inside_own_probe(now):
+            return NestedPermit(self)
+        if _postponed:  # one of them may give back the place of a probe
+            _settle_postponed()
         with lock:
             answer = self.circuit.acquire(now)
             if isinstance(answer, Rejection):
@@ -466,36 +457,30 @@ class CircuitBreaker:
             else:
                 self._after_change()
         if isinstance(answer, Rejection):
-            self._deliver()
-        return answer
-
-    def _admit(self, ticket: Ticket, classifiers: Classifiers | None) -> Permit:
-        permit = Permit(self, ticket, classifiers)
+            self._queue.deliver()
+            raise self._make_rejection(*answer)
+        permit = Permit(self, answer, classifiers)
         try:
-            self._deliver()
+            self._queue.deliver()
         except BaseException:  # a listener may exit the process, or be interrupted
             permit.ignore()
             raise
         return permit
 
     def _is_inside_own_probe(self, now: float) -> bool:
-        if not isinstance(self.circuit.state, HalfOpen):
-            return False
         for call in scope.enclosing_calls():
             if call.breaker is self and isinstance(call, Permit) and call.surrounds(now):
                 return True
         return False
 
-    def _notify_rejection(
-        self,
-        state: CircuitState,
-        reason: str,
-        retry_after: float | None,
-        subscribers: Subscribers,
-    ) -> None:
+    def _make_rejection(
+        self, state: CircuitState, reason: str, retry_after: float | None
+    ) -> CircuitBreakerOpenError:
         error = CircuitBreakerOpenError(self.region, state, reason, retry_after)
-        for entry in subscribers.rejection_listeners:
-            call_listener(entry, error, self.region)
+        if self._subscribers is not None and self._subscribers.rejection_listeners.entries:
+            for entry in self._subscribers.rejection_listeners.entries:
+                call_listener(entry, error, self.region)
+        return error
 
     # After each change
 
@@ -508,10 +493,12 @@ class CircuitBreaker:
     def _after_change(self) -> None:
         """Bring up to date what depends on the circuit; the caller holds the lock."""
         circuit = self.circuit
-        self._queue_events()
+        if circuit.events:
+            self._queue_events()
         closed = circuit.admits_without_asking()
-        self.closed = closed if self._judge.result_classifier is None else None
-        self._note_change()
+        self.closed = closed if self.judge.result_classifier is None else None
+        if self._subscribers is not None:
+            self._subscribers.changed_regions.add(self.region)
         if self._wait_queue is not None:
             if isinstance(circuit.state, Closed):
                 self._wait_queue.wake_all()
@@ -519,25 +506,21 @@ class CircuitBreaker:
                 self._wait_queue.wake_first()
 
     def _queue_events(self) -> None:
-        if not self.circuit.events:
-            return
         for event in self.circuit.events:
             if isinstance(event, Transition):
                 time_of_day = datetime.now(UTC)
                 changed = StateChanged(region=self.region, time=time_of_day, **asdict(event))
                 self._queue.put(changed)
-                scope.wake_sleepers(self)
+                if scope.sleepers:
+                    scope.wake_sleepers(self)
             else:
                 self._queue.put(event)
         self.circuit.events.clear()
 
-    def _note_change(self) -> None:
-        if self._subscribers is not None:
-            self._subscribers.changed_regions.add(self.region)
-
     def _deliver(self) -> None:
         self._queue.deliver()
-        _settle_postponed()
+        if _postponed:
+            _settle_postponed()
 
     # Waiting
 

@@ -184,6 +184,7 @@ class Circuit:
 
     __slots__ = (
         "_outage_was_reported",
+        "_probe_lease",
         "_totals",
         "events",
         "policy",
@@ -201,6 +202,7 @@ class Circuit:
         self.transitions: dict[tuple[CircuitState, CircuitState], int] = {}
         #: Whether other processes share it; None: it belongs to this process alone.
         self.shared: bool | None = None
+        self._probe_lease = policy.probe_lease
         self._totals = Totals()
         self._outage_was_reported = False
 
@@ -212,6 +214,8 @@ class Circuit:
         state = self.state
         if isinstance(state, Closed):
             return state
+        if isinstance(state, Open) and now >= state.until:
+            return self.start_probe(state, now)
         wait = self.retry_after(now)
         if wait != 0.0:
             return self.count_rejection(state, wait, now)
@@ -239,24 +243,33 @@ class Circuit:
         """Count the result of a call, unless its ticket is late."""
         state = self.state
         if isinstance(state, HalfOpen):
-            if ticket not in state.probes:
+            if not isinstance(ticket, Probe) or ticket not in state.probes:
                 return
-            state.probes = [probe for probe in state.probes if probe is not ticket]
+            probes = list(state.probes)  # a new list: `Permit` reads it without the lock
+            probes.remove(ticket)
+            state.probes = probes
             state.last_activity = now
         elif ticket is not state:
             return
         if report.outcome is Outcome.FAILURE:
             self._record_failure(state, report.reason, now)
-        elif report.outcome is Outcome.SUCCESS:
-            self._record_success(state, now)
-        else:
+            return
+        if report.outcome is Outcome.IGNORED:
             self._totals.ignored += 1
+            return
+        self._totals.successes += 1
+        state.streak = 0
+        if isinstance(state, HalfOpen):
+            state.successes += 1
+            if state.successes >= self.policy.success_threshold:
+                self.close_recovered(state, now)
 
     # Manual control
 
     def configure(self, policy: BreakerPolicy) -> None:
         """Change the thresholds; an OPEN circuit follows at once, a lease keeps its end."""
         self.policy = policy
+        self._probe_lease = policy.probe_lease
         state = self.state
         if isinstance(state, Open) and not state.is_forced:
             state.until = state.since + policy.recovery_timeout
@@ -295,8 +308,11 @@ class Circuit:
             return 0.0
         if isinstance(state, Open):
             return time_until(state.until, now)
-        last_end = max((probe.until for probe in self._probes_in_the_way(state)), default=now)
-        return min(_until(last_end, now), MAX_WAIT_FOR_PROBE)
+        in_the_way = self._probes_in_the_way(state)
+        if not in_the_way:
+            return 0.0
+        wait = time_until(in_the_way[-1].until, now)
+        return 0.0 if wait is None else min(wait, MAX_WAIT_FOR_PROBE)
 
     def expects_call(self, now: float) -> float | None:
         """Return `retry_after` for a caller that means to call when the time has come."""
@@ -336,11 +352,16 @@ class Circuit:
     def follow_clock(self, now: float) -> None:
         """Start the running times again if the clock has stepped back behind their start."""
         state = self.state
+        timed: list[Open | Probe] = []
         if isinstance(state, Open):
-            _restart_if_later(state, now)
+            timed = [state]
         elif isinstance(state, HalfOpen):
-            for probe in state.probes:
-                _restart_if_later(probe, now)
+            timed = [*state.probes]
+        for running in timed:
+            if now < running.since:
+                # The end first: `reject` reads the two without the lock, and checks the start.
+                running.until = now + (running.until - running.since)
+                running.since = now
 
     # The steps
 
@@ -359,20 +380,19 @@ class Circuit:
             reason = f"recovery timeout of {self.policy.recovery_timeout:g} s elapsed"
             state = HalfOpen(now, state.streak, state.reason, last_activity=now)
             self.enter(state, reason, now)
-        expired = self._probes_in_the_way(state)
-        for lost in expired:
-            self.events.append(ProbeExpired(after=lost.until - lost.since))
-        probe = Probe(now, now + self.policy.probe_lease)
-        # A new list each time: `scope` reads it without the lock.
-        state.probes = [*(kept for kept in state.probes if kept not in expired), probe]
+        probes = list(state.probes)  # a new list: `Permit` reads it without the lock
+        for expired in self._probes_in_the_way(state):
+            probes.remove(expired)
+            self.events.append(ProbeExpired(after=expired.until - expired.since))
+        probe = Probe(now, now + self._probe_lease)
+        probes.append(probe)
+        state.probes = probes
         state.last_activity = now
         self._totals.probes += 1
         return probe
 
-    def close_if_recovered(self, state: HalfOpen, now: float) -> None:
+    def close_recovered(self, state: HalfOpen, now: float) -> None:
         """Close the circuit after enough consecutive successes."""
-        if state.successes < self.policy.success_threshold:
-            return
         successes = "success" if state.successes == 1 else "consecutive successes"
         self.enter(Closed(now), f"{state.successes} {successes}", now)
 
@@ -401,13 +421,6 @@ class Circuit:
             )
         )
 
-    def _record_success(self, state: State, now: float) -> None:
-        self._totals.successes += 1
-        state.streak = 0
-        if isinstance(state, HalfOpen):
-            state.successes += 1
-            self.close_if_recovered(state, now)
-
     def _record_failure(self, state: State, reason: str, now: float) -> None:
         self._totals.failures += 1
         state.streak += 1
@@ -420,7 +433,7 @@ class Circuit:
         self.enter(Open(now, until, state.streak, reason), reason, now)
 
     def _probes_in_the_way(self, state: HalfOpen) -> list[Probe]:
-        """Return the probes that must go before one more may start: the oldest leases."""
+        """Return the probes that must go before one more may start, the oldest lease first."""
         too_many = len(state.probes) + 1 - self.policy.half_open_probes
         if too_many <= 0:
             return []
@@ -431,19 +444,10 @@ def _lease_end(probe: Probe) -> float:
     return probe.until
 
 
-def _restart_if_later(timed: Open | Probe, now: float) -> None:
-    if now < timed.since:
-        # The end first: `Circuit.reject` reads the two without the lock, and checks the start.
-        timed.until = now + (timed.until - timed.since)
-        timed.since = now
-
-
 def time_until(end: float, now: float) -> float | None:
     """Return the seconds until `end`; None if that is never."""
-    return None if end == math.inf else _until(end, now)
-
-
-def _until(end: float, now: float) -> float:
+    if end == math.inf:
+        return None
     # Rounded up: after this many seconds the time has come, to the last bit.
     left = max(0.0, end - now)
     return left if now + left >= end else left + math.ulp(end)

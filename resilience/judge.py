@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from resilience import log
-from resilience.classify import classify_error, describe, describe_root, examine
+from resilience.classify import classify_error, describe, describe_as, examine
 from resilience.errors import CircuitBreakerOpenError
 from resilience.outcome import IGNORED, SUCCESS, Classifier, Outcome, Report, ResultClassifier
 
@@ -89,9 +89,9 @@ class Judge:
             if report is IGNORED and examine(error)[0] is None:
                 self._unknown_errors.add(error)
             return report
-        outcome, root = examine(error)
+        outcome, root, status = examine(error)
         if outcome is _FAILURE:
-            return Report(outcome, describe_root(root))
+            return Report(outcome, describe_as(root, status))
         if outcome is None:
             self._unknown_errors.add(error)
         return IGNORED

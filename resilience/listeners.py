@@ -6,7 +6,7 @@ that finds nobody delivering. A thread that comes meanwhile leaves its events to
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from functools import partial
 from typing import Generic, TypeAlias, TypeVar
 
@@ -24,7 +24,7 @@ QueuedEvent: TypeAlias = StateChanged | ProbeExpired | RejectionsBegan
 Delivery: TypeAlias = Callable[[], BaseException | None]
 
 
-class _Entry(Generic[E]):
+class Entry(Generic[E]):
     """One listener, until it is stopped."""
 
     __slots__ = ("active", "listener")
@@ -41,11 +41,11 @@ class Listeners(Generic[E]):
         takes: What a listener takes, for the error text.
     """
 
-    __slots__ = ("_entries", "_takes")
+    __slots__ = ("_takes", "entries")
 
     def __init__(self, takes: str) -> None:
         self._takes = takes
-        self._entries: tuple[_Entry[E], ...] = ()
+        self.entries: tuple[Entry[E], ...] = ()
 
     def add(self, listener: Callable[[E], object]) -> Callable[[], None]:
         """Add a listener.
@@ -60,32 +60,26 @@ class Listeners(Generic[E]):
             TypeError: The listener cannot be called, or is an `async def`.
         """
         check_callable("listener", listener, self._takes)
-        entry = _Entry(listener)
+        entry = Entry(listener)
         with lock:
-            self._entries = (*self._entries, entry)
+            self.entries = (*self.entries, entry)
 
         def stop() -> None:
             with lock:
                 entry.active = False
-                self._entries = tuple(kept for kept in self._entries if kept is not entry)
+                self.entries = tuple(kept for kept in self.entries if kept is not entry)
 
         return stop
 
     def clear(self) -> None:
         """Remove all listeners."""
         with lock:
-            for entry in self._entries:
+            for entry in self.entries:
                 entry.active = False
-            self._entries = ()
-
-    def __iter__(self) -> Iterator[_Entry[E]]:
-        return iter(self._entries)
-
-    def __len__(self) -> int:
-        return len(self._entries)
+            self.entries = ()
 
 
-def call_listener(entry: _Entry[E], event: E, region: str) -> BaseException | None:
+def call_listener(entry: Entry[E], event: E, region: str) -> BaseException | None:
     """Call one listener; what it raises is logged.
 
     Returns:
@@ -103,16 +97,24 @@ def call_listener(entry: _Entry[E], event: E, region: str) -> BaseException | No
 
 
 class Subscribers:
-    """What a registry knows of all its breakers, and who listens to them."""
+    """What a registry knows of all its breakers, and who listens to them.
 
-    def __init__(self, history: History | None = None) -> None:
+    Args:
+        readmit: Keeps a breaker again that was evicted, when it has changed its state.
+        history: Where the changes are recorded; None: a new one.
+    """
+
+    def __init__(
+        self, readmit: Callable[[StateChanged], None], history: History | None = None
+    ) -> None:
+        self.readmit = readmit
         self.history = History() if history is None else history
-        #: Called with each change before anybody else's listeners.
-        self.first_listeners: Listeners[StateChanged] = Listeners("one StateChanged")
         self.listeners: Listeners[StateChanged] = Listeners("one StateChanged")
         self.rejection_listeners: Listeners[CircuitBreakerOpenError] = Listeners(
             "one CircuitBreakerOpenError"
         )
+        #: The regions whose breakers were evicted, but may still be in use.
+        self.evicted_regions: Container[str] = ()
         #: The regions whose breakers may have learned or forgotten something.
         self.changed_regions: set[str] = set()
 
@@ -120,8 +122,8 @@ class Subscribers:
         """End all listeners, and leave the history, emptied, to a successor."""
         self.history.clear()
         self.history = History()
-        for listeners in (self.first_listeners, self.listeners):
-            listeners.clear()
+        self.evicted_regions = ()
+        self.listeners.clear()
         self.rejection_listeners.clear()
 
 
@@ -136,8 +138,16 @@ class EventQueue:
         subscribers: The registry's; None for a breaker without one.
     """
 
-    __slots__ = ("_deliveries", "_events", "_is_delivering", "_listeners", "_process", "_region",
-                 "_subscribers")  # fmt: skip
+    __slots__ = (
+        "_deliverer",
+        "_deliveries",
+        "_events",
+        "_listeners",
+        "_process",
+        "_region",
+        "_subscribers",
+        "is_waiting",
+    )
 
     def __init__(
         self, region: str, listeners: Listeners[StateChanged], subscribers: Subscribers | None
@@ -146,20 +156,24 @@ class EventQueue:
         self._listeners = listeners
         self._subscribers = subscribers
         self._process = os.getpid()
-        self._is_delivering = False
+        #: Whether something is to be delivered.
+        self.is_waiting = False
+        # The running `deliver`; None: nobody delivers.
+        self._deliverer: object | None = None
         # Most breakers never have an event, and an empty deque takes 600 bytes.
         self._events: deque[QueuedEvent] | None = None
         # What is still to be done about the event that was taken last.
-        self._deliveries: Iterator[Delivery] | None = None
+        self._deliveries: Iterator[Delivery] = iter(())
 
     def put(self, event: QueuedEvent) -> None:
         """Queue an event; the caller holds the lock."""
         if self._events is None or self._process != os.getpid():
             self._process = os.getpid()
-            self._is_delivering = False
+            self._deliverer = None
+            self._deliveries = iter(())
             self._events = deque()
-            self._deliveries = None
         self._events.append(event)
+        self.is_waiting = True
         if self._subscribers is not None and isinstance(event, StateChanged):
             self._subscribers.history.record(event)
 
@@ -169,23 +183,20 @@ class EventQueue:
         A listener that exits or is interrupted keeps the event from no other listener: its
         `SystemExit` or `KeyboardInterrupt` is raised when everything is delivered.
         """
-        if not self._events and self._deliveries is None:
-            return
-        if lock_is_held():
-            return  # this thread delivers when it has released the lock
+        if not self.is_waiting or lock_is_held():
+            return  # a thread that holds the lock delivers when it has released it
         exit_error: BaseException | None = None
-        is_mine = False
+        this = object()
         try:
             with lock:
-                if self._is_delivering:
+                if self._deliverer is not None:
                     return
-                is_mine = self._is_delivering = True
+                self._deliverer = this
             while (delivery := self._take()) is not None:
                 exit_error = delivery() or exit_error
-            is_mine = False
         finally:
-            if is_mine:  # interrupted: the next thread goes on from here
-                self._is_delivering = False
+            if self._deliverer is this:  # interrupted: the next thread goes on from here
+                self._deliverer = None
         if exit_error is not None:
             raise exit_error
 
@@ -193,27 +204,26 @@ class EventQueue:
         """Take the next delivery; if there is none, stop delivering."""
         with lock:
             while self._process == os.getpid():
-                if self._deliveries is not None:
-                    delivery = next(self._deliveries, None)
-                    if delivery is not None:
-                        return delivery
+                delivery = next(self._deliveries, None)
+                if delivery is not None:
+                    return delivery
                 if not self._events:
                     break
-                self._deliveries = iter(self._deliveries_of(self._events.popleft()))
+                self._deliveries = self._deliveries_of(self._events.popleft())
             # Under the lock: a thread that queues an event from here on delivers it itself.
-            self._deliveries = None
-            self._is_delivering = False
+            self._deliverer = None
+            self.is_waiting = False
             return None
 
-    def _deliveries_of(self, event: QueuedEvent) -> list[Delivery]:
+    def _deliveries_of(self, event: QueuedEvent) -> Iterator[Delivery]:
         deliveries: list[Delivery] = [partial(log_event, self._region, event)]
-        if isinstance(event, StateChanged):
-            entries = self._entries()
-            deliveries += [partial(call_listener, entry, event, self._region) for entry in entries]
-        return deliveries
-
-    def _entries(self) -> list[_Entry[StateChanged]]:
-        entries = list(self._listeners)
+        if not isinstance(event, StateChanged):
+            return iter(deliveries)
+        entries = self._listeners.entries
         if self._subscribers is not None:
-            entries = [*self._subscribers.first_listeners, *entries, *self._subscribers.listeners]
-        return entries
+            entries += self._subscribers.listeners.entries
+            if self._region in self._subscribers.evicted_regions:
+                deliveries.append(partial(self._subscribers.readmit, event))
+        for entry in entries:
+            deliveries.append(partial(call_listener, entry, event, self._region))  # noqa: PERF401 - it is not a list of its own
+        return iter(deliveries)

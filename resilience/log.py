@@ -34,13 +34,22 @@ def log_event(region: str, event: StateChanged | ProbeExpired | RejectionsBegan)
     if isinstance(event, ProbeExpired):
         text = f"lost a probe for region {{}}: no result within {event.after:g} s"
         log("WARNING", region, text)
-    elif isinstance(event, RejectionsBegan):
-        bound = {"state": event.state, "reason": event.reason}
+        return
+    if isinstance(event, RejectionsBegan):
+        bound: dict[str, object] = {"state": event.state, "reason": event.reason}
         text = f"rejects calls for region {{}}, which is {event.state}: {event.reason}"
         log("INFO", region, text, bound)
-    else:
+        return
+    if event.rejected:
         _log_rejected_calls(event)
-        _log_state(event)
+    bound = {
+        "old": event.old,
+        "new": event.new,
+        "reason": event.reason,
+        "streak": event.streak,
+        "by": event.by,
+    }
+    log(_LEVELS[event.new], region, f"{event.new} for region {{}}{_explain(event)}", bound)
 
 
 def log_unknown_errors(region: str, count: int, error: BaseException) -> None:
@@ -72,25 +81,13 @@ def describe_exception(error: BaseException) -> str:
     return f"raised {kind}{''.join(places)}"
 
 
-def _log_state(event: StateChanged) -> None:
-    by = f", by {event.by}" if event.by else ""
-    bound = {
-        "old": event.old,
-        "new": event.new,
-        "reason": event.reason,
-        "streak": event.streak,
-        "by": event.by,
-    }
-    text = f"{event.new} for region {{}}{_explain(event)}{by}"
-    log(_LEVELS[event.new], event.region, text, bound)
-
-
 def _explain(event: StateChanged) -> str:
+    by = f", by {event.by}" if event.by else ""
     if event.new is CircuitState.CLOSED:
-        return f" — {event.reason if event.reason == RESET else 'recovered'}"
+        return f" — {event.reason if event.reason == RESET else 'recovered'}{by}"
     is_forced = event.retry_after is None
     if event.new is CircuitState.HALF_OPEN or is_forced or event.by is not None:
-        return f": {event.reason}"
+        return f": {event.reason}{by}"
     failures = "failure" if event.streak == 1 else "failures"
     # The streak goes on from before the outage: 11 is not the threshold.
     probe = " (probe failed)" if event.old is CircuitState.HALF_OPEN else ""
@@ -98,8 +95,6 @@ def _explain(event: StateChanged) -> str:
 
 
 def _log_rejected_calls(event: StateChanged) -> None:
-    if not event.rejected:
-        return
     calls = "1 call" if event.rejected == 1 else f"{event.rejected:,} calls"
     bound = {"rejected": event.rejected, "seconds": event.duration}
     text = f"rejected {calls} for region {{}} in {event.duration:.0f} s"

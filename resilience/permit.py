@@ -24,13 +24,10 @@ class Breaker(scope.Breaker, Protocol):
     """What a permit needs of its circuit breaker."""
 
     circuit: Circuit
+    judge: Judge
 
     def record(self, ticket: Ticket, report: Report) -> None:
         """Count the outcome of a call."""
-
-    def judge_for(self, classifiers: Classifiers | None) -> Judge:
-        """Return the judge of a call with these classifiers."""
-        ...
 
     def rejection(self) -> CircuitBreakerOpenError:
         """Return the error of a call that is rejected now."""
@@ -99,82 +96,109 @@ class Permit:
 
     # For `scope`, the wrappers and the retry loops
 
-    @property
-    def is_settled(self) -> bool:
-        """Whether the outcome of the call is known."""
-        return self.ticket is None
-
     def allows_attempt(self, *, first: bool) -> bool:
         """Return whether a retry loop inside the call may make an attempt.
 
         Args:
             first: Whether it would be the first attempt of its loop: a probe makes only one.
         """
-        if self.ticket is None:
-            return True
         state = self.breaker.circuit.state
-        if isinstance(state, Closed):
-            return True
-        return first and self.is_probe()
-
-    def is_probe(self) -> bool:
-        """Return whether the call is a probe that has kept its place."""
-        state = self.breaker.circuit.state
-        return isinstance(state, HalfOpen) and self.ticket in state.probes
+        if isinstance(state, HalfOpen):
+            return first and self.ticket in state.probes
+        return isinstance(state, Closed)
 
     def surrounds(self, now: float) -> bool:
         """Return whether the call is a probe, in its time, that the running code is part of."""
-        if not self.is_probe() or not isinstance(self.ticket, Probe) or now >= self.ticket.until:
+        state, ticket = self.breaker.circuit.state, self.ticket
+        if not isinstance(state, HalfOpen) or not isinstance(ticket, Probe):
+            return False
+        if ticket not in state.probes or now >= ticket.until:
             return False
         return self._generator_of is None or self._generator_of is _running_task()
 
-    def judge(self, error: BaseException) -> Report:
-        """Decide what an error says, by the classifiers of this call."""
-        return self.breaker.judge_for(self._classifiers).of_error(error)
+    def judge(self) -> Judge:
+        """Return what decides about the errors and results of this call."""
+        judge = self.breaker.judge
+        return judge if self._classifiers is None else judge.override(self._classifiers)
+
+    async def call_async(
+        self, fn: Callable[..., Awaitable[T]], args: Arguments, kwargs: Keywords, /
+    ) -> T:
+        """Call an `async def`, and settle by what comes of it."""
+        scope.enter(self)
+        try:
+            result = await fn(*args, **kwargs)
+        except BaseException as error:
+            self.raised(error)
+            raise
+        finally:
+            scope.leave(self)
+        return self.returned(result)
+
+    def call_sync(self, fn: Callable[..., T], args: Arguments, kwargs: Keywords, /) -> T:
+        """Call a `def`, and settle by what comes of it."""
+        scope.enter(self)
+        try:
+            result = fn(*args, **kwargs)
+        except BaseException as error:
+            self.raised(error)
+            raise
+        finally:
+            scope.leave(self)
+        return self.returned_by_sync(result)
 
     def returned(self, result: T) -> T:
         """Settle by what the function returned, and return that."""
         ticket = self.ticket
         if ticket is None:
             return result
-        judge = self.breaker.judge_for(self._classifiers)
-        if judge.result_classifier is None and isinstance(ticket, Closed) and not ticket.streak:
+        if self._classifiers is not None or self.breaker.judge.result_classifier is not None:
+            report = IGNORED
+            try:
+                report = self.judge().of_result(result)
+            finally:  # whatever a classifier raises, the permit is given back
+                self._settle(report)
+        elif isinstance(ticket, Closed) and not ticket.streak:
             # Nobody else settles this permit, and nothing else changes, so it takes no lock.
             self.ticket = None
             ticket.successes += 1
-            return result
-        report = IGNORED
-        try:
-            report = judge.of_result(result)
-        finally:  # whatever a classifier raises, the permit is given back
-            self._settle(report)
+        else:
+            self._settle(SUCCESS)
         return result
 
     def returned_by_sync(self, result: T, /) -> T:
         """Settle by what a `def` returned; if it must be awaited, when it was."""
         if not must_be_awaited[type(result)]:
             return self.returned(result)
-        permit = Permit(self.breaker, self._take_ticket(), self._classifiers)
+        permit = Permit(self.breaker, None, self._classifiers)
+        with lock:
+            permit.ticket, self.ticket = self.ticket, None
         awaited = permit.wait_for(cast("Awaitable[object]", result))
         weakref.finalize(awaited, permit.ignore).atexit = False  # if nobody awaits it
         return cast("T", awaited)
-
-    async def call_async(
-        self, fn: Callable[..., Awaitable[T]], args: Arguments, kwargs: Keywords, /
-    ) -> T:
-        """Call an `async def`, and settle by what comes of it."""
-        with self:
-            return self.returned(await fn(*args, **kwargs))
-
-    def call_sync(self, fn: Callable[..., T], args: Arguments, kwargs: Keywords, /) -> T:
-        """Call a `def`, and settle by what comes of it."""
-        with self:
-            return self.returned_by_sync(fn(*args, **kwargs))
 
     async def wait_for(self, awaitable: Awaitable[T]) -> T:
         """Await something as the protected call, and settle by what comes of it."""
         with self:
             return self.returned(await awaitable)
+
+    def raised(self, error: BaseException) -> None:
+        """Settle by what the function raised."""
+        if self.ticket is None:
+            return
+        report = IGNORED
+        try:
+            report = self.judge().of_error(error)
+            outcomes = scope.watched_outcomes.get()
+            if outcomes is not None:
+                outcomes.record(error, report.outcome)
+        finally:  # whatever a classifier raises, the permit is given back
+            counted = self._attempt_error
+            if counted is not None and root_error(error) is not root_error(counted):
+                # The call got over that attempt, and failed for another reason.
+                self._attempt_error = None
+            self._settle(report)
+            self._attempt_error = None  # an error keeps its frames, and one of them this permit
 
     def __enter__(self) -> Self:
         if self.ticket is None:
@@ -194,39 +218,17 @@ class Permit:
         /,
     ) -> None:
         scope.leave(self)
-        if self.ticket is None:
-            return
         if error is None:
             self._settle(SUCCESS)
         else:
-            self._settle_by_error(error)
-
-    def _settle_by_error(self, error: BaseException) -> None:
-        attempt_error, self._attempt_error = self._attempt_error, None
-        report = IGNORED
-        try:
-            report = self.judge(error)
-            scope.record_outcome(error, report.outcome)
-        finally:  # whatever a classifier raises, the permit is given back
-            # The call fails with the error of the attempt that was counted already, unless the
-            # call got over that one and failed for another reason.
-            is_counted = attempt_error is not None and root_error(error) is root_error(
-                attempt_error
-            )
-            ticket = self._take_ticket()
-            if ticket is not None and not (is_counted and report.outcome is Outcome.FAILURE):
-                self.breaker.record(ticket, report)
+            self.raised(error)
 
     def _settle(self, report: Report) -> None:
-        ticket = self._take_ticket()
+        with lock:
+            ticket, self.ticket = self.ticket, None
         is_counted = self._attempt_error is not None and report.outcome is Outcome.FAILURE
         if ticket is not None and not is_counted:
             self.breaker.record(ticket, report)
-
-    def _take_ticket(self) -> Ticket | None:
-        with lock:
-            ticket, self.ticket = self.ticket, None
-        return ticket
 
 
 class NestedPermit(Permit):

@@ -160,8 +160,7 @@ class CircuitBreakerRegistry:
         self.aliases: dict[str, CircuitBreaker] = {}
         self._has_evicted = False
         self._eviction_is_logged = False
-        self._subscribers = Subscribers()
-        self._subscribers.first_listeners.add(self._readmit)
+        self._subscribers = self._make_subscribers()
 
     @property
     def history(self) -> History:
@@ -243,8 +242,8 @@ class CircuitBreakerRegistry:
             self.aliases.clear()
             self._eviction_order = EvictionOrder(self._breakers)
             self._has_evicted = self._eviction_is_logged = False
-        old, self._subscribers = self._subscribers, Subscribers(self._subscribers.history)
-        self._subscribers.first_listeners.add(self._readmit)
+        old = self._subscribers
+        self._subscribers = self._make_subscribers(old.history)
         old.retire()
 
     def close(self) -> None:
@@ -299,6 +298,11 @@ class CircuitBreakerRegistry:
         return self._settings.name(str.__str__(region)) in self._breakers
 
     # Finding and making
+
+    def _make_subscribers(self, history: History | None = None) -> Subscribers:
+        subscribers = Subscribers(self._readmit, history)
+        subscribers.evicted_regions = self._evicted
+        return subscribers
 
     def _find(self, region: str) -> CircuitBreaker:
         settings = self._settings

@@ -17,6 +17,7 @@ from queue import Empty, SimpleQueue
 from typing import Protocol, TypeAlias
 
 from resilience._lock import lock
+from resilience.circuit import Ticket
 from resilience.outcome import Outcome
 
 Wake: TypeAlias = Callable[[], object]
@@ -42,10 +43,8 @@ class ProtectedCall(Protocol):
         """The breaker that the call goes through."""
         ...
 
-    @property
-    def is_settled(self) -> bool:
-        """Whether its outcome is known."""
-        ...
+    #: None: the outcome of the call is known.
+    ticket: Ticket | None
 
     def allows_attempt(self, *, first: bool) -> bool:
         """Return whether a retry loop inside the call may make an attempt."""
@@ -57,7 +56,8 @@ _innermost: ContextVar[ProtectedCall | None] = ContextVar("resilience_innermost_
 
 def enter(call: ProtectedCall) -> None:
     """Begin a call."""
-    call.outer = current()
+    outer = _innermost.get()
+    call.outer = outer if outer is None or outer.ticket is not None else _unsettled(outer)
     _innermost.set(call)
 
 
@@ -66,7 +66,7 @@ def leave(call: ProtectedCall) -> None:
     # Calls may end in another order than they began, and in another context. What is left there is
     # a settled call, which is passed over.
     if _innermost.get() is call:
-        _innermost.set(_unsettled(call.outer))
+        _innermost.set(call.outer)
 
 
 def current() -> ProtectedCall | None:
@@ -85,14 +85,16 @@ def blocking_call(*, first: bool) -> ProtectedCall | None:
     Args:
         first: Whether it would be the first attempt of its retry loop: a probe makes only one.
     """
-    for call in enclosing_calls():
-        if not call.allows_attempt(first=first):
+    call = _innermost.get()
+    while call is not None:
+        if call.ticket is not None and not call.allows_attempt(first=first):
             return call
+        call = call.outer
     return None
 
 
 def _unsettled(call: ProtectedCall | None) -> ProtectedCall | None:
-    while call is not None and call.is_settled:
+    while call is not None and call.ticket is None:
         call = call.outer
     return call
 
@@ -106,10 +108,10 @@ def _chain(call: ProtectedCall | None) -> Iterator[ProtectedCall]:
 # Sleeping between two attempts
 
 # Only breakers with sleeping retry loops are in here.
-_sleepers: dict[Breaker, set[Wake]] = {}
+sleepers: dict[Breaker, set[Wake]] = {}
 if sys.platform != "win32":  # pragma: no branch - Windows has no fork
     # They sleep in the parent process.
-    os.register_at_fork(after_in_child=_sleepers.clear)
+    os.register_at_fork(after_in_child=sleepers.clear)
 
 
 async def sleep(seconds: float, call: ProtectedCall) -> None:
@@ -152,7 +154,7 @@ def sleep_in_thread(seconds: float, call: ProtectedCall) -> None:
 
 def wake_sleepers(breaker: Breaker) -> None:
     """Let the loops look whose calls go through a circuit that has changed; under the lock."""
-    for wake in tuple(_sleepers.get(breaker, ())):
+    for wake in tuple(sleepers.get(breaker, ())):
         wake()
 
 
@@ -165,16 +167,16 @@ def _woken_by_circuits(wake: Wake, call: ProtectedCall) -> Generator[None]:
     breakers = {one.breaker for one in _chain(call)}
     with lock:
         for breaker in breakers:
-            _sleepers.setdefault(breaker, set()).add(wake)
+            sleepers.setdefault(breaker, set()).add(wake)
     try:
         wake()  # a circuit may have opened before it could wake anybody
         yield
     finally:
         with lock:
-            for breaker in breakers & _sleepers.keys():
-                _sleepers[breaker].discard(wake)
-                if not _sleepers[breaker]:
-                    del _sleepers[breaker]
+            for breaker in breakers & sleepers.keys():
+                sleepers[breaker].discard(wake)
+                if not sleepers[breaker]:
+                    del sleepers[breaker]
 
 
 # What the breakers recorded
@@ -210,22 +212,18 @@ class WatchedOutcomes:
         return None
 
 
-_watched: ContextVar[WatchedOutcomes | None] = ContextVar("resilience_outcomes", default=None)
+#: What collects the outcomes here; None: nobody wants to know them.
+watched_outcomes: ContextVar[WatchedOutcomes | None] = ContextVar(
+    "resilience_outcomes", default=None
+)
 
 
 @contextmanager
 def watch_outcomes() -> Generator[WatchedOutcomes]:
     """Collect the outcomes that breakers record in a block, for a caller that must know them."""
     outcomes = WatchedOutcomes()
-    token = _watched.set(outcomes)
+    token = watched_outcomes.set(outcomes)
     try:
         yield outcomes
     finally:
-        _watched.reset(token)
-
-
-def record_outcome(error: BaseException, outcome: Outcome) -> None:
-    """Report an outcome to the enclosing `watch_outcomes`, if there is one."""
-    outcomes = _watched.get()
-    if outcomes is not None:
-        outcomes.record(error, outcome)
+        watched_outcomes.reset(token)

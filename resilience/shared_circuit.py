@@ -435,7 +435,7 @@ class SharedCircuit(Circuit):
         state.successes = min(state.successes, self.policy.success_threshold)
         if state.successes == self.policy.success_threshold:
             self._begin_state(agreed=False)
-            self.close_if_recovered(state, now)
+            self.close_recovered(state, now)
 
     # Following another process: rule 3
 

@@ -1,11 +1,11 @@
 """Deciding what an error or an answer says about the region that was called."""
 
-from resilience.classify.attributes import safe_getattr
+from resilience.classify.libraries import safe_getattr
 from resilience.classify.rules import (
     classify_error,
     classify_status,
     describe,
-    describe_root,
+    describe_as,
     examine,
     failures,
     root_error,
@@ -16,7 +16,7 @@ __all__ = [
     "classify_error",
     "classify_status",
     "describe",
-    "describe_root",
+    "describe_as",
     "examine",
     "failures",
     "root_error",

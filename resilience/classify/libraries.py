@@ -4,9 +4,7 @@ A type is looked up by name among the modules that are loaded already. Nothing i
 """
 
 import sys
-
-from resilience._by_type import ByType
-from resilience.classify.attributes import safe_getattr
+from functools import lru_cache
 
 # Timeouts and connection errors that are neither a TimeoutError nor a ConnectionError.
 OUTAGES = (
@@ -39,6 +37,8 @@ OUTAGES = (
 UNPARSABLE_ANSWERS = ("aiohttp.http_exceptions.HttpProcessingError",)
 
 
+# Cached by type: where a type of error exists, the library that it comes from is loaded.
+@lru_cache(maxsize=512)
 def is_one_of(kind: type, names: tuple[str, ...]) -> bool:
     """Return whether a type is, or is derived from, one of those that are named."""
     known: list[type] = []
@@ -50,9 +50,9 @@ def is_one_of(kind: type, names: tuple[str, ...]) -> bool:
     return issubclass(kind, tuple(known))
 
 
-# By type: where a type of error exists, the library that it comes from is loaded.
-
-#: Whether a type of error means an outage.
-is_outage: ByType[bool] = ByType(lambda kind: is_one_of(kind, OUTAGES))
-#: Whether a type of error means an answer that cannot be parsed.
-is_unparsable: ByType[bool] = ByType(lambda kind: is_one_of(kind, UNPARSABLE_ANSWERS))
+def safe_getattr(thing: object, name: str) -> object:
+    """Return an attribute of an error or an answer of any class, or None where that fails."""
+    try:
+        return getattr(thing, name, None)
+    except Exception:  # noqa: BLE001 - a property of a stranger's class may raise anything
+        return None

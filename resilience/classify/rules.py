@@ -8,12 +8,16 @@ caller's code says nothing about a region.
 
 from concurrent.futures import Future
 from errno import EHOSTDOWN, EHOSTUNREACH, EMFILE, ENETDOWN, ENETRESET, ENETUNREACH, ENFILE
+from functools import lru_cache
 from typing import TypeAlias
 
-from resilience._by_type import ByType
 from resilience._text import one_line
-from resilience.classify.attributes import safe_getattr
-from resilience.classify.libraries import is_outage, is_unparsable
+from resilience.classify.libraries import (
+    OUTAGES,
+    UNPARSABLE_ANSWERS,
+    is_one_of,
+    safe_getattr,
+)
 from resilience.errors import CircuitBreakerOpenError
 from resilience.outcome import Classifier, Outcome
 
@@ -30,9 +34,9 @@ _OUT_OF_FILES = {EMFILE, ENFILE}
 _FAILURE, _IGNORED = Outcome.FAILURE, Outcome.IGNORED
 
 
-# What an error says, and the error that says it: itself, or one that it wraps. None means that no
-# rule knows the error.
-Finding: TypeAlias = tuple[Outcome | None, BaseException]
+# What an error says; the error that says it, which is itself or one that it wraps; and the HTTP
+# status of that one. An outcome of None means that no rule knows the error.
+Finding: TypeAlias = tuple[Outcome | None, BaseException, int | None]
 
 
 def classify_error(error: BaseException) -> Outcome:
@@ -98,33 +102,37 @@ def examine(error: BaseException) -> Finding:
     Most errors are simple: they wrap no other, and say nothing, or have a status by that very name.
     Every other error takes a longer look.
     """
-    if _is_simple[type(error)] and error.__cause__ is None:
+    kind: object = type(error)
+    if _is_simple(kind) and error.__cause__ is None:
         attributes = error.__dict__
         if not attributes:
-            return (None, error)
+            return None, error, None
         status: object = attributes.get("status")
         if type(status) is int and "last_attempt" not in attributes:
             is_failure = status >= _SERVER_ERROR or status == _NO_ANSWER
-            return (_FAILURE if is_failure else _IGNORED, error)
+            return _FAILURE if is_failure else _IGNORED, error, status
     return _examine(error)
 
 
 def root_error(thing: object) -> object:
     """Return the error that speaks for one that wraps it; anything else speaks for itself."""
-    return _examine(thing)[1] if isinstance(thing, BaseException) else thing
+    return examine(thing)[1] if isinstance(thing, BaseException) else thing
 
 
 def describe(thing: object) -> str:
     """Return the type and HTTP status of an error or a result; its text may hold secrets."""
-    return describe_root(root_error(thing))
+    if isinstance(thing, BaseException):
+        _, root, status = examine(thing)
+        return describe_as(root, status)
+    return describe_as(thing, status_of(thing))
 
 
-def describe_root(root: object) -> str:
-    """Return the type and HTTP status of an error that is known to speak for itself."""
-    name, status = type(root).__name__, status_of(root)
-    if status is None or not 0 <= status <= _LARGEST_STATUS:
-        return one_line(name)
-    return one_line(f"{name} {status}")
+def describe_as(root: object, status: int | None) -> str:
+    """Return the type of an error or a result, and its HTTP status, which is known."""
+    name = type(root).__name__
+    if status is not None and 0 <= status <= _LARGEST_STATUS:
+        name = f"{name} {status}"
+    return one_line(name)
 
 
 def status_of(thing: object) -> int | None:
@@ -141,37 +149,38 @@ _Types: TypeAlias = tuple[type[Exception], ...]
 _TELLING = ("__getattr__", "headers", "last_attempt", "reason", "response", "status", "status_code")
 
 
-def _works_simply(kind: type) -> bool:
+@lru_cache(maxsize=512)
+def _is_simple(kind: type) -> bool:
     if not issubclass(kind, Exception) or issubclass(
         kind, OSError | BaseExceptionGroup | CircuitBreakerOpenError
     ):
         return False
     if safe_getattr(kind, "__getattribute__") is not Exception.__getattribute__:
         return False
-    if any(safe_getattr(kind, name) is not None for name in _TELLING):
-        return False
-    return not is_outage[kind]
-
-
-_is_simple = ByType(_works_simply)
+    for name in _TELLING:
+        if safe_getattr(kind, name) is not None:
+            return False
+    same_kind: object = kind
+    return not is_one_of(same_kind, OUTAGES)
 
 
 def _examine(error: BaseException, counted: _Types = (), depth: int = 0) -> Finding:
     """Take the longer look; `counted` are the types that are failures too."""
     if isinstance(error, counted):
-        return (_FAILURE, error)
+        return _FAILURE, error, status_of(error)
     if depth > _MAX_DEPTH:
-        return (None, error)
+        return None, error, None
     if isinstance(error, BaseExceptionGroup):
         return _examine_group(error, counted, depth)
     if not isinstance(error, Exception) or isinstance(error, CircuitBreakerOpenError):
-        return (_IGNORED, error)
-    outcome = _examine_alone(error)
+        return _IGNORED, error, None
+    status = status_of(error)
+    outcome = _examine_alone(error, status)
     wrapped = _wrapped_error(error) if outcome is None else None
     if wrapped is None:
-        return (outcome, error)
+        return outcome, error, status
     finding = _examine(wrapped, counted, depth + 1)
-    return (None, error) if finding[0] is None else finding
+    return (None, error, status) if finding[0] is None else finding
 
 
 def _examine_group(
@@ -185,11 +194,10 @@ def _examine_group(
     return findings[0]
 
 
-def _examine_alone(error: Exception) -> Outcome | None:
+def _examine_alone(error: Exception, status: int | None) -> Outcome | None:
     """Find what an error says by itself, whatever it wraps."""
     if _is_malformed_answer(error):
         return _FAILURE
-    status = status_of(error)
     if status is not None:
         return _outcome_of_status(status, below=_IGNORED)
     if _is_out_of_files(error):
@@ -229,13 +237,15 @@ def _last_attempt(error: object) -> Future[object] | None:
 
 
 def _is_malformed_answer(error: Exception) -> bool:
-    return is_unparsable[type(error.__cause__)] and safe_getattr(error, "headers") is None
+    kind: object = type(error.__cause__)
+    return is_one_of(kind, UNPARSABLE_ANSWERS) and safe_getattr(error, "headers") is None
 
 
 def _is_outage(error: Exception) -> bool:
     if isinstance(error, OSError) and error.errno in _UNREACHABLE:
         return True
-    return isinstance(error, TimeoutError | ConnectionError) or is_outage[type(error)]
+    kind: object = type(error)
+    return isinstance(error, TimeoutError | ConnectionError) or is_one_of(kind, OUTAGES)
 
 
 def _is_out_of_files(error: BaseException) -> bool:

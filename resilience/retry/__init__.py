@@ -9,7 +9,8 @@ from resilience.retry.budget import RetryBudget
 from resilience.retry.conditions import is_transient, stop_unless_closed
 from resilience.retry.gate import gate
 from resilience.retry.preset import transient_retry
-from resilience.retry.waits import wait_retry_after, wait_until_ready
+from resilience.retry.retry_after import wait_retry_after
+from resilience.retry.wait_until_ready import wait_until_ready
 
 __all__ = [
     "RetryBudget",

@@ -5,7 +5,7 @@ from tenacity.retry import retry_base
 from tenacity.stop import stop_base
 
 from resilience import scope
-from resilience.classify import classify_error, root_error, status_of
+from resilience.classify import examine
 from resilience.outcome import Outcome
 
 _WORTH_A_RETRY = {408, 429}  # the only 4xx that may be gone at the next attempt
@@ -26,9 +26,8 @@ class _IsTransient(retry_base):
         error = error_of(what) if isinstance(what, RetryCallState) else what
         if not isinstance(error, Exception):
             return False
-        if classify_error(error) is Outcome.FAILURE:
-            return True
-        return status_of(root_error(error)) in _WORTH_A_RETRY
+        outcome, _, status = examine(error)
+        return outcome is Outcome.FAILURE or status in _WORTH_A_RETRY
 
 
 is_transient = _IsTransient()

@@ -9,7 +9,7 @@ from resilience import scope
 from resilience.outcome import Outcome
 from resilience.permit import Permit
 from resilience.retry.budget import RetryBudget
-from resilience.retry.conditions import error_of, stop_unless_closed
+from resilience.retry.conditions import error_of
 
 # tenacity forgets the error of an attempt before the next one begins.
 _LAST_ERROR = "resilience_last_error"
@@ -53,20 +53,20 @@ class Hooks:
         if error is not None and not isinstance(error, Exception):
             raise error  # a cancellation, which no condition of a user's may swallow
         vars(state)[_LAST_ERROR] = error
-        permit = current_permit()
-        if not self._counts_attempts or permit is None or error is None:
+        if not self._counts_attempts or error is None:
             return
-        if permit.judge(error).outcome is Outcome.FAILURE:
+        permit = current_permit()
+        if permit is not None and permit.judge().of_error(error).outcome is Outcome.FAILURE:
             permit.attempt_failed(error)
 
-    def stop(self, state: RetryCallState) -> bool:
+    def stop(self, _: RetryCallState) -> bool:
         """Return whether the loop ends, because its circuit or its budget allows no retry."""
-        if stop_unless_closed(state):
+        if scope.blocking_call(first=False) is not None:
             return True
-        permit = current_permit()
-        if self._budget is None or permit is None:
+        if self._budget is None:
             return False
-        return not self._budget.allows_retry(permit.breaker)
+        permit = current_permit()
+        return permit is not None and not self._budget.allows_retry(permit.breaker)
 
 
 def current_permit() -> Permit | None:

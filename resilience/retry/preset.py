@@ -14,7 +14,7 @@ from resilience.retry.budget import RetryBudget
 from resilience.retry.conditions import is_transient
 from resilience.retry.gate import gate_function
 from resilience.retry.hooks import Hooks
-from resilience.retry.waits import wait_retry_after
+from resilience.retry.retry_after import wait_retry_after
 
 if TYPE_CHECKING:
     # tenacity has no other name for what its decorator returns.

@@ -1,4 +1,4 @@
-"""`Retry-After`: the delay that a server asks for (RFC 9110, 10.2.3)."""
+"""`Retry-After`: the delay that a server asks for (RFC 9110, 10.2.3), and a wait that keeps it."""
 
 import re
 from collections.abc import Iterable
@@ -6,7 +6,52 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Protocol, cast
 
-from resilience.classify import safe_getattr
+from tenacity import RetryCallState
+from tenacity.wait import WaitBaseT, wait_base
+
+from resilience import _validate
+from resilience.classify import root_error, safe_getattr
+from resilience.retry.conditions import error_of
+
+
+class wait_retry_after(wait_base):  # noqa: N801 - tenacity's way to name a wait
+    """Wait as long as the server asked for in `Retry-After`, in seconds or by a date.
+
+    Args:
+        fallback: The tenacity wait where the server asked for nothing, or for nonsense.
+        maximum: Seconds. Where the server asks for more the loop ends immediately, with the
+            attempt's own error and a note on it that says so.
+
+    Raises:
+        TypeError: `fallback` cannot be called, or `maximum` is not a number.
+        ValueError: `maximum` is not above 0.
+    """
+
+    def __init__(self, fallback: WaitBaseT, maximum: float = 60.0) -> None:
+        _validate.check_callable("fallback", fallback, "a RetryCallState and returns seconds")
+        _validate.check_seconds("maximum", maximum)
+        self.fallback = fallback
+        self.maximum = maximum
+
+    def __call__(self, retry_state: RetryCallState) -> float:  # noqa: D102 - said above
+        outcome = retry_state.outcome
+        error = error_of(retry_state)
+        answer: object = error
+        if outcome is not None and error is None:
+            answer = outcome.result()  # a result that the loop rejected
+        delay = requested_delay(root_error(answer))
+        if delay is None:
+            return self.fallback(retry_state)
+        if delay <= self.maximum:
+            return delay
+        if error is None and outcome is not None:
+            error = retry_state.retry_object.retry_error_cls(outcome)
+        if error is None:
+            return self.fallback(retry_state)
+        error.add_note(
+            f"gave up: Retry-After asks for {delay:g} s, and the longest wait is {self.maximum:g} s"
+        )
+        raise error
 
 
 class _Headers(Protocol):

@@ -107,7 +107,7 @@ class Region:
             assert event.old is states[-1], "an event is missing, or out of order"
             states.append(event.new)
         assert not getattr(self.breaker.circuit.state, "probes", ()), "a probe kept its place"
-        assert not scope._sleepers, "a retry loop is still asleep"
+        assert not scope.sleepers, "a retry loop is still asleep"
         assert scope.current() is None
         self.up = True
         self.breaker.circuit.events.clear()
