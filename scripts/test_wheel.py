@@ -21,7 +21,7 @@ LEFT_BEHIND = shutil.ignore_patterns(
 
 # Long, and the same with or without a wheel: `make test` runs it.
 NOT_HERE = (
-    "--ignore=tests/unit/test_concurrency.py",
+    "--ignore=tests/unit/concurrency",
     "--ignore=tests/model/test_simulation.py",
     "--ignore=tests/integration/rabbitmq",
     "--ignore=tests/integration/redis/test_faults.py",
