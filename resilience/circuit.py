@@ -182,14 +182,25 @@ class Circuit:
         now: Seconds; the circuit starts CLOSED at this moment.
     """
 
-    #: Whether other processes share it; None: it belongs to this process alone.
-    shared: bool | None = None
+    __slots__ = (
+        "_outage_was_reported",
+        "_totals",
+        "events",
+        "policy",
+        "shared",
+        "state",
+        "transitions",
+    )
 
     def __init__(self, policy: BreakerPolicy, now: float) -> None:
         self.policy = policy
         self.state: State = Closed(now)
+        #: What happened and was not delivered yet, in order.
         self.events: list[Event] = []
+        #: How often the state changed since the start, by the old and the new state.
         self.transitions: dict[tuple[CircuitState, CircuitState], int] = {}
+        #: Whether other processes share it; None: it belongs to this process alone.
+        self.shared: bool | None = None
         self._totals = Totals()
         self._outage_was_reported = False
 

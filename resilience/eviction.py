@@ -53,10 +53,9 @@ class EvictionOrder:
         self._informed: list[_Entry] = []
 
     def add(self, region: str) -> None:
-        """Add a breaker that was just made."""
+        """Add a breaker that was just made; it gets its place with the next `update`."""
         self._made += 1
         self._numbers[region] = self._made
-        self._place(region)
 
     def discard(self, region: str) -> None:
         """Drop a breaker that is no longer kept."""

@@ -35,7 +35,7 @@ def log_event(region: str, event: StateChanged | ProbeExpired | RejectionsBegan)
         text = f"lost a probe for region {{}}: no result within {event.after:g} s"
         log("WARNING", region, text)
     elif isinstance(event, RejectionsBegan):
-        bound = {"state": event.state, "reason": event.reason, "rejected": 1}
+        bound = {"state": event.state, "reason": event.reason}
         text = f"rejects calls for region {{}}, which is {event.state}: {event.reason}"
         log("INFO", region, text, bound)
     else:

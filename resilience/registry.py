@@ -343,6 +343,7 @@ class CircuitBreakerRegistry:
         self._evict(self._settings.max_regions - 1, now)
         self._breakers[name] = breaker
         self._eviction_order.add(name)
+        self._subscribers.changed_regions.add(name)
 
     def _configure_breaker(self, breaker: CircuitBreaker) -> None:
         settings = self._settings

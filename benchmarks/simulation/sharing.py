@@ -7,11 +7,11 @@ from functools import partial
 from typing import Any, cast
 
 import redis
+from resilience.integrations.redis.lane import Lane
 
 from benchmarks.simulation.agenda import Agenda
 from benchmarks.simulation.store import SimulatedStore
 from resilience.integrations.redis import RedisSharing, _everybody
-from resilience.integrations.redis.lane import Lane
 
 TIMEOUT = 0.5  # of the sockets, in seconds
 

@@ -17,8 +17,8 @@ from resilience.retry.hooks import Hooks
 from resilience.retry.waits import wait_retry_after
 
 if TYPE_CHECKING:
-    # Only tenacity's stubs know them.
-    from tenacity import _RetryDecorated
+    # tenacity has no other name for what its decorator returns.
+    from tenacity import _RetryDecorated  # pyright: ignore[reportPrivateUsage]
     from tenacity.wait import WaitBaseT
 
 P = ParamSpec("P")

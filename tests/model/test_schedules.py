@@ -287,8 +287,8 @@ def run_with_a_cancellation(story, step, victim):
         loops.append(ScheduledLoop(region.clock, FirstComeFirstServed(), cancel_then_check))
         return loops[0]
 
-    with asyncio.Runner(loop_factory=make_loop) as runner:
-        # What the story expects of its calls does not hold when one of them is cancelled.
-        with contextlib.suppress(asyncio.CancelledError, AssertionError):
-            runner.run(story(region))
+    # What the story expects of its calls does not hold when one of them is cancelled.
+    ends = contextlib.suppress(asyncio.CancelledError, AssertionError)
+    with asyncio.Runner(loop_factory=make_loop) as runner, ends:
+        runner.run(story(region))
     region.check_end()

@@ -34,7 +34,7 @@ class Random(FirstComeFirstServed):
 
     def __init__(self, seed):
         super().__init__()
-        self._random = random.Random(seed)  # noqa: S311 - to be repeated
+        self._random = random.Random(seed)
 
     def choose(self, ready):
         super().choose(ready)

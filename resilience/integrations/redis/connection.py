@@ -79,7 +79,8 @@ class _Waitable:
     """Lets one wait for a connection together with other sockets: redis-py has no public way."""
 
     def fileno(self: _WithSocket) -> int:
-        return -1 if self._sock is None else self._sock.fileno()
+        held = self._sock  # pyright: ignore[reportPrivateUsage]
+        return -1 if held is None else held.fileno()
 
 
 class _TcpConnection(_Waitable, Connection):

@@ -19,7 +19,8 @@ SCRIPT: Final = (
 )
 _FORMAT: Final = 1
 _FIELDS_OF_A_REPLY: Final = 13
-# What the script puts into `done` when a command came after its time.
+# What the script answers to a command that was carried out, or that came after its time.
+_DONE: Final = 1
 _LATE: Final = 2
 # The script keeps this many bytes of a text.
 _MAX_TEXT: Final = 300
@@ -141,24 +142,16 @@ def parse_reply(answer: object, delay: float) -> Reply:
     """
     if not isinstance(answer, list) or len(answer) != _FIELDS_OF_A_REPLY:
         raise InvalidReplyError
-    (
-        record_format,
-        version,
-        state,
-        age,
-        lease_left,
-        is_mine,
-        successes,
-        is_opener,
-        client_name,
-        reason,
-        done,
-        is_malformed,
-        store_time,
-    ) = answer
+    record_format, *record, done, is_malformed, store_time = answer
     if _number(record_format) != _FORMAT:
         raise InvalidReplyError
-    view = RecordView(
+    view = _parse_record(record, is_done=_number(done) == _DONE, delay=delay)
+    return Reply(view, bool(_number(is_malformed)), done == _LATE, _number(store_time))
+
+
+def _parse_record(fields: list[object], *, is_done: bool, delay: float) -> RecordView:
+    version, state, age, lease_left, is_mine, successes, is_opener, client_name, reason = fields
+    return RecordView(
         version=_number(version),
         state=_record_state(state),
         age=_number(age) / 1000,
@@ -168,10 +161,9 @@ def parse_reply(answer: object, delay: float) -> Reply:
         opened_by_me=bool(_number(is_opener)),
         by=_text(client_name),
         reason=_text(reason),
-        done=_number(done) == 1,
+        done=is_done,
         delay=delay,
     )
-    return Reply(view, bool(_number(is_malformed)), done == _LATE, _number(store_time))
 
 
 def _number(field: object) -> int:

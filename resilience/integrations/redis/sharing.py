@@ -157,7 +157,7 @@ class RedisSharing:
             self._synchronizer.start()
         self._synchronizer.notify(key)
 
-    def _after_fork(self) -> None:
+    def after_fork(self) -> None:
         """Be another process, which gets its own synchronizer with the first call of a breaker."""
         if self._synchronizer is not None:
             _inherited.append(self._synchronizer)
@@ -209,7 +209,7 @@ _inherited: list[Synchronizer] = []
 
 def _after_fork_in_child() -> None:
     for sharing in list(_instances):
-        sharing._after_fork()
+        sharing.after_fork()
 
 
 if sys.platform != "win32":  # pragma: no branch - Windows has no fork
