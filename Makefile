@@ -11,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 VENV := .venv
 STAMP := $(VENV)/stamp
-# What measures the other libraries too has an environment of its own, which nobody else pays for.
+# The commands that measure other libraries have their own environment: no other target pays for it.
 BENCH := .venv-bench
 BENCH_STAMP := $(BENCH)/stamp
 # `python -m` throughout: the scripts in .venv/bin hold absolute paths and break in a moved folder.
@@ -25,8 +25,8 @@ help: ## this menu
 
 # --- set-up ---------------------------------------------------------------------------------------
 
-# A virtual environment knows the folder it was made in. After a move it is made anew, as it is when
-# its Python has gone.
+# A virtual environment knows the folder it was made in. It is made again after a move, or when its
+# Python is gone.
 ifneq ($(CURDIR),$(shell test -x $(VENV)/bin/python && cat $(STAMP) 2>/dev/null))
 $(STAMP): FORCE
 endif
@@ -124,20 +124,24 @@ storm: $(BENCH_STAMP) ## 50 retrying tasks meet a region that is down: every bre
 	@$(BENCH)/bin/python -m benchmarks.storm
 
 .PHONY: bench
-bench: $(BENCH_STAMP) ## what a call costs beside the other breakers, into docs/performance.md (5 min)
+bench: $(BENCH_STAMP) ## what a call costs with every breaker, into docs/performance.md (1 min)
 	@$(BENCH)/bin/python -m benchmarks.bench $(ARGS)
 
 .PHONY: bench-count
-bench-count: $(STAMP) ## the hot paths in instructions (valgrind), against a baseline; ARGS=--write renews it
+bench-count: $(STAMP) ## each kind of call in instructions (valgrind), against a baseline; ARGS=--write renews it
 	@$(RUN) benchmarks.count $(ARGS)
+
+.PHONY: call-depth
+call-depth: $(STAMP) ## the files and functions that a call passes, into where-the-time-goes.md; ARGS=--names
+	@$(RUN) benchmarks.call_depth $(ARGS)
 
 .PHONY: scoreboard
 scoreboard: $(BENCH_STAMP) ## every breaker in the same situations, into docs/scoreboard.md
 	@$(BENCH)/bin/python -m benchmarks.scoreboard $(ARGS)
 
 .PHONY: simulate
-simulate: $(BENCH_STAMP) ## fleets that share their circuits, on virtual time: docs/sharing-simulation.md (5 min)
-	@$(BENCH)/bin/python -m benchmarks.simulate
+simulate: $(STAMP) ## fleets that share their circuits, on virtual time: docs/sharing-simulation.md (5 min)
+	@$(RUN) benchmarks.simulate
 
 # --- the soaks: what takes minutes, and whose figures stand in the docs ------------------------------
 
@@ -155,14 +159,14 @@ soak-redis: $(STAMP) ## fleets on a real store that fails, killed and cut off, i
 # --- upkeep ---------------------------------------------------------------------------------------
 
 .PHONY: lock
-lock: $(STAMP) ## requirements.lock anew from pyproject.toml (ARGS=--upgrade for newer versions)
+lock: $(STAMP) ## a new requirements.lock from pyproject.toml (ARGS=--upgrade for newer versions)
 	@$(RUN) uv pip compile -q --universal --generate-hashes --all-extras --group dev \
 	    --python-version 3.11 --custom-compile-command "make lock" pyproject.toml -o requirements.lock $(ARGS)
 	@! grep -n '://' requirements.lock || { echo "lock: requirements.lock names a host" >&2; exit 1; }
 	@echo "lock: $$(grep -c '^[a-z]' requirements.lock) packages in requirements.lock"
 
 .PHONY: lock-bench
-lock-bench: $(STAMP) ## benchmarks/requirements.lock anew, what both locks name in the same version
+lock-bench: $(STAMP) ## a new benchmarks/requirements.lock; packages of both locks have one version
 	@$(RUN) uv pip compile -q --universal --generate-hashes -c requirements.lock --python-version 3.11 \
 	    --custom-compile-command "make lock-bench" benchmarks/requirements.in \
 	    -o benchmarks/requirements.lock $(ARGS)
@@ -170,7 +174,7 @@ lock-bench: $(STAMP) ## benchmarks/requirements.lock anew, what both locks name 
 	@echo "lock: $$(grep -c '^[a-z]' benchmarks/requirements.lock) packages in benchmarks/requirements.lock"
 
 .PHONY: screenshots
-screenshots: $(STAMP) ## the pictures in the docs anew (needs Debian's chromium and prometheus)
+screenshots: $(STAMP) ## new pictures of the status page for the docs (needs Debian's chromium)
 	@$(VENV)/bin/python scripts/screenshots.py
 
 .PHONY: clean

@@ -1,150 +1,86 @@
-"""Questions (a) to (f) and (k): what one call costs."""
+"""The functions that are protected, and the errors that they raise."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import TypeAlias, TypeVar, cast
 
-from benchmarks.contenders import ALL, Contender, RegionBreaker
-from benchmarks.contenders.base import REGION, Send
-from benchmarks.faults import ClientError, ServerError
-from benchmarks.floors import (
-    BARE,
-    EMPTY,
-    bug,
-    empty_sync_wrapper,
-    empty_wrapper,
-    not_found,
-    raise_rejection,
-    send,
-    send_now,
-)
-from benchmarks.loops import MESSAGE, drive, errors, successes, sync_successes
-from benchmarks.question import OURS, Question, contenders
-from benchmarks.rounds import Case
-from resilience import region_breaker
+from tenacity import retry, stop_after_attempt, wait_exponential
 
-PLAIN_REJECTION = "a bare raise and catch in an empty wrapper"
+Plain: TypeAlias = Callable[..., object]
+Send: TypeAlias = Callable[..., Awaitable[object]]
+Function = TypeVar("Function", bound=Callable[..., object])
+
+REGION = "eu-west-1"
+PATH = "credentials.region"
+CREDENTIALS = SimpleNamespace(region=REGION)
 
 
-def success() -> Question:
-    """(a)."""
-    cases, left_out = contenders(lambda contender: successes(contender.protect(send)))
-    floors = [Case(BARE, successes(send)), Case(EMPTY, successes(empty_wrapper(send)))]
-    title = "(a) A success, `async def`, region from a plain parameter"
-    return Question(title, BARE, floors + cases, left_out)
+class Tenant:
+    """Another type of object that has a region."""
+
+    region = REGION
 
 
-def dotted_path() -> Question:
-    """(b)."""
-    credentials: Any = SimpleNamespace(region=REGION)
-    as_mapping: Any = {"region": REGION}
+class HttpError(Exception):
+    """An answer with an error status; it has `.status`, as the errors of HTTP clients do."""
 
-    def ours(first: Any) -> Callable[[int], Any]:
-        async def send(credentials: Any, message: str) -> str:
-            del credentials
-            return message
-
-        registry = RegionBreaker().registry
-        decorate = region_breaker(region_from="credentials.region", registry=registry)
-        return successes(decorate(send), first)
-
-    cases, left_out = contenders(
-        lambda contender: successes(contender.protect(send), credentials), ours=False
-    )
-    cases += [
-        Case(BARE, successes(send, credentials)),
-        Case(EMPTY, successes(empty_wrapper(send), credentials)),
-        Case(f"{OURS}, of an object", ours(credentials)),
-        Case(f"{OURS}, of a mapping", ours(as_mapping)),
-    ]
-    title = "(b) A success, region from a dotted path (the others have one circuit for all regions)"
-    return Question(title, BARE, cases, left_out)
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
 
 
-def sync_success() -> Question:
-    """(c)."""
-    cases, left_out = contenders(lambda one: sync_successes(one.protect_sync(send_now)))
-    floors = [
-        Case(BARE, sync_successes(send_now)),
-        Case(EMPTY, sync_successes(empty_sync_wrapper(send_now))),
-    ]
-    return Question("(c) A success, `def`", BARE, floors + cases, left_out)
+class PoisonError(Exception):
+    """An error that no filter can judge: the filter raises over it."""
 
 
-def success_in_a_streak() -> Question:
-    """(d)."""
-    contender = RegionBreaker()
-    protected = contender.protect(send)
-    state = contender.registry.get(REGION)._circuit.state  # noqa: SLF001 - see below
-
-    # A success ends the streak, so each call needs a new one. A real failure would be most of the
-    # time; the streak is set by hand, and the base sets one too.
-    def streak_then(fn: Send, thing: Any) -> Callable[[int], Any]:
-        async def run(calls: int) -> None:
-            for _ in range(calls):
-                thing.streak = 1
-                await fn(REGION, MESSAGE)
-
-        return run
-
-    cases, left_out = contenders(lambda one: successes(one.protect(send)), ours=False)
-    cases += [
-        Case(BARE, streak_then(send, SimpleNamespace(streak=0))),
-        Case(f"{OURS}, each after a failure", streak_then(protected, state)),
-    ]
-    title = "(d) A success that ends a streak, beside a plain success of the others"
-    return Question(title, BARE, cases, left_out)
+def is_failure(error: BaseException) -> bool:
+    """Whether an error counts as a failure of the server; the filter of the other libraries."""
+    if isinstance(error, PoisonError):
+        raise RuntimeError("the filter is broken")  # noqa: TRY004 - a bug in a filter
+    if isinstance(error, HttpError):
+        return error.status >= 500
+    return isinstance(error, (TimeoutError, ConnectionError))
 
 
-def ignored_status() -> Question:
-    """(e), first half."""
-    cases, left_out = contenders(lambda one: errors(one.protect(not_found), ClientError))
-    cases.append(Case(BARE, errors(not_found, ClientError)))
-    return Question("(e) An error that does not count: status 404", BARE, cases, left_out)
+def is_excluded(error: BaseException) -> bool:
+    """Whether an error does not count, for a library that asks for the opposite."""
+    return not is_failure(error)
 
 
-def ignored_bug() -> Question:
-    """(e), second half."""
-    cases, left_out = contenders(lambda one: errors(one.protect(bug), ValueError))
-    cases.append(Case(BARE, errors(bug, ValueError)))
-    title = "(e) An error that does not count, and says nothing: a `ValueError`"
-    return Question(title, BARE, cases, left_out)
+async def send(region: str) -> str:
+    """Succeed."""
+    return region
 
 
-def rejection() -> Question:
-    """(f)."""
-    cases = [_rejections(library) for library in ALL]
-    cases.append(Case(PLAIN_REJECTION, errors(raise_rejection, Exception)))
-    return Question("(f) A rejection while OPEN", PLAIN_REJECTION, cases)
+def send_now(region: str) -> str:
+    """Succeed, without a coroutine."""
+    return region
 
 
-def _rejections(library: type[Contender]) -> Case:
-    """Make a case whose every round meets a breaker that has only just opened.
-
-    The recovery timeout of one that was opened earlier might run out on a slow machine, and one
-    library raises the same error again and again, which gets longer each time.
-    """
-    opened: list[Send] = []
-
-    async def fail(region: str, message: str) -> str:
-        del region, message
-        raise ServerError(503)
-
-    def open_another() -> None:
-        contender = library()
-        opened[:] = [contender.protect(fail)]
-        while not contender.is_open():
-            drive(errors(opened[0], Exception)(1))
-
-    async def run(calls: int) -> None:
-        await errors(opened[0], library.rejection)(calls)
-
-    return Case(library.title(), run, before=open_another)
+async def send_with(credentials: object) -> str:
+    """Succeed; the region is inside the credentials."""
+    del credentials
+    return "sent"
 
 
-def success_with_listener() -> Question:
-    """(k)."""
-    heard: list[str] = []
-    cases, left_out = contenders(lambda one: successes(one.protect(send)), heard.append)
-    cases.append(Case(BARE, successes(send)))
-    return Question("(k) A success, with a listener attached", BARE, cases, left_out)
+async def down(region: str) -> str:
+    """Fail."""
+    del region
+    raise HttpError(503)
+
+
+async def not_found(region: str) -> str:
+    """Raise an error that does not count."""
+    del region
+    raise HttpError(404)
+
+
+async def bug(region: str) -> str:
+    """Raise an error that says nothing about the server."""
+    raise ValueError(region)
+
+
+def with_tenacity(fn: Function) -> Function:
+    """Decorate a function with plain retries."""
+    decorate = retry(stop=stop_after_attempt(5), wait=wait_exponential(max=32), reraise=True)
+    return cast("Function", decorate(fn))

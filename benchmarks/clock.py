@@ -2,92 +2,88 @@
 
 import asyncio
 import selectors
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta, tzinfo
-from types import SimpleNamespace
-from typing import Any
+from typing import TypeVar
 from unittest import mock
 
-from benchmarks.contenders import Contender
+T = TypeVar("T")
 
 
 class Clock:
-    """Both clocks of a machine, as one library sees them."""
+    """Both clocks of a machine."""
 
     def __init__(self) -> None:
-        self.monotonic = 1_000.0
-        self.wall = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+        self._monotonic = 1_000.0
+        self._wall = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def monotonic(self) -> float:
+        """Return the seconds of the clock that nobody sets."""
+        return self._monotonic
 
     def advance(self, seconds: float) -> None:
         """Let time pass."""
-        self.monotonic += seconds
-        self.wall += seconds
+        self._monotonic += seconds
+        self.set_wall_clock(seconds)
 
-    def step_wall(self, seconds: float) -> None:
-        """Set the wall clock, as an administrator or NTP does; no time passes."""
-        self.wall += seconds
+    def set_wall_clock(self, seconds: float) -> None:
+        """Move the wall clock, as an administrator or NTP does; no time passes."""
+        self._wall += timedelta(seconds=seconds)
+
+    @property
+    def datetime(self) -> type[datetime]:
+        """A `datetime` class that reads this wall clock."""
+        clock = self
+
+        class Moved(datetime):
+            @classmethod
+            def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+                return clock._wall.astimezone(tz)
+
+        return Moved
 
     @contextmanager
-    def under(self, library: type[Contender]) -> Iterator[None]:
-        """Put this clock under a library, in the places that its adapter names."""
-        seconds = self._read_monotonic if library.reads == "monotonic" else self._read_wall
-        stand_ins: dict[str, Any] = {
-            "call": seconds,
-            "time": SimpleNamespace(
-                **{**vars(time), "time": self._read_wall, "monotonic": self._read_monotonic}
-            ),
-            "datetime": _moved_datetime(self._read_wall),
-        }
+    def under(self, patches: dict[str, str]) -> Iterator[None]:
+        """Put this clock under a library.
+
+        Args:
+            patches: The names in the library, and the attribute of this clock for each.
+        """
         with ExitStack() as stack:
-            for name, kind in library.clocks.items():
-                stack.enter_context(mock.patch(name, stand_ins[kind]))
+            for name, attribute in patches.items():
+                stack.enter_context(mock.patch(name, getattr(self, attribute)))
             yield
-
-    def _read_monotonic(self) -> float:
-        return self.monotonic
-
-    def _read_wall(self) -> float:
-        return self.wall
-
-
-def _moved_datetime(seconds: Callable[[], float]) -> type[datetime]:
-    class Moved(datetime):
-        @classmethod
-        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
-            utc = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds())
-            return utc.replace(tzinfo=None) if tz is None else utc.astimezone(tz)
-
-        @classmethod
-        def utcnow(cls) -> datetime:  # type: ignore[override]
-            return cls.now()
-
-    return Moved
 
 
 class _NoWaiting(selectors.DefaultSelector):
-    """Where the event loop would sleep, its time jumps instead."""
+    """Moves the time of the event loop where the loop would sleep."""
 
     def __init__(self) -> None:
         super().__init__()
         self.slept = 0.0
 
-    def select(self, timeout: float | None = None) -> Any:
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
         if not ready:
             if timeout is None:
-                raise RuntimeError("everybody waits, and nothing is due")
+                raise RuntimeError("every task waits, and none of them for the time")
             self.slept += timeout
         return ready
 
 
-class TimelessLoop(asyncio.SelectorEventLoop):
-    """An event loop in which sleeping takes no time, and the order of things is always the same."""
+class _TimelessLoop(asyncio.SelectorEventLoop):
+    """An event loop in which a sleep takes no time, and the order of things is always the same."""
 
     def __init__(self) -> None:
-        self._clock = _NoWaiting()
-        super().__init__(self._clock)
+        self._selected = _NoWaiting()
+        super().__init__(self._selected)
 
     def time(self) -> float:
-        return self._clock.slept
+        return self._selected.slept
+
+
+def run_timeless(coroutine: Coroutine[object, object, T]) -> T:
+    """Run a coroutine in an event loop in which a sleep takes no time."""
+    with asyncio.Runner(loop_factory=_TimelessLoop) as runner:
+        return runner.run(coroutine)

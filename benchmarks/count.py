@@ -1,10 +1,11 @@
-"""Count the instructions of the hot paths with valgrind, and compare them with a baseline.
+"""Count the instructions of each kind of call with valgrind, and compare them with a baseline.
 
     make bench-count                     compare
     make bench-count ARGS=--write        make what is counted now the baseline
 
-Seconds depend on the machine and on who else uses it; instructions do not. So this is what guards
-the speed of the package. Each interpreter has a baseline of its own, for each has other byte code.
+Seconds depend on the machine and on what else runs on it; instructions do not. This is therefore
+what guards the speed of the package. Each interpreter has its own baseline, because each has other
+byte code.
 """
 
 import json
@@ -22,8 +23,10 @@ ROOT = Path(__file__).parents[1]
 CALLS = 200
 LIMIT = 1.03  # times the baseline
 
-#: What is told beside the counts: this path in relation to that one.
+#: The ratios that are printed next to the counts: this path in relation to that one.
 RATIOS = {
+    "success, dotted path": "success",
+    "success, dotted path, types in turn": "success, dotted path",
     "success, shared": "success",
     "rejection, shared": "rejection",
     "success over tenacity": "tenacity alone",
@@ -34,13 +37,13 @@ RATIOS = {
 
 
 def baseline_file() -> Path:
-    """Say where the baseline of this interpreter is, or would be."""
+    """Return the file with the baseline of this interpreter, whether it exists or not."""
     python = f"{platform.python_implementation()}-{platform.python_version()}".lower()
     return Path(__file__).parent / "instructions" / f"{python}-{platform.machine()}.json"
 
 
 def count() -> dict[str, int]:
-    """Count every path; gives instructions per call."""
+    """Count every path; return instructions per call."""
     with tempfile.TemporaryDirectory(prefix="count-") as folder:
         program = [sys.executable, "-m", "benchmarks.paths"]
         command = [
@@ -50,13 +53,13 @@ def count() -> dict[str, int]:
             *program,
             str(CALLS),
         ]
-        # Nothing of the caller's surroundings: the environment is part of the process's memory.
+        # An empty environment: it is part of the memory of the process.
         clean = {"PYTHONHASHSEED": "0", "PATH": os.environ.get("PATH", os.defpath)}
-        # Once for the byte code: to write it leaves the memory in another shape than to read it.
+        # First only to write the byte code: writing leaves the memory different from reading.
         subprocess.run([*program, "1"], check=True, cwd=ROOT, env=clean)
         subprocess.run(command, check=True, cwd=ROOT, env=clean)
         # Three marks for each path: before the loop, after it, after the one twice as long.
-        marks = iter(range(1, 3 * len(paths.PATHS) + 1))
+        marks = range(1, 3 * len(paths.PATHS) + 1)
         totals = [_total(Path(folder) / f"counted.{mark}") for mark in marks]
     once, twice = totals[1::3], totals[2::3]
     return {
@@ -71,66 +74,67 @@ def _total(file: Path) -> int:
 
 
 def compare(counted: dict[str, int], baseline: dict[str, int]) -> list[str]:
-    """Print both side by side; gives the paths that got dearer than the limit allows."""
+    """Print both side by side; return the paths that are dearer than the limit allows."""
     width = max(map(len, counted))
     print(f"{'instructions per call':{width}} {'now':>8} {'baseline':>9}")
     dearer = []
     for name, now in counted.items():
-        before = baseline.get(name)
-        change = "" if before is None else f"{before:9,} {now / before - 1:+7.1%}"
-        too_much = before is not None and now > before * LIMIT
-        ratio = (
-            f"   {now / counted[RATIOS[name]]:.3f} times {RATIOS[name]}" if name in RATIOS else ""
-        )
-        print(f"{name:{width}} {now:8,} {change}{'  TOO MUCH' if too_much else ''}{ratio}")
-        dearer += [name] * too_much
+        line = f"{name:{width}} {now:8,} {'':17}"
+        if before := baseline.get(name):
+            line = f"{name:{width}} {now:8,} {before:9,} {now / before - 1:+7.1%}"
+            if now > before * LIMIT:
+                dearer.append(name)
+                line += "  TOO MUCH"
+        if other := RATIOS.get(name):
+            line += f"   {now / counted[other]:.3f} times {other}"
+        print(line)
     return dearer
 
 
-def loudly(text: str) -> None:
-    """Say what must not be overlooked although nothing failed."""
-    print(f"\n*** bench-count: {text} ***\n", flush=True)
+def read_baseline() -> dict[str, int]:
+    """Return the baseline of this very interpreter; it is empty where there is none."""
+    file = baseline_file()
+    if not file.exists():
+        warn(f"NOTHING TO COMPARE WITH, no {file.name}; `make bench-count ARGS=--write` makes it")
+        return {}
+    content = json.loads(file.read_text(encoding="utf-8"))
+    if content["interpreter"] != sys.version:
+        warn(f"NOTHING TO COMPARE WITH, {file.name} is from another build of this interpreter")
+        return {}
+    baseline: dict[str, int] = content["instructions per call"]
+    return baseline
 
 
-def write(counted: dict[str, int]) -> None:
+def write_baseline(counted: dict[str, int]) -> None:
     """Make what was counted the baseline of this interpreter."""
     file = baseline_file()
     file.parent.mkdir(exist_ok=True)
     content = {"interpreter": sys.version, "instructions per call": counted}
     file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    print(f"bench-count: written to {file.relative_to(ROOT)}")
+    print(f"bench-count: written to {file.name}")
 
 
-def baseline() -> dict[str, int]:
-    """Read the baseline of this very interpreter; it is empty where there is none."""
-    file = baseline_file()
-    if not file.exists():
-        loudly(f"NOTHING TO COMPARE WITH, no {file.name}; `make bench-count ARGS=--write` makes it")
-        return {}
-    content = json.loads(file.read_text(encoding="utf-8"))
-    if content["interpreter"] != sys.version:
-        loudly(f"NOTHING TO COMPARE WITH, {file.name} is of another build of this interpreter")
-        return {}
-    known: dict[str, int] = content["instructions per call"]
-    return known
+def warn(text: str) -> None:
+    """Print what must not be overlooked although nothing failed."""
+    print(f"\n*** bench-count: {text} ***\n", flush=True)
 
 
 def main(arguments: list[str]) -> int:
-    """Count and compare, or write; gives the exit code."""
+    """Count and compare, or write; return the exit code."""
     if not (shutil.which("valgrind") and shutil.which("setarch")):
-        loudly("NOT COUNTED, valgrind and setarch are needed (on Debian: valgrind, util-linux)")
+        warn("NOT COUNTED, valgrind and setarch are needed (on Debian: valgrind, util-linux)")
         return 0
     counted = count()
     if arguments == ["--write"]:
         compare(counted, {})
-        write(counted)
+        write_baseline(counted)
         return 0
-    known = baseline()
-    dearer = compare(counted, known)
+    baseline = read_baseline()
+    dearer = compare(counted, baseline)
     if dearer:
         print(f"bench-count: more than {LIMIT - 1:.0%} over the baseline: {'; '.join(dearer)}")
-        print("bench-count: if it must be, `make bench-count ARGS=--write` and say why")
-    elif known:
+        print("bench-count: if it must be, `make bench-count ARGS=--write` and the reason why")
+    elif baseline:
         print(f"bench-count: nothing is more than {LIMIT - 1:.0%} over the baseline")
     return int(bool(dearer))
 

@@ -1,15 +1,19 @@
-"""The loops that are timed. They are the same for every contender and for the floors."""
+"""The loops of calls that are timed or counted.
 
-from collections.abc import Awaitable, Callable, Coroutine
+They await each call by hand: no event loop is part of what is measured.
+"""
+
+from collections.abc import Callable, Coroutine, Sequence
 from itertools import cycle, islice, repeat
-from typing import Any
+from typing import TypeAlias
 
-from benchmarks.contenders.base import REGION
+from benchmarks.calls import CREDENTIALS, REGION, Plain, Send
 
-MESSAGE = "a message"
+#: Makes this many calls.
+Run: TypeAlias = Callable[[int], None]
 
 
-def drive(coroutine: Coroutine[Any, Any, Any]) -> None:
+def drive(coroutine: Coroutine[object, object, None]) -> None:
     """Run a coroutine that never waits to its end."""
     try:
         coroutine.send(None)
@@ -18,47 +22,65 @@ def drive(coroutine: Coroutine[Any, Any, Any]) -> None:
     raise AssertionError("a call waited for something")
 
 
-def successes(fn: Callable[..., Awaitable[Any]], first: Any = REGION) -> Callable[[int], Any]:
-    """Make a loop of calls that go well."""
+def awaiting(fn: Send, argument: object = REGION) -> Run:
+    """Make a loop that awaits calls which succeed."""
 
     async def run(calls: int) -> None:
         for _ in repeat(None, calls):
-            await fn(first, MESSAGE)
+            await fn(argument)
 
-    return run
+    return lambda calls: drive(run(calls))
 
 
-def sync_successes(fn: Callable[..., Any], first: Any = REGION) -> Callable[[int], Any]:
-    """Make the same of a `def`."""
+def by_keyword(fn: Send) -> Run:
+    """Make the same loop with the argument given by its name."""
+
+    async def run(calls: int) -> None:
+        for _ in repeat(None, calls):
+            await fn(region=REGION)
+
+    return lambda calls: drive(run(calls))
+
+
+def path_by_keyword(fn: Send) -> Run:
+    """Make the same loop for the function that takes credentials."""
+
+    async def run(calls: int) -> None:
+        for _ in repeat(None, calls):
+            await fn(credentials=CREDENTIALS)
+
+    return lambda calls: drive(run(calls))
+
+
+def in_turn(fn: Send, arguments: Sequence[object]) -> Run:
+    """Make a loop whose calls take the arguments in turn."""
+
+    async def run(calls: int) -> None:
+        for argument in islice(cycle(arguments), calls):
+            await fn(argument)
+
+    return lambda calls: drive(run(calls))
+
+
+def calling(fn: Plain) -> Run:
+    """Make a loop of plain calls which succeed."""
 
     def run(calls: int) -> None:
         for _ in repeat(None, calls):
-            fn(first, MESSAGE)
+            fn(REGION)
 
     return run
 
 
-def errors(
-    fn: Callable[..., Awaitable[Any]], expected: type[BaseException]
-) -> Callable[[int], Any]:
-    """Make a loop of calls that raise; another error than the expected one ends the measuring."""
+def raising(fn: Send, expected: type[BaseException] = Exception) -> Run:
+    """Make a loop of calls which raise; any error but the expected one ends the measurement."""
 
     async def run(calls: int) -> None:
         for _ in repeat(None, calls):
             try:
-                await fn(REGION, MESSAGE)
+                await fn(REGION)
             except expected:
                 continue
-            raise AssertionError("the call went well")
+            raise AssertionError("the call succeeded")
 
-    return run
-
-
-def among(fn: Callable[..., Awaitable[Any]], regions: list[str]) -> Callable[[int], Any]:
-    """Make a loop of calls that go well, each to the next of many regions."""
-
-    async def run(calls: int) -> None:
-        for region in islice(cycle(regions), calls):
-            await fn(region, MESSAGE)
-
-    return run
+    return lambda calls: drive(run(calls))

@@ -1,6 +1,7 @@
 """Tables and pages: every figure in the docs is written by the program that measured it."""
 
 import platform
+import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -10,18 +11,18 @@ ROOT = Path(__file__).parents[1]
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Lay out a Markdown table; every column but the first is a figure and stands right."""
+    """Lay out a Markdown table; every column but the first is aligned to the right."""
     lines = [f"| {' | '.join(head)} |", "|---" + "|--:" * (len(head) - 1) + "|"]
     lines += [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join(lines)
 
 
 def origin(command: str, *libraries: str, how: str = "Measured") -> str:
-    """Say where the figures of a page come from: command, day, Python, machine, versions.
+    """Describe where the figures of a page come from: command, day, Python, machine, versions.
 
     Args:
-        command: What was typed.
-        libraries: Those whose version matters beside the contenders'.
+        command: The command that was typed.
+        libraries: The libraries, next to the contenders, whose version matters.
         how: How the figures were found.
     """
     versions = ", ".join(f"{name} {version(name)}" for name in libraries)
@@ -35,33 +36,37 @@ def write(page: str, *parts: str) -> None:
     """Print a page and put it into the docs.
 
     Args:
-        page: its file's path below docs/.
-        parts: its paragraphs and tables.
+        page: The path of its file below docs/.
+        parts: Its paragraphs and tables.
     """
-    text = "\n\n".join(part.strip("\n") for part in parts) + "\n"
+    text = "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
     print(text)
     (ROOT / "docs" / page).write_text(text, encoding="utf-8")
     print(f"written: docs/{page}")
 
 
-def renew_quotes(page: str, fresh: str) -> None:
-    """Put the rows of a new table in the place of those that a page quotes from an older one.
+def write_section(page: str, command: str, *parts: str) -> None:
+    """Print paragraphs and put them into a page that is otherwise written by hand.
 
     Args:
-        page: the file's path in the project.
-        fresh: the new table; a row is known by its first cell.
+        page: The path of its file in the project.
+        command: The command that writes the section. The page has a comment with this text before
+            the section, and one with "end" after it.
+        parts: The paragraphs and tables.
+
+    Raises:
+        ValueError: The page does not have the comments.
     """
-    rows = {_first_cell(row): row for row in fresh.splitlines()}
+    text = "\n\n".join(part.strip("\n") for part in parts)
+    print(text)
+    begin, end = f"<!-- {command} -->\n", "<!-- end -->"
     file = ROOT / page
-    lines = file.read_text(encoding="utf-8").splitlines()
-    renewed = [
-        rows.get(_first_cell(line), line) if line.startswith("| ") else line for line in lines
-    ]
-    file.write_text("\n".join(renewed) + "\n", encoding="utf-8")
-
-
-def _first_cell(row: str) -> str:
-    return row.split(" | ", 1)[0]
+    section = re.compile(f"(?<={re.escape(begin)}).*?(?={re.escape(end)})", re.DOTALL)
+    new, found = section.subn(lambda _: f"\n{text}\n\n", file.read_text(encoding="utf-8"))
+    if found != 1:
+        raise ValueError(f"{page} needs one section between {begin.strip()} and {end}")
+    file.write_text(new, encoding="utf-8")
+    print(f"written: a section of {page}")
 
 
 def _processor() -> str:

@@ -1,13 +1,29 @@
-"""Timing in interleaved rounds: every case in turn, so that noise hits all alike."""
+"""Timing in interleaved rounds: every case in turn, so that noise affects all of them alike."""
 
 import gc
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-ROUNDS = 31
-ROUND_SECONDS = 0.010  # of each case in each round
+from benchmarks.loops import Run
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """How long each case is timed.
+
+    Args:
+        number: The number of rounds.
+        seconds: The length of a round of one case.
+    """
+
+    number: int
+    seconds: float
+
+
+FULL = Rounds(number=31, seconds=0.010)
+QUICK = Rounds(number=2, seconds=0.0002)  # shows that everything works; the figures mean nothing
 
 
 @dataclass
@@ -16,15 +32,12 @@ class Case:
 
     Args:
         name: Its row in the table.
-        run: Makes that many calls; what it returns is awaited, if it can be.
-        before: Made before each round, outside the time.
-        calls: How many calls a round has; found out when it is 0.
+        run: Makes calls.
     """
 
     name: str
-    run: Callable[[int], Awaitable[None] | None]
-    before: Callable[[], None] = lambda: None
-    calls: int = 0
+    run: Run
+    calls: int = 50  # in a round
     times: list[float] = field(default_factory=list)  # ns per call, one for each round
 
     @property
@@ -32,42 +45,36 @@ class Case:
         """The least of all rounds."""
         return min(self.times)
 
-    async def round(self) -> float:
-        """Make one round; gives ns per call. No garbage collection falls into it."""
-        self.before()
+    def round(self) -> float:
+        """Time one round, free of garbage collection; return ns per call."""
         gc.collect()
         gc.disable()
         started = time.perf_counter_ns()
-        pending = self.run(self.calls)
-        if pending is not None:
-            await pending
+        self.run(self.calls)
         took = time.perf_counter_ns() - started
         gc.enable()
         return took / self.calls
 
-    async def calibrate(self) -> None:
-        """Warm up, and find how many calls make a round of the length that is wanted."""
-        found = self.calls == 0
-        self.calls = self.calls or 50
-        per_call = min([await self.round() for _ in range(3)])
-        if found:
-            self.calls = max(10, int(ROUND_SECONDS * 1e9 / per_call))
+    def calibrate(self, seconds: float) -> None:
+        """Warm up, and find out how many calls make a round of this length."""
+        per_call = min(self.round() for _ in range(3))
+        self.calls = max(10, int(seconds * 1e9 / per_call))
 
 
-async def time_cases(cases: Sequence[Case]) -> None:
-    """Time all cases in interleaved rounds; each round starts with another one."""
+def time_cases(cases: Sequence[Case], rounds: Rounds) -> None:
+    """Time all cases in interleaved rounds, each of which starts with another case."""
     gc.collect()
-    gc.freeze()  # what is there already is no garbage, and need not be looked at in every round
+    gc.freeze()  # what exists already is not garbage, and not looked at again in every round
     for case in cases:
-        await case.calibrate()
-    for number in range(ROUNDS):
+        case.calibrate(rounds.seconds)
+    for number in range(rounds.number):
         start = number % len(cases)
         for case in (*cases[start:], *cases[:start]):
-            case.times.append(await case.round())
+            case.times.append(case.round())
     gc.unfreeze()
 
 
 def extra(case: Case, base: Case) -> tuple[float, float]:
-    """Say what a case costs over another: least over least, and the median of all rounds."""
+    """Return what a case costs over another: least over least, and the median over all rounds."""
     pairs = zip(case.times, base.times, strict=True)
     return case.best - base.best, statistics.median(one - other for one, other in pairs)

@@ -1,53 +1,27 @@
 """The scenarios of the scoreboard. None waits for a clock: time is moved by hand."""
 
 import asyncio
-import gc
-import tracemalloc
-from collections.abc import AsyncIterator
-from typing import Any, cast
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import repeat
 
 from tenacity import RetryError, retry, stop_after_attempt
 
+from benchmarks.calls import REGION, HttpError, PoisonError
 from benchmarks.contenders import RegionBreaker
-from benchmarks.contenders.base import CLOSED, RECOVERY, REGION, SUCCESSES, THRESHOLD, Send
-from benchmarks.faults import ClientError, PoisonError, ServerError
-from benchmarks.situation import DOWN, NOT_FOUND, Situation, settle
-from benchmarks.storm import Storm, with_plain_retry, with_transient_retry
+from benchmarks.contenders.base import CLOSED, RECOVERY, SUCCESSES, THRESHOLD
+from benchmarks.situation import Situation, down, not_found, settle
+from benchmarks.storm import over_plain_retry, over_transient_retry
 
 HOUR = 3_600.0
-REJECTIONS = 10_000
-
-
-async def opens(at: Situation) -> str:
-    """Opens after 10 failed calls in a row."""
-    await at.open()
-    return "no" if await at.admits() else "yes"
-
-
-async def excluded_between(at: Situation) -> str:
-    """Opens after 9 failures, one 404 and one failure."""
-    for _ in range(THRESHOLD - 1):
-        await at.call(DOWN)
-    await at.call(NOT_FOUND)
-    await at.call(DOWN)
-    return "no" if await at.admits() else "yes"
-
-
-async def tripping_call(at: Situation) -> str:
-    """What the call raises that opens the circuit."""
-    return "its own error" if isinstance(await at.open(), ServerError) else "the breaker's error"
-
-
-async def cancelled_calls(at: Situation) -> str:
-    """Still CLOSED after 10 cancelled calls."""
-    tasks = [at.hold() for _ in range(THRESHOLD)]
-    await settle()
-    await at.cancel(*tasks)
-    return "yes" if await at.admits() else "no: opened"
+THREADS = 8
+PATIENCE = 2.0  # seconds; only threads that wait for a lock take that long
 
 
 async def half_open_crowd(at: Situation) -> str:
-    """100 callers at the half-open instant: how many come to the server at once."""
+    """100 callers at the half-open instant: how many reach the server at the same time."""
     await at.half_open()
     return str(await at.admitted_of(100))
 
@@ -72,24 +46,41 @@ async def probe_hung(at: Situation) -> str:
     return "yes" if admitted else "no: stuck"
 
 
+async def probe_nested(at: Situation) -> str:
+    """Each probe makes a second protected call in the same region: does the circuit close."""
+    await at.half_open()
+
+    async def outer(region: str) -> None:
+        await at.send(region, None, None)
+
+    protected = at.contender.protect(outer)
+    for _ in range(SUCCESSES):
+        try:
+            await protected(REGION)
+        except at.contender.rejection:
+            return "no: rejected"
+    return "yes" if at.contender.state() == CLOSED else "no"
+
+
 async def probe_ignored(at: Situation) -> str:
     """The probe ends with a 404: the state after it."""
     await at.half_open()
-    await at.call(NOT_FOUND)
+    await at.call(not_found)
     return at.contender.state()
 
 
-async def probe_classifier_raises(at: Situation) -> str:
-    """The filter raises over the probe's error: what the caller gets, and the state after it."""
+async def filter_raises(at: Situation) -> str:
+    """The filter raises over the errors of three probes: does a call get through afterwards."""
     at.contender.use_classifier_that_raises()
     await at.half_open()
-    raised = await at.call(PoisonError)
-    whose = "its own error" if isinstance(raised, PoisonError) else "the filter's error"
-    return f"{whose}, {at.contender.state()}"
+    for _ in range(SUCCESSES):
+        await at.call(PoisonError)
+    at.clock.advance(RECOVERY + 1)
+    return "yes" if await at.admits() else "no: stuck"
 
 
 async def late_success_in_open(at: Situation) -> str:
-    """A call from before the opening succeeds after it: is it still OPEN."""
+    """A call from before the opening succeeds after it: is the circuit still OPEN."""
     early = at.hold()
     await settle()
     await at.open()
@@ -98,7 +89,7 @@ async def late_success_in_open(at: Situation) -> str:
 
 
 async def late_success_in_half_open(at: Situation) -> str:
-    """Three of them succeed beside a probe that is under way: is it still HALF_OPEN."""
+    """Three of them succeed while a probe is running: is the circuit still HALF_OPEN."""
     early = [at.hold() for _ in range(SUCCESSES)]
     await settle()
     await at.half_open()
@@ -113,8 +104,8 @@ async def late_success_in_half_open(at: Situation) -> str:
 
 
 async def late_failure_in_half_open(at: Situation) -> str:
-    """One of them fails beside a probe that goes well: does the next call get through."""
-    early = at.hold(DOWN)
+    """One of them fails while a probe is running that succeeds: does the next call get through."""
+    early = at.hold(down)
     await settle()
     await at.half_open()
     released, at.over = at.over, asyncio.Event()
@@ -128,7 +119,7 @@ async def late_failure_in_half_open(at: Situation) -> str:
 
 async def late_failures_in_new_closed(at: Situation) -> str:
     """Ten of them fail after the circuit has closed again: is it still CLOSED."""
-    early = [at.hold(DOWN) for _ in range(THRESHOLD)]
+    early = [at.hold(down) for _ in range(THRESHOLD)]
     await settle()
     await at.half_open()
     for _ in range(SUCCESSES):
@@ -137,98 +128,92 @@ async def late_failures_in_new_closed(at: Situation) -> str:
     return "yes" if await at.admits() else "no: opened"
 
 
-async def retry_error_503(at: Situation) -> str:
-    """Ten `RetryError`s of a 503: do they open it."""
-    return await _retry_errors(at, ServerError(503))
+async def retry_error(at: Situation) -> str:
+    """Ten `RetryError`s of a 503: does the circuit open."""
 
-
-async def retry_error_404(at: Situation) -> str:
-    """Ten `RetryError`s of a 404: do they open it."""
-    return await _retry_errors(at, ClientError(404))
-
-
-async def _retry_errors(at: Situation, error: Exception) -> str:
     async def fail(region: str) -> None:
         del region
-        raise error
+        raise HttpError(503)
 
-    protected = at.contender.protect(retry(stop=stop_after_attempt(2))(fail))
+    decorate = retry(stop=stop_after_attempt(2))
+    protected: Callable[[str], Awaitable[None]] = at.contender.protect(decorate(fail))
     for _ in range(THRESHOLD):
-        try:
+        with suppress(RetryError):
             await protected(REGION)
-        except RetryError:
-            continue
-        except at.contender.rejection:
-            break
     return "yes" if at.contender.is_open() else "no"
 
 
 async def retry_storm(at: Situation) -> str:
     """50 tasks with retries: requests in all, and those that began after OPEN."""
-    contender = at.contender
-    aware = isinstance(contender, RegionBreaker)
-    stack = with_transient_retry(contender, "call") if aware else with_plain_retry(contender)
-    storm = Storm(contender, stack)
+    ours = isinstance(at.contender, RegionBreaker)
+    storm = over_transient_retry(at.contender, "call") if ours else over_plain_retry(at.contender)
     await storm.run()
     return f"{storm.requests}, {storm.after_open} after OPEN"
 
 
-async def wall_clock_forward(at: Situation) -> str:
-    """The wall clock is set an hour forward while it is OPEN: is it still OPEN."""
-    await at.open()
-    at.clock.step_wall(HOUR)
-    return "no" if await at.admits() else "yes"
-
-
 async def wall_clock_back(at: Situation) -> str:
-    """The wall clock is set an hour back: does a call get through when the time is over."""
+    """The wall clock is set an hour back: does a call get through after the recovery timeout."""
     await at.open()
-    at.clock.step_wall(-HOUR)
+    at.clock.set_wall_clock(-HOUR)
     at.clock.advance(RECOVERY + 1)
     return "yes" if await at.admits() else "no: an hour longer"
 
 
 async def async_generator(at: Situation) -> str:
-    """Ten async generators fail half-way: does it open."""
+    """Ten async generators fail half-way: does the circuit open."""
 
     async def stream(region: str) -> AsyncIterator[str]:
         yield region
-        raise ServerError(503)
+        raise HttpError(503)
 
     try:
-        protected: Any = at.contender.protect(cast("Send", stream))
+        protected = at.contender.protect(stream)
     except TypeError:
         return "refused when decorating"
     for _ in range(THRESHOLD):
-        stream_of_one = protected(REGION)
-        if not hasattr(stream_of_one, "__aiter__"):
-            stream_of_one.close()
-            return "broken: it gives a coroutine"
-        try:
-            async for _ in stream_of_one:
+        with suppress(HttpError):
+            async for _ in protected(REGION):
                 continue
-        except ServerError:
-            continue
-    return "yes" if at.contender.is_open() else "no: never counted"
+    return "yes" if at.contender.is_open() else "no: not counted"
 
 
-async def what_the_error_says(at: Situation) -> str:
+async def threads_in_closed(at: Situation) -> str:
+    """8 threads call a `def` while the circuit is CLOSED: how many are inside at the same time."""
+    all_inside = threading.Barrier(THREADS)
+
+    def serve(region: str) -> str:
+        with suppress(threading.BrokenBarrierError):
+            all_inside.wait(PATIENCE)
+        return region
+
+    protected = at.contender.protect(serve)
+    with ThreadPoolExecutor(THREADS) as threads:
+        list(threads.map(protected, repeat(REGION, THREADS)))
+    return "1, the others wait for it" if all_inside.broken else str(THREADS)
+
+
+async def text_of_a_rejection(at: Situation) -> str:
     """The text of a rejection."""
     await at.open()
     at.clock.advance(18)
     return f"`{await at.call()}`"
 
 
-async def rejections(at: Situation) -> str:
-    """10,000 rejections in a row: bytes that are left of them."""
-    await at.open()
-    for _ in range(100):
-        await at.call()
-    gc.collect()
-    tracemalloc.start()
-    for _ in range(REJECTIONS):
-        await at.call()
-    gc.collect()
-    left = tracemalloc.get_traced_memory()[0]
-    tracemalloc.stop()
-    return "none" if left < REJECTIONS else f"{left / REJECTIONS:,.0f} each"
+SCENARIOS: tuple[Callable[[Situation], Awaitable[str]], ...] = (
+    half_open_crowd,
+    probe_cancelled,
+    probe_hung,
+    probe_nested,
+    probe_ignored,
+    filter_raises,
+    late_success_in_open,
+    late_success_in_half_open,
+    late_failure_in_half_open,
+    late_failures_in_new_closed,
+    retry_error,
+    retry_storm,
+    wall_clock_back,
+    async_generator,
+    threads_in_closed,
+    text_of_a_rejection,
+)

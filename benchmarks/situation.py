@@ -1,74 +1,84 @@
 """One library in one situation: its breaker, its clock, and a server whose calls can be held."""
 
 import asyncio
-from typing import Any
+from collections.abc import Callable
+from typing import TypeAlias
 
+from benchmarks.calls import REGION, HttpError, Send
 from benchmarks.clock import Clock
 from benchmarks.contenders import Contender
-from benchmarks.contenders.base import RECOVERY, REGION, THRESHOLD
-from benchmarks.faults import ClientError, ServerError
+from benchmarks.contenders.base import RECOVERY, THRESHOLD
 
-DOWN = ServerError
-NOT_FOUND = ClientError
-_STATUS = {ServerError: 503, ClientError: 404}
+#: Makes the error that a call raises.
+Error: TypeAlias = Callable[[], Exception]
+
+
+def down() -> Exception:
+    """The server is down."""
+    return HttpError(503)
+
+
+def not_found() -> Exception:
+    """The server refuses this request."""
+    return HttpError(404)
 
 
 class Situation:
     """What a scenario works with.
 
     Args:
-        contender: the breaker, fresh.
-        clock: the clock that is under it.
+        contender: A fresh breaker.
+        clock: The clock under it.
     """
 
     def __init__(self, contender: Contender, clock: Clock) -> None:
         self.contender = contender
         self.clock = clock
-        self.reached = 0  # calls that came to the server
-        self.over = asyncio.Event()  # set: the calls that are held end
+        self.reached = 0  # calls that reached the server
+        self.over = asyncio.Event()  # when set, the calls that are held end
         self.send = contender.protect(self._server())
 
-    def _server(self) -> Any:
-        async def send(region: str, error: type[Exception] | None, over: Any) -> None:
+    def _server(self) -> Send:
+        async def send(region: str, error: Error | None, over: asyncio.Event | None) -> None:
             del region
             self.reached += 1
             if over is not None:
                 await over.wait()
             if error is not None:
-                raise error(_STATUS[error]) if error in _STATUS else error("by order")
+                raise error()
 
         return send
 
-    async def call(self, error: type[Exception] | None = None, over: Any = None) -> Any:
-        """Make one call; gives what it raised, if anything."""
+    async def call(
+        self, error: Error | None = None, over: asyncio.Event | None = None
+    ) -> Exception | None:
+        """Make one call; return what it raised, if anything."""
         try:
             await self.send(REGION, error, over)
         except Exception as raised:
             return raised
         return None
 
-    def hold(self, error: type[Exception] | None = None) -> "asyncio.Task[Any]":
+    def hold(self, error: Error | None = None) -> "asyncio.Task[Exception | None]":
         """Start a call that ends when `over` is set, well or with an error."""
         return asyncio.create_task(self.call(error, self.over))
 
-    async def release(self, *tasks: "asyncio.Task[Any]") -> None:
-        """End the calls that are held, and hold later ones anew."""
+    async def release(self, *tasks: "asyncio.Task[Exception | None]") -> None:
+        """End the calls that are held, and hold later ones again."""
         self.over.set()
         await asyncio.gather(*tasks, return_exceptions=True)
         self.over = asyncio.Event()
 
-    async def cancel(self, *tasks: "asyncio.Task[Any]") -> None:
+    async def cancel(self, *tasks: "asyncio.Task[Exception | None]") -> None:
         """Cancel calls, and wait until they are gone."""
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def open(self) -> Any:
-        """Make as many failed calls as open the circuit; gives what the last one raised."""
-        raised = None
+    async def open(self) -> None:
+        """Make the failed calls that open the circuit."""
         for _ in range(THRESHOLD):
-            raised = await self.call(DOWN)
-        return raised
+            await self.call(down)
 
     async def half_open(self) -> None:
         """Open the circuit, and let the recovery timeout pass."""
@@ -76,7 +86,7 @@ class Situation:
         self.clock.advance(RECOVERY + 1)
 
     async def admits(self) -> bool:
-        """Tell whether one more call comes to the server. One that waits for others does not."""
+        """Whether one more call reaches the server. A call that waits for others does not."""
         before = self.reached
         task = asyncio.create_task(self.call())
         await settle()
@@ -84,7 +94,7 @@ class Situation:
         return self.reached > before
 
     async def admitted_of(self, number: int) -> int:
-        """Let callers come at once, and count those that come to the server."""
+        """Make calls at the same time, and count those that reach the server."""
         before = self.reached
         tasks = [self.hold() for _ in range(number)]
         await settle()
@@ -94,6 +104,6 @@ class Situation:
 
 
 async def settle() -> None:
-    """Let everything that was started get as far as it can."""
+    """Let all that was started get as far as it can."""
     for _ in range(50):
         await asyncio.sleep(0)

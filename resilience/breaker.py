@@ -461,7 +461,10 @@ class CircuitBreaker:
         _settle_postponed()  # one of them may give back the place of a probe
         with lock:
             answer = self.circuit.acquire(now)
-            self._after_change()
+            if isinstance(answer, Rejection):
+                self._queue_events()  # nothing else has changed
+            else:
+                self._after_change()
         if isinstance(answer, Rejection):
             self._deliver()
         return answer
@@ -505,8 +508,7 @@ class CircuitBreaker:
     def _after_change(self) -> None:
         """Bring up to date what depends on the circuit; the caller holds the lock."""
         circuit = self.circuit
-        if circuit.events:
-            self._queue_events()
+        self._queue_events()
         closed = circuit.admits_without_asking()
         self.closed = closed if self._judge.result_classifier is None else None
         self._note_change()
@@ -517,6 +519,8 @@ class CircuitBreaker:
                 self._wait_queue.wake_first()
 
     def _queue_events(self) -> None:
+        if not self.circuit.events:
+            return
         for event in self.circuit.events:
             if isinstance(event, Transition):
                 time_of_day = datetime.now(UTC)

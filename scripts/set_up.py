@@ -1,9 +1,9 @@
 """Make a virtual environment that the `make` targets work in.
 
-Run it with the Python that the environment is for: `python3.11 scripts/set_up.py .venv`. What is
-in it comes from requirements.lock, or from the lock file that is named second; that one has to
-name uv and hatchling too. The stamp file in the environment is written last: where it is missing,
-the set-up was cut short.
+Run it with the Python that the environment is for: `python3.11 scripts/set_up.py .venv`. The
+packages are those of requirements.lock, or of another lock file that the second argument names;
+it has to name uv and hatchling too. The stamp file in the environment is written last: if it is
+missing, the set-up was interrupted.
 """
 
 import subprocess
@@ -16,14 +16,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def set_up(folder: Path, lock: Path) -> None:
-    """Make the environment, or bring the one that is there up to date.
+    """Make the environment, or bring an existing one up to date.
 
     Args:
-        folder: where the environment is, or is to be.
-        lock: the lock file that says what is in it.
+        folder: The folder of the environment.
+        lock: The lock file that names the packages.
 
     Raises:
-        subprocess.CalledProcessError: a step failed; what it printed says why.
+        subprocess.CalledProcessError: A step failed. Its output says why.
     """
     started = time.monotonic()
     stamp = folder / "stamp"
@@ -44,7 +44,7 @@ def set_up(folder: Path, lock: Path) -> None:
 
 
 def runs(folder: Path) -> bool:
-    """Tell whether the environment has a Python of this version that still starts."""
+    """Whether the environment has a Python of this version that still starts."""
     probe = [python(folder), "-c", "import sys; print(sys.version)"]
     try:
         answer = subprocess.run(probe, check=True, capture_output=True, text=True).stdout
@@ -61,10 +61,10 @@ def install_uv(folder: Path, lock: Path) -> None:
 
 
 def install_locked(folder: Path, lock: Path) -> None:
-    """Install exactly what the lock file names: with uv, or slowly with pip where uv cannot."""
+    """Install exactly what the lock file names, with uv; if uv fails, with pip, which is slower."""
     sync = [python(folder), "-m", "uv", "pip", "sync", "-q", "--require-hashes"]
     if subprocess.run([*sync, "--python", python(folder), str(lock)], check=False).returncode:
-        print("set-up: uv failed; pip tries, which may know another way to the packages (30 s)")
+        print("set-up: uv failed; trying pip, which may reach the packages in another way (30 s)")
         pip(folder, "--require-hashes", "-r", str(lock))
 
 
@@ -85,14 +85,14 @@ def python(folder: Path) -> str:
 
 
 def locked(name: str, lock: str) -> str:
-    """Return a package's pin and hashes as they stand in the lock file.
+    """Return the pin and the hashes of a package from the lock file.
 
     Args:
-        name: the package as the lock file spells it.
-        lock: the text of the lock file.
+        name: The package as the lock file spells it.
+        lock: The text of the lock file.
 
     Raises:
-        LookupError: the lock file does not name the package.
+        LookupError: The lock file does not name the package.
     """
     lines = iter(lock.splitlines())
     for line in lines:
@@ -101,7 +101,7 @@ def locked(name: str, lock: str) -> str:
             while pin[-1].endswith("\\"):
                 pin.append(next(lines))
             return "\n".join(pin) + "\n"
-    raise LookupError(f"the lock file does not name {name!r}; make it anew (`make` shows how)")
+    raise LookupError(f"the lock file does not name {name!r}; make a new one (`make` shows how)")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Run the tests on the other Python versions that are found on this machine.
 
-Looked for on the PATH and under pyenv's folder of versions. Each version has an environment of
-its own (`.venv-3.12`), made from the same lock file. What was not found is said at the end.
+They are looked up on the PATH and in pyenv's folder of versions. Each version has its own
+environment (`.venv-3.12`), made from the same lock file. The end lists the versions that were not
+found.
 """
 
 import os
@@ -16,7 +17,7 @@ def find(version: str) -> str | None:
     """Return a Python of this version that starts, or None.
 
     Args:
-        version: major and minor, as in "3.12".
+        version: Major and minor, as in "3.12".
     """
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     installed = sorted(pyenv.glob(f"versions/{version}.*/bin/python{version}"), reverse=True)
@@ -27,7 +28,7 @@ def find(version: str) -> str | None:
 
 
 def starts(candidate: str, version: str) -> bool:
-    """Tell whether it runs: a pyenv shim for a version that is not active is there but does not."""
+    """Whether it starts: a pyenv shim for a version that is not active exists, but does not."""
     probe = "import ensurepip, sys; print('%d.%d' % sys.version_info[:2])"
     try:
         answer = subprocess.run([candidate, "-c", probe], check=True, capture_output=True)
@@ -48,7 +49,7 @@ def run_tests(interpreter: str, version: str) -> bool:
 
 
 def main(versions: list[str]) -> int:
-    """Test on each version and return the exit code: 1 when one failed."""
+    """Test on each version; return the exit code: 1 if one of them failed."""
     results = {}
     for version in versions:
         interpreter = find(version)

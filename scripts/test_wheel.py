@@ -19,7 +19,7 @@ LEFT_BEHIND = shutil.ignore_patterns(
     "resilience", ".*", "__pycache__", "_build", "build", "dist", "mutants"
 )
 
-# Long, and the same with or without a wheel: `make test` runs it.
+# These take long, and are the same with or without a wheel.
 NOT_HERE = (
     "--ignore=tests/unit/concurrency",
     "--ignore=tests/model/test_simulation.py",
@@ -54,10 +54,10 @@ def test_wheel(folder: Path) -> None:
     """Build, install and test in a folder of its own.
 
     Args:
-        folder: an empty folder.
+        folder: An empty folder.
 
     Raises:
-        subprocess.CalledProcessError: a step failed; what it printed says why.
+        subprocess.CalledProcessError: A step failed. Its output says why.
     """
     wheel = build(folder / "dist")
     print(f"wheel: built {wheel.name}", flush=True)
@@ -102,14 +102,14 @@ def build(folder: Path) -> Path:
 
 
 def copy_tests(folder: Path) -> Path:
-    """Copy the project without the package, and add the test that proves it."""
+    """Copy the project without the package, and add a test which proves that."""
     shutil.copytree(ROOT, folder, ignore=LEFT_BEHIND)
     (folder / "tests" / "test_installed_wheel.py").write_text(TEST_PROOF)
     return folder
 
 
 def run(*command: str, where: Path | None = None) -> None:
-    """Run a command and fail when it fails."""
+    """Run a command, and fail if it fails."""
     subprocess.run(command, check=True, cwd=where)
 
 

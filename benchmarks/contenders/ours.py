@@ -1,56 +1,37 @@
-"""region-breaker itself, in the table like any other."""
+"""region-breaker itself, in the tables like any other."""
 
-from typing import Any
+from typing import cast
 
-from benchmarks.contenders.base import (
-    REGION,
-    Contender,
-    Listener,
-    Send,
-    SendNow,
-)
-from benchmarks.faults import is_failure
+from benchmarks.calls import REGION, Function, is_failure
+from benchmarks.clock import Clock
+from benchmarks.contenders.base import THRESHOLD, Contender
 from resilience import (
+    BreakerPolicy,
     CircuitBreakerOpenError,
     CircuitBreakerRegistry,
     Outcome,
-    StateChanged,
     region_breaker,
 )
 
 
 class RegionBreaker(Contender):
-    """`@region_breaker` as it comes: the defaults are the mission's."""
+    """`@region_breaker` with its default settings."""
 
     name = "region-breaker"
     rejection = CircuitBreakerOpenError
-    reads = "monotonic"
-    clocks = {"resilience.breaker.time": "time", "resilience.breaker.datetime": "datetime"}
 
-    def __init__(self, listener: Listener | None = None) -> None:
-        self.registry = CircuitBreakerRegistry()
-        if listener is not None:
+    def __init__(self, *, threshold: int = THRESHOLD, clock: Clock | None = None) -> None:
+        policy = BreakerPolicy(failure_threshold=threshold)
+        self.registry = CircuitBreakerRegistry(policy, clock=clock.monotonic if clock else None)
 
-            def tell(event: StateChanged) -> None:
-                listener(event.new)
-
-            self.registry.listen(tell)
-
-    def protect(self, fn: Send) -> Send:
-        return region_breaker(region_from="region", registry=self.registry)(fn)
-
-    def protect_sync(self, fn: SendNow) -> SendNow:
-        decorated: Any = region_breaker(region_from="region", registry=self.registry)(fn)
-        return decorated
+    def protect(self, fn: Function, path: str = "region") -> Function:
+        return cast("Function", region_breaker(region_from=path, registry=self.registry)(fn))
 
     def use_classifier_that_raises(self) -> None:
         def classifier(error: BaseException) -> Outcome:
             return Outcome.FAILURE if is_failure(error) else Outcome.IGNORED
 
         self.registry.configure(classifier=classifier)
-
-    def another(self, region: str) -> object:
-        return self.registry.get(region)
 
     def state(self) -> str:
         return self.registry.get(REGION).state.value

@@ -2,48 +2,34 @@
 
 import circuitbreaker
 
-from benchmarks.contenders.base import (
-    RECOVERY,
-    REGION,
-    THRESHOLD,
-    Contender,
-    Listener,
-    Send,
-    SendNow,
-    no_listener,
-)
-from benchmarks.faults import is_failure
+from benchmarks.calls import REGION, Function, is_failure
+from benchmarks.clock import Clock
+from benchmarks.contenders.base import RECOVERY, THRESHOLD, Contender
 
 
 class Circuitbreaker(Contender):
-    """`@circuit`, with a function that says what counts."""
+    """`@circuit`, with a function that decides what counts."""
 
     name = "circuitbreaker"
     rejection = circuitbreaker.CircuitBreakerError
     notes = (
-        "closes at the first success in HALF_OPEN",
+        "it closes at the first success in HALF_OPEN",
         "an error that does not count is a success",
     )
-    reads = "monotonic"
-    clocks = {"circuitbreaker.monotonic": "call", "circuitbreaker.datetime": "datetime"}
+    patches = {"circuitbreaker.monotonic": "monotonic", "circuitbreaker.datetime": "datetime"}
 
-    def __init__(self, listener: Listener | None = None) -> None:
-        no_listener(listener)
-        self.breaker = self.another(REGION)
-
-    def protect(self, fn: Send) -> Send:
-        return self.breaker(fn)
-
-    def protect_sync(self, fn: SendNow) -> SendNow:
-        return self.breaker(fn)
-
-    def another(self, region: str) -> circuitbreaker.CircuitBreaker:
-        return circuitbreaker.CircuitBreaker(
-            failure_threshold=THRESHOLD,
+    def __init__(self, *, threshold: int = THRESHOLD, clock: Clock | None = None) -> None:
+        del clock
+        self.breaker = circuitbreaker.CircuitBreaker(
+            failure_threshold=threshold,
             recovery_timeout=RECOVERY,
             expected_exception=_counts,
-            name=region,
+            name=REGION,
         )
+
+    def protect(self, fn: Function, path: str = "region") -> Function:
+        del path
+        return self.breaker(fn)
 
     def state(self) -> str:
         return str(self.breaker.state).upper()
@@ -51,3 +37,6 @@ class Circuitbreaker(Contender):
 
 def _counts(_: type[BaseException], error: BaseException) -> bool:
     return is_failure(error)
+
+
+CONTENDER = Circuitbreaker

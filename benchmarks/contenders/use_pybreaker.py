@@ -1,21 +1,14 @@
 """pybreaker."""
 
 import functools
-from typing import Any
+import inspect
+from typing import cast
 
 import pybreaker
 
-from benchmarks.contenders.base import (
-    RECOVERY,
-    REGION,
-    SUCCESSES,
-    THRESHOLD,
-    Contender,
-    Listener,
-    Send,
-    SendNow,
-)
-from benchmarks.faults import is_excluded
+from benchmarks.calls import REGION, Function, Send, is_excluded
+from benchmarks.clock import Clock
+from benchmarks.contenders.base import RECOVERY, SUCCESSES, THRESHOLD, Contender
 
 
 class Pybreaker(Contender):
@@ -26,46 +19,36 @@ class Pybreaker(Contender):
     notes = (
         "its decorator does not await coroutines (without tornado): `with breaker.calling()`",
         "an error that does not count is a success",
-        "the call that opens the circuit raises its own error only when told so, as here",
+        "the call that opens the circuit raises its own error only with a setting, used here",
     )
-    reads = "wall"
-    clocks = {"pybreaker.datetime": "datetime"}
+    patches = {"pybreaker.datetime": "datetime"}
 
-    def __init__(self, listener: Listener | None = None) -> None:
-        self.listeners = [] if listener is None else [_Tell(listener)]
-        self.breaker = self.another(REGION)
-
-    def protect(self, fn: Send) -> Send:
-        breaker = self.breaker
-
-        @functools.wraps(fn)
-        async def protected(*args: Any, **kwargs: Any) -> Any:
-            with breaker.calling():
-                return await fn(*args, **kwargs)
-
-        return protected
-
-    def protect_sync(self, fn: SendNow) -> SendNow:
-        return self.breaker(fn)
-
-    def another(self, region: str) -> pybreaker.CircuitBreaker:
-        return pybreaker.CircuitBreaker(
-            fail_max=THRESHOLD,
+    def __init__(self, *, threshold: int = THRESHOLD, clock: Clock | None = None) -> None:
+        del clock
+        self.breaker = pybreaker.CircuitBreaker(
+            fail_max=threshold,
             reset_timeout=RECOVERY,
             success_threshold=SUCCESSES,
             exclude=[is_excluded],
             throw_new_error_on_trip=False,
-            listeners=self.listeners,
-            name=region,
+            name=REGION,
         )
+
+    def protect(self, fn: Function, path: str = "region") -> Function:
+        del path
+        if not inspect.iscoroutinefunction(fn):
+            return self.breaker(fn)
+        breaker, send = self.breaker, cast("Send", fn)
+
+        @functools.wraps(fn)
+        async def protected(*args: object, **kwargs: object) -> object:
+            with breaker.calling():
+                return await send(*args, **kwargs)
+
+        return cast("Function", protected)
 
     def state(self) -> str:
         return str(self.breaker.current_state).upper().replace("-", "_")
 
 
-class _Tell(pybreaker.CircuitBreakerListener):
-    def __init__(self, listener: Listener) -> None:
-        self.listener = listener
-
-    def state_change(self, _cb: Any, _old: Any, new: Any) -> None:
-        self.listener(new.name)
+CONTENDER = Pybreaker

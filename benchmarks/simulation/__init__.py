@@ -1,5 +1,6 @@
-"""A fleet and an outage on virtual time: the code of the package, and models of what is around it.
+"""A fleet and an outage on virtual time.
 
-Run are the breakers, the shared circuits, the lanes and the answers of the store's script, in its
-Python twin. Pretended are the clock, the network, the time that a server needs, and the calls.
+The circuit breakers, the shared circuits, the protocol and, in its Python twin, the script of the
+store are those of the package. The clock, the network, the server, the threads and the calls are
+simulated.
 """

@@ -1,4 +1,4 @@
-"""The calls to the region that is going to be sick, and what it answers."""
+"""The calls to the region that goes down, and what it answers."""
 
 import random
 from collections import Counter
@@ -7,52 +7,46 @@ from functools import partial
 from typing import Final
 
 from benchmarks.simulation.agenda import Agenda
-from resilience import (
-    CircuitBreaker,
-    CircuitBreakerOpenError,
-    CircuitState,
-    Permit,
-    StateChanged,
-)
+from resilience import CircuitBreaker, CircuitBreakerOpenError, CircuitState, Permit, StateChanged
 
 PROBE: Final = "probe"
-WELL: Final = "after it was closed again"
-OTHER: Final = "before it has opened"
+RECOVERED: Final = "after the circuit has closed again"
+BEFORE: Final = "before the circuit has opened"
 
 
 class Region:
-    """One that is sick for a while.
+    """A region that is down for a while.
 
     Args:
         agenda: Time.
-        sick_from: When that begins.
-        sick_until: When it ends.
-        answer: Seconds until it answers, whether well or not.
+        down_from: When that begins.
+        down_until: When it ends.
+        answer: Seconds until the region answers, well or not.
     """
 
     def __init__(
-        self, agenda: Agenda, *, sick_from: float, sick_until: float, answer: float
+        self, agenda: Agenda, *, down_from: float, down_until: float, answer: float
     ) -> None:
         self._agenda, self._answer = agenda, answer
-        self._sick_from, self._sick_until = sick_from, sick_until
+        self._down_from, self._down_until = down_from, down_until
         self.requests: Counter[str] = Counter()
-        self.by_second: Counter[int] = Counter()  # without those after it was closed again
-        self.probes_at_once = self._probing = 0
+        self.by_second: Counter[int] = Counter()  # without those of recovered circuits
+        self.probes_at_a_time = self._probing = 0
         self.before_the_trip: int | None = None
 
     def tripped(self) -> None:
         """Note how many requests there were when the first circuit opened."""
         if self.before_the_trip is None:
-            self.before_the_trip = self.requests[OTHER]
+            self.before_the_trip = self.requests[BEFORE]
 
     def call(self, permit: Permit, kind: str) -> None:
-        """Take a request, and answer it some time later."""
+        """Take a request, and answer it later."""
         now = self._agenda.now
         self.requests[kind] += 1
-        self.by_second[int(now)] += kind is not WELL
+        self.by_second[int(now)] += kind is not RECOVERED
         self._probing += kind is PROBE
-        self.probes_at_once = max(self.probes_at_once, self._probing)
-        answer = permit.fail if self._sick_from <= now < self._sick_until else permit.succeed
+        self.probes_at_a_time = max(self.probes_at_a_time, self._probing)
+        answer = permit.fail if self._down_from <= now < self._down_until else permit.succeed
         self._agenda.after(self._answer, partial(self._end, kind, answer))
 
     def _end(self, kind: str, answer: Callable[[], None]) -> None:
@@ -61,14 +55,14 @@ class Region:
 
 
 class Caller:
-    """What one process calls the region for, at random times.
+    """Calls the region at random times, in one process.
 
     Args:
         agenda: Time.
-        chance: Where all that is random comes from.
+        chance: The source of all that is random.
         rate: Calls a second.
-        region: Who is called.
-        breaker: Who is asked first.
+        region: The region.
+        breaker: The circuit breaker of this process.
     """
 
     def __init__(
@@ -83,8 +77,8 @@ class Caller:
         self._region, self._breaker = region, breaker
         self.opened_at: float | None = None  # for the first time
         self.closed_at: float | None = None  # for the last time
-        self._planned = 0  # counts the plans: only the last is carried out
-        breaker.listen(self._follow)
+        self._planned = 0  # numbers the plans: only the last one is carried out
+        breaker.listen(self._on_change)
 
     def plan(self, wait: float = 0.0) -> None:
         """Call after some time, but not before the wait is over."""
@@ -98,10 +92,10 @@ class Caller:
         try:
             permit = self._breaker.acquire()
         except CircuitBreakerOpenError as error:
-            # A call that comes before the recovery timeout is over changes nothing, and calls at
-            # random times do not know how many came before: the next that counts comes at once.
-            early = error.state is CircuitState.OPEN
-            self.plan((error.retry_after or 0.0) if early else 0.0)
+            # A call before the end of the recovery timeout changes nothing. Since the times are
+            # random, all such calls can be left out without a difference to the later ones.
+            is_early = error.state is CircuitState.OPEN
+            self.plan((error.retry_after or 0.0) if is_early else 0.0)
         else:
             self._region.call(permit, self._kind())
             self.plan()
@@ -109,9 +103,9 @@ class Caller:
     def _kind(self) -> str:
         if self._breaker.state is not CircuitState.CLOSED:
             return PROBE
-        return OTHER if self.closed_at is None else WELL
+        return BEFORE if self.closed_at is None else RECOVERED
 
-    def _follow(self, event: StateChanged) -> None:
+    def _on_change(self, event: StateChanged) -> None:
         if event.new is CircuitState.OPEN and self.opened_at is None:
             self.opened_at = event.at
             self._region.tripped()

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from loguru import logger
 
+from benchmarks import simulate
 from benchmarks.simulation.agenda import Agenda
 from benchmarks.simulation.store import Costs
 from benchmarks.simulation.world import Plan, play
@@ -35,17 +36,17 @@ def test_a_fleet_that_shares_sends_a_small_part_of_the_requests(shared, alone):
 
 
 def test_a_fleet_that_shares_probes_as_one_process_does(shared, alone):
-    # One that fails, as the region is still sick, and three that close.
+    # One that fails, since the region is still down, and three that close the circuit.
     assert shared.probes == 4
     assert alone.probes == 4 * FLEET.processes
 
 
 def test_a_fleet_never_makes_two_probes_at_a_time(shared, alone):
-    assert shared.probes_at_once == 1
-    assert alone.probes_at_once > 1
+    assert shared.probes_at_a_time == 1
+    assert alone.probes_at_a_time > 1
 
 
-def test_all_open_and_all_close_within_a_hints_time_of_the_first(shared, alone):
+def test_all_open_and_close_as_soon_as_a_notification_takes(shared, alone):
     assert shared.all_open < 0.05 < alone.all_open
     assert shared.all_closed - shared.first_closed < 0.05 < alone.all_closed - alone.first_closed
 
@@ -54,7 +55,7 @@ def test_all_that_opened_close_again(shared, alone):
     assert max(shared.all_closed, alone.all_closed) < FLEET.most
 
 
-def test_the_store_hears_of_a_process_twice_in_five_seconds(shared, alone):
+def test_a_process_sends_two_commands_in_five_seconds(shared, alone):
     assert shared.idle <= 0.5 * FLEET.processes
     assert alone.peak == 0
 
@@ -66,27 +67,35 @@ def test_the_same_seed_gives_the_same_figures_and_another_gives_others(shared):
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_rare_calls_recover_with_few_probes_at_a_time(seed):
-    # Each process calls less often than an unused lease is kept, all of them together much more,
-    # and news takes a while: whoever calls before it has come probes too.
+    # Each process calls less often than an unused lease is kept, all of them together much more
+    # often, and notifications take a while: processes that call before they arrive probe too.
     rare = replace(FLEET, processes=60, rate=0.8, seed=seed)
     figures = play(rare, Costs(network=0.03))
-    assert figures.probes_at_once <= 4
+    assert figures.probes_at_a_time <= 4
     assert figures.probes < rare.processes / 3
     assert figures.all_closed < rare.most
 
 
-def test_a_store_that_is_too_slow_for_everybody_is_as_good_as_none():
+def test_a_store_that_is_too_slow_is_as_good_as_none():
     costs = Costs(network=1.0)
     slow = play(replace(FLEET, processes=20), costs)
     assert slow.lost > 100
-    assert slow.probes_at_once > 1
+    assert slow.probes_at_a_time > 1
     assert slow.all_closed < FLEET.most
 
 
-def test_what_falls_on_one_moment_happens_as_it_was_written_down():
+def test_actions_of_one_moment_happen_in_the_order_of_their_entry():
     agenda, happened = Agenda(), []
     agenda.after(1.0, lambda: happened.append("second"))
     agenda.at(0.5, lambda: agenda.at(0.0, lambda: happened.append(f"first, at {agenda.now}")))
     agenda.at(1.0, lambda: happened.append("third"))
     agenda.run(until=1.0)
     assert happened == ["first, at 0.5", "second", "third"]
+
+
+def test_the_page_has_a_row_for_each_fleet(shared, alone):
+    table = simulate.at_the_region([("alone", alone), ("shared", shared)]).splitlines()
+    assert len({row.count("|") for row in table}) == 1
+    assert f"| alone | {alone.requests:,} | {alone.probes:,} |" in table[2]
+    assert f"| shared | {shared.requests:,} | {shared.probes:,} |" in table[3]
+    assert f"| shared | {shared.idle:,.0f} |" in simulate.at_the_store([("shared", shared)])

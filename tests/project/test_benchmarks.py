@@ -1,93 +1,84 @@
-"""The measurements: what they are made of stays whole, though they run elsewhere."""
+"""The measurements work: each command, as far as it runs without the other libraries."""
 
-import ast
 import json
 import re
 from pathlib import Path
 
 import pytest
+from loguru import logger
 
-from benchmarks import count, paths
+from benchmarks import bench, call_depth, count, paths, report, scoreboard, storm
+from benchmarks.contenders import RegionBreaker
+from benchmarks.kinds import BARE, KINDS
+from benchmarks.rounds import QUICK, Case
 
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = ROOT / "benchmarks"
-ADAPTERS = BENCHMARKS / "contenders"
-CONTENDERS = {
-    "aiobreaker",
-    "circuitbreaker",
-    "fluxgate",
-    "hyx",
-    "interlock-cb",
-    "purgatory",
-    "pybreaker",
-    "pyresilience",
-}
+CONTENDERS = ("circuitbreaker", "interlock-cb", "nopanic", "pybreaker")
+
+
+@pytest.fixture(autouse=True)
+def no_log():
+    """Measurements do not log."""
+    logger.disable("resilience")
+    yield
+    logger.enable("resilience")
+
+
+# The locked versions
 
 
 def pins(lock):
     return dict(re.findall(r"^([\w.-]+)==(\S+)", lock.read_text(encoding="utf-8"), re.MULTILINE))
 
 
-def test_the_lock_names_every_contender_and_no_host():
-    lock = BENCHMARKS / "requirements.lock"
-    assert pins(lock).keys() >= CONTENDERS
-    assert "://" not in lock.read_text(encoding="utf-8")
-
-
-def test_every_line_of_the_lock_is_held_by_a_hash():
+def test_the_lock_has_hashes_and_names_no_host():
     text = (BENCHMARKS / "requirements.lock").read_text(encoding="utf-8")
     entries = re.split(r"^(?=[\w.-]+==)", text, flags=re.MULTILINE)[1:]
+    assert len(entries) > len(CONTENDERS)
     assert [entry for entry in entries if "--hash=sha256:" not in entry] == []
+    assert "://" not in text
 
 
-def test_what_both_locks_name_has_one_version():
+def test_a_package_that_both_locks_name_has_one_version():
     measured, tested = pins(BENCHMARKS / "requirements.lock"), pins(ROOT / "requirements.lock")
     both = measured.keys() & tested.keys()
-    assert {"tenacity", "loguru", "aiohttp"} <= both
+    assert {"tenacity", "loguru"} <= both
     assert {name: measured[name] for name in both} == {name: tested[name] for name in both}
 
 
-def class_attributes(path):
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ClassDef) and any(
-            isinstance(base, ast.Name) and base.id == "Contender" for base in node.bases
-        ):
-            yield {
-                target.id: statement.value
-                for statement in node.body
-                if isinstance(statement, ast.Assign)
-                for target in statement.targets
-                if isinstance(target, ast.Name)
-            }
+@pytest.mark.parametrize("page", ["scoreboard.md", "performance.md", "storm.md"])
+def test_a_page_is_about_the_locked_versions(page):
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    locked = pins(BENCHMARKS / "requirements.lock")
+    assert [name for name in CONTENDERS if f"{name} {locked[name]}" not in text] == []
 
 
-def test_every_contender_has_an_adapter_and_is_in_the_tables():
-    found = {
-        attributes["name"].value: path.stem
-        for path in ADAPTERS.glob("*.py")
-        for attributes in class_attributes(path)
-    }
-    assert found.keys() == CONTENDERS | {"region-breaker"}
-    menu = (ADAPTERS / "__init__.py").read_text(encoding="utf-8")
-    assert [module for module in found.values() if f"contenders.{module} import" not in menu] == []
+# make bench
 
 
-@pytest.mark.parametrize("path", sorted(ADAPTERS.glob("*.py")), ids=lambda path: path.stem)
-def test_an_adapter_says_which_clock_its_library_reads(path):
-    for attributes in class_attributes(path):
-        assert attributes["reads"].value in {"monotonic", "wall"}
-        assert attributes["clocks"].keys
-        assert isinstance(attributes["rejection"], ast.Name | ast.Attribute)
+@pytest.mark.parametrize("name", KINDS)
+def test_bench_times_each_kind_of_call(name):
+    title, table, _ = bench.measure([RegionBreaker], QUICK, [name])
+    assert title == f"## {KINDS[name].title}"
+    names = [row.strip("|* ").split("*")[0].split(" |")[0] for row in table.splitlines()[2:]]
+    variants = [f"{bench.OURS}, {variant}" for variant in KINDS[name].variants]
+    assert set(names) == {KINDS[name].alone, bench.EMPTY, bench.OURS, *variants}
+    assert "|  |  | 1.00 |" in table
 
 
-# The count of instructions
+def case(name, *times):
+    return Case(name, print, times=list(times))
 
 
-def test_a_path_that_got_dearer_than_the_limit_is_found(capsys):
-    before = {"cheap": 1000, "dear": 1000, "cheaper": 1000, "gone": 1000}
-    now = {"cheap": 1029, "dear": 1031, "cheaper": 500, "new": 7}
-    assert count.compare(now, before) == ["dear"]
-    assert capsys.readouterr().out.count("TOO MUCH") == 1
+def test_bench_names_where_a_call_is_dearer_than_the_peers():
+    ours, peer = case(bench.OURS, 150.0, 170.0), case("circuitbreaker 1.0", 120.0, 130.0)
+    (row,) = bench.dearer_than_peer("A call", [case(BARE, 10.0, 10.0), ours, peer])
+    assert row == ("A call", bench.OURS, "150", "120", "25.0%")
+    assert bench.dearer_than_peer("A call", [peer, case(bench.OURS, 119.0)]) == []
+
+
+# make bench-count
 
 
 @pytest.mark.parametrize("name", paths.PATHS)
@@ -95,53 +86,83 @@ def test_a_path_can_be_run(name):
     paths.PATHS[name]()(2)
 
 
-def test_a_baseline_is_about_the_paths_that_are_counted():
-    baselines = list((BENCHMARKS / "instructions").glob("*.json"))
-    assert baselines
-    for file in baselines:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        assert content["instructions per call"].keys() == paths.PATHS.keys()
-        assert content["interpreter"]
+def test_a_path_that_is_dearer_than_the_limit_is_found(capsys):
+    before = {"cheap": 1000, "dear": 1000, "cheaper": 1000, "gone": 1000}
+    now = {"cheap": 1029, "dear": 1031, "cheaper": 500, "new": 7}
+    assert count.compare(now, before) == ["dear"]
+    assert capsys.readouterr().out.count("TOO MUCH") == 1
 
 
-def test_what_cannot_be_counted_is_said_and_is_no_failure(monkeypatch, capsys):
+def test_each_path_has_a_baseline():
+    files = list((BENCHMARKS / "instructions").glob("*.json"))
+    assert files
+    for file in files:
+        baseline = json.loads(file.read_text(encoding="utf-8"))
+        assert baseline["instructions per call"].keys() == paths.PATHS.keys()
+
+
+def test_a_machine_without_valgrind_is_reported_and_does_not_fail(monkeypatch, capsys):
     monkeypatch.setattr(count.shutil, "which", lambda _: None)
     assert count.main([]) == 0
     assert "NOT COUNTED" in capsys.readouterr().out
 
 
-def test_an_interpreter_without_a_baseline_is_said(monkeypatch, capsys, tmp_path):
+def test_an_interpreter_without_a_baseline_is_reported(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(count, "baseline_file", lambda: tmp_path / "none.json")
-    assert count.baseline() == {}
+    assert count.read_baseline() == {}
     (tmp_path / "none.json").write_text('{"interpreter": "another build"}')
-    assert count.baseline() == {}
+    assert count.read_baseline() == {}
     assert capsys.readouterr().out.count("NOTHING TO COMPARE WITH") == 2
 
 
-# The pages that the measurements write
+# make call-depth
+
+TOO_DEEP = pytest.mark.xfail(reason="the new core passes more, until its paths are shortened")
 
 
-@pytest.mark.parametrize("page", ["scoreboard.md", "performance.md", "storm.md"])
-def test_a_measured_page_is_about_the_locked_versions(page):
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    locked = pins(BENCHMARKS / "requirements.lock")
-    assert [name for name in CONTENDERS if f"{name} {locked[name]}" not in text] == []
-    assert "Measured by `make " in text
+@pytest.mark.parametrize(
+    ("kind", "files", "functions"),
+    [
+        (call_depth.success, 1, 1),
+        pytest.param(call_depth.failure, 7, 18, marks=TOO_DEEP),
+        pytest.param(call_depth.probe, 9, 32, marks=TOO_DEEP),
+        pytest.param(call_depth.failing_probe_with_retries, 11, 45, marks=TOO_DEEP),
+    ],
+)
+def test_a_call_passes_few_files_and_functions(kind, files, functions):
+    entered = call_depth.depth(kind())
+    assert entered >= (1, 1)
+    assert entered[0] <= files
+    assert entered[1] <= functions
 
 
-def test_the_simulation_is_about_every_size_alone_and_shared():
-    page = (ROOT / "docs" / "sharing-simulation.md").read_text(encoding="utf-8")
-    for size in ("10", "100", "1,000", "10,000"):
-        for how in ("on their own", "shared"):
-            assert re.search(rf"^\| {size}, {how} \| [\d,]+ \|", page, re.MULTILINE), (size, how)
-    assert "Simulated by `make simulate` on " in page
-    assert (ROOT / "docs" / "_static" / "sharing-simulation.svg").is_file()
+# make storm, make scoreboard
 
 
-def test_the_scoreboard_has_every_scenario_that_there_is():
-    board = (ROOT / "docs" / "scoreboard.md").read_text(encoding="utf-8")
-    shown = set(re.findall(r"^\| [^|]+ \| `([\w-]+)` \|", board, re.MULTILINE))
-    script = (BENCHMARKS / "scoreboard.py").read_text(encoding="utf-8")
-    played = re.findall(r"^    (?:scenarios|several_threads)\.(\w+),", script, re.MULTILINE)
-    assert len(played) > 20
-    assert shown == {name.replace("_", "-") for name in played}
+def test_the_storm_sends_nothing_after_the_circuit_has_opened():
+    rows = storm.table([RegionBreaker]).splitlines()[2:]
+    (_, alone, *_), *ours = [row.strip("| ").split(" | ") for row in rows]
+    assert int(alone) == storm.TASKS * storm.ATTEMPTS
+    assert [after_open for _, _, after_open, *_ in ours] == ["0", "0"]
+    assert all(int(requests) < int(alone) for _, requests, *_ in ours)
+
+
+@pytest.mark.parametrize("name", scoreboard.TITLES)
+def test_a_cell_of_the_scoreboard_can_be_had_by_itself(name):
+    cell = scoreboard.cell(RegionBreaker, name)
+    page = (ROOT / "docs" / "scoreboard.md").read_text(encoding="utf-8")
+    assert f"| `{name}` | {cell} |" in page
+
+
+# The sections of pages
+
+
+def test_a_section_is_replaced_and_the_rest_of_the_page_is_kept(monkeypatch, tmp_path):
+    monkeypatch.setattr(report, "ROOT", tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text("before\n\n<!-- make it -->\nold\n<!-- end -->\n\nafter\n")
+    for _ in range(2):
+        report.write_section("page.md", "make it", "new")
+        assert page.read_text() == ("before\n\n<!-- make it -->\n\nnew\n\n<!-- end -->\n\nafter\n")
+    with pytest.raises(ValueError, match="needs one section"):
+        report.write_section("page.md", "make another", "new")

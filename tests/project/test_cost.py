@@ -1,7 +1,6 @@
 """What it costs to be seen or shared: not one instruction of Python for a call that goes well.
 
-`scripts/count_instructions.py` and `make soak-redis` count those of the machine, which takes
-minutes.
+`make bench-count` and `make soak-redis` count those of the machine, which takes minutes.
 """
 
 import sys
