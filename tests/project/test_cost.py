@@ -33,10 +33,12 @@ def attach(registry):
 
 
 def instructions(call):
-    """Count the instructions of the interpreter that a call executes.
+    """Count the instructions of the interpreter that a call executes."""
+    count_once(call)  # Python 3.12.1 counts none the first time that a program counts
+    return count_once(call)
 
-    The call is made twice: Python 3.12.1 counts none of the first time.
-    """
+
+def count_once(call):
     counted = 0
 
     def trace(frame, event, _):
@@ -48,8 +50,6 @@ def instructions(call):
     before = sys.gettrace()
     sys.settrace(trace)
     try:
-        call()
-        counted = 0
         call()
     finally:
         sys.settrace(before)
