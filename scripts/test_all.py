@@ -44,7 +44,7 @@ def run_tests(interpreter: str, version: str) -> bool:
     set_up = subprocess.run([interpreter, "scripts/set_up.py", folder], cwd=ROOT, check=False)
     if set_up.returncode:
         return False
-    tests = [f"{folder}/bin/python", "-m", "pytest", "-q"]
+    tests = [f"{folder}/bin/python", "-m", "pytest", "-q", "-n", "auto", "--dist", "loadfile"]
     return subprocess.run(tests, cwd=ROOT, check=False).returncode == 0
 
 

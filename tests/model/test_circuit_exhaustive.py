@@ -34,12 +34,6 @@ WALKS = {
     "two probes": (policy(probes=2),),
     "a policy that changes": (policy(probes=2, lease=1), policy(probes=1, lease=2)),
 }
-# The documentation quotes these: states explored and steps taken.
-EXPECTED = {
-    "one probe": (131, 1_114),
-    "two probes": (503, 4_800),
-    "a policy that changes": (1_586, 16_746),
-}
 
 walk_once = functools.cache(walk)
 
@@ -108,16 +102,9 @@ def seen_at(world, now):
 # The walk itself
 
 
-@pytest.mark.parametrize("name", WALKS)
-def test_the_number_of_states_is_the_one_in_the_documentation(name):
-    walked = walk_once(*WALKS[name])
-    states, steps = len(walked.states), len(walked.steps)
-    print(f"{name}: states explored: {states}, steps: {steps}")  # noqa: T201 - for pytest -s
-    assert (states, steps) == EXPECTED[name]
-
-
 def test_the_walk_meets_what_it_is_for(walked):
     worlds = walked.states.values()
+    print(f"states explored: {len(worlds)}, steps: {len(walked.steps)}")
     assert {type(world.circuit.state) for world in worlds} == {Closed, Open, HalfOpen}
     assert {step.name for step in walked.steps} >= {
         *("acquire", "succeed", "fail", "ignore", "go away"),

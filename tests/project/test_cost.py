@@ -34,6 +34,11 @@ def attach(registry):
 
 def instructions(call):
     """Count the instructions of the interpreter that a call executes."""
+    count_once(call)  # Python 3.12.1 counts none the first time that a program counts
+    return count_once(call)
+
+
+def count_once(call):
     counted = 0
 
     def trace(frame, event, _):

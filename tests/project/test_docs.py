@@ -183,7 +183,8 @@ def test_the_reference_has_every_public_name():
         )
     }
     expected |= {"resilience.genesys.GenesysRegion", "resilience.genesys.canonical_region"}
-    assert documented == expected
+    methods = {name for name in documented if name.rpartition(".")[0] in expected}
+    assert documented - methods == expected
 
 
 # The figures that pages share with the page they come from
@@ -230,10 +231,3 @@ def test_the_diagram_refuses_a_breaker_that_does_something_else(diagram, monkeyp
     monkeypatch.setattr(diagram, "changes", lambda: known - diagram.ARROWS[0].changes)
     with pytest.raises(diagram.ExtensionError, match=r"too much .*CLOSED.*OPEN"):
         diagram.svg()
-
-
-def test_the_size_of_the_exploration_is_the_one_that_the_tests_hold():
-    held = importlib.import_module("tests.model.test_circuit_exhaustive").EXPECTED
-    page = (ROOT / "docs/explanation/states.md").read_text()
-    for states, steps in held.values():
-        assert f"| {states:,} | {steps:,} |" in page

@@ -92,7 +92,7 @@ class Campaign:
         """Play several scenarios at the same time: they wait most of the time."""
         results = await asyncio.gather(*(play(self.url, **case) for case in cases))
         for case, result in zip(cases, results, strict=True):
-            print(f"{play.__name__} {case}: {result}", flush=True)  # noqa: T201 - the figures
+            print(f"{play.__name__} {case}: {result}", flush=True)
         return results
 
     # The chapters
@@ -185,7 +185,7 @@ most twice the time that they take alone, plus 0.25 s. Both times are medians of
         alone, seconds, reports = await scenarios.fairness(self.url, **how)
         name = f"two regions, {', '.join(map(str, how.values()))}: the healthy ones"
         bound = 2 * alone + 0.25
-        print(f"{name}: {seconds:.3f} s, undisturbed {alone:.3f} s, {reports}", flush=True)  # noqa: T201
+        print(f"{name}: {seconds:.3f} s, undisturbed {alone:.3f} s, {reports}", flush=True)
         for seen in reports:
             self.whole(name, seen)
         return (
@@ -267,7 +267,7 @@ It is killed by SIGKILL: once in each of ten runs (prefetch 10), and ten times i
             broker.close()
         rows = []
         for how, seen in zip(cases, results, strict=True):
-            print(f"broker killed {how}: {seen}", flush=True)  # noqa: T201 - the figures
+            print(f"broker killed {how}: {seen}", flush=True)
             name = f"broker killed, {how['layout']}, {how['kind']}"
             rows.append((
                 NAMES[how["layout"]], how["kind"], *self.whole(name, seen), str(seen.duplicates),

@@ -6,7 +6,7 @@ import pytest
 import requests
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from tests.support.retrying import ServerError
+from tests.support.driving import ServerError
 
 _REQUEST = httpx.Request("POST", "http://127.0.0.1/")
 

@@ -13,9 +13,11 @@ HOUR = 3600.0
 
 
 class ServerError(Exception):
-    def __init__(self, status=503):
+    """What a client raises for a status. Its text is a secret."""
+
+    def __init__(self, status=503, headers=None):
         super().__init__("Bearer hunter2")
-        self.status = status
+        self.status, self.headers = status, headers
 
 
 def trip(breaker):
@@ -41,7 +43,7 @@ def rejection(breaker):
 
 
 def admits(breaker):
-    """Tell whether a call would be let in; whatever place it gets is given back."""
+    """Whether a call would be admitted. The place that it gets is given back."""
     try:
         permit = breaker.acquire()
     except CircuitBreakerOpenError:
@@ -69,6 +71,10 @@ def record(breaker):
     events = []
     breaker.listen(events.append)
     return events
+
+
+def moves(events):
+    return [(event.old, event.new) for event in events]
 
 
 def counters(breaker):

@@ -12,14 +12,9 @@ from tenacity import AsyncRetrying, Retrying, stop_after_attempt, wait_fixed
 
 from resilience import CircuitBreakerOpenError, CircuitState
 from resilience.retry import gate, is_transient, transient_retry
+from tests.support.driving import ServerError
 
 AN_HOUR = wait_fixed(3600)
-
-
-class ServerError(Exception):
-    def __init__(self, status=503, headers=None):
-        super().__init__(status)
-        self.status, self.headers = status, headers
 
 
 class Backend:

@@ -81,7 +81,7 @@ def played(url):
         result = results[name]
         if isinstance(result, BaseException):
             raise result
-        print(f"\n{name}: {result}")  # noqa: T201 - every figure is printed
+        print(f"\n{name}: {result}")
         return result
 
     return give
@@ -187,7 +187,7 @@ def survived():
 @pytest.mark.parametrize("at", range(len(BROKER_KILLED)), ids=[str(c) for c in BROKER_KILLED])
 def test_a_killed_broker_loses_no_message_and_workers_go_on_by_themselves(survived, at):
     report = survived[at]
-    print(f"\n{BROKER_KILLED[at]}: {report}")  # noqa: T201 - every figure is printed
+    print(f"\n{BROKER_KILLED[at]}: {report}")
     assert nothing_is_lost(report)
     assert report.delivered == report.messages
 
@@ -216,6 +216,6 @@ def test_the_steps_are_earned_by_as_many_successes(successes, allowed):
 
 def test_the_naive_loop_loses_what_the_scenarios_would_see(url):
     report = asyncio.run(scenarios.naive(url, down=4.0, count=100))
-    print(f"\nnaive: {report}")  # noqa: T201 - every figure is printed
+    print(f"\nnaive: {report}")
     assert report.dead_lettered > 0
     assert report.most_deliveries > scenarios.LIMIT

@@ -238,7 +238,7 @@ async def test_500_regions_stay_usable(browser, url, registry):
         for breaker in breakers:
             breaker.force_open("all of them")
         await shows(page.get_by_role("button", name="OPEN 500", exact=True), "500")
-        print(  # noqa: T201 - for pytest -s
+        print(
             f"500 regions: all there after {all_there:.2f} s, "
             f"a change after {sorted(times)[5]:.3f} s (median), {max(times):.3f} s at most"
         )

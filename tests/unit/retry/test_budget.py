@@ -11,7 +11,8 @@ from tenacity import wait_none
 
 from resilience import BreakerPolicy, CircuitBreaker
 from resilience.retry import RetryBudget, transient_retry
-from tests.support.retrying import Backend, ServerError, Sleeps
+from tests.support.driving import ServerError
+from tests.support.retrying import Backend, Sleeps
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from tenacity import retry_always, retry_if_not_exception_type, wait_none
 
 from resilience import CircuitBreakerOpenError, CircuitState
 from resilience.retry import transient_retry
+from tests.support.driving import ServerError
 from tests.support.retrying import (
     AN_HOUR,
     Backend,
-    ServerError,
     asleep,
     cancel,
     every_async_way,

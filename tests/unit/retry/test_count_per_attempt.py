@@ -7,7 +7,8 @@ from tenacity import retry_if_exception_type, retry_if_result, wait_none
 
 from resilience import BreakerPolicy, CircuitBreaker, CircuitState, failures
 from resilience.retry import gate, transient_retry
-from tests.support.retrying import Backend, ServerError, around, make_due
+from tests.support.driving import ServerError
+from tests.support.retrying import Backend, around, make_due
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 

@@ -17,10 +17,10 @@ from tenacity import (
 
 from resilience import CircuitBreaker, CircuitBreakerOpenError, CircuitState, classify_status
 from resilience.retry import gate, stop_unless_closed, transient_retry
+from tests.support.driving import ServerError
 from tests.support.retrying import (
     AN_HOUR,
     Backend,
-    ServerError,
     asleep,
     ended,
     every_async_way,

@@ -11,7 +11,8 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type
 from resilience import BreakerPolicy, CircuitBreaker, CircuitBreakerOpenError, CircuitState
 from resilience.retry import is_transient, transient_retry
 from tests.support.client_errors import caused_by, each_client
-from tests.support.retrying import Backend, ServerError, Sleeps, state_after
+from tests.support.driving import ServerError
+from tests.support.retrying import Backend, Sleeps, state_after
 
 
 @each_client

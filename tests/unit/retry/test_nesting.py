@@ -9,9 +9,9 @@ from tenacity import wait_none
 
 from resilience import CircuitBreakerOpenError, CircuitState, Permit
 from resilience.retry import gate
+from tests.support.driving import ServerError
 from tests.support.retrying import (
     Backend,
-    ServerError,
     around,
     asleep,
     cancel,

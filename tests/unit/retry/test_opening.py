@@ -17,11 +17,11 @@ from resilience import (
     region_breaker,
 )
 from resilience.retry import gate, transient_retry
+from tests.support.driving import ServerError
 from tests.support.retrying import (
     AN_HOUR,
     PLAIN_WAYS,
     Backend,
-    ServerError,
     asleep,
     cancel,
     check_ended_by,

@@ -8,7 +8,8 @@ from tenacity import AsyncRetrying, Retrying, retry_if_exception_type, stop_afte
 
 from resilience import CircuitBreaker
 from resilience.retry import RetryBudget, gate, is_transient, transient_retry
-from tests.support.retrying import Backend, ServerError, Sleeps, state_after
+from tests.support.driving import ServerError
+from tests.support.retrying import Backend, Sleeps, state_after
 
 # Defaults
 

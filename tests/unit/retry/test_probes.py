@@ -10,10 +10,10 @@ from tenacity import TryAgain, stop_after_attempt, stop_never, wait_none
 
 from resilience import BreakerPolicy, CircuitBreaker, CircuitBreakerOpenError, CircuitState
 from resilience.retry import gate, transient_retry
+from tests.support.driving import ServerError
 from tests.support.retrying import (
     AN_HOUR,
     Backend,
-    ServerError,
     around,
     ended,
     every_async_way,

@@ -13,7 +13,8 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_fix
 from resilience import BreakerPolicy, CircuitBreaker, CircuitBreakerOpenError, CircuitState
 from resilience.retry import gate, is_transient, transient_retry, wait_retry_after, wait_until_ready
 from tests.support.client_errors import caused_by, each_client
-from tests.support.retrying import AN_HOUR, Backend, ServerError, Sleeps, state_after
+from tests.support.driving import ServerError
+from tests.support.retrying import AN_HOUR, Backend, Sleeps, state_after
 
 # Seconds
 

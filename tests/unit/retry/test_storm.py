@@ -10,7 +10,8 @@ from tenacity import stop_after_attempt, wait_fixed, wait_none
 
 from resilience import BreakerPolicy, CircuitBreaker, CircuitBreakerOpenError, CircuitState
 from resilience.retry import gate, is_transient, transient_retry
-from tests.support.retrying import ServerError, settle
+from tests.support.driving import ServerError
+from tests.support.retrying import settle
 from tests.support.virtual_time import run_in_virtual_time
 
 OPEN, CLOSED = CircuitState.OPEN, CircuitState.CLOSED

@@ -12,11 +12,11 @@ import trio.testing
 
 from resilience import CircuitBreaker, CircuitBreakerOpenError, CircuitState
 from resilience.retry import gate, transient_retry
+from tests.support.driving import ServerError
 from tests.support.forks import forking, in_child
 from tests.support.retrying import (
     AN_HOUR,
     Backend,
-    ServerError,
     asleep,
     check_ended_by,
     ended,

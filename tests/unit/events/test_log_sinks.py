@@ -31,7 +31,7 @@ def test_a_broken_sink_fails_no_call_and_is_reported_once(clock, capsys):
     assert breaker.state is CircuitState.CLOSED
     written = capsys.readouterr().err
     assert written.count("a log sink raised BrokenSinkError") == 1
-    assert "test_log.py" in written
+    assert "test_log_sinks.py" in written
 
 
 @pytest.mark.usefixtures("broken_sink")

@@ -46,12 +46,13 @@ async def test_the_same_for_a_path(protect, registry):
     assert used(registry) == ["eu-west-1"]
 
 
-def test_a_positional_only_parameter_without_a_default_is_missed_in_pythons_words(protect):
+def test_a_positional_only_parameter_without_a_default_is_missed(protect):
     @protect
     def call(region, /, **tags):
         return region
 
-    with pytest.raises(TypeError, match=r"call\(\) 'region' parameter is positional only"):
+    # Which words depends on the version of Python.
+    with pytest.raises(TypeError, match=r"call\(\).*'region'"):
         call(region="x")
 
 
