@@ -1,23 +1,54 @@
-"""The one lock of the package, and what a fork does to it.
+"""The one lock of the package, what a fork does to it, and what waits until it is free.
 
 All circuits of a process share it. It is held for a few microseconds and nobody else's code runs
-under it, so circuits do not hold each other up, and a fork has to take this one lock only. It is
-re-entrant because Python may run code between any two lines, such as a signal handler or the end
-of a generator that is collected. A report that arrives in this way waits until the lock is free:
-see `lock_is_held`.
+under it. This keeps circuits from holding each other up, and a fork has to take this one lock only.
+
+It is re-entrant because Python may run code between any two lines: a signal handler, or the end of
+a generator that is collected. Such code must not change a circuit that is in the middle of a
+change. What it wants to do is postponed: see `postpone`.
 """
 
 import os
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 lock = threading.RLock()
+
+#: Whether the running thread holds the lock. `threading.Condition` asks a lock in the same way.
+lock_is_held: Callable[[], bool] = lock._is_owned  # type: ignore[attr-defined]  # noqa: SLF001
+
+#: What is to be done when the lock is free.
+postponed: deque[Callable[[], None]] = deque()
 
 if sys.platform != "win32":  # pragma: no branch - Windows has no fork
     release = lock.release
     os.register_at_fork(before=lock.acquire, after_in_parent=release, after_in_child=release)
 
 
-#: Whether the running thread holds the lock. `threading.Condition` asks a lock in the same way.
-lock_is_held: Callable[[], bool] = lock._is_owned  # type: ignore[attr-defined]  # noqa: SLF001
+def postpone(action: Callable[[], None]) -> None:
+    """Do something when the lock is free; for code that runs while its own thread holds it.
+
+    The next change of a circuit does it, or else a thread of its own, which waits for the lock.
+    """
+    postponed.append(action)
+    with suppress(RuntimeError):  # the interpreter ends
+        threading.Thread(target=_wait_and_settle, name="resilience-postponed", daemon=True).start()
+
+
+def settle_postponed() -> None:
+    """Do what was postponed, unless the running thread holds the lock."""
+    while postponed and not lock_is_held():
+        try:
+            action = postponed.popleft()
+        except IndexError:  # another thread was faster
+            return
+        action()
+
+
+def _wait_and_settle() -> None:
+    with lock:
+        pass
+    settle_postponed()

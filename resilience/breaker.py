@@ -4,18 +4,16 @@ A call asks for a permit and reports its outcome. Both change the circuit under 
 of a change are delivered after the lock was released.
 """
 
-import sys
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum, auto
 from functools import partial
 from typing import ParamSpec, TypeVar
 
 from resilience import _validate, scope
-from resilience._lock import lock, lock_is_held
+from resilience._lock import lock, lock_is_held, postpone, postponed, settle_postponed
 from resilience._text import one_line
 from resilience.circuit import (
     Circuit,
@@ -42,17 +40,11 @@ from resilience.outcome import (
 )
 from resilience.permit import NestedPermit, Permit
 from resilience.policy import BreakerPolicy
-from resilience.protect import BreakerLookup, check_protectable, protect
+from resilience.protect import NO_POSITION, BreakerLookup, check_protectable, protect
 from resilience.waiters import AdvancingClock, WaitQueue
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-_NEVER = sys.maxsize  # the position of an argument that no call has
-
-# What was to be done while this thread held the lock: by a signal handler, or at the end of a
-# generator or coroutine that was collected. It is done when the lock is free.
-_postponed: deque[Callable[[], None]] = deque()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +104,8 @@ class CircuitBreaker:
         classifier: Decides what an exception says.
         result_classifier: Decides what a returned value says; None: it is a success.
         clock: Returns seconds; None means `time.monotonic`.
-        circuit: The state machine, for integrations that share it; None: one of its own.
+        circuit: The state machine, with its policy, for integrations that share it; None: one of
+            its own.
         subscribers: The registry that the breaker belongs to; None: it stands alone.
 
     Raises:
@@ -150,6 +143,8 @@ class CircuitBreaker:
         _validate.check_type("policy", policy, BreakerPolicy)
         _validate.check_classifiers(classifier, result_classifier)
         self._clock = clock
+        if circuit is not None and policy not in (circuit.policy, BreakerPolicy()):
+            raise ValueError("policy must be that of the circuit, or not be given")
         #: The state machine; only this breaker changes it.
         self.circuit = Circuit(policy, self.now()) if circuit is None else circuit
         #: The CLOSED state while a call that goes well needs no permit, else None.
@@ -207,7 +202,7 @@ class CircuitBreaker:
             breakers={self.region: self},
             find=lambda _region: self,
             locate=lambda _args, _kwargs: self.region,
-            position=_NEVER,
+            position=NO_POSITION,
         )
         return protect(fn, lookup)
 
@@ -257,6 +252,8 @@ class CircuitBreaker:
             ValueError: The timeout is negative or NaN.
         """
         _validate.check_timeout(timeout)
+        if self._is_inside_own_probe(self.now()):
+            return True  # as `acquire` does: a nested call is part of the probe
         return await self._get_wait_queue().wait(timeout)
 
     def listen(self, listener: Listener) -> Callable[[], None]:
@@ -320,16 +317,18 @@ class CircuitBreaker:
         """
         now = self.now()
         with lock:
-            result = change(now)
-            self._after_change()
+            try:
+                result = change(now)
+            finally:  # whatever interrupts it: a circuit that has opened must be seen to be open
+                self._after_change()
         self._deliver()
         return result
 
     def read(self, query: Callable[[float], T]) -> T:
-        """Read from the circuit, all of it at the same moment.
+        """Read from the circuit, all of it at the same moment; no event is delivered.
 
         Args:
-            query: Takes the time in seconds, and changes nothing; called under the lock.
+            query: Takes the time in seconds, and leaves the state as it is; called under the lock.
 
         Returns:
             What it returns.
@@ -396,13 +395,15 @@ class CircuitBreaker:
         elif report is IGNORED and isinstance(ticket, Closed):
             ticket.ignored += 1
         elif lock_is_held():
-            _postponed.append(partial(self.record, ticket, report))
+            postpone(partial(self.record, ticket, report))
         else:
             now = self.now()
             with lock:
-                self.circuit.record(ticket, report, now)
-                self._after_change()
-            if self._queue.is_waiting or _postponed:
+                try:
+                    self.circuit.record(ticket, report, now)
+                finally:
+                    self._after_change()
+            if self._queue.is_waiting or postponed:
                 self._deliver()
 
     def record_error(
@@ -431,8 +432,8 @@ class CircuitBreaker:
 
     def rejection(self) -> CircuitBreakerOpenError:
         """Return the error of a call that is rejected now; no call is counted."""
-        now = self.snapshot()
-        return CircuitBreakerOpenError(now.region, now.state, now.reason, now.retry_after)
+        seen = self.snapshot()
+        return CircuitBreakerOpenError(seen.region, seen.state, seen.reason, seen.retry_after)
 
     def retention(self) -> Retention:
         """Return whether a full registry may evict this breaker; the caller holds the lock."""
@@ -446,10 +447,13 @@ class CircuitBreaker:
     # Admitting
 
     def _ask_circuit(self, now: float, classifiers: Classifiers | None) -> Permit:
+        if lock_is_held():  # in a signal handler or a finalizer: the circuit may be in a change
+            state = self.circuit.state
+            raise CircuitBreakerOpenError(self.region, state.name, state.reason, 0.0)
         if isinstance(self.circuit.state, HalfOpen) and self._is_inside_own_probe(now):
             return NestedPermit(self)
-        if _postponed:  # one of them may give back the place of a probe
-            _settle_postponed()
+        if postponed:  # one of them may give back the place of a probe
+            settle_postponed()
         with lock:
             answer = self.circuit.acquire(now)
             if isinstance(answer, Rejection):
@@ -478,15 +482,18 @@ class CircuitBreaker:
     ) -> CircuitBreakerOpenError:
         error = CircuitBreakerOpenError(self.region, state, reason, retry_after)
         if self._subscribers is not None and self._subscribers.rejection_listeners.entries:
+            exit_error: BaseException | None = None
             for entry in self._subscribers.rejection_listeners.entries:
-                call_listener(entry, error, self.region)
+                exit_error = call_listener(entry, error, self.region) or exit_error
+            if exit_error is not None:
+                raise exit_error
         return error
 
     # After each change
 
     def _change(self, change: Callable[[float], None]) -> None:
         if lock_is_held():  # in a signal handler, or at the end of a generator that is collected
-            _postponed.append(partial(self._change, change))
+            postpone(partial(self._change, change))
         else:
             self.apply(change)
 
@@ -506,21 +513,32 @@ class CircuitBreaker:
                 self._wait_queue.wake_first()
 
     def _queue_events(self) -> None:
-        for event in self.circuit.events:
+        events, self.circuit.events = self.circuit.events, []
+        for event in events:
             if isinstance(event, Transition):
-                time_of_day = datetime.now(UTC)
-                changed = StateChanged(region=self.region, time=time_of_day, **asdict(event))
+                changed = StateChanged(
+                    region=self.region,
+                    time=datetime.now(UTC),
+                    old=event.old,
+                    new=event.new,
+                    reason=event.reason,
+                    at=event.at,
+                    streak=event.streak,
+                    retry_after=event.retry_after,
+                    rejected=event.rejected,
+                    duration=event.duration,
+                    by=event.by,
+                )
                 self._queue.put(changed)
                 if scope.sleepers:
                     scope.wake_sleepers(self)
             else:
                 self._queue.put(event)
-        self.circuit.events.clear()
 
     def _deliver(self) -> None:
         self._queue.deliver()
-        if _postponed:
-            _settle_postponed()
+        if postponed:
+            settle_postponed()
 
     # Waiting
 
@@ -536,12 +554,3 @@ class CircuitBreaker:
         if wait_queue is made and isinstance(self._clock, AdvancingClock):
             self._clock.on_advance(made.wake_first)
         return wait_queue
-
-
-def _settle_postponed() -> None:
-    while _postponed and not lock_is_held():
-        try:
-            settle = _postponed.popleft()
-        except IndexError:  # another thread was faster
-            return
-        settle()

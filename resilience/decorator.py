@@ -1,7 +1,6 @@
 """@region_breaker: finds the region in a call and hands the call to that region's breaker."""
 
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from operator import attrgetter, itemgetter
 from typing import ParamSpec, Protocol, TypeVar, cast
@@ -12,14 +11,20 @@ from resilience.breaker import CircuitBreaker
 from resilience.classify import classify_error
 from resilience.judge import Classifiers
 from resilience.outcome import Classifier, ResultClassifier
-from resilience.protect import Arguments, BreakerLookup, Keywords, check_protectable, protect
+from resilience.protect import (
+    NO_POSITION,
+    Arguments,
+    BreakerLookup,
+    Keywords,
+    check_protectable,
+    protect,
+)
 from resilience.registry import CircuitBreakerRegistry, default_registry
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _MISSING = inspect.Parameter.empty
-_NEVER = sys.maxsize  # the position of an argument that is given by name only
 
 
 class RegionDecorator(Protocol):
@@ -35,7 +40,7 @@ def region_breaker(
     classifier: Classifier | None = None,
     result_classifier: ResultClassifier | None = None,
 ) -> RegionDecorator:
-    """Give each region that a function calls a circuit breaker of its own.
+    """Protect each region that a function calls with its own circuit breaker.
 
     Args:
         region_from: Where a call's region is: the name of a parameter; a dotted path that starts at
@@ -58,7 +63,8 @@ def region_breaker(
     """
     regions = default_registry if registry is None else registry
     _validate.check_type("registry", regions, CircuitBreakerRegistry)
-    _validate.check_classifiers(classifier or classify_error, result_classifier)
+    asked = classify_error if classifier is None else classifier
+    _validate.check_classifiers(asked, result_classifier)
     classifiers: Classifiers | None = None
     if classifier is not None or result_classifier is not None:
         classifiers = Classifiers(classifier, result_classifier)
@@ -88,7 +94,7 @@ def _lookup_by_function(
             raise ValueError(f"{source} raised {type(error).__name__}") from error
 
     return BreakerLookup(
-        breakers=registry.aliases, find=source.breaker_of, locate=locate, position=_NEVER
+        breakers=registry.aliases, find=source.breaker_of, locate=locate, position=NO_POSITION
     )
 
 
@@ -104,9 +110,11 @@ def _lookup_by_path(
     except (TypeError, ValueError):
         raise TypeError(f"{source}: the function has no signature to look into") from None
     parameter = signature.parameters.get(name)
+    by_keyword_only = False
     if steps and parameter is not None and parameter.kind is parameter.VAR_KEYWORD:
         name, *steps = steps  # the keyword arguments are a mapping themselves
-    argument = _Argument(signature, name, source)
+        by_keyword_only = True
+    argument = _Argument(signature, name, source, by_keyword_only=by_keyword_only)
     return BreakerLookup(
         breakers=registry.aliases,
         find=source.breaker_of,
@@ -151,23 +159,26 @@ class _Argument:
         signature: Of the function.
         name: The parameter's.
         source: For the error text.
+        by_keyword_only: Whether it is one of the `**kwargs`.
 
     Raises:
         TypeError: The function has no such parameter.
     """
 
-    def __init__(self, signature: inspect.Signature, name: str, source: _Source) -> None:
+    def __init__(
+        self, signature: inspect.Signature, name: str, source: _Source, *, by_keyword_only: bool
+    ) -> None:
         self._signature = signature
         self._source = source
         self._default: object = _MISSING
         #: Where it may come among the positional arguments.
-        self.position = _NEVER
+        self.position = NO_POSITION
         #: The name by which it may be given; None: it may not.
         self.keyword: str | None = name
         parameters = signature.parameters
         parameter = parameters.get(name)
         takes_any_keyword = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-        if parameter is None and takes_any_keyword:
+        if by_keyword_only or (parameter is None and takes_any_keyword):
             return
         if parameter is None or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             known = ", ".join(parameters) or "none"

@@ -1,9 +1,10 @@
 """EvictionOrder: which breaker a full registry evicts first.
 
 First the breakers that hold no information, then those that were idle for ten recovery timeouts,
-then the oldest; those that are pinned stay. Each group is a heap. A breaker that has changed is put
-into the heap of its new group, and its old entries are recognised and dropped when they come up. So
-an eviction takes O(log n), and a change of a breaker next to nothing.
+then the oldest; those that are pinned stay. Each group is a heap. A breaker that has changed gets
+its place when the next one is to be evicted: it is put into the heap of its new group, and its old
+entries are recognised and dropped when they come up. A change costs next to nothing this way, and
+an eviction O(log n) for itself and for each breaker that has changed since the last one.
 """
 
 import heapq

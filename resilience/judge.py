@@ -29,21 +29,24 @@ class UnknownErrors:
             two errors means that they are not in a row.
     """
 
-    __slots__ = ("_count", "_count_outcomes", "_outcomes", "_region")
+    __slots__ = ("_count", "_count_outcomes", "_is_logged", "_outcomes", "_region")
 
     def __init__(self, region: str, count_outcomes: Callable[[], int]) -> None:
         self._region = region
         self._count_outcomes = count_outcomes
         self._outcomes = 0
         self._count = 0
+        self._is_logged = False
 
     def add(self, error: BaseException) -> None:
         """Count an error, and warn once about a long row of them."""
-        # Without the lock: at worst a race makes the warning late.
+        # Without the lock: at worst a race makes the warning late, or writes it twice.
         outcomes = self._count_outcomes()
-        self._count = self._count + 1 if outcomes == self._outcomes else 1
-        self._outcomes = outcomes
-        if self._count == _UNKNOWN_ERRORS_TO_WARN:
+        if outcomes != self._outcomes:
+            self._outcomes, self._count, self._is_logged = outcomes, 0, False
+        self._count += 1
+        if self._count >= _UNKNOWN_ERRORS_TO_WARN and not self._is_logged:
+            self._is_logged = True
             log.log_unknown_errors(self._region, self._count, error)
 
 
@@ -75,8 +78,12 @@ class Judge:
         """Return a judge that asks a function's own classifiers where it has them."""
         return Judge(
             self._region,
-            classifiers.classifier or self._classifier,
-            classifiers.result_classifier or self.result_classifier,
+            self._classifier if classifiers.classifier is None else classifiers.classifier,
+            (
+                self.result_classifier
+                if classifiers.result_classifier is None
+                else classifiers.result_classifier
+            ),
             self._unknown_errors,
         )
 
@@ -110,7 +117,9 @@ class Judge:
             if isinstance(outcome, Outcome):
                 return SUCCESS if outcome is Outcome.SUCCESS else IGNORED
             wrong = f"returned a {type(outcome).__name__}, expected an Outcome"
-        except Exception as fault:  # noqa: BLE001 - the call's own error must reach the caller
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as fault:  # noqa: BLE001 - the call's own error must reach the caller
             wrong = log.describe_exception(fault)
         log.log_fault(role, classifier, wrong, self._region)
         return IGNORED

@@ -6,7 +6,7 @@ that finds nobody delivering. A thread that comes meanwhile leaves its events to
 
 import os
 from collections import deque
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container
 from functools import partial
 from typing import Generic, TypeAlias, TypeVar
 
@@ -163,14 +163,14 @@ class EventQueue:
         # Most breakers never have an event, and an empty deque takes 600 bytes.
         self._events: deque[QueuedEvent] | None = None
         # What is still to be done about the event that was taken last.
-        self._deliveries: Iterator[Delivery] = iter(())
+        self._deliveries: list[Delivery] = []
 
     def put(self, event: QueuedEvent) -> None:
         """Queue an event; the caller holds the lock."""
         if self._events is None or self._process != os.getpid():
             self._process = os.getpid()
             self._deliverer = None
-            self._deliveries = iter(())
+            self._deliveries = []
             self._events = deque()
         self._events.append(event)
         self.is_waiting = True
@@ -192,38 +192,40 @@ class EventQueue:
                 if self._deliverer is not None:
                     return
                 self._deliverer = this
-            while (delivery := self._take()) is not None:
+            while (delivery := self._next_delivery()) is not None:
                 exit_error = delivery() or exit_error
+                # Only now: a delivery that is interrupted is made again, and none is left out.
+                self._deliveries.pop()
         finally:
             if self._deliverer is this:  # interrupted: the next thread goes on from here
                 self._deliverer = None
         if exit_error is not None:
             raise exit_error
 
-    def _take(self) -> Delivery | None:
-        """Take the next delivery; if there is none, stop delivering."""
+    def _next_delivery(self) -> Delivery | None:
+        """Return the next delivery; if there is none, stop delivering."""
         with lock:
-            while self._process == os.getpid():
-                delivery = next(self._deliveries, None)
-                if delivery is not None:
-                    return delivery
-                if not self._events:
-                    break
-                self._deliveries = self._deliveries_of(self._events.popleft())
+            if self._process == os.getpid():
+                if not self._deliveries and self._events:
+                    self._deliveries = self._deliveries_of(self._events.popleft())
+                if self._deliveries:
+                    return self._deliveries[-1]
             # Under the lock: a thread that queues an event from here on delivers it itself.
             self._deliverer = None
             self.is_waiting = False
             return None
 
-    def _deliveries_of(self, event: QueuedEvent) -> Iterator[Delivery]:
+    def _deliveries_of(self, event: QueuedEvent) -> list[Delivery]:
+        """Return what is to be done about an event, the first thing last."""
         deliveries: list[Delivery] = [partial(log_event, self._region, event)]
-        if not isinstance(event, StateChanged):
-            return iter(deliveries)
-        entries = self._listeners.entries
-        if self._subscribers is not None:
-            entries += self._subscribers.listeners.entries
-            if self._region in self._subscribers.evicted_regions:
-                deliveries.append(partial(self._subscribers.readmit, event))
-        for entry in entries:
-            deliveries.append(partial(call_listener, entry, event, self._region))  # noqa: PERF401 - it is not a list of its own
-        return iter(deliveries)
+        if isinstance(event, StateChanged):
+            entries = self._listeners.entries
+            if self._subscribers is not None:
+                entries += self._subscribers.listeners.entries
+                if self._region in self._subscribers.evicted_regions:
+                    deliveries.append(partial(self._subscribers.readmit, event))
+            for entry in entries:
+                delivery: Delivery = partial(call_listener, entry, event, self._region)
+                deliveries.append(delivery)
+        deliveries.reverse()
+        return deliveries

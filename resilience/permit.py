@@ -1,6 +1,7 @@
 """Permit: leave to make one call, and the one report on it."""
 
 import asyncio
+import contextlib
 import inspect
 import threading
 import weakref
@@ -42,7 +43,15 @@ class Permit:
     block find it in `scope`.
     """
 
-    __slots__ = ("_attempt_error", "_classifiers", "_generator_of", "breaker", "outer", "ticket")
+    __slots__ = (
+        "_attempt_error",
+        "_classifiers",
+        "_generator_of",
+        "_is_entered",
+        "breaker",
+        "outer",
+        "ticket",
+    )
 
     def __init__(
         self,
@@ -58,6 +67,7 @@ class Permit:
         self._classifiers = classifiers
         # The failed attempt that `attempt_failed` has counted already.
         self._attempt_error: BaseException | None = None
+        self._is_entered = False
         # The task that runs the generator whose block this is; None for any other block.
         self._generator_of: object = None
 
@@ -203,9 +213,12 @@ class Permit:
     def __enter__(self) -> Self:
         if self.ticket is None:
             raise RuntimeError("this permit is settled: acquire a new one for each call")
+        if self._is_entered:
+            raise RuntimeError("this permit is in use: acquire a new one for each call")
+        self._is_entered = True
         if isinstance(self.ticket, Probe) and _is_generator(inspect.currentframe()):
-            # It may leave the block open. Its own task is in the block all the same, as with
-            # `contextmanager`, but not the tasks which that one starts meanwhile.
+            # It may leave the block open. Then its own task is still in the block, but the tasks
+            # that this one starts are not.
             self._generator_of = _running_task()
         scope.enter(self)
         return self
@@ -258,10 +271,18 @@ def _failure(error: BaseException | None) -> Report:
 
 
 def _is_generator(frame: FrameType | None) -> bool:
-    """Return whether the caller of a frame is a generator or an async generator."""
+    """Return whether the caller of a frame is a generator that may leave a block open.
+
+    A generator behind `contextmanager` or `asynccontextmanager` does not: it is driven from
+    contextlib, and the block ends with the `with` statement of its user.
+    """
     caller = None if frame is None else frame.f_back
-    flags = 0 if caller is None else caller.f_code.co_flags
-    return bool(flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR))
+    if caller is None:
+        return False
+    if not caller.f_code.co_flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR):
+        return False
+    driver = caller.f_back
+    return driver is None or driver.f_code.co_filename != contextlib.__file__
 
 
 def _running_task() -> object:

@@ -7,6 +7,7 @@ call of a function that may contain retry loops, for the loops to find.
 
 import functools
 import inspect
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, cast
@@ -20,6 +21,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Arguments: TypeAlias = tuple[object, ...]
 Keywords: TypeAlias = dict[str, object]
+
+NO_POSITION = sys.maxsize  # of an argument that no call has among the positional ones
 
 # The attribute by which `resilience.retry.gate` marks a function that contains retry loops.
 CONTAINS_RETRIES = "__resilience_gated__"

@@ -203,12 +203,12 @@ class CircuitBreakerRegistry:
         new = replace(old, **settings)
         policies = new.policies_by_name()
         fixed = [name for name in _FIXED_SETTINGS if getattr(new, name) is not getattr(old, name)]
-        if fixed and self._all_breakers():
-            raise RuntimeError(f"{fixed[0]} can be set only while the registry is empty")
-        if new.sharing is not None and new.sharing is not old.sharing:
-            new.sharing.bind(self)
         now = _time_of(new.clock)
         with lock:
+            if fixed and self._all_breakers():
+                raise RuntimeError(f"{fixed[0]} can be set only while the registry is empty")
+            if new.sharing is not None and new.sharing is not old.sharing:
+                new.sharing.bind(self)
             self._settings, self._policies = new, policies
             for breaker in self._all_breakers():
                 self._configure_breaker(breaker)
@@ -242,8 +242,8 @@ class CircuitBreakerRegistry:
             self.aliases.clear()
             self._eviction_order = EvictionOrder(self._breakers)
             self._has_evicted = self._eviction_is_logged = False
-        old = self._subscribers
-        self._subscribers = self._make_subscribers(old.history)
+            old = self._subscribers
+            self._subscribers = self._make_subscribers(old.history)
         old.retire()
 
     def close(self) -> None:
@@ -305,20 +305,27 @@ class CircuitBreakerRegistry:
         return subscribers
 
     def _find(self, region: str) -> CircuitBreaker:
-        settings = self._settings
-        name = settings.name(region)
-        with lock:
-            breaker = self._breakers.get(name)
+        while True:
+            settings = self._settings
+            name = settings.name(region)
+            with lock:
+                breaker = self._breakers.get(name)
+                if breaker is not None:
+                    self._add_alias(region, breaker)
+                    return breaker
+            breaker = self._find_or_make(region, name, settings)
             if breaker is not None:
-                self._add_alias(region, breaker)
                 return breaker
-        return self._find_or_make(region, name, settings)
 
-    def _find_or_make(self, region: str, name: str, settings: _Settings) -> CircuitBreaker:
+    def _find_or_make(self, region: str, name: str, settings: _Settings) -> CircuitBreaker | None:
+        """Return the breaker of a region; None if the settings were changed meanwhile."""
         # Made before the lock is taken: it reads the user's clock. Another thread may be faster.
         now = _time_of(settings.clock)
+        subscribers = self._subscribers
         made = self._make(name, settings, now)
         with lock:
+            if self._settings is not settings or self._subscribers is not subscribers:
+                return None
             breaker = self._breakers.get(name) or self._evicted.pop(name, None) or made
             if name not in self._breakers:
                 self._keep(name, breaker, now)

@@ -186,11 +186,16 @@ class WatchedOutcomes:
     """The outcomes that breakers recorded for errors, in one block and the tasks it started."""
 
     def __init__(self) -> None:
-        self._outcomes: list[tuple[BaseException, Outcome]] = []
+        self._outcomes: list[tuple[BaseException, Outcome]] | None = []
 
     def record(self, error: BaseException, outcome: Outcome) -> None:
-        """Remember an outcome."""
-        self._outcomes.append((error, outcome))
+        """Remember an outcome, unless the block has ended."""
+        if self._outcomes is not None:
+            self._outcomes.append((error, outcome))
+
+    def forget(self) -> None:
+        """Forget everything: a task that outlives the block must keep no errors alive."""
+        self._outcomes = None
 
     def outcome_of(self, error: BaseException) -> Outcome | None:
         """Return the outcome that was recorded for an error, or for one that it was raised from.
@@ -205,7 +210,7 @@ class WatchedOutcomes:
         for _ in range(_MAX_DEPTH):
             if cause is None:
                 return None
-            for recorded, outcome in reversed(self._outcomes):
+            for recorded, outcome in reversed(self._outcomes or ()):
                 if recorded is cause:
                     return outcome
             cause = cause.__cause__
@@ -227,3 +232,4 @@ def watch_outcomes() -> Generator[WatchedOutcomes]:
         yield outcomes
     finally:
         watched_outcomes.reset(token)
+        outcomes.forget()

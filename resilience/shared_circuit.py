@@ -199,6 +199,12 @@ class SharedCircuit(Circuit):
         if self.state is not state:
             self._change_by_hand(Change.FORCE, now)
 
+    def follow_clock(self, now: float) -> None:
+        """Start the running times again if the clock has stepped back behind their start."""
+        super().follow_clock(now)
+        self._lease.follow_clock(now)
+        self._due_calls.follow_clock(now)
+
     # The fleet's lease: rules 4 to 7
 
     def _is_due(self, now: float) -> bool:

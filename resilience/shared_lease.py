@@ -73,6 +73,13 @@ class Lease:
         is_rare = UNUSED_LEASE < seconds <= self.duration / 2
         self.keep_for = seconds if is_rare else UNUSED_LEASE
 
+    def follow_clock(self, now: float) -> None:
+        """Start the running times again if the clock has stepped back behind their start."""
+        self._seen_at = min(self._seen_at, now)
+        self.used_at = min(self.used_at, now)
+        self.returned_at = min(self.returned_at, now)
+        self.taken_until = min(self.taken_until, now + self.duration)
+
     def next_action_in(self, probes: Sequence[Probe], now: float) -> float:
         """Return the seconds until the holder must renew it or give it back."""
         if is_any_running(probes, now):
@@ -100,6 +107,12 @@ class DueCalls:
             return False
         return self.late_in_a_row > 0 or now - self.expected_at > ANSWER_TIMEOUT
 
+    def follow_clock(self, now: float) -> None:
+        """Start the running times again if the clock has stepped back behind their start."""
+        if self.requested_at is not None:
+            self.requested_at = min(self.requested_at, now)
+        self.last_at = min(self.last_at, now)
+
     def note(self, now: float) -> None:
         """Note that one has come."""
         self.late_in_a_row = self.late_in_a_row + 1 if self.are_rare(now) else 0
@@ -116,6 +129,6 @@ def is_any_running(probes: Sequence[Probe], now: float) -> bool:
 
 
 def time_left(since: float, duration: float, now: float) -> float:
-    """Return the seconds until `duration` has passed; a clock that stepped back starts it again."""
+    """Return the seconds until `duration` has passed."""
     # The end is finite, so that the answer is never None.
-    return time_until(min(since, now) + duration, now) or 0.0
+    return time_until(since + duration, now) or 0.0

@@ -75,7 +75,8 @@ class WaitQueue:
         delay = self._expects_call()
         while delay != 0.0:
             # Each task has its own timer, a little after the one before it, whose loop may be dead.
-            behind = self._waiters.index(waiter) * _GRACE_PERIOD
+            with lock:
+                behind = self._waiters.index(waiter) * _GRACE_PERIOD
             gives_grace_period = await waiter.sleep(None if delay is None else delay + behind)
             delay = _GRACE_PERIOD if gives_grace_period else self._expects_call()
 

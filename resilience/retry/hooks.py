@@ -6,6 +6,7 @@ Of these hooks only `before` is called for an attempt that goes well.
 from tenacity import RetryCallState
 
 from resilience import scope
+from resilience.circuit import CircuitState
 from resilience.outcome import Outcome
 from resilience.permit import Permit
 from resilience.retry.budget import RetryBudget
@@ -81,5 +82,7 @@ def _rejection(call: Permit, last_error: BaseException | None) -> BaseException:
         # A probe has made its one attempt, and a user's own stop condition has let it go on.
         return last_error
     rejection = call.breaker.rejection()
+    if rejection.state is CircuitState.CLOSED and last_error is not None:
+        return last_error  # the circuit has closed in this very moment
     rejection.__cause__ = last_error
     return rejection

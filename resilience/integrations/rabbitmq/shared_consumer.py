@@ -136,12 +136,13 @@ class SharedConsumer(Consumer):
 
     def _breaker_of(self, message: AbstractIncomingMessage) -> CircuitBreaker:
         region = self._region_of(message)
-        breaker = self._registry.get(region)
-        if breaker not in self._wait_queues:
-            raise ValueError(
-                f"region_of returned {region!r}, which is not one of the consumer's regions"
-            )
-        return breaker
+        name = self._registry.get(region).region
+        for breaker in self._wait_queues:
+            if breaker.region == name:
+                return breaker
+        raise ValueError(
+            f"region_of returned {region!r}, which is not one of the consumer's regions"
+        )
 
 
 def _breakers(registry: CircuitBreakerRegistry, regions: Iterable[str]) -> list[CircuitBreaker]:

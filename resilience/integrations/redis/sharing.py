@@ -10,7 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 from weakref import WeakSet, ref
 
-from resilience._lock import lock
+from resilience import log
+from resilience._lock import lock, postpone
 from resilience._text import one_line
 from resilience._validate import check_count, check_seconds, check_text, check_type
 from resilience.breaker import CircuitBreaker
@@ -86,6 +87,7 @@ class RedisSharing:
         self._members = Members()
         self._synchronizer: Synchronizer | None = None
         self._is_closed = False
+        self._failed_start_is_logged = False
         _instances.add(self)
 
     # For the registry
@@ -97,9 +99,11 @@ class RedisSharing:
             owner: The registry.
 
         Raises:
-            ValueError: It belongs to another registry.
+            ValueError: It belongs to another registry, or is closed.
         """
         with lock:
+            if self._is_closed:
+                raise ValueError("sharing is closed: make a new RedisSharing")
             bound_to = None if self._owner is None else self._owner()
             if bound_to is not None and bound_to is not owner:
                 raise ValueError("sharing is in use: each registry needs its own RedisSharing")
@@ -151,11 +155,21 @@ class RedisSharing:
         if self._is_closed:
             return
         if self._synchronizer is None:
-            self._synchronizer = Synchronizer(
-                self._address, self._protocol, self._members, self._timing
-            )
+            try:
+                self._synchronizer = Synchronizer(
+                    self._address, self._protocol, self._members, self._timing
+                )
+            except OSError as error:  # no descriptors: no call fails for that, the next one tries
+                self._log_failed_start(error)
+                return
             self._synchronizer.start()
         self._synchronizer.notify(key)
+
+    def _log_failed_start(self, error: OSError) -> None:
+        if not self._failed_start_is_logged:
+            self._failed_start_is_logged = True
+            text = f"sharing cannot start yet, circuits go on alone: {type(error).__name__}"
+            postpone(partial(log.log, "WARNING", "", text))  # no sink runs under the lock
 
     def after_fork(self) -> None:
         """Be another process, which gets its own synchronizer with the first call of a breaker."""

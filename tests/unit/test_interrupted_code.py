@@ -1,0 +1,292 @@
+"""Code that runs in between: signal handlers, finalizers, interrupts, and calls from odd places."""
+
+import asyncio
+import contextlib
+import gc
+import threading
+import weakref
+
+import pytest
+
+from resilience import (
+    BreakerPolicy,
+    CircuitBreaker,
+    CircuitBreakerOpenError,
+    CircuitBreakerRegistry,
+    CircuitState,
+    Outcome,
+    region_breaker,
+    scope,
+)
+from resilience.circuit import Circuit
+
+PATIENCE = 20.0
+
+
+class UnavailableError(Exception):
+    status = 503
+
+
+@pytest.fixture
+def breaker(clock):
+    return CircuitBreaker("a", BreakerPolicy(failure_threshold=1), clock=clock)
+
+
+def wait_for_postponed_work():
+    for thread in threading.enumerate():
+        if thread.name == "resilience-postponed":
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
+
+
+@pytest.mark.parametrize(
+    "door",
+    [
+        lambda breaker, handler: breaker.read(lambda _now: handler()),
+        lambda breaker, handler: breaker.apply(lambda _now: handler()),
+    ],
+    ids=["read", "apply"],
+)
+def test_a_forced_opening_out_of_a_signal_handler_is_never_lost(breaker, door):
+    door(breaker, lambda: breaker.force_open("maintenance"))
+    wait_for_postponed_work()
+    assert breaker.state is CircuitState.OPEN
+    with pytest.raises(CircuitBreakerOpenError):
+        breaker.acquire()
+
+
+def test_a_call_out_of_a_signal_handler_does_not_touch_a_circuit_in_a_change(breaker, clock):
+    breaker.acquire().fail()
+    clock.advance(60)
+    events = []
+    breaker.listen(events.append)
+
+    def handler(_now):
+        with pytest.raises(CircuitBreakerOpenError):
+            breaker.acquire()
+
+    breaker.apply(handler)
+    assert events == []
+    breaker.acquire().succeed()
+    assert [event.new.value for event in events] == ["HALF_OPEN"]
+
+
+class InterruptedCircuit(Circuit):
+    """A circuit whose change is interrupted when it is done."""
+
+    def record(self, ticket, report, now):
+        super().record(ticket, report, now)
+        if report.outcome is Outcome.FAILURE:
+            raise KeyboardInterrupt
+
+
+def test_a_circuit_that_opened_in_an_interrupted_change_rejects_calls(clock):
+    circuit = InterruptedCircuit(BreakerPolicy(failure_threshold=1), clock())
+    breaker = CircuitBreaker("a", circuit=circuit, clock=clock)
+    calls = []
+
+    @breaker
+    def send():
+        calls.append(1)
+        raise UnavailableError
+
+    with pytest.raises(KeyboardInterrupt):
+        send()
+    with pytest.raises(CircuitBreakerOpenError):
+        send()
+    assert len(calls) == 1
+
+
+def test_a_policy_beside_a_circuit_of_another_is_refused(clock):
+    circuit = Circuit(BreakerPolicy(failure_threshold=1), clock())
+    with pytest.raises(ValueError, match="policy must be that of the circuit"):
+        CircuitBreaker("a", BreakerPolicy(failure_threshold=2), circuit=circuit)
+    assert CircuitBreaker("a", circuit=circuit).policy.failure_threshold == 1
+
+
+# A permit in two places
+
+
+def test_a_permit_is_entered_once(breaker):
+    permit = breaker.acquire()
+    with permit, pytest.raises(RuntimeError, match="in use: acquire a new one"), permit:
+        pass
+    assert breaker.snapshot().successes == 1
+
+
+async def test_a_permit_is_entered_by_one_task(breaker):
+    permit = breaker.acquire()
+
+    async def worker():
+        with permit:
+            await asyncio.sleep(0)
+
+    results = await asyncio.gather(worker(), worker(), return_exceptions=True)
+    assert [type(result) for result in results] == [type(None), RuntimeError]
+
+
+# Probes behind context managers
+
+
+@pytest.mark.parametrize("how", ["wait_for", "gather", "task group", "plain"])
+async def test_a_probe_behind_asynccontextmanager_closes_the_circuit(clock, how):
+    breaker = CircuitBreaker(
+        "a", BreakerPolicy(failure_threshold=1, success_threshold=2), clock=clock
+    )
+
+    @contextlib.asynccontextmanager
+    async def protected():
+        with breaker.acquire():
+            yield
+
+    @breaker
+    async def token():
+        await asyncio.sleep(0)
+
+    async def call():
+        async with protected():
+            if how == "wait_for":
+                await asyncio.wait_for(token(), PATIENCE)
+            elif how == "gather":
+                await asyncio.gather(token(), token())
+            elif how == "task group":
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(token())
+            else:
+                await token()
+
+    breaker.acquire().fail()
+    clock.advance(60)
+    await call()
+    await call()
+    assert breaker.state is CircuitState.CLOSED
+
+
+async def test_waiting_inside_the_own_probe_waits_for_nothing(breaker, clock):
+    breaker.acquire().fail()
+    clock.advance(60)
+    with breaker.acquire():
+        assert await breaker.wait_until_ready() is True
+        breaker.acquire().succeed()
+
+
+# What users' functions raise
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_an_exit_out_of_a_rejection_listener_is_raised(clock, kind):
+    registry = CircuitBreakerRegistry(clock=clock)
+    seen = []
+
+    def leave(_error):
+        raise kind
+
+    registry.on_rejection(leave)
+    registry.on_rejection(seen.append)
+    registry.get("a").force_open("maintenance")
+    with pytest.raises(kind):
+        registry.get("a").acquire()
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("kind", [asyncio.CancelledError, GeneratorExit])
+def test_a_classifier_that_raises_no_exception_replaces_no_error(clock, log, kind):
+    def classify(_error):
+        raise kind
+
+    breaker = CircuitBreaker("a", classifier=classify, clock=clock)
+
+    @breaker
+    def send():
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        send()
+    assert breaker.snapshot().ignored == 1
+    assert f"raised {kind.__name__}" in log[-1]["message"]
+
+
+class Rules(dict):
+    """A classifier that is false, since it is empty."""
+
+    def __call__(self, _what):
+        return Outcome.FAILURE
+
+
+def test_a_classifier_that_is_false_is_asked(clock):
+    registry = CircuitBreakerRegistry(BreakerPolicy(failure_threshold=1), clock=clock)
+
+    @region_breaker(region_from="region", registry=registry, classifier=Rules())
+    def fail(region):
+        raise LookupError
+
+    @region_breaker(region_from="region", registry=registry, result_classifier=Rules())
+    def answer(region):
+        return "answer"
+
+    with pytest.raises(LookupError):
+        fail("a")
+    answer("b")
+    assert {one.region: one.state.value for one in registry} == {"a": "OPEN", "b": "OPEN"}
+
+
+def test_keyword_arguments_do_not_hide_behind_a_positional_only_name():
+    registry = CircuitBreakerRegistry()
+
+    @region_breaker(region_from="options.region", registry=registry)
+    def call(region, /, **options):
+        return region, options
+
+    call("not a region", region="eu-west-1")
+    assert [one.region for one in registry] == ["eu-west-1"]
+
+
+# What is kept alive
+
+
+async def test_a_task_that_outlives_a_message_keeps_no_errors_alive(breaker):
+    end, errors = asyncio.Event(), []
+
+    @breaker
+    async def fail():
+        raise UnavailableError
+
+    async def background():
+        await end.wait()
+        try:
+            await fail()
+        except UnavailableError as error:
+            errors.append(weakref.ref(error))
+
+    with scope.watch_outcomes() as outcomes:
+        task = asyncio.create_task(background())
+        await asyncio.sleep(0)
+    end.set()
+    await task
+    del task
+    gc.collect()
+    assert [error() for error in errors] == [None]
+    assert outcomes.outcome_of(LookupError()) is None
+
+
+# A registry that is changed while breakers are made
+
+
+def test_a_breaker_that_was_made_for_old_settings_does_not_come_into_use(clock):
+    registry = CircuitBreakerRegistry(clock=clock)
+    events, waiting_for_a_call = [], []
+
+    def old_clock():
+        if waiting_for_a_call:
+            waiting_for_a_call.clear()
+            registry.clear()
+            registry.configure(clock=clock)
+            registry.listen(events.append)
+        return 4498.0
+
+    registry.configure(clock=old_clock)
+    waiting_for_a_call.append(True)
+    breaker = registry.get("a")
+    assert breaker.now() == clock()
+    breaker.force_open("maintenance")
+    assert len(events) == len(registry.history) == 1
