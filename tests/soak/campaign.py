@@ -18,7 +18,7 @@ class Site(SetUp):
     def __init__(self, server, nursery):
         super().__init__()
         self._binary, self._nursery = binaries()[server], nursery
-        self.store = self.proxy = None
+        self.store = self.proxy = self.admin = None
 
     def _set_up(self):
         folder = self.enter_context(tempfile.TemporaryDirectory(prefix="store-"))
@@ -27,6 +27,7 @@ class Site(SetUp):
         self.store.start()
         self.proxy = ChaosProxy(self.store.port)
         self.callback(self.proxy.close)
+        self.admin = self.client()
 
     def fleet(self, workers, url=None, **options):
         """Start a fleet; without a URL each process has the store's own."""

@@ -1,7 +1,8 @@
 """What a fleet promises when the store fails, lies or is late; run by the tests and `make soak`.
 
-Each asserts order and counts, waits under watchdogs ten times the figure that is promised, and
-gives what it has measured: name -> seconds.
+Each asserts order and counts, and returns what it has measured: name -> seconds. Only the soak
+compares that with what is promised. The storms and the costs at the end pass time: they are for the
+soak alone.
 """
 
 import random
@@ -18,13 +19,14 @@ from tests.soak.fleet_scenarios import (
     requests,
     spread,
     trip,
+    wait_for_rejections,
 )
 from tests.support.stores import until
 
 WORKERS = 3
-POLL, TIMEOUT = 1.0, 0.5
-# Longest call into the library, and back after the store is: ten times the figures.
-LONGEST_CALL, BACK = 0.05, 20.0
+POLL = 1.0
+NEVER = {"recovery_timeout": 600.0}  # until it is made due
+SOON = POLICY | {"recovery_timeout": 0.1}
 REGIONS = ("closed", "open", "half", "forced")
 
 
@@ -175,16 +177,15 @@ class Scene:
 
     def run(self):
         """Let the store fail and come back; gives the figures."""
-        self.lasts = 0.0 if self.fault.brief else 1.25 * self.poll + TIMEOUT + 0.25
-        self.site.admin = self.site.client()
         self.set_up()
         control = self.control() if self.beside else None
-        mark, began = self.fleet.mark(), time.monotonic()
+        mark = self.fleet.mark()
         self.fleet.counts()
         self.fault.begin(self.site)
-        if self.lasts:
-            time.sleep(began + self.lasts - time.monotonic())
-            until(self.all_know, "all know whether they share", BACK)
+        if not self.fault.brief:
+            until(self.all_know, "all know whether they share")
+            for worker in self.fleet.workers:
+                wait_for_rejections(self.fleet, worker.who, 100, region="forced")
         ended = time.monotonic()
         self.fault.end(self.site)
         back = max(0.0, self.comes_back(mark) - ended)
@@ -204,7 +205,7 @@ class Scene:
 
     def set_up(self):
         policies = {
-            "open": POLICY | {"recovery_timeout": self.lasts + 4.0},
+            "open": POLICY | NEVER,
             "half": POLICY | {"recovery_timeout": 0.5, "probe_timeout": 60.0},
         }
         url = self.site.store.url if self.fault.direct else self.site.proxy.url
@@ -221,7 +222,7 @@ class Scene:
             fleet.tell("traffic", region=region, tasks=3, every=0.05)
         _, self.halved = trip(fleet, "half", then=fleet.hang)
         fleet.until(self.halved, "request", region="half")
-        self.opened, self.tripped = trip(fleet, "open", then=fleet.up)
+        _, self.tripped = trip(fleet, "open", then=fleet.up)
         fleet.workers[0].tell("by_hand", region="forced", reason="maintenance")
         fleet.until(0, "OPEN", WORKERS, region="forced")
         until(lambda: nothing_on_its_way(fleet, "forced"), "all calls have ended")
@@ -234,10 +235,8 @@ class Scene:
     def comes_back(self, mark):
         """Wait until all share again, and see that each has said so once."""
         fleet, many = self.fleet, WORKERS if self.fault.lost else 0
-        backs = fleet.until(
-            mark, "log", many, patience=BACK, text="Circuit breaker sharing is back"
-        )
-        until(fleet.all_shared, "all share again", BACK)
+        backs = fleet.until(mark, "log", many, text="Circuit breaker sharing is back")
+        until(fleet.all_shared, "all share again")
         for level in ("WARNING", "INFO"):
             told = [
                 one for one in fleet.since(mark, "log", level=level) if "sharing" in one["text"]
@@ -257,10 +256,9 @@ class Scene:
         usual = 3 if self.fault.brief or not self.fault.lost else 3 * WORKERS
         most = usual + 1 if fleet.calm(self.halved) else 3 * WORKERS + 1
         assert requests(probes(fleet, self.halved, "half")) <= most
+        assert fleet.since(self.tripped, "request", region="open") == [], "admitted while OPEN"
+        fleet.tell("configure", regions=["open"], **SOON)
         fleet.until(mark, "CLOSED", WORKERS, region="open")
-        due = self.opened[0]["t"] + self.lasts + 4.0
-        first = fleet.since(self.tripped, "request", region="open")[0]
-        assert first["t"] >= due - 0.05, "let through while it is OPEN"
         check_probes(fleet, self.tripped, "open")
         fleet.workers[-1].tell("by_hand", region="forced")
         fleet.until(mark, "CLOSED", WORKERS, region="forced")
@@ -271,9 +269,7 @@ class Scene:
         counts = self.fleet.counts()
         raised = [name for each in counts for name in each if name.startswith("raised")]
         assert raised == []
-        longest = max(each["longest"] for each in counts)
-        assert longest <= LONGEST_CALL or not self.fleet.calm(0)
-        return {"longest call": longest, "lag": lags_of(counts)}
+        return {"longest call": max(each["longest"] for each in counts), "lag": lags_of(counts)}
 
 
 def lags_of(counts):
@@ -324,48 +320,50 @@ FIELDS = ("f", "v", "s", "at", "own", "beat", "n", "by", "who", "why", "votes", 
 LIES = {"9" * 14: "9", "x" * 100_000: "X", "": "E"}
 
 
-def a_corrupted_field_is_told_once_and_forgotten(site):
-    """At most one warning a process for each record; all recover in a recovery timeout and 1 s.
+def a_corrupted_field_is_logged_once_and_forgotten(site):
+    """At most one warning a process for each record; all recover when they are due.
 
-    Who reads it first asserts what it knows, and so may keep the others from seeing it at all.
+    The process that reads it first asserts what it knows, which may keep the others from seeing it.
     """
     spoilt = {f"{field}{short}": (field, lie) for field in FIELDS for lie, short in LIES.items()}
     for empty in ("own", "votes"):  # they are so already
         del spoilt[f"{empty}E"]
     regions = ["healthy", "string", *spoilt]
-    policy = POLICY | {"recovery_timeout": 3.0}
-    fleet = site.fleet(2, regions=regions, policy=policy, sharing={"poll_interval": 1.0})
+    fleet = site.fleet(2, regions=regions, policy=POLICY | NEVER, sharing={"poll_interval": 1.0})
     for region in regions[1:]:
         fleet.down(region)
         fleet.workers[0].tell("call", region=region, times=3)
     for region in regions[1:]:
         fleet.until(0, "OPEN", 2, region=region)
         fleet.up(region)
-    mark, began = fleet.mark(), time.monotonic()
-    admin = site.client()
+    mark, admin = fleet.mark(), site.admin
     keys = {key.decode().rpartition(":")[2]: key for key in admin.scan_iter("*:1:*", count=1000)}
     admin.set(keys["string"], "?" * 1_000_000)
     for region, (field, lie) in spoilt.items():
         admin.hset(keys[region], field, lie)
+
+    def warnings():
+        entries = fleet.since(mark, "log", level="WARNING", text="malformed record")
+        return [(entry["who"], entry["region"]) for entry in entries]
+
+    until(lambda: {region for _, region in warnings()} == set(regions[1:]), "a poll reads them")
+    began = time.monotonic()
+    fleet.tell("configure", regions=regions, **SOON)
     for region in regions:
         fleet.tell("traffic", region=region, tasks=1, every=0.1)
     for region in regions[1:]:
         fleet.until(mark, "CLOSED", 2, region=region)
     took = time.monotonic() - began
-    assert took <= 10 * (3.0 + 1.0)
-    told = fleet.since(mark, "log", level="WARNING", text="malformed record")
-    warnings = [(one["who"], one["region"]) for one in told]
-    assert len(set(warnings)) == len(warnings), "told twice"
-    assert {region for _, region in warnings} == set(regions[1:])
+    assert len(set(warnings())) == len(warnings()), "logged twice"
     assert fleet.since(0, "OPEN", "HALF_OPEN", region="healthy") == []
-    return {"corrupted: all closed, less the recovery timeout": took - 3.0}
+    return {"corrupted: all closed when due": took}
 
 
 def hints_are_no_more_than_hints(site):
     """Whatever is told on the channel, circuits believe the record."""
     fleet = site.fleet(2, policy=POLICY, sharing={"poll_interval": 60.0})
     fleet.tell("traffic", region="region", tasks=1, every=0.05)
-    admin = site.client()
+    admin = site.admin
     (channel,) = admin.pubsub_channels("*hints*")
     fleet.workers[0].tell("by_hand", region="region", reason="maintenance")
     fleet.until(0, "OPEN", 2)
@@ -495,14 +493,14 @@ def after_any_storm_all_agree(site, seed=0, lasts=8.0, *, orders=False):
     began = time.monotonic()
     if orders:  # nothing else ends a forced opening
         fleet.workers[0].tell("by_hand", region="region")
-    until(lambda: fleet.all_shared() and set(fleet.states()) == {"CLOSED"}, "all close", BACK)
+    until(lambda: fleet.all_shared() and set(fleet.states()) == {"CLOSED"}, "all close")
     took = time.monotonic() - began
     mark = fleet.mark()
     fleet.down()
     fleet.until(mark, "OPEN", 4)
     fleet.up()
     fleet.until(mark, "CLOSED", 4)
-    until(lambda: set(fleet.states()) == {"CLOSED"}, "all close again", BACK)
+    until(lambda: set(fleet.states()) == {"CLOSED"}, "all close again")
     assert [name for each in fleet.counts() for name in each if name.startswith("raised")] == []
     assert fleet.since(calm, "log", level="ERROR", text="raised") == []
     return {"storm: all closed": took}
@@ -518,8 +516,8 @@ def after_any_storm_with_orders_all_agree(site, seed=1, lasts=8.0):
 
 def calls_cost_the_store_nothing(site):
     """10,000 successes and 10,000 rejections cost 0 commands; 18 regions at most 0.5 a second."""
-    admin = site.client()
-    # Its next poll is far away: so whatever is counted comes from the calls.
+    admin = site.admin
+    # Its next poll is far away. Whatever is counted therefore comes from the calls.
     alone = site.fleet(1, regions=["up", "down"], policy=POLICY, sharing={"poll_interval": 120.0})
     alone.workers[0].tell("by_hand", region="down", reason="maintenance")
     alone.until(0, "OPEN", region="down")
@@ -549,12 +547,12 @@ def quiet(admin):
     return commands(admin) == before
 
 
-LIES_AND_COSTS = [
+THE_STORE_LIES = [
     a_trip_that_comes_late_opens_nobody,
-    a_corrupted_field_is_told_once_and_forgotten,
+    a_corrupted_field_is_logged_once_and_forgotten,
     hints_are_no_more_than_hints,
     a_lost_hint_is_caught_up_by_the_poll,
-    after_any_storm_all_agree,
-    after_any_storm_with_orders_all_agree,
-    calls_cost_the_store_nothing,
 ]
+# For the soak alone.
+STORMS = [after_any_storm_all_agree, after_any_storm_with_orders_all_agree]
+COSTS = [calls_cost_the_store_nothing]

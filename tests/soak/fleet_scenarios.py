@@ -1,13 +1,13 @@
 """What a fleet promises while the store is there; each is run by the tests and by `make soak`.
 
-Each asserts order and counts, waits under watchdogs ten times the figure that is promised, and
-gives what it has measured: name -> seconds.
+Each asserts order and counts, and returns what it has measured: name -> seconds. Only the soak
+compares that with what is promised.
 """
 
 import time
 
 from tests.support.stores import until
-from tests.support.workers import PATIENCE, at_a_time
+from tests.support.workers import at_a_time
 
 LEASE, POLICY = 2.0, {"failure_threshold": 3, "recovery_timeout": 1.0}
 UNLESS_HUNG = POLICY | {"probe_timeout": 60.0}
@@ -65,18 +65,16 @@ def all_open_and_all_close(site):
     fleet = site.fleet(8, policy={"failure_threshold": 10, "recovery_timeout": 1.0})
     fleet.tell("traffic", region="region", tasks=50, every=0.5)
     opened, mark = trip(fleet, then=fleet.up)
-    closed = fleet.until(mark, "CLOSED", 8, patience=10.0)
+    closed = fleet.until(mark, "CLOSED", 8)
     check_probes(fleet, mark)
     assert any(entry["by"] is None for entry in opened)
     closers = sum(entry["by"] is None for entry in closed)
     assert closers == 1 or not fleet.calm(mark)
-    assert spread(opened) < 0.5, "ten times the figure"
-    assert spread(closed) < 0.5, "ten times the figure"
     return {"all open": spread(opened), "all closed": spread(closed)}
 
 
-def rare_calls_recover(site, every=10.0):
-    """One call in 10 s in each of 8 processes: closed within two intervals, at most 6 requests."""
+def rare_calls_recover(site, every=2.0):
+    """A rare call in each of 8 processes: closed within two intervals, at most 6 requests."""
     fleet = site.fleet(8, policy=POLICY)
     fleet.down()
     fleet.workers[0].tell("call", region="region", times=3)
@@ -86,9 +84,8 @@ def rare_calls_recover(site, every=10.0):
     for place, worker in enumerate(fleet.workers):
         phase = 1.0 + every * place / len(fleet.workers)
         worker.tell("traffic", region="region", tasks=1, every=every, phase=phase)
-    closed = fleet.until(mark, "CLOSED", 8, patience=10 * every)
+    closed = fleet.until(mark, "CLOSED", 8)
     assert requests(probes(fleet, mark)) <= 6
-    assert closed[-1]["t"] - began - 1.0 <= 2 * every
     return {"rare calls: closed": closed[0]["t"] - began}
 
 
@@ -111,7 +108,7 @@ def one_sick_process_is_alone(site):
     fleet = site.fleet(4, policy=POLICY | {"recovery_timeout": 0.5}, sharing={"quorum": 2})
     fleet.tell("traffic", region="region", tasks=4, every=0.05)
     fleet.down(who=0)
-    until(lambda: len(fleet.since(0, "OPEN", who=0)) >= 3, "it fails its probes, alone", 30)
+    until(lambda: len(fleet.since(0, "OPEN", who=0)) >= 3, "it fails its probes, alone")
     fleet.up()
     fleet.until(fleet.mark(), "CLOSED", who=0)
     assert {entry["who"] for entry in fleet.since(0, "OPEN", "HALF_OPEN", "CLOSED")} == {0}
@@ -135,7 +132,8 @@ def an_order_by_hand_is_the_fleets(site):
     looks = fleet.tell("look")
     assert [seen["region"]["retry_after"] for seen in looks] == [None] * 4
     mark = fleet.mark()
-    time.sleep(1.5)  # longer than a recovery timeout
+    for worker in fleet.workers:
+        wait_for_rejections(fleet, worker.who, 100)
     assert fleet.since(mark, "request") == []
     fleet.workers[2].tell("by_hand", region="region")
     closed = fleet.until(mark, "CLOSED", 4)
@@ -146,9 +144,9 @@ def an_order_by_hand_is_the_fleets(site):
 # Who probes goes away
 
 
-def next_probe(fleet, mark, patience):
-    """Wait for the next probe; nothing where no answer came in time, so that several probe."""
-    probe, *others = fleet.until(mark, "request", patience=patience)
+def next_probe(fleet, mark):
+    """Wait for the next probe; None where no answer came in time, so that several probe."""
+    probe, *others = fleet.until(mark, "request")
     if not others:
         return probe
     assert not fleet.calm(mark)
@@ -161,14 +159,15 @@ def a_killed_holder_loses_its_lease(site, rounds=3, lease=LEASE):
     fleet.tell("traffic", region="region", tasks=3, every=0.05)
     _, mark = trip(fleet, then=fleet.hang)
     took, left = [], rounds + 2
-    probe = next_probe(fleet, mark, PATIENCE)
-    time.sleep(1.5 * lease)  # it is renewed: nobody else probes
+    probe = next_probe(fleet, mark)
+    end = beat_of(site) + 1500 * lease
+    until(lambda: beat_of(site) > end, "the lease is renewed, and nobody else probes")
     assert len(fleet.since(mark, "request")) == 1 or not fleet.calm(mark)
     while probe and left > 2:
         mark, killed = fleet.mark(), time.monotonic()
         fleet.workers[probe["who"]].kill()
         left -= 1
-        probe = next_probe(fleet, mark, 10 * (lease + 1.0))
+        probe = next_probe(fleet, mark)
         took += [probe["t"] - killed] if probe else []
     fleet.up()
     fleet.until(mark, "CLOSED", left)
@@ -181,13 +180,13 @@ def a_stopped_holder_wakes_up_as_nobody(site, rounds=3, lease=LEASE):
     fleet = site.fleet(3, policy=policy, sharing={"probe_lease": lease})
     fleet.tell("traffic", region="region", tasks=3, every=0.05)
     _, mark = trip(fleet, then=fleet.hang)
-    took, probe = [], next_probe(fleet, mark, PATIENCE)
+    took, probe = [], next_probe(fleet, mark)
     for number in range(rounds):
         if not probe:
             break
         old, mark, stopped = probe["who"], fleet.mark(), time.monotonic()
         fleet.workers[old].stop()
-        probe = next_probe(fleet, mark, 10 * (lease + 1.0))
+        probe = next_probe(fleet, mark)
         took += [probe["t"] - stopped] if probe else []
         version, calm = version_of(site), fleet.calm(mark)
         (fleet.down if number % 2 else fleet.up)(who=old)
@@ -200,24 +199,34 @@ def a_stopped_holder_wakes_up_as_nobody(site, rounds=3, lease=LEASE):
             assert version_of(site) == version
         fleet.hang(who=old)
     fleet.up()
-    until(lambda: set(fleet.states()) == {"CLOSED"}, "all close", PATIENCE)
+    until(lambda: set(fleet.states()) == {"CLOSED"}, "all close")
     return {"holder stopped": took}
 
 
 def version_of(site, region="region"):
-    (key,) = (key for key in site.client().scan_iter(f"*:1:{region}"))
-    return site.client().hget(key, "v")
+    return field_of(site, "v", region)
 
 
-def wait_for_rejections(fleet, who, many=20):
+def beat_of(site, region="region"):
+    """Return when the lease was renewed last, in the store's milliseconds."""
+    return int(field_of(site, "beat", region))
+
+
+def field_of(site, field, region):
+    (key,) = (key for key in site.admin.scan_iter(f"*:1:{region}"))
+    return site.admin.hget(key, field)
+
+
+def wait_for_rejections(fleet, who, many=20, region=None):
     fleet.workers[who].tell("counts")
     seen = [0]
 
     def enough():
-        seen[0] += fleet.workers[who].tell("counts").get("rejected", 0)
+        name = "rejected" if region is None else f"rejected by {region}"
+        seen[0] += fleet.workers[who].tell("counts").get(name, 0)
         return seen[0] >= many
 
-    until(enough, "calls are rejected", 30)
+    until(enough, "calls are rejected")
 
 
 def a_hung_probe_loses_its_lease(site, rounds=3, lease=LEASE, probe_timeout=1.0):
@@ -228,12 +237,12 @@ def a_hung_probe_loses_its_lease(site, rounds=3, lease=LEASE, probe_timeout=1.0)
     took = []
     for _ in range(rounds):
         _, mark = trip(fleet, then=fleet.hang)
-        hung = next_probe(fleet, mark, PATIENCE)
+        hung = next_probe(fleet, mark)
         for who in range(3):
             if hung and who != hung["who"]:
                 fleet.up(who=who)
         if hung:
-            fleet.until(mark, "CLOSED", 3, patience=10 * (probe_timeout + lease + 1.0))
+            fleet.until(mark, "CLOSED", 3)
             seen = [entry for entry in probes(fleet, mark) if entry["what"] == "request"]
             other = next(entry for entry in seen if entry["who"] != hung["who"])
             assert other["t"] - hung["t"] >= probe_timeout or not fleet.calm(mark)
@@ -241,12 +250,12 @@ def a_hung_probe_loses_its_lease(site, rounds=3, lease=LEASE, probe_timeout=1.0)
             took.append(other["t"] - hung["t"])
         fleet.up()
         until(lambda: nothing_on_its_way(fleet), "what hung has ended")
-        until(lambda: set(fleet.states()) == {"CLOSED"}, "all close", PATIENCE)
+        until(lambda: set(fleet.states()) == {"CLOSED"}, "all close")
     return {"probe hung": took}
 
 
 def a_cancelled_probe_gives_its_place_back(site, rounds=3, lease=30.0):
-    """Cancelled three times in a row under steady rejected traffic: the next probes at once."""
+    """Cancelled three times in a row under rejected traffic: another call probes immediately."""
     fleet = site.fleet(3, policy=UNLESS_HUNG, sharing={"probe_lease": lease})
     fleet.tell("traffic", region="region", tasks=5, every=0.02)
     _, mark = trip(fleet, then=fleet.hang)
@@ -255,7 +264,7 @@ def a_cancelled_probe_gives_its_place_back(site, rounds=3, lease=30.0):
     for _ in range(rounds):
         mark, cancelled = fleet.mark(), time.monotonic()
         fleet.tell("cancel", region="region")
-        probe, *_ = fleet.until(mark, "request", patience=lease / 2)
+        probe, *_ = fleet.until(mark, "request")
         took.append(probe["t"] - cancelled)
     fleet.up()
     fleet.until(mark, "CLOSED", 3)

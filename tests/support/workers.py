@@ -14,8 +14,8 @@ from pathlib import Path
 from tests.support.fleet_worker import DOWN, HANGS, MOST_WORKERS, UP
 from tests.support.stores import until
 
-# Watchdogs, never a measure of speed.
-PATIENCE = 30.0
+# A watchdog, never a measure of speed. Longer than any time-out of a probe here.
+PATIENCE = 90.0
 # More runnable threads for each core than this, and nobody answers in time.
 _CROWDED = 4
 _PROGRAM = Path(__file__).with_name("fleet_worker.py")
@@ -182,9 +182,10 @@ class Fleet:
         ]
 
     def calm(self, mark):
-        """Tell whether all processes got their share of the cores since then.
+        """Whether all processes got their share of the cores since then.
 
-        Who waits too long for an answer may probe alone: so counts are strict only where it is.
+        A process that waits too long for an answer may probe alone. Counts are therefore strict
+        only where this is true.
         """
         crowded = os.getloadavg()[0] > _CROWDED * (os.cpu_count() or 1)
         return not (crowded or self.since(mark, "late"))

@@ -10,7 +10,7 @@ from tests.soak.campaign import Campaign
 from tests.support.needs import needs_store
 from tests.support.stores import SERVERS
 
-SCENARIOS = [*fault_scenarios.STORE_FAILS, *fault_scenarios.LIES_AND_COSTS]
+SCENARIOS = [*fault_scenarios.STORE_FAILS, *fault_scenarios.THE_STORE_LIES]
 
 
 @pytest.fixture(scope="module")
