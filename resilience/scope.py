@@ -225,7 +225,11 @@ watched_outcomes: ContextVar[WatchedOutcomes | None] = ContextVar(
 
 @contextmanager
 def watch_outcomes() -> Generator[WatchedOutcomes]:
-    """Collect the outcomes that breakers record in a block, for a caller that must know them."""
+    """Collect the outcomes that breakers record in a block, until its end.
+
+    Yields:
+        What was recorded; empty when the block has ended.
+    """
     outcomes = WatchedOutcomes()
     token = watched_outcomes.set(outcomes)
     try:

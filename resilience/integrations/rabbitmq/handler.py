@@ -88,7 +88,8 @@ class MessageHandler:
                 error = cancelled
             except Exception as raised:  # noqa: BLE001 - The disposition depends on it.
                 error = raised
-        return Attempt(disposition_of(breaker, error, recorded), error)
+            # Inside the block: what was recorded is forgotten at its end.
+            return Attempt(disposition_of(breaker, error, recorded), error)
 
     async def handle_error(
         self,
