@@ -69,8 +69,11 @@ def _check_number(name: str, value: object, expected: str, fits: Callable[[float
 
 def name_of(thing: object) -> str:
     """Return the name of a function, or of the type of anything else: a repr may show secrets."""
-    named: object = getattr(thing, "func", thing)  # of a functools.partial
-    return str(getattr(named, "__qualname__", type(named).__qualname__))
+    try:
+        named: object = getattr(thing, "func", thing)  # of a functools.partial
+        return str(getattr(named, "__qualname__", type(named).__qualname__))
+    except Exception:  # noqa: BLE001 - an object may answer to any name with an error
+        return type(thing).__qualname__
 
 
 def is_async(function: object) -> bool:

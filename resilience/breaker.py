@@ -4,6 +4,7 @@ A call asks for a permit and reports its outcome. Both change the circuit under 
 of a change are delivered after the lock was released.
 """
 
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from resilience.errors import CircuitBreakerOpenError
 from resilience.events import Listener, StateChanged
 from resilience.judge import Classifiers, Judge, UnknownErrors
 from resilience.listeners import EventQueue, Listeners, Subscribers, call_listener
+from resilience.log import describe_exception, log_fault
 from resilience.outcome import (
     IGNORED,
     SUCCESS,
@@ -123,6 +125,7 @@ class CircuitBreaker:
         "_wait_queue",
         "circuit",
         "closed",
+        "is_evicted",
         "judge",
         "region",
     )
@@ -146,9 +149,11 @@ class CircuitBreaker:
         if circuit is not None and policy not in (circuit.policy, BreakerPolicy()):
             raise ValueError("policy must be that of the circuit, or not be given")
         #: The state machine; only this breaker changes it.
-        self.circuit = Circuit(policy, self.now()) if circuit is None else circuit
+        self.circuit = Circuit(policy, _first_time(clock)) if circuit is None else circuit
         #: The CLOSED state while a call that goes well needs no permit, else None.
         self.closed: Closed | None = None
+        #: Whether the registry keeps it only while somebody else holds it.
+        self.is_evicted = False
         self._subscribers = subscribers
         self._listeners: Listeners[StateChanged] = Listeners("one StateChanged")
         self._queue = EventQueue(self.region, self._listeners, subscribers)
@@ -269,14 +274,13 @@ class CircuitBreaker:
         Raises:
             TypeError: The listener cannot be called, or is an `async def`.
         """
-        with lock:
-            stop_listening = self._listeners.add(listener)
-            self._after_change()
+        stop_listening = self._listeners.add(listener)
+        self.refresh()
+        self._readmit_if_evicted(self.now())
 
         def stop() -> None:
-            with lock:
-                stop_listening()
-                self._after_change()
+            stop_listening()
+            self.refresh()
 
         return stop
 
@@ -303,8 +307,11 @@ class CircuitBreaker:
 
     def now(self) -> float:
         """Return the time of the breaker's clock, in seconds."""
-        # Looked up at each use, so that freezegun can replace it.
-        return time.monotonic() if self._clock is None else self._clock()
+        if self._clock is None:
+            return time.monotonic()  # looked up at each use, so that freezegun can replace it
+        now = self._clock()
+        # A reading that is not a time must not keep the circuit open without end.
+        return now if math.isfinite(now) else self.circuit.state.since
 
     def apply(self, change: Callable[[float], T]) -> T:
         """Change the circuit, and deliver the events of the change.
@@ -317,10 +324,12 @@ class CircuitBreaker:
         """
         now = self.now()
         with lock:
+            self.closed = None  # until the change is complete, whatever interrupts it
             try:
                 result = change(now)
-            finally:  # whatever interrupts it: a circuit that has opened must be seen to be open
+            finally:
                 self._after_change()
+        self._readmit_if_evicted(now)
         self._deliver()
         return result
 
@@ -397,12 +406,19 @@ class CircuitBreaker:
         elif lock_is_held():
             postpone(partial(self.record, ticket, report))
         else:
-            now = self.now()
+            try:
+                now = self.now()
+            except Exception as fault:  # noqa: BLE001 - the call's own error or result goes first
+                log_fault("clock", self._clock, describe_exception(fault), self.region)
+                now = self.circuit.state.since
             with lock:
+                self.closed = None  # until the change is complete, whatever interrupts it
                 try:
                     self.circuit.record(ticket, report, now)
                 finally:
                     self._after_change()
+            if self.is_evicted:
+                self._readmit_if_evicted(now)
             if self._queue.is_waiting or postponed:
                 self._deliver()
 
@@ -410,6 +426,9 @@ class CircuitBreaker:
         self, closed: Closed, error: BaseException, classifiers: Classifiers | None, /
     ) -> None:
         """Count a call without a permit that raised."""
+        if lock_is_held():  # at the end of a coroutine that is collected: no classifier may run
+            postpone(partial(self.record_error, closed, error, classifiers))
+            return
         judge = self.judge if classifiers is None else self.judge.override(classifiers)
         report = judge.of_error(error)
         outcomes = scope.watched_outcomes.get()
@@ -473,7 +492,7 @@ class CircuitBreaker:
 
     def _is_inside_own_probe(self, now: float) -> bool:
         for call in scope.enclosing_calls():
-            if call.breaker is self and isinstance(call, Permit) and call.surrounds(now):
+            if call.breaker is self and isinstance(call, Permit) and call.is_valid_probe(now):
                 return True
         return False
 
@@ -512,9 +531,14 @@ class CircuitBreaker:
             else:
                 self._wait_queue.wake_first()
 
+    def _readmit_if_evicted(self, now: float) -> None:
+        holds_information = self.is_evicted and self.retention() is not Retention.BLANK
+        if holds_information and self._subscribers is not None:
+            self._subscribers.readmit(self, now)
+
     def _queue_events(self) -> None:
-        events, self.circuit.events = self.circuit.events, []
-        for event in events:
+        while self.circuit.events:
+            event = self.circuit.events.pop(0)
             if isinstance(event, Transition):
                 changed = StateChanged(
                     region=self.region,
@@ -554,3 +578,10 @@ class CircuitBreaker:
         if wait_queue is made and isinstance(self._clock, AdvancingClock):
             self._clock.on_advance(made.wake_first)
         return wait_queue
+
+
+def _first_time(clock: Callable[[], float] | None) -> float:
+    now = time.monotonic() if clock is None else clock()
+    if not math.isfinite(now):
+        raise ValueError(f"clock must return a finite number of seconds, got {now!r}")
+    return now

@@ -178,6 +178,9 @@ class _Argument:
         parameters = signature.parameters
         parameter = parameters.get(name)
         takes_any_keyword = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        is_own = parameter is not None and parameter.kind is not parameter.POSITIONAL_ONLY
+        if by_keyword_only and is_own:
+            raise TypeError(f"{source}: the call's keywords never hold {name!r}, a parameter")
         if by_keyword_only or (parameter is None and takes_any_keyword):
             return
         if parameter is None or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):

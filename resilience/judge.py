@@ -96,9 +96,14 @@ class Judge:
             if report is IGNORED and examine(error)[0] is None:
                 self._unknown_errors.add(error)
             return report
-        outcome, root, status = examine(error)
-        if outcome is _FAILURE:
-            return Report(outcome, describe_as(root, status))
+        try:
+            outcome, root, status = examine(error)
+            if outcome is _FAILURE:
+                return Report(outcome, describe_as(root, status))
+        except Exception as fault:  # noqa: BLE001 - the call's own error must reach the caller
+            wrong = log.describe_exception(fault)
+            log.log_fault("classifier", classify_error, wrong, self._region)
+            return IGNORED
         if outcome is None:
             self._unknown_errors.add(error)
         return IGNORED

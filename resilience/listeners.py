@@ -6,9 +6,9 @@ that finds nobody delivering. A thread that comes meanwhile leaves its events to
 
 import os
 from collections import deque
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from functools import partial
-from typing import Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from resilience._lock import lock, lock_is_held
 from resilience._validate import check_callable
@@ -73,10 +73,12 @@ class Listeners(Generic[E]):
 
     def clear(self) -> None:
         """Remove all listeners."""
+        entries = self.entries
         with lock:
-            for entry in self.entries:
+            for entry in entries:
                 entry.active = False
             self.entries = ()
+        del entries  # a listener may be freed by this, and run a user's code
 
 
 def call_listener(entry: Entry[E], event: E, region: str) -> BaseException | None:
@@ -100,12 +102,13 @@ class Subscribers:
     """What a registry knows of all its breakers, and who listens to them.
 
     Args:
-        readmit: Keeps a breaker again that was evicted, when it has changed its state.
+        readmit: Keeps a breaker again that was evicted, now that it holds information. Takes the
+            breaker and its time.
         history: Where the changes are recorded; None: a new one.
     """
 
     def __init__(
-        self, readmit: Callable[[StateChanged], None], history: History | None = None
+        self, readmit: Callable[[Any, float], None], history: History | None = None
     ) -> None:
         self.readmit = readmit
         self.history = History() if history is None else history
@@ -113,8 +116,6 @@ class Subscribers:
         self.rejection_listeners: Listeners[CircuitBreakerOpenError] = Listeners(
             "one CircuitBreakerOpenError"
         )
-        #: The regions whose breakers were evicted, but may still be in use.
-        self.evicted_regions: Container[str] = ()
         #: The regions whose breakers may have learned or forgotten something.
         self.changed_regions: set[str] = set()
 
@@ -122,7 +123,6 @@ class Subscribers:
         """End all listeners, and leave the history, emptied, to a successor."""
         self.history.clear()
         self.history = History()
-        self.evicted_regions = ()
         self.listeners.clear()
         self.rejection_listeners.clear()
 
@@ -193,7 +193,10 @@ class EventQueue:
                     return
                 self._deliverer = this
             while (delivery := self._next_delivery()) is not None:
-                exit_error = delivery() or exit_error
+                try:
+                    exit_error = delivery() or exit_error
+                except (KeyboardInterrupt, SystemExit) as error:  # out of a sink of the log
+                    exit_error = error
                 # Only now: a delivery that is interrupted is made again, and none is left out.
                 self._deliveries.pop()
         finally:
@@ -222,8 +225,6 @@ class EventQueue:
             entries = self._listeners.entries
             if self._subscribers is not None:
                 entries += self._subscribers.listeners.entries
-                if self._region in self._subscribers.evicted_regions:
-                    deliveries.append(partial(self._subscribers.readmit, event))
             for entry in entries:
                 delivery: Delivery = partial(call_listener, entry, event, self._region)
                 deliveries.append(delivery)

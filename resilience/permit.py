@@ -1,16 +1,15 @@
 """Permit: leave to make one call, and the one report on it."""
 
-import asyncio
 import contextlib
 import inspect
-import threading
 import weakref
 from collections.abc import Awaitable, Callable
+from functools import partial
 from types import FrameType, TracebackType
 from typing import Protocol, Self, TypeVar, cast
 
 from resilience import scope
-from resilience._lock import lock
+from resilience._lock import lock, lock_is_held, postpone
 from resilience.circuit import Circuit, Closed, HalfOpen, Probe, Ticket
 from resilience.classify import describe, root_error
 from resilience.errors import CircuitBreakerOpenError
@@ -46,9 +45,10 @@ class Permit:
     __slots__ = (
         "_attempt_error",
         "_classifiers",
-        "_generator_of",
         "_is_entered",
+        "_reported",
         "breaker",
+        "generator",
         "outer",
         "ticket",
     )
@@ -68,8 +68,10 @@ class Permit:
         # The failed attempt that `attempt_failed` has counted already.
         self._attempt_error: BaseException | None = None
         self._is_entered = False
-        # The task that runs the generator whose block this is; None for any other block.
-        self._generator_of: object = None
+        #: The frame of the generator that the block is part of; None: of none.
+        self.generator: FrameType | None = None
+        # What was reported, while the permit is a context manager.
+        self._reported: Outcome | None = None
 
     def succeed(self) -> None:
         """Report that the region did what it was asked for."""
@@ -117,14 +119,12 @@ class Permit:
             return first and self.ticket in state.probes
         return isinstance(state, Closed)
 
-    def surrounds(self, now: float) -> bool:
-        """Return whether the call is a probe, in its time, that the running code is part of."""
+    def is_valid_probe(self, now: float) -> bool:
+        """Return whether the call is a probe that is in its time."""
         state, ticket = self.breaker.circuit.state, self.ticket
         if not isinstance(state, HalfOpen) or not isinstance(ticket, Probe):
             return False
-        if ticket not in state.probes or now >= ticket.until:
-            return False
-        return self._generator_of is None or self._generator_of is _running_task()
+        return ticket in state.probes and now < ticket.until
 
     def judge(self) -> Judge:
         """Return what decides about the errors and results of this call."""
@@ -196,12 +196,13 @@ class Permit:
         """Settle by what the function raised."""
         if self.ticket is None:
             return
+        if lock_is_held():  # at the end of a generator that is collected: no classifier may run
+            postpone(partial(self.raised, error))
+            return
         report = IGNORED
         try:
             report = self.judge().of_error(error)
-            outcomes = scope.watched_outcomes.get()
-            if outcomes is not None:
-                outcomes.record(error, report.outcome)
+            _note_outcome(error, report.outcome)
         finally:  # whatever a classifier raises, the permit is given back
             counted = self._attempt_error
             if counted is not None and root_error(error) is not root_error(counted):
@@ -216,10 +217,7 @@ class Permit:
         if self._is_entered:
             raise RuntimeError("this permit is in use: acquire a new one for each call")
         self._is_entered = True
-        if isinstance(self.ticket, Probe) and _is_generator(inspect.currentframe()):
-            # It may leave the block open. Then its own task is still in the block, but the tasks
-            # that this one starts are not.
-            self._generator_of = _running_task()
+        self.generator = _enclosing_generator(inspect.currentframe())
         scope.enter(self)
         return self
 
@@ -231,14 +229,18 @@ class Permit:
         /,
     ) -> None:
         scope.leave(self)
+        self.generator = None
         if error is None:
             self._settle(SUCCESS)
-        else:
+        elif self.ticket is not None:
             self.raised(error)
+        elif self._reported is not None:  # by the block itself
+            _note_outcome(error, self._reported)
 
     def _settle(self, report: Report) -> None:
         with lock:
             ticket, self.ticket = self.ticket, None
+        self._reported = report.outcome if ticket is not None else self._reported
         is_counted = self._attempt_error is not None and report.outcome is Outcome.FAILURE
         if ticket is not None and not is_counted:
             self.breaker.record(ticket, report)
@@ -270,25 +272,26 @@ def _failure(error: BaseException | None) -> Report:
     return Report(Outcome.FAILURE, reason)
 
 
-def _is_generator(frame: FrameType | None) -> bool:
-    """Return whether the caller of a frame is a generator that may leave a block open.
+def _note_outcome(error: BaseException, outcome: Outcome) -> None:
+    """Let `scope.watch_outcomes` know, if somebody watches."""
+    outcomes = scope.watched_outcomes.get()
+    if outcomes is not None:
+        outcomes.record(error, outcome)
+
+
+def _enclosing_generator(frame: FrameType | None) -> FrameType | None:
+    """Return the generator that is running, and may leave its blocks open; None: none is.
 
     A generator behind `contextmanager` or `asynccontextmanager` does not: it is driven from
     contextlib, and the block ends with the `with` statement of its user.
     """
-    caller = None if frame is None else frame.f_back
-    if caller is None:
-        return False
-    if not caller.f_code.co_flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR):
-        return False
-    driver = caller.f_back
-    return driver is None or driver.f_code.co_filename != contextlib.__file__
-
-
-def _running_task() -> object:
-    """Return the asyncio task that runs, or else the thread."""
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:  # no event loop runs
-        task = None
-    return threading.current_thread() if task is None else task
+    while frame is not None:
+        driver = frame.f_back
+        flags = frame.f_code.co_flags
+        is_generator = flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR)
+        is_coroutine = flags & inspect.CO_ITERABLE_COROUTINE
+        is_managed = driver is not None and driver.f_code.co_filename == contextlib.__file__
+        if is_generator and not is_coroutine and not is_managed:
+            return frame
+        frame = driver
+    return None

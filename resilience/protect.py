@@ -102,7 +102,7 @@ def protect(
         lookup: How its calls find their breaker.
         classifiers: The function's own; None: the breaker's are asked.
     """
-    contains_retries = hasattr(fn, "retry") or hasattr(fn, CONTAINS_RETRIES)
+    contains_retries = _contains_retries(fn)
     judges_results = classifiers is not None and classifiers.result_classifier is not None
     wrap = _protect_async if is_async(fn) else _protect_sync
     protected = wrap(fn, lookup, classifiers, needs_permit=contains_retries or judges_results)
@@ -111,6 +111,16 @@ def protect(
     if retry_with is not None:
         _protect_variants(protected, retry_with, lookup, classifiers)
     return protected
+
+
+def _contains_retries(fn: object) -> bool:
+    """Return whether a function, or what it stands for, has a retry loop or is marked."""
+    partial_of: object = getattr(fn, "func", None)
+    call: object = inspect.getattr_static(type(fn), "__call__", None)
+    for one in (fn, partial_of, call):
+        if hasattr(one, "retry") or hasattr(one, CONTAINS_RETRIES):
+            return True
+    return False
 
 
 # The two wrappers say the same, once with and once without `await`. They look up the breaker

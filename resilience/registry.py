@@ -13,7 +13,7 @@ from resilience.breaker import CircuitBreaker, CircuitSnapshot
 from resilience.circuit import Circuit
 from resilience.classify import classify_error
 from resilience.errors import CircuitBreakerOpenError
-from resilience.events import Listener, StateChanged
+from resilience.events import Listener
 from resilience.eviction import EvictionOrder
 from resilience.genesys import canonical_region
 from resilience.history import History
@@ -235,8 +235,10 @@ class CircuitBreakerRegistry:
         for an application that starts twice. A breaker that somebody still holds stands alone.
         """
         self.close()
+        settings = replace(self._settings, sharing=None)
         with lock:
-            self._settings = replace(self._settings, sharing=None)
+            self._settings = settings
+            forgotten = list(self._breakers.values())
             self._breakers.clear()
             self._evicted.clear()
             self.aliases.clear()
@@ -245,6 +247,7 @@ class CircuitBreakerRegistry:
             old = self._subscribers
             self._subscribers = self._make_subscribers(old.history)
         old.retire()
+        del forgotten  # not under the lock: their listeners are freed, and may run a user's code
 
     def close(self) -> None:
         """Stop sharing: the circuits go on alone, and waiting tasks look again."""
@@ -300,9 +303,7 @@ class CircuitBreakerRegistry:
     # Finding and making
 
     def _make_subscribers(self, history: History | None = None) -> Subscribers:
-        subscribers = Subscribers(self._readmit, history)
-        subscribers.evicted_regions = self._evicted
-        return subscribers
+        return Subscribers(self._readmit, history)
 
     def _find(self, region: str) -> CircuitBreaker:
         while True:
@@ -352,6 +353,7 @@ class CircuitBreakerRegistry:
         """Keep a breaker; the caller holds the lock."""
         self._configure_breaker(breaker)
         self._evict(self._settings.max_regions - 1, now)
+        breaker.is_evicted = False
         self._breakers[name] = breaker
         self._eviction_order.add(name)
         self._subscribers.changed_regions.add(name)
@@ -372,12 +374,12 @@ class CircuitBreakerRegistry:
 
     # Evicting
 
-    def _readmit(self, event: StateChanged) -> None:
+    def _readmit(self, breaker: CircuitBreaker, now: float) -> None:
         """Keep a breaker that was evicted again, now that it holds information."""
         with lock:
-            breaker = self._evicted.pop(event.region, None)
-            if breaker is not None:
-                self._keep(event.region, breaker, event.at)
+            if self._evicted.get(breaker.region) is breaker:
+                del self._evicted[breaker.region]
+                self._keep(breaker.region, breaker, now)
 
     def _evict(self, limit: int, now: float) -> None:
         """Evict breakers until `limit` are left, or only such as must stay."""
@@ -389,8 +391,10 @@ class CircuitBreakerRegistry:
             region = self._eviction_order.first(now)
             if region is None:
                 return
-            self._evicted[region] = self._breakers.pop(region)
             self._eviction_order.discard(region)
+            breaker = self._breakers.pop(region)
+            breaker.is_evicted = True
+            self._evicted[region] = breaker
             self.aliases.clear()
             self._has_evicted = True
 

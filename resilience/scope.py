@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from queue import Empty, SimpleQueue
+from types import FrameType
 from typing import Protocol, TypeAlias
 
 from resilience._lock import lock
@@ -21,7 +22,8 @@ from resilience.circuit import Ticket
 from resilience.outcome import Outcome
 
 Wake: TypeAlias = Callable[[], object]
-_MAX_DEPTH = 16  # wrapped errors may form a circle
+# Of the errors that are looked at for one: they may form a circle, or a large group.
+_MOST_RELATED = 64
 
 
 class Breaker(Protocol):
@@ -45,6 +47,8 @@ class ProtectedCall(Protocol):
 
     #: None: the outcome of the call is known.
     ticket: Ticket | None
+    #: The frame of the generator that the call's block is part of; None: of none.
+    generator: FrameType | None
 
     def allows_attempt(self, *, first: bool) -> bool:
         """Return whether a retry loop inside the call may make an attempt."""
@@ -71,7 +75,7 @@ def leave(call: ProtectedCall) -> None:
 
 def current() -> ProtectedCall | None:
     """Return the innermost call that is running; None outside of any."""
-    return _unsettled(_innermost.get())
+    return next(enclosing_calls(), None)
 
 
 def enclosing_calls() -> Iterator[ProtectedCall]:
@@ -87,7 +91,8 @@ def blocking_call(*, first: bool) -> ProtectedCall | None:
     """
     call = _innermost.get()
     while call is not None:
-        if call.ticket is not None and not call.allows_attempt(first=first):
+        is_running = call.generator is None or call.generator.f_back is not None
+        if call.ticket is not None and is_running and not call.allows_attempt(first=first):
             return call
         call = call.outer
     return None
@@ -101,7 +106,9 @@ def _unsettled(call: ProtectedCall | None) -> ProtectedCall | None:
 
 def _chain(call: ProtectedCall | None) -> Iterator[ProtectedCall]:
     while (call := _unsettled(call)) is not None:
-        yield call
+        # A generator that is suspended has left its block open: the running code is outside.
+        if call.generator is None or call.generator.f_back is not None:
+            yield call
         call = call.outer
 
 
@@ -206,15 +213,32 @@ class WatchedOutcomes:
         Returns:
             None where no breaker recorded anything for it.
         """
-        cause: BaseException | None = error
-        for _ in range(_MAX_DEPTH):
-            if cause is None:
-                return None
-            for recorded, outcome in reversed(self._outcomes or ()):
-                if recorded is cause:
-                    return outcome
-            cause = cause.__cause__
+        related = [error]
+        for one in related:
+            outcomes = [outcome for recorded, outcome in self._outcomes or () if recorded is one]
+            if outcomes:
+                # An inner breaker may have counted what an outer one knows nothing of.
+                return Outcome.FAILURE if Outcome.FAILURE in outcomes else outcomes[-1]
+            related += [more for more in related_errors(one) if more not in related]
+            if len(related) > _MOST_RELATED:
+                break
         return None
+
+
+def related_errors(error: BaseException) -> list[BaseException]:
+    """Return the errors that an error was raised from or beside, and the members of a group.
+
+    Args:
+        error: An error that came out of a user's handler.
+    """
+    related: list[BaseException] = []
+    if isinstance(error, BaseExceptionGroup):
+        related += error.exceptions
+    if error.__cause__ is not None:
+        related.append(error.__cause__)
+    elif error.__context__ is not None and not error.__suppress_context__:
+        related.append(error.__context__)
+    return related
 
 
 #: What collects the outcomes here; None: nobody wants to know them.

@@ -242,7 +242,7 @@ def _is_malformed_answer(error: Exception) -> bool:
 
 
 def _is_outage(error: Exception) -> bool:
-    if isinstance(error, OSError) and error.errno in _UNREACHABLE:
+    if isinstance(error, OSError) and _has_errno(error, _UNREACHABLE):
         return True
     kind: object = type(error)
     return isinstance(error, TimeoutError | ConnectionError) or is_one_of(kind, OUTAGES)
@@ -256,10 +256,15 @@ def _is_out_of_files(error: BaseException) -> bool:
     """
     seen: list[BaseException] = [error]
     for one in seen:
-        if isinstance(one, OSError) and one.errno in _OUT_OF_FILES:
+        if isinstance(one, OSError) and _has_errno(one, _OUT_OF_FILES):
             return True
         seen += _parts(one)[: _MAX_DEPTH - len(seen)]
     return False
+
+
+def _has_errno(error: OSError, numbers: set[int]) -> bool:
+    number: object = error.errno  # whatever the error was made with
+    return isinstance(number, int) and number in numbers
 
 
 def _parts(error: BaseException) -> list[BaseException]:

@@ -117,6 +117,7 @@ def test_an_interpreter_without_a_baseline_is_reported(monkeypatch, capsys, tmp_
 
 # make call-depth
 
+
 @pytest.mark.parametrize(
     ("kind", "files", "functions"),
     [

@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import functools
 import gc
 import threading
 import weakref
 
 import pytest
+from tenacity import wait_none
 
 from resilience import (
     BreakerPolicy,
@@ -19,6 +21,7 @@ from resilience import (
     scope,
 )
 from resilience.circuit import Circuit
+from resilience.retry import transient_retry
 
 PATIENCE = 20.0
 
@@ -32,13 +35,6 @@ def breaker(clock):
     return CircuitBreaker("a", BreakerPolicy(failure_threshold=1), clock=clock)
 
 
-def wait_for_postponed_work():
-    for thread in threading.enumerate():
-        if thread.name == "resilience-postponed":
-            thread.join(PATIENCE)
-            assert not thread.is_alive()
-
-
 @pytest.mark.parametrize(
     "door",
     [
@@ -48,8 +44,10 @@ def wait_for_postponed_work():
     ids=["read", "apply"],
 )
 def test_a_forced_opening_out_of_a_signal_handler_is_never_lost(breaker, door):
+    opened = threading.Event()
+    breaker.listen(lambda _event: opened.set())
     door(breaker, lambda: breaker.force_open("maintenance"))
-    wait_for_postponed_work()
+    assert opened.wait(PATIENCE)
     assert breaker.state is CircuitState.OPEN
     with pytest.raises(CircuitBreakerOpenError):
         breaker.acquire()
@@ -239,6 +237,134 @@ def test_keyword_arguments_do_not_hide_behind_a_positional_only_name():
 
     call("not a region", region="eu-west-1")
     assert [one.region for one in registry] == ["eu-west-1"]
+
+
+# What an error is made of
+
+
+@pytest.mark.parametrize("error", [ConnectionError({"code": 5}, "text"), OSError([], "text")])
+def test_an_errno_that_is_not_a_number_replaces_no_error(breaker, error):
+    @breaker
+    def send():
+        raise error
+
+    with pytest.raises(OSError) as raised:
+        send()
+    assert raised.value is error
+    snapshot = breaker.snapshot()
+    assert snapshot.failures + snapshot.ignored == 1
+
+
+# Clocks that fail
+
+
+@pytest.mark.parametrize("reading", [float("nan"), float("inf"), float("-inf")])
+def test_a_reading_that_is_not_a_time_keeps_no_circuit_open(reading):
+    readings = [0.0]
+    policy = BreakerPolicy(failure_threshold=1, recovery_timeout=60)
+    breaker = CircuitBreaker("a", policy, clock=lambda: readings[-1])
+    readings.append(reading)
+    breaker.acquire().fail()
+    readings.append(60.0)
+    breaker.acquire().succeed()
+    with pytest.raises(ValueError, match="clock must return a finite number"):
+        CircuitBreaker("a", clock=lambda: reading)
+
+
+def test_a_clock_that_raises_fails_no_call_that_is_under_way(clock, log):
+    is_broken = []
+
+    def read():
+        if is_broken:
+            raise LookupError
+        return clock()
+
+    breaker = CircuitBreaker("a", BreakerPolicy(failure_threshold=1), clock=read)
+    breaker.acquire().fail()
+    clock.advance(60)
+
+    @breaker
+    def send():
+        is_broken.append(True)
+        return "sent"
+
+    assert send() == "sent"
+    is_broken.clear()
+    assert breaker.retry_after == 0.0
+    assert any("clock" in record["message"] for record in log)
+
+
+# Blocks that generators leave open
+
+
+def rows(breaker):
+    with breaker.acquire():
+        yield 1
+        yield 2
+
+
+def test_a_suspended_generator_stops_no_calls_of_another_region(clock):
+    registry = CircuitBreakerRegistry(clock=clock)
+    suspended = rows(registry.get("a"))
+    next(suspended)
+    registry.get("a").force_open("maintenance")
+
+    @region_breaker(region_from="region", registry=registry)
+    @transient_retry()
+    def send(region):
+        return "sent"
+
+    assert send("b") == "sent"
+    suspended.close()
+
+
+@pytest.mark.parametrize("stack", [True, False])
+def test_calls_beside_a_suspended_generator_are_no_part_of_its_probe(breaker, clock, stack):
+    def stacked():
+        with contextlib.ExitStack() as block:
+            block.enter_context(breaker.acquire())
+            yield
+
+    breaker.acquire().fail()
+    clock.advance(60)
+    suspended = stacked() if stack else rows(breaker)
+    next(suspended)
+    with pytest.raises(CircuitBreakerOpenError):
+        breaker.acquire()
+    suspended.close()
+
+
+def test_what_a_generator_calls_is_part_of_its_probe(breaker, clock):
+    def calls():
+        with breaker.acquire():
+            breaker.acquire().succeed()
+            yield
+
+    breaker.acquire().fail()
+    clock.advance(60)
+    list(calls())
+    assert breaker.snapshot().probes == 1
+
+
+# Retries that are hidden
+
+
+def test_retries_of_a_partial_and_of_a_callable_object_end_when_the_circuit_opens(clock):
+    breaker = CircuitBreaker("a", BreakerPolicy(failure_threshold=1), clock=clock)
+
+    class Client:
+        @transient_retry(wait=wait_none())
+        def __call__(self):
+            attempts.append(1)
+            breaker.force_open("maintenance")
+            raise TimeoutError
+
+    for fn in (Client(), functools.partial(Client().__call__)):
+        attempts = []
+        breaker.reset()
+        with pytest.raises((TimeoutError, CircuitBreakerOpenError)):
+            breaker(fn)()
+        assert len(attempts) == 1
 
 
 # What is kept alive

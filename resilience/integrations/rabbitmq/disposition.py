@@ -1,15 +1,15 @@
 """What happens to a message after an attempt: decided here, and nowhere else."""
 
-from collections.abc import Iterator
 from enum import Enum, auto
 from typing import Protocol
 
+from resilience import scope
 from resilience.breaker import CircuitBreaker
 from resilience.errors import CircuitBreakerOpenError
 from resilience.outcome import Outcome
 from resilience.retry import is_transient
 
-_MAX_DEPTH = 16  # Causes may form a cycle.
+_MAX_ERRORS = 64  # Causes may form a cycle, and a group may be large.
 
 
 class Disposition(Enum):
@@ -72,14 +72,12 @@ def _is_failure(breaker: CircuitBreaker, error: BaseException, recorded: Recorde
 
 
 def rejection_in(error: BaseException | None) -> CircuitBreakerOpenError | None:
-    """Return the rejection that an error is or wraps, as a member of a group or as its cause."""
-    return next(_rejections(error), None)
-
-
-def _rejections(error: BaseException | None, depth: int = 0) -> Iterator[CircuitBreakerOpenError]:
-    if isinstance(error, CircuitBreakerOpenError):
-        yield error
-    elif error is not None and depth < _MAX_DEPTH:
-        inner = error.exceptions if isinstance(error, BaseExceptionGroup) else (error.__cause__,)
-        for one in inner:
-            yield from _rejections(one, depth + 1)
+    """Return the rejection that an error is, wraps, or was raised from or beside."""
+    errors = [] if error is None else [error]
+    for one in errors:
+        if isinstance(one, CircuitBreakerOpenError):
+            return one
+        errors += [more for more in scope.related_errors(one) if more not in errors]
+        if len(errors) > _MAX_ERRORS:
+            break
+    return None
