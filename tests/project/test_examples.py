@@ -65,7 +65,8 @@ STORIES = {
         "OPEN: ClientResponseError 503, by busy\n",
         "HALF_OPEN: recovery timeout of 2 s elapsed\n",
         "the region is back up\n",
-        "CLOSED: 3 consecutive successes\n",
+        "CLOSED: recovered, by ",
+        "CLOSED: recovered, by ",
         "CLOSED: recovered, by ",
         "requests to the region during the outage: ",
         "probes by all four processes: ",
@@ -147,6 +148,9 @@ def test_runs_by_itself_and_tells_its_story(name, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     missing = in_order(STORIES[name], done.stdout)
+    # Which of several processes writes its line first is for the machine to say.
+    if name == "shared_redis":
+        assert done.stdout.count("CLOSED: 3 consecutive successes\n") == 1
     assert missing is None, f"not in its place: {missing}\n{done.stdout}"
 
 

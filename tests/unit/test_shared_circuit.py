@@ -757,3 +757,29 @@ def test_what_it_holds_is_given_back_at_the_end():
 def test_the_key_of_the_tests_is_the_stores():
     assert KEY in opened().store.hashes
     assert POLICY.recovery_timeout == 60.0
+
+
+# A clock that steps back
+
+
+@pytest.mark.parametrize("store_is_there", [True, False])
+def test_a_clock_that_steps_back_keeps_no_circuit_open_for_longer(store_is_there):
+    world = opened()
+    holder, other = world.processes
+    granted(world, other)
+    world.settle()
+    if not store_is_there:
+        for process in (holder, other):
+            process.circuit.on_disconnect()
+    now = world.now - 10_000.0
+    waits = []
+    for circuit in (holder.circuit, other.circuit):
+        seconds = 0.0
+        while seconds < 200.0:
+            circuit.follow_clock(now + seconds)  # as a breaker does for each call
+            wait = circuit.expects_call(now + seconds)
+            if wait == 0.0:
+                break
+            seconds += max(wait, 0.05)
+        waits.append(seconds)
+    assert max(waits) < 200.0
