@@ -360,10 +360,22 @@ class Core:
         return (self._worker.cpu - self._cpu) / (time.monotonic() - self._since)
 
 
-# The scenarios
+# The scenarios. An outage lasts `down` seconds in the soak, and until `probes` have failed in the
+# tests, which therefore wait for what happens and not for time to pass.
 
 
-async def outage(url, *, layout="region", kind="quorum", prefetch=10, down=10.0, count=500):
+async def outlast(worker, down, probes):
+    """Let an outage last."""
+    if probes is None:
+        tripped = await worker.saw("OPEN", DEAD)
+        await asyncio.sleep(down - (time.monotonic() - tripped))
+    else:  # each failed probe opens the circuit again
+        await until(lambda: worker.count("OPEN") > probes)
+
+
+async def outage(
+    url, *, layout="region", kind="quorum", prefetch=10, down=10.0, probes=None, count=500
+):
     """One region is down from the start, and comes back."""
     async with Play(url, layout, kind) as play:
         region = play.region
@@ -373,7 +385,7 @@ async def outage(url, *, layout="region", kind="quorum", prefetch=10, down=10.0,
         await worker.go()
         tripped = await worker.saw("OPEN", DEAD)
         core = Core(worker)
-        await asyncio.sleep(down - (time.monotonic() - tripped))
+        await outlast(worker, down, probes)
         share = core.share
         region.up()
         back = time.monotonic()
@@ -390,7 +402,15 @@ async def outage(url, *, layout="region", kind="quorum", prefetch=10, down=10.0,
 
 
 async def poison(
-    url, *, layout="region", kind="quorum", prefetch=10, down=4.0, count=500, poisoned=1
+    url,
+    *,
+    layout="region",
+    kind="quorum",
+    prefetch=10,
+    down=4.0,
+    probes=None,
+    count=500,
+    poisoned=1,
 ):
     """The message at the head of the queue is always answered 500, or several are."""
     async with Play(url, layout, kind) as play:
@@ -399,8 +419,7 @@ async def poison(
         await play.publish(count)
         worker = await play.worker(prefetch)
         await worker.go()
-        await worker.saw("OPEN", DEAD)
-        await asyncio.sleep(down)
+        await outlast(worker, down, probes)
         region.up()
         for name in play.names[DEAD][:poisoned]:
             region.fail_always(name)
@@ -420,7 +439,7 @@ async def undisturbed(url, *, kind, prefetch, count=50):
         return await healthy_seconds(play)
 
 
-async def shared(url, *, layout="shared", kind, prefetch, circuit, down=1.0, count=50):
+async def shared(url, *, layout="shared", kind, prefetch, circuit, down=1.0, probes=None, count=50):
     """A dead region's messages stand in front of a healthy one's, in the same queue."""
     async with Play(url, layout, kind) as play:
         play.region.fail(503)
@@ -430,7 +449,7 @@ async def shared(url, *, layout="shared", kind, prefetch, circuit, down=1.0, cou
         await worker.go()
         seconds = await healthy_seconds(play)
         attempts = len(play.region.seen) - worker.count("HALF_OPEN")
-        await asyncio.sleep(down)
+        await outlast(worker, down, probes)
         play.region.up()
         await play.all_delivered()
         return await play.report(
@@ -463,7 +482,7 @@ async def fairness(url, *, kind, prefetch, circuit):
     return median(alone), median(report.seconds for report in reports), reports
 
 
-async def waiting(url, *, kind="quorum", prefetch=10, count=2000, watch=10.0):
+async def waiting(url, *, kind="quorum", prefetch=10, count=2000, watch=10.0, probes=None):
     """Many messages wait for a region that stays down."""
     async with Play(url, "shared", kind) as play:
         play.region.fail(503)
@@ -472,15 +491,19 @@ async def waiting(url, *, kind="quorum", prefetch=10, count=2000, watch=10.0):
         await worker.go()
         wait_queue = play.wait_queue.format(region=DEAD)
         await until(lambda: sum(play.wire.published.values()) >= count - prefetch - 10)
-        await asyncio.sleep(3)
+        await outlast(worker, 3, worker.count("OPEN") + 2)
         core, before = Core(worker), len(play.wire.deliveries)
-        await asyncio.sleep(watch)
+        if probes is None:
+            await asyncio.sleep(watch)
+        else:
+            await outlast(worker, watch, worker.count("OPEN") + probes)
         share, deliveries = core.share, len(play.wire.deliveries) - before
         play.region.up()
         await play.all_delivered()
         return await play.report(
             worker,
             core=share,
+            deliveries_while_waiting=deliveries,
             deliveries_a_second=deliveries / watch,
             acked_too_early=len(play.wire.acked_too_early),
             moved=sum(n for (key, _), n in play.wire.published.items() if key == wait_queue),
@@ -491,7 +514,7 @@ async def waiting(url, *, kind="quorum", prefetch=10, count=2000, watch=10.0):
 
 
 async def naive(url, *, kind="quorum", prefetch=10, down=10.0, count=500):
-    """The same outage as in `outage`."""
+    """The same outage as in `outage`; without `down` until a message is dead-lettered."""
     async with Play(url, "naive", kind) as play:
         play.region.fail(503)
         await play.publish(count)
@@ -499,10 +522,15 @@ async def naive(url, *, kind="quorum", prefetch=10, down=10.0, count=500):
         await worker.go()
         tripped = await worker.saw("OPEN", DEAD)
         core = Core(worker)
-        await until(lambda: time.monotonic() > tripped + down or len(play.dead_letters) == count)
+        if down is None:
+            await until(lambda: play.dead_letters)
+        else:
+            end = tripped + down
+            await until(lambda: time.monotonic() > end or len(play.dead_letters) == count)
         share, deliveries = core.share, [one.at for one in play.wire.deliveries]
         busy = deliveries[-1] - deliveries[0]
-        await asyncio.sleep(down - (time.monotonic() - tripped))
+        if down is not None:
+            await asyncio.sleep(down - (time.monotonic() - tripped))
         play.region.up()
         await play.all_settled()
         return await play.report(
@@ -587,7 +615,7 @@ async def killed(url, *, layout, moment, kind="quorum", prefetch=10, count=100):
 
 
 async def killed_again_and_again(url, *, layout="region", prefetch, kills=10, down=12.0, count=200):
-    """In one outage the worker is killed ten times."""
+    """In one outage the worker is killed ten times; without `down` as soon as it has opened."""
     async with Play(url, layout) as play:
         play.region.fail(503)
         await play.publish(count)
@@ -596,14 +624,21 @@ async def killed_again_and_again(url, *, layout="region", prefetch, kills=10, do
         for worker in mortals:
             before = len(play.wire.deliveries)
             await worker.go()
-            await asyncio.sleep(down / (kills + 1))
+            await _live(worker, down, kills)
             await until(lambda before=before: len(play.wire.deliveries) > before)
             await worker.kill()
         await heir.go()
-        await asyncio.sleep(down / (kills + 1))
+        await _live(heir, down, kills)
         play.region.up()
         await play.all_delivered()
         return await play.report(heir)
+
+
+async def _live(worker, down, kills):
+    if down is None:
+        await worker.saw("OPEN", DEAD)
+    else:
+        await asyncio.sleep(down / (kills + 1))
 
 
 async def broker_killed(broker, *, layout, kind, killed, prefetch=10, count=200):
@@ -659,7 +694,9 @@ def step(successes, prefetch):
     return min(allowed, prefetch)
 
 
-async def growth(url, *, layout, kind="quorum", prefetch=50, down=4.0, count=300, rate=50):
+async def growth(
+    url, *, layout, kind="quorum", prefetch=50, down=4.0, probes=None, count=300, rate=50
+):
     """The region comes back while messages keep arriving."""
     async with Play(url, layout, kind) as play:
         region = play.region
@@ -667,15 +704,13 @@ async def growth(url, *, layout, kind="quorum", prefetch=50, down=4.0, count=300
         await play.publish(count)
         worker = await play.worker(prefetch)
         await worker.go()
-        await worker.saw("OPEN", DEAD)
         enough = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_keep_publishing(play, rate, enough))
-            await asyncio.sleep(down)
+            await outlast(worker, down, probes)
             region.up()
             back = time.monotonic()
-            await until(lambda: region.succeeded >= count)
-            await asyncio.sleep(1)
+            await until(lambda: region.succeeded >= count + rate)
             enough.set()
         await play.all_delivered()
         later = [one for one in region.seen if one.at >= back]

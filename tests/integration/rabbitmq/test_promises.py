@@ -1,8 +1,8 @@
 """No message lost, none spinning: every promise to message workers, on a real broker.
 
-The scenarios are played by workers in processes of their own (rabbitmq_scenarios.py). Most of them
-wait most of the time, so they are played at once, before the first test. The soak plays the same
-ones longer and more often, and writes down the figures.
+The scenarios are played by workers in their own processes (tests/soak/rabbitmq_scenarios.py). Most
+of them wait most of the time, and are therefore played at the same time, before the first test. The
+soak plays the same ones longer and more often, and writes down the figures.
 """
 
 import asyncio
@@ -16,12 +16,13 @@ from tests.support.needs import needs
 pytestmark = pytest.mark.timeout(300)  # a watchdog: the first test waits for all scenarios
 
 KINDS, LAYOUTS = ("quorum", "classic"), ("region", "shared")
+# How many probes fail before the region comes back.
 OUTAGES = {
-    "quorum, prefetch 10": {"prefetch": 10},
-    "quorum, prefetch 50": {"prefetch": 50},
-    "quorum, prefetch 1, 30 s": {"prefetch": 1, "down": 30.0, "count": 100},
-    "classic": {"kind": "classic"},
-    "the literal way, 30 s": {"layout": "literal", "prefetch": 50, "down": 30.0},
+    "quorum, prefetch 10": {"prefetch": 10, "probes": 6},
+    "quorum, prefetch 50": {"prefetch": 50, "probes": 6},
+    "quorum, prefetch 1, long": {"prefetch": 1, "probes": 12, "count": 100},
+    "classic": {"kind": "classic", "probes": 6},
+    "the literal way, long": {"layout": "literal", "prefetch": 50, "probes": 12},
 }
 MOST_DELIVERIES = dict(zip(OUTAGES, (4, 4, 6, 4, 5), strict=True))
 KILLS = {
@@ -37,12 +38,14 @@ SHARED = {
         "kind": kind,
         "prefetch": prefetch,
         "circuit": circuit,
+        "probes": 2,
     }
     for kind in KINDS
     for prefetch in (1, 10, 50)
     for circuit in ("OPEN", "CLOSED")
 }
-KILLED_AGAIN = {f"killed ten times, prefetch {n}": {"prefetch": n} for n in (1, 50)}
+KILLED_AGAIN = {f"killed ten times, prefetch {n}": {"prefetch": n, "down": None} for n in (1, 50)}
+WAITING_PROBES = 5
 BROKER_KILLED = [{"layout": layout, "kind": kind} for layout in LAYOUTS for kind in KINDS]
 ABOUT_KILLS = [*KILLS, *KILLED_AGAIN]
 
@@ -50,15 +53,16 @@ ABOUT_KILLS = [*KILLS, *KILLED_AGAIN]
 def plays(url):
     """Name all that is played at once."""
     plays = {name: scenarios.outage(url, **how) for name, how in OUTAGES.items()}
-    plays |= {f"poison, {kind}": scenarios.poison(url, kind=kind) for kind in KINDS}
-    more = {"count": 100, "poisoned": 15}
+    plays |= {f"poison, {kind}": scenarios.poison(url, kind=kind, probes=3) for kind in KINDS}
+    more = {"count": 100, "poisoned": 15, "probes": 3}
     plays |= {f"15 poison, {at}": scenarios.poison(url, layout=at, **more) for at in LAYOUTS}
     plays |= {name: scenarios.killed(url, **how) for name, how in KILLS.items()}
     plays |= {name: scenarios.shared(url, **how) for name, how in SHARED.items()}
     again = scenarios.killed_again_and_again
     plays |= {name: again(url, **how) for name, how in KILLED_AGAIN.items()}
-    plays |= {f"growth, {layout}": scenarios.growth(url, layout=layout) for layout in LAYOUTS}
-    return plays | {"waiting": scenarios.waiting(url)}
+    for at in LAYOUTS:
+        plays[f"growth, {at}"] = scenarios.growth(url, layout=at, probes=3)
+    return plays | {"waiting": scenarios.waiting(url, probes=WAITING_PROBES)}
 
 
 async def play_at_once(plays):
@@ -106,14 +110,9 @@ def test_in_an_outage_no_message_is_lost_or_dead_lettered_and_few_come_twice(pla
 def test_after_the_trip_there_is_one_request_for_each_probe_and_for_calls_under_way(played, name):
     report = played(name)
     under_way = OUTAGES[name].get("prefetch", 10) - 1
-    assert report.probes > 5
+    assert report.probes >= OUTAGES[name]["probes"]
     # The last probe may come when the region is back already.
     assert report.probes - 1 <= report.after_the_trip <= report.probes + under_way
-
-
-@pytest.mark.parametrize("name", OUTAGES)
-def test_a_waiting_worker_takes_less_than_a_fiftieth_of_a_core(played, name):
-    assert played(name).core < 0.02
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -141,8 +140,7 @@ def test_messages_in_a_wait_queue_cost_nothing(played):
     report = played("waiting")
     assert nothing_is_lost(report)
     assert report.moved == report.delivered == 2000
-    assert report.deliveries_a_second < 10
-    assert report.core < 0.02
+    assert report.deliveries_while_waiting <= 2 * (WAITING_PROBES + 1)
 
 
 @pytest.mark.parametrize("name", SHARED)
@@ -215,7 +213,7 @@ def test_the_steps_are_earned_by_as_many_successes(successes, allowed):
 
 
 def test_the_naive_loop_loses_what_the_scenarios_would_see(url):
-    report = asyncio.run(scenarios.naive(url, down=4.0, count=100))
+    report = asyncio.run(scenarios.naive(url, down=None, count=100))
     print(f"\nnaive: {report}")
     assert report.dead_lettered > 0
     assert report.most_deliveries > scenarios.LIMIT
