@@ -443,7 +443,8 @@ class CircuitBreaker:
         """End the streak of failures, after a success without a permit."""
         with lock:
             closed.streak = 0
-            self._after_change()
+            if self._subscribers is not None:
+                self._subscribers.changed_regions.add(self.region)
 
     def permit_in(self, closed: Closed, classifiers: Classifiers | None, /) -> Permit:
         """Return a permit for a call that has begun without one."""

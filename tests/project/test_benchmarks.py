@@ -125,7 +125,7 @@ def test_an_interpreter_without_a_baseline_is_reported(monkeypatch, capsys, tmp_
         (call_depth.failure, 7, 18),
         (call_depth.probe, 9, 32),
         # Eleven and 45 were aimed at. Each of tenacity's hooks and its wait add theirs.
-        (call_depth.failing_probe_with_retries, 16, 52),
+        (call_depth.failing_probe_with_retries, 16, 53),
     ],
 )
 def test_a_call_passes_few_files_and_functions(kind, files, functions):
