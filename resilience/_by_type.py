@@ -1,4 +1,4 @@
-"""ByType: what was once worked out for a type."""
+"""ByType: a cache of what depends on a type only."""
 
 from collections.abc import Callable
 from typing import TypeVar

@@ -103,8 +103,8 @@ class CircuitBreaker:
     Args:
         region: The name of what is called.
         policy: When the circuit opens and closes.
-        classifier: Decides what an exception says.
-        result_classifier: Decides what a returned value says; None: it is a success.
+        classifier: Classifies exceptions.
+        result_classifier: Classifies returned values; None: each is a success.
         clock: Returns seconds; None means `time.monotonic`.
         circuit: The state machine, with its policy, for integrations that share it; None: one of
             its own.
@@ -233,7 +233,7 @@ class CircuitBreaker:
         return self.read(self.describe)
 
     def classify(self, error: BaseException) -> Outcome:
-        """Decide what an error says, by the classifier of this breaker.
+        """Classify an error with the classifier of this breaker.
 
         Args:
             error: What a call raised.
@@ -389,8 +389,8 @@ class CircuitBreaker:
 
         Args:
             policy: The thresholds; a running OPEN follows them, a probe keeps the end of its lease.
-            classifier: Decides what an exception says.
-            result_classifier: Decides what a returned value says; None: it is a success.
+            classifier: Classifies exceptions.
+            result_classifier: Classifies returned values; None: each is a success.
         """
         with lock:
             self.circuit.configure(policy)

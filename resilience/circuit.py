@@ -222,7 +222,7 @@ class Circuit:
         return self.start_probe(state, now)
 
     def reject(self, now: float) -> Open | None:
-        """Reject a call of an OPEN circuit that is not due, in no time and without the lock.
+        """Reject a call of an OPEN circuit that is not due, quickly and without the lock.
 
         The first rejection in an OPEN state is left to `acquire`, which reports it.
 
@@ -267,7 +267,7 @@ class Circuit:
     # Manual control
 
     def configure(self, policy: BreakerPolicy) -> None:
-        """Change the thresholds; an OPEN circuit follows at once, a lease keeps its end."""
+        """Change the thresholds; an OPEN circuit follows immediately, a lease keeps its end."""
         self.policy = policy
         self._probe_lease = policy.probe_lease
         state = self.state

@@ -30,7 +30,7 @@ _MISSING = inspect.Parameter.empty
 class RegionDecorator(Protocol):
     """What `region_breaker` returns: it keeps the signature and the types of the function."""
 
-    def __call__(self, fn: Callable[P, T], /) -> Callable[P, T]: ...  # noqa: D102 - said above
+    def __call__(self, fn: Callable[P, T], /) -> Callable[P, T]: ...  # noqa: D102 - documented on the class
 
 
 def region_breaker(
@@ -47,8 +47,8 @@ def region_breaker(
             one (``"credentials.region"``: attributes, or keys of a mapping); or a function that
             takes the arguments of the call and returns the region.
         registry: Whose circuits to use; None means `default_registry`.
-        classifier: Decides what an exception of this function says; None: the registry's does.
-        result_classifier: Decides what a value returned by it says; None: the registry's does.
+        classifier: Classifies the exceptions of this function; None: the registry's does.
+        result_classifier: Classifies the values that it returns; None: the registry's does.
 
     Returns:
         A decorator for `async def` and `def`. Put it over (outside) a retry decorator, so that a

@@ -1,4 +1,4 @@
-"""What the package raises."""
+"""The errors that the package raises."""
 
 from resilience.circuit import CircuitState
 

@@ -1,4 +1,4 @@
-"""Judge: asks the classifiers of a breaker what a call says about its region, and survives them."""
+"""Judge: asks the classifiers of a breaker for the outcome of a call, and survives them."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -51,12 +51,12 @@ class UnknownErrors:
 
 
 class Judge:
-    """Decides what errors and results say about a region.
+    """Decides the outcome of errors and results.
 
     Args:
         region: The region, for the log.
-        classifier: Decides what an exception says.
-        result_classifier: Decides what a returned value says; None: it is a success.
+        classifier: Classifies exceptions.
+        result_classifier: Classifies returned values; None: each is a success.
         unknown_errors: Counts the errors that no rule knows.
     """
 

@@ -1,4 +1,4 @@
-"""What one call says about its region, and the functions that decide it."""
+"""The outcome of a call, and the types of the functions that decide it."""
 
 from collections.abc import Callable
 from enum import StrEnum
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 
 class Outcome(StrEnum):
-    """What one call says about its region."""
+    """The outcome of one call for its region."""
 
     SUCCESS = "SUCCESS"
     FAILURE = "FAILURE"

@@ -134,7 +134,7 @@ class Permit:
     async def call_async(
         self, fn: Callable[..., Awaitable[T]], args: Arguments, kwargs: Keywords, /
     ) -> T:
-        """Call an `async def`, and settle by what comes of it."""
+        """Call an `async def`, and settle by its result or error."""
         scope.enter(self)
         try:
             result = await fn(*args, **kwargs)
@@ -146,7 +146,7 @@ class Permit:
         return self.returned(result)
 
     def call_sync(self, fn: Callable[..., T], args: Arguments, kwargs: Keywords, /) -> T:
-        """Call a `def`, and settle by what comes of it."""
+        """Call a `def`, and settle by its result or error."""
         scope.enter(self)
         try:
             result = fn(*args, **kwargs)
@@ -188,7 +188,7 @@ class Permit:
         return cast("T", awaited)
 
     async def wait_for(self, awaitable: Awaitable[T]) -> T:
-        """Await something as the protected call, and settle by what comes of it."""
+        """Await something as the protected call, and settle by its result or error."""
         with self:
             return self.returned(await awaitable)
 

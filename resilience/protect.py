@@ -34,11 +34,11 @@ class Permit(Protocol):
     async def call_async(
         self, fn: Callable[..., Awaitable[T]], args: Arguments, kwargs: Keywords, /
     ) -> T:
-        """Call an `async def`, and settle by what comes of it."""
+        """Call an `async def`, and settle by its result or error."""
         ...
 
     def call_sync(self, fn: Callable[..., T], args: Arguments, kwargs: Keywords, /) -> T:
-        """Call a `def`, and settle by what comes of it."""
+        """Call a `def`, and settle by its result or error."""
         ...
 
     def returned_by_sync(self, result: T, /) -> T:

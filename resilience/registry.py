@@ -114,8 +114,8 @@ class CircuitBreakerRegistry:
             least information: first CLOSED without a streak, then idle for ten recovery timeouts,
             then the oldest; never one that is forced open or listened to. A breaker that somebody
             still holds is found again.
-        classifier: Decides what an exception says.
-        result_classifier: Decides what a returned value says; None: it is a success.
+        classifier: Classifies exceptions.
+        result_classifier: Classifies returned values; None: each is a success.
         normalize: Returns the one name of a region that is spelled in several ways.
         clock: Returns seconds; None means `time.monotonic`.
         sharing: Shares the circuits with other processes, such as

@@ -160,7 +160,7 @@ def sleep_in_thread(seconds: float, call: ProtectedCall) -> None:
 
 
 def wake_sleepers(breaker: Breaker) -> None:
-    """Let the loops look whose calls go through a circuit that has changed; under the lock."""
+    """Wake the loops whose calls go through a circuit that has changed; under the lock."""
     for wake in tuple(sleepers.get(breaker, ())):
         wake()
 

@@ -20,7 +20,7 @@ _GRACE_PERIOD = 1.0
 
 @runtime_checkable
 class AdvancingClock(Protocol):
-    """A clock that no timer can follow, because it moves when a test says so: a FakeClock."""
+    """A clock that no timer can follow, because a test moves it: a FakeClock."""
 
     def on_advance(self, wake: Callable[[], object]) -> None:
         """Call `wake`, a bound method, whenever the clock has moved."""

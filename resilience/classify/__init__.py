@@ -1,4 +1,4 @@
-"""Deciding what an error or an answer says about the region that was called."""
+"""Classifying errors and answers: is the region that was called down?"""
 
 from resilience.classify.libraries import safe_getattr
 from resilience.classify.rules import (

@@ -40,7 +40,7 @@ Finding: TypeAlias = tuple[Outcome | None, BaseException, int | None]
 
 
 def classify_error(error: BaseException) -> Outcome:
-    """Decide what an exception says about the region that was called: the default classifier.
+    """Classify an exception: the default classifier.
 
     HTTP status 500 and up, timeouts and connection errors are a FAILURE. ``tenacity.RetryError`` is
     judged by its last attempt, an error raised ``from`` another by that other if it says nothing
@@ -56,7 +56,7 @@ def classify_error(error: BaseException) -> Outcome:
 
 
 def classify_status(response: object) -> Outcome:
-    """Decide what an answer says by its HTTP status: for clients that return a 503.
+    """Classify an answer by its HTTP status: for clients that return a 503.
 
     A result classifier for clients that do not raise for a status.
 
@@ -97,7 +97,7 @@ def failures(*types: type[Exception]) -> Classifier:
 
 
 def examine(error: BaseException) -> Finding:
-    """Find what an error says about the region.
+    """Find the outcome that an error stands for.
 
     Most errors are simple: they wrap no other, and say nothing, or have a status by that very name.
     Every other error takes a longer look.
@@ -195,7 +195,7 @@ def _examine_group(
 
 
 def _examine_alone(error: Exception, status: int | None) -> Outcome | None:
-    """Find what an error says by itself, whatever it wraps."""
+    """Find the outcome of an error by itself, whatever it wraps."""
     if _is_malformed_answer(error):
         return _FAILURE
     if status is not None:

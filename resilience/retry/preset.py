@@ -30,7 +30,7 @@ _STRATEGIES = {"wait", "retry", "stop", "before", "after", "before_sleep"}
 class RetryDecorator(Protocol):
     """What `transient_retry` returns: it keeps the signature and the types of the function."""
 
-    def __call__(self, fn: Callable[P, T], /) -> _RetryDecorated[P, T]: ...  # noqa: D102 - said above
+    def __call__(self, fn: Callable[P, T], /) -> _RetryDecorated[P, T]: ...  # noqa: D102 - documented on the class
 
 
 def transient_retry(

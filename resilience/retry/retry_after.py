@@ -33,7 +33,7 @@ class wait_retry_after(wait_base):  # noqa: N801 - tenacity's way to name a wait
         self.fallback = fallback
         self.maximum = maximum
 
-    def __call__(self, retry_state: RetryCallState) -> float:  # noqa: D102 - said above
+    def __call__(self, retry_state: RetryCallState) -> float:  # noqa: D102 - documented on the class
         outcome = retry_state.outcome
         error = error_of(retry_state)
         answer: object = error

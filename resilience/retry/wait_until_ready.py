@@ -26,7 +26,7 @@ class wait_until_ready(wait_base):  # noqa: N801 - tenacity's way to name a wait
         _validate.check_callable("fallback", fallback, "a RetryCallState and returns seconds")
         self.fallback = fallback
 
-    def __call__(self, retry_state: RetryCallState) -> float:  # noqa: D102 - said above
+    def __call__(self, retry_state: RetryCallState) -> float:  # noqa: D102 - documented on the class
         error = error_of(retry_state)
         if isinstance(error, CircuitBreakerOpenError) and error.retry_after is not None:
             return error.retry_after

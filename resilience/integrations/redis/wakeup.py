@@ -18,7 +18,7 @@ class Wakeup:
             self._writer.send(b"\0")
 
     def clear(self) -> None:
-        """Let the next wait wait."""
+        """Make the next wait block again."""
         with suppress(BlockingIOError):
             while self._reader.recv(4096):
                 pass
