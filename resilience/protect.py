@@ -28,7 +28,7 @@ NO_POSITION = sys.maxsize  # of an argument that no call has among the positiona
 CONTAINS_RETRIES = "__resilience_gated__"
 
 
-class Permit(Protocol):
+class AdmittedCall(Protocol):
     """What a wrapper needs of a permit."""
 
     async def call_async(
@@ -46,18 +46,18 @@ class Permit(Protocol):
         ...
 
 
-class Breaker(Protocol):
+class AdmitsCalls(Protocol):
     """What a wrapper needs of a circuit breaker."""
 
     @property
     def closed(self) -> Closed | None:
         """The CLOSED state while a call that goes well needs no permit, else None."""
 
-    def acquire(self, classifiers: Classifiers | None = None, /) -> Permit:
+    def acquire(self, classifiers: Classifiers | None = None, /) -> AdmittedCall:
         """Admit a call, or raise the rejection."""
         ...
 
-    def permit_in(self, closed: Closed, classifiers: Classifiers | None, /) -> Permit:
+    def permit_in(self, closed: Closed, classifiers: Classifiers | None, /) -> AdmittedCall:
         """Return a permit for a call that has begun without one."""
         ...
 
@@ -84,8 +84,10 @@ class BreakerLookup:
         follow: Gets the region from its holder; None: the argument is the region itself.
     """
 
-    breakers: "Mapping[Any, Breaker]"  # asked for whatever a call has where its region should be
-    find: Callable[[object], Breaker]
+    breakers: (
+        "Mapping[Any, AdmitsCalls]"  # asked for whatever a call has where its region should be
+    )
+    find: Callable[[object], AdmitsCalls]
     locate: Callable[[Arguments, Keywords], object]
     position: int
     keyword: str | None = None
