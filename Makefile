@@ -95,7 +95,7 @@ docs: $(STAMP) ## the documentation, into docs/_build/html; a warning is an erro
 
 .PHONY: ci
 ci: ## all that CI runs
-	@for step in check docs examples demo wheel bench-count coverage; do \
+	@for step in check docs examples demo wheel test-lowest bench-count coverage; do \
 	    echo; echo "=== make $$step"; \
 	    $(MAKE) --no-print-directory $$step || exit 1; \
 	done
@@ -107,6 +107,10 @@ test-bare: $(STAMP) ## the demo and the tests in a clone that sees no server, as
 .PHONY: wheel
 wheel: $(STAMP) ## build the wheel, install it elsewhere and test it there
 	@$(VENV)/bin/python scripts/test_wheel.py
+
+.PHONY: test-lowest
+test-lowest: $(STAMP) ## the tests with the lowest versions of the libraries that pyproject.toml allows
+	@$(VENV)/bin/python scripts/test_lowest.py
 
 .PHONY: test-all
 test-all: test ## the tests on Python 3.12, 3.13 and 3.14 too, where they are found

@@ -340,9 +340,11 @@ async def test_a_rate_limit_is_waited_for_and_is_not_a_failure(bench, registry, 
     times = []
 
     async def handler(message):
-        if message.body == b"limited":
-            times.append(asyncio.get_running_loop().time())
-        await region(message)
+        try:
+            await region(message)
+        finally:
+            if message.body == b"limited":
+                times.append(asyncio.get_running_loop().time())
 
     async with consume(queue, handler, registry):
         await until(lambda: times)
@@ -495,7 +497,7 @@ async def test_a_message_that_was_rejected_without_an_attempt_stays_a_new_one(
 
     await bench.publish(queue, "late")
     async with consume(queue, handler, registry) as consumer:
-        await until(lambda: len(consumer._workers[0]._unacked.new) == 1)
+        await until(lambda: tries and len(consumer._workers[0]._unacked.new) == 1)
         region.breaker.reset()
         await until(lambda: region.done == ["late"])
     assert tries == [0, 0]

@@ -120,13 +120,17 @@ def test_a_bug_in_the_caller_s_code_is_ignored(error):
 
 AIOHTTP_REQUEST = SimpleNamespace(real_url="https://api.mypurecloud.ie")
 
+# The lowest supported aiohttp raises the more general error instead.
+ClientConnectorDNSError = getattr(aiohttp, "ClientConnectorDNSError", aiohttp.ClientConnectorError)
+WSMessageTypeError = getattr(aiohttp, "WSMessageTypeError", TypeError)
+
 
 @each(
     aiohttp.ClientConnectionError("Connector is closed."),
     aiohttp.ClientConnectionResetError("Cannot write to closing transport"),
     aiohttp.ClientOSError(errno.ECONNRESET, "Connection reset by peer"),
     aiohttp.ClientConnectorError(KEY, REFUSED),
-    aiohttp.ClientConnectorDNSError(KEY, GAIERROR),
+    ClientConnectorDNSError(KEY, GAIERROR),
     aiohttp.ClientProxyConnectionError(KEY, REFUSED),
     aiohttp.ClientConnectorSSLError(KEY, ssl.SSLError(1, "WRONG_VERSION_NUMBER")),
     aiohttp.ClientConnectorCertificateError(KEY, ssl.SSLCertVerificationError(1, "expired")),
@@ -150,7 +154,7 @@ def test_aiohttp_failures(error):
     aiohttp.InvalidURL("http:///"),
     aiohttp.InvalidUrlClientError("http:///"),
     aiohttp.NonHttpUrlClientError("ftp://"),
-    aiohttp.WSMessageTypeError("text expected"),
+    WSMessageTypeError("text expected"),
     aiohttp.ClientHttpProxyError(AIOHTTP_REQUEST, (), status=407),
     aiohttp.WSServerHandshakeError(AIOHTTP_REQUEST, (), status=401),
     aiohttp.ContentTypeError(AIOHTTP_REQUEST, (), status=200, message="unexpected mimetype"),
