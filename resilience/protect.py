@@ -25,7 +25,7 @@ Keywords: TypeAlias = dict[str, object]
 NO_POSITION = sys.maxsize  # of an argument that no call has among the positional ones
 
 # The attribute by which `resilience.retry.gate` marks a function that contains retry loops.
-CONTAINS_RETRIES = "__resilience_gated__"
+CONTAINS_RETRIES = "__resilience_contains_retries__"
 
 
 class AdmittedCall(Protocol):
@@ -84,9 +84,8 @@ class BreakerLookup:
         follow: Gets the region from its holder; None: the argument is the region itself.
     """
 
-    breakers: (
-        "Mapping[Any, AdmitsCalls]"  # asked for whatever a call has where its region should be
-    )
+    # A call may have anything where its region should be.
+    breakers: Mapping[Any, AdmitsCalls]
     find: Callable[[object], AdmitsCalls]
     locate: Callable[[Arguments, Keywords], object]
     position: int
