@@ -50,7 +50,8 @@ def write_lock(folder: Path, pins: str) -> Path:
     constraints = folder / "lowest.txt"
     constraints.write_text(pins)
     # uv keeps the versions that the output file has already, where it can.
-    lock = shutil.copy(ROOT / "requirements.lock", folder / "requirements.lock")
+    lock = folder / "requirements.lock"
+    shutil.copy(ROOT / "requirements.lock", lock)
     groups = ["--all-extras", "--group", "dev", "-c", str(constraints)]
     command = [*COMPILE, *groups, "--generate-hashes", "--python", sys.executable]
     subprocess.run([*command, "pyproject.toml", "-o", str(lock)], cwd=ROOT, check=True)
