@@ -18,7 +18,7 @@ from resilience.circuit import Circuit
 _MOST_ENTRIES_PER_REGION = 4
 
 
-class Breaker(Protocol):
+class Evictable(Protocol):
     """What the order needs to know of a circuit breaker."""
 
     circuit: Circuit
@@ -45,7 +45,7 @@ class EvictionOrder:
         breakers: The breakers that the registry keeps, by region.
     """
 
-    def __init__(self, breakers: Mapping[str, Breaker]) -> None:
+    def __init__(self, breakers: Mapping[str, Evictable]) -> None:
         self._breakers = breakers
         self._numbers: dict[str, int] = {}  # in the order in which they were made
         self._made = 0

@@ -20,7 +20,7 @@ from resilience.protect import Arguments, Keywords, must_be_awaited
 T = TypeVar("T")
 
 
-class Breaker(scope.Breaker, Protocol):
+class RecordsOutcomes(scope.HasClock, Protocol):
     """What a permit needs of its circuit breaker."""
 
     circuit: Circuit
@@ -55,7 +55,7 @@ class Permit:
 
     def __init__(
         self,
-        breaker: Breaker,
+        breaker: RecordsOutcomes,
         ticket: Ticket | None,
         classifiers: Classifiers | None = None,
     ) -> None:
@@ -255,7 +255,7 @@ class NestedPermit(Permit):
 
     __slots__ = ()
 
-    def __init__(self, breaker: Breaker) -> None:
+    def __init__(self, breaker: RecordsOutcomes) -> None:
         super().__init__(breaker, None)
 
     def returned_by_sync(self, result: T, /) -> T:

@@ -25,10 +25,10 @@ Keywords: TypeAlias = dict[str, object]
 NO_POSITION = sys.maxsize  # of an argument that no call has among the positional ones
 
 # The attribute by which `resilience.retry.gate` marks a function that contains retry loops.
-CONTAINS_RETRIES = "__resilience_gated__"
+CONTAINS_RETRIES = "__resilience_contains_retries__"
 
 
-class Permit(Protocol):
+class AdmittedCall(Protocol):
     """What a wrapper needs of a permit."""
 
     async def call_async(
@@ -46,18 +46,18 @@ class Permit(Protocol):
         ...
 
 
-class Breaker(Protocol):
+class AdmitsCalls(Protocol):
     """What a wrapper needs of a circuit breaker."""
 
     @property
     def closed(self) -> Closed | None:
         """The CLOSED state while a call that goes well needs no permit, else None."""
 
-    def acquire(self, classifiers: Classifiers | None = None, /) -> Permit:
+    def acquire(self, classifiers: Classifiers | None = None, /) -> AdmittedCall:
         """Admit a call, or raise the rejection."""
         ...
 
-    def permit_in(self, closed: Closed, classifiers: Classifiers | None, /) -> Permit:
+    def permit_in(self, closed: Closed, classifiers: Classifiers | None, /) -> AdmittedCall:
         """Return a permit for a call that has begun without one."""
         ...
 
@@ -84,8 +84,9 @@ class BreakerLookup:
         follow: Gets the region from its holder; None: the argument is the region itself.
     """
 
-    breakers: "Mapping[Any, Breaker]"  # asked for whatever a call has where its region should be
-    find: Callable[[object], Breaker]
+    # A call may have anything where its region should be.
+    breakers: Mapping[Any, AdmitsCalls]
+    find: Callable[[object], AdmitsCalls]
     locate: Callable[[Arguments, Keywords], object]
     position: int
     keyword: str | None = None

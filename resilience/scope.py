@@ -26,7 +26,7 @@ Wake: TypeAlias = Callable[[], object]
 _MOST_RELATED = 64
 
 
-class Breaker(Protocol):
+class HasClock(Protocol):
     """What the scope needs to know of a circuit breaker."""
 
     def now(self) -> float:
@@ -41,7 +41,7 @@ class ProtectedCall(Protocol):
     outer: "ProtectedCall | None"
 
     @property
-    def breaker(self) -> Breaker:
+    def breaker(self) -> HasClock:
         """The breaker that the call goes through."""
         ...
 
@@ -115,7 +115,7 @@ def _chain(call: ProtectedCall | None) -> Iterator[ProtectedCall]:
 # Sleeping between two attempts
 
 # Only breakers with sleeping retry loops are in here.
-sleepers: dict[Breaker, set[Wake]] = {}
+sleepers: dict[HasClock, set[Wake]] = {}
 if sys.platform != "win32":  # pragma: no branch - Windows has no fork
     # They sleep in the parent process.
     os.register_at_fork(after_in_child=sleepers.clear)
@@ -159,7 +159,7 @@ def sleep_in_thread(seconds: float, call: ProtectedCall) -> None:
             seconds = min(seconds, max(0.0, end - now()))
 
 
-def wake_sleepers(breaker: Breaker) -> None:
+def wake_sleepers(breaker: HasClock) -> None:
     """Wake the loops whose calls go through a circuit that has changed; under the lock."""
     for wake in tuple(sleepers.get(breaker, ())):
         wake()

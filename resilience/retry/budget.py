@@ -6,7 +6,7 @@ from weakref import WeakKeyDictionary
 
 from resilience import _validate
 from resilience._lock import lock
-from resilience.scope import Breaker
+from resilience.scope import HasClock
 
 _SLOTS = 10  # of a window: calls that are older than the window are dropped slot by slot
 
@@ -51,15 +51,15 @@ class RetryBudget:
         _check_amount("minimum_per_second", minimum_per_second)
         _validate.check_seconds("window", window)
         self._ratio, self._always, self._window = ratio, minimum_per_second * window, window
-        self._accounts: WeakKeyDictionary[Breaker, _Account] = WeakKeyDictionary()
+        self._accounts: WeakKeyDictionary[HasClock, _Account] = WeakKeyDictionary()
 
-    def count_call(self, breaker: Breaker) -> None:
+    def count_call(self, breaker: HasClock) -> None:
         """Pay in for a call."""
         slot = self._slot(breaker)
         with lock:
             self._account(breaker, slot).calls[slot] += 1
 
-    def allows_retry(self, breaker: Breaker) -> bool:
+    def allows_retry(self, breaker: HasClock) -> bool:
         """Take out one retry; False if there is none left."""
         slot = self._slot(breaker)
         with lock:
@@ -69,10 +69,10 @@ class RetryBudget:
             account.retries[slot] += allowed
         return allowed
 
-    def _slot(self, breaker: Breaker) -> int:
+    def _slot(self, breaker: HasClock) -> int:
         return math.floor(breaker.now() / self._window * _SLOTS)
 
-    def _account(self, breaker: Breaker, slot: int) -> _Account:
+    def _account(self, breaker: HasClock, slot: int) -> _Account:
         account = self._accounts.setdefault(breaker, _Account())
         account.keep(range(slot - _SLOTS + 1, slot + 1))
         return account

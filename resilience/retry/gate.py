@@ -18,6 +18,8 @@ Hook: TypeAlias = Callable[[RetryCallState], Any]
 Sleep: TypeAlias = Callable[[float], Any]
 
 _DEFAULT_SLEEPS = Retrying().sleep, AsyncRetrying().sleep
+# The attribute by which the stop condition of a loop that is gated already is recognised.
+_IS_GATED = "__resilience_gated__"
 _NO_HOOKS = None, tenacity.before_nothing, tenacity.after_nothing
 
 
@@ -81,13 +83,13 @@ def gate_loop(loop: BaseRetrying, hooks: Hooks) -> BaseRetrying:
     Raises:
         TypeError: The loop is of another kind.
     """
-    if getattr(loop.stop, CONTAINS_RETRIES, False):
+    if getattr(loop.stop, _IS_GATED, False):
         return loop
     if not isinstance(loop, Retrying | AsyncRetrying):
         raise TypeError(f"gate takes a Retrying or an AsyncRetrying, got a {type(loop).__name__}")
     last = hooks.count_attempt if hooks.counts else hooks.check_circuits
     stop = _stop_if_either(loop.stop, hooks.stop)
-    setattr(stop, CONTAINS_RETRIES, True)
+    setattr(stop, _IS_GATED, True)
     return loop.copy(
         before=_around(hooks.check_circuits, loop.before, last),
         after=_before(hooks.after, loop.after),
