@@ -81,7 +81,7 @@ async def make_calls(call, kind, count):
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", MAKE_ERROR)
-async def test_ten_thousand_calls_leave_no_task_no_timer_no_cycle_behind(kind, way):
+async def test_thousands_of_calls_leave_no_task_no_timer_no_cycle_behind(kind, way):
     breaker = breaker_for(kind)
     call = way(breaker)
     await make_calls(call, kind, 150)
@@ -89,7 +89,7 @@ async def test_ten_thousand_calls_leave_no_task_no_timer_no_cycle_behind(kind, w
     gc.collect()
     gc.disable()
     try:
-        seen = await make_calls(call, kind, 10_000)
+        seen = await make_calls(call, kind, 2_000)
         assert gc.collect() == 0
     finally:
         gc.enable()
@@ -101,7 +101,7 @@ async def test_ten_thousand_calls_leave_no_task_no_timer_no_cycle_behind(kind, w
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", MAKE_ERROR)
-async def test_ten_thousand_calls_leave_no_memory_behind(kind, way):
+async def test_thousands_of_calls_leave_no_memory_behind(kind, way):
     breaker = breaker_for(kind)
     call = way(breaker)
     await make_calls(call, kind, 500)
@@ -110,17 +110,17 @@ async def test_ten_thousand_calls_leave_no_memory_behind(kind, way):
     try:
         await make_calls(call, kind, 500)
         before, _ = tracemalloc.get_traced_memory()
-        await make_calls(call, kind, 10_000)
+        await make_calls(call, kind, 2_000)
         gc.collect()
         assert tracemalloc.get_traced_memory()[0] - before < 10_000
     finally:
         tracemalloc.stop()
     snapshot = breaker.snapshot()
     counts = (snapshot.successes, snapshot.failures, snapshot.ignored, snapshot.rejected)
-    assert counts == tuple(11_000 * (name == kind) for name in MAKE_ERROR)
+    assert counts == tuple(3_000 * (name == kind) for name in MAKE_ERROR)
 
 
-async def test_ten_thousand_cancelled_calls_leave_nothing_behind(clock):
+async def test_thousands_of_cancelled_calls_leave_nothing_behind(clock):
     breaker = CircuitBreaker("eu-west-1", clock=clock)
 
     async def cancelled():
@@ -135,14 +135,14 @@ async def test_ten_thousand_cancelled_calls_leave_nothing_behind(clock):
     gc.collect()
     gc.disable()
     try:
-        await work(10_000)
+        await work(2_000)
         assert gc.collect() == 0
     finally:
         gc.enable()
-    assert breaker.snapshot().ignored == 10_150
+    assert breaker.snapshot().ignored == 2_150
 
 
-def test_ten_thousand_outages_leave_nothing_behind(log):
+def test_hundreds_of_outages_leave_nothing_behind(log):
     clock = FakeClock()
     breaker = CircuitBreaker("eu-west-1", BreakerPolicy(failure_threshold=1), clock=clock)
 
@@ -161,12 +161,12 @@ def test_ten_thousand_outages_leave_nothing_behind(log):
     try:
         outages(50)
         before, _ = tracemalloc.get_traced_memory()
-        outages(1000)
+        outages(500)
         gc.collect()
         assert tracemalloc.get_traced_memory()[0] - before < 10_000
     finally:
         tracemalloc.stop()
-    assert breaker.snapshot().trips == 1100
+    assert breaker.snapshot().trips == 600
 
 
 def probing(breaker):
