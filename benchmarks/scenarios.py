@@ -89,7 +89,7 @@ async def late_success_in_open(at: Situation) -> str:
 
 
 async def late_success_in_half_open(at: Situation) -> str:
-    """Three of them succeed while a probe is running: is the circuit still HALF_OPEN."""
+    """Three calls from before the opening succeed while a probe runs: is it still HALF_OPEN."""
     early = [at.hold() for _ in range(SUCCESSES)]
     await settle()
     await at.half_open()
@@ -104,7 +104,7 @@ async def late_success_in_half_open(at: Situation) -> str:
 
 
 async def late_failure_in_half_open(at: Situation) -> str:
-    """One of them fails while a probe is running that succeeds: does the next call get through."""
+    """One call from before fails while a probe runs that succeeds: does the next one get through."""
     early = at.hold(down)
     await settle()
     await at.half_open()
@@ -118,7 +118,7 @@ async def late_failure_in_half_open(at: Situation) -> str:
 
 
 async def late_failures_in_new_closed(at: Situation) -> str:
-    """Ten of them fail after the circuit has closed again: is it still CLOSED."""
+    """Ten calls from before the opening fail after the circuit has closed: is it still CLOSED."""
     early = [at.hold(down) for _ in range(THRESHOLD)]
     await settle()
     await at.half_open()

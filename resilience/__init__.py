@@ -1,4 +1,17 @@
-"""A circuit breaker per region, as a decorator, for workers that call what may go down."""
+"""A circuit breaker per region, as a decorator, for workers whose target may go down.
+
+A call passes these files, from the top to the bottom:
+
+- `decorator`, `registry`: which circuit breaker a call goes through; `eviction`: which one a full
+  registry drops.
+- `protect`: the wrapper that every call goes through.
+- `breaker`, `permit`: admitting a call, and settling it; `scope`: nested calls and retry loops.
+- `judge`, `classify`: what counts as a failure.
+- `circuit`: the state machine, and its rules; `shared_circuit` follows other processes.
+- `listeners`, `events`, `history`, `log`: what others learn of a change.
+- `retry`: tenacity, taught about circuits. `integrations`: what is plugged in. `testing`: for your
+  tests.
+"""
 
 from resilience.breaker import CircuitBreaker, CircuitSnapshot
 from resilience.circuit import CircuitState

@@ -33,6 +33,8 @@ The rules:
 10. A clock that steps back behind the start of an OPEN, or of a lease, starts that time again: no
     state lasts longer than its full time from now.
 11. A forced opening has no end; only `reset` closes it.
+12. What may be done inside of a probe is decided elsewhere: the attempts of retry loops in
+    `permit.py`, nested calls in `breaker.py`.
 """
 
 import math

@@ -10,10 +10,11 @@ class ResilienceError(Exception):
 
 
 class CircuitBreakerOpenError(ResilienceError):
-    """A call was rejected without being made, because the circuit of its region does not admit it.
+    """A call was rejected, or its retries were ended, because its region's circuit admits no call.
 
-    Requeue the message and let it come back. The error never carries another caller's exception,
-    so it is safe to log.
+    Let the message wait: returning it to its queue immediately makes a redelivery loop. Without a
+    `__cause__` nothing was sent; otherwise that is the error of the last attempt. The error never
+    carries another caller's exception, so it is safe to log.
 
     Args:
         region: The region whose circuit rejected the call.

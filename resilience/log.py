@@ -97,7 +97,8 @@ def _explain(event: StateChanged) -> str:
 def _log_rejected_calls(event: StateChanged) -> None:
     calls = "1 call" if event.rejected == 1 else f"{event.rejected:,} calls"
     bound = {"rejected": event.rejected, "seconds": event.duration}
-    text = f"rejected {calls} for region {{}} in {event.duration:.0f} s"
+    seconds = f"{event.duration:.0f} s" if event.duration >= 1 else "less than 1 s"
+    text = f"rejected {calls} for region {{}} in {seconds}"
     log("INFO", event.region, text, bound)
 
 
