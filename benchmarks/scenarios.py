@@ -104,7 +104,7 @@ async def late_success_in_half_open(at: Situation) -> str:
 
 
 async def late_failure_in_half_open(at: Situation) -> str:
-    """One call from before fails while a probe runs that succeeds: does the next one get through."""
+    """One call from before fails while a good probe runs: does the next one get through."""
     early = at.hold(down)
     await settle()
     await at.half_open()
