@@ -34,9 +34,9 @@ INTRODUCTION = """
 # Soak test of shared circuits
 
 Fleets of real processes share circuits through a real store, alternately Valkey and Redis, while
-processes are killed, suspended and cancelled, the store fails in every way that we know of, and half
-of the fleet is cut off from the store. Each run asserts what must happen and in which order. This
-page shows how long it took. Most of the scenarios are also part of the tests, once each. The
+processes are killed, suspended and cancelled, the store fails in every way that we know of, and
+half of the fleet is cut off from the store. Each run asserts what must happen and in which order.
+This page shows how long it took. Most of the scenarios are also part of the tests, once each. The
 failures of the store are described in `tests/soak/fault_scenarios.py`, one class for each.
 """
 
@@ -45,14 +45,16 @@ FAILURES = """
 
 Three processes call four regions, whose circuits are CLOSED, OPEN, HALF_OPEN and forced open. The
 store fails until all processes have noticed. The targets: sharing is back within 2 s, no call takes
-longer than 5 ms, and the lag of the event loop at p99.9 is at most 5 ms longer than without sharing.
+longer than 5 ms, and the lag of the event loop at p99.9 is at most 5 ms longer than without
+sharing.
 """
 
 COSTS = """
 ## What it costs
 
 - Commands for 10,000 successes and 10,000 rejections: 0.
-- Commands in the background, with 18 regions: at most {rate:.2f} per second and process; the target is 0.5.
+- Commands in the background, with 18 regions: at most {rate:.2f} per second and process; the
+  target is 0.5.
 - Machine instructions of a success, by callgrind: {alone:.0f} alone, {shared:.0f} shared, which is
   {ratio:.4f} times as many; the target is 1.02.
 """
