@@ -44,10 +44,10 @@ def postpone(action: Callable[[], None]) -> None:
 
 def settle_postponed() -> None:
     """Do what was postponed, unless the running thread holds the lock."""
-    while postponed and not lock_is_held():
+    while not lock_is_held():
         try:
             action = postponed.popleft()
-        except IndexError:  # another thread was faster
+        except IndexError:
             return
         action()
 

@@ -572,10 +572,8 @@ class CircuitBreaker:
         if wait_queue is not None:
             return wait_queue
         made = WaitQueue(lambda: self.read(self.circuit.expects_call))
-        with lock:
-            if self._wait_queue is None:
-                self._wait_queue = made
-            wait_queue = self._wait_queue
+        with lock:  # another thread may have been faster
+            wait_queue = self._wait_queue = self._wait_queue or made
         if wait_queue is made and isinstance(self._clock, AdvancingClock):
             self._clock.on_advance(made.wake_first)
         return wait_queue

@@ -213,32 +213,46 @@ class WatchedOutcomes:
         Returns:
             None where no breaker recorded anything for it.
         """
-        related = [error]
-        for one in related:
-            outcomes = [outcome for recorded, outcome in self._outcomes or () if recorded is one]
-            if outcomes:
-                # An inner breaker may have counted what an outer one knows nothing of.
-                return Outcome.FAILURE if Outcome.FAILURE in outcomes else outcomes[-1]
-            related += [more for more in related_errors(one) if more not in related]
-            if len(related) > _MOST_RELATED:
-                break
+        chain: BaseException | None = error
+        for _ in range(_MOST_RELATED):
+            if chain is None:
+                return None
+            outcome = self._outcome_of_one(chain)
+            if outcome is not None:
+                return outcome
+            chain = cause_of(chain)
         return None
 
+    def _outcome_of_one(self, error: BaseException) -> Outcome | None:
+        """Return what was recorded for an error itself, or for the members of a group."""
+        members = members_of(error)
+        outcomes: list[Outcome | None] = []
+        for member in members:
+            recorded = [outcome for one, outcome in self._outcomes or () if one is member]
+            # An inner breaker may have counted what an outer one knows nothing of.
+            if Outcome.FAILURE in recorded:
+                return Outcome.FAILURE
+            outcomes.append(recorded[-1] if recorded else None)
+        return None if None in outcomes else outcomes[-1]
 
-def related_errors(error: BaseException) -> list[BaseException]:
-    """Return the errors that an error was raised from or beside, and the members of a group.
 
-    Args:
-        error: An error that came out of a user's handler.
-    """
-    related: list[BaseException] = []
-    if isinstance(error, BaseExceptionGroup):
-        related += error.exceptions
-    if error.__cause__ is not None:
-        related.append(error.__cause__)
-    elif error.__context__ is not None and not error.__suppress_context__:
-        related.append(error.__context__)
-    return related
+def members_of(error: BaseException) -> list[BaseException]:
+    """Return the errors in a group, and those in its groups; an error alone is its own member."""
+    groups: list[BaseException] = [error]
+    members: list[BaseException] = []
+    for one in groups:
+        if not isinstance(one, BaseExceptionGroup):
+            members.append(one)
+        elif len(groups) < _MOST_RELATED:
+            groups += [member for member in one.exceptions if member not in groups]
+    return members or [error]
+
+
+def cause_of(error: BaseException) -> BaseException | None:
+    """Return the error that an error was raised from, or while it was handled."""
+    if error.__cause__ is not None or error.__suppress_context__:
+        return error.__cause__
+    return error.__context__
 
 
 #: What collects the outcomes here; None: nobody wants to know them.

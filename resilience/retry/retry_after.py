@@ -11,7 +11,6 @@ from tenacity.wait import WaitBaseT, wait_base
 
 from resilience import _validate
 from resilience.classify import root_error, safe_getattr
-from resilience.retry.conditions import error_of
 
 
 class wait_retry_after(wait_base):  # noqa: N801 - tenacity's way to name a wait
@@ -35,19 +34,18 @@ class wait_retry_after(wait_base):  # noqa: N801 - tenacity's way to name a wait
 
     def __call__(self, retry_state: RetryCallState) -> float:  # noqa: D102 - documented on the class
         outcome = retry_state.outcome
-        error = error_of(retry_state)
-        answer: object = error
-        if outcome is not None and error is None:
-            answer = outcome.result()  # a result that the loop rejected
+        if outcome is None:
+            return self.fallback(retry_state)
+        error = outcome.exception()
+        # Without an error it is a result that the loop rejected.
+        answer: object = outcome.result() if error is None else error
         delay = requested_delay(root_error(answer))
         if delay is None:
             return self.fallback(retry_state)
         if delay <= self.maximum:
             return delay
-        if error is None and outcome is not None:
-            error = retry_state.retry_object.retry_error_cls(outcome)
         if error is None:
-            return self.fallback(retry_state)
+            error = retry_state.retry_object.retry_error_cls(outcome)
         error.add_note(
             f"gave up: Retry-After asks for {delay:g} s, and the longest wait is {self.maximum:g} s"
         )

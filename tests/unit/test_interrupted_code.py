@@ -8,6 +8,7 @@ import threading
 import weakref
 
 import pytest
+from loguru import logger
 from tenacity import wait_none
 
 from resilience import (
@@ -17,9 +18,11 @@ from resilience import (
     CircuitBreakerRegistry,
     CircuitState,
     Outcome,
+    listeners,
     region_breaker,
     scope,
 )
+from resilience._lock import lock_is_held
 from resilience.circuit import Circuit
 from resilience.retry import transient_retry
 
@@ -255,6 +258,128 @@ def test_an_errno_that_is_not_a_number_replaces_no_error(breaker, error):
     assert snapshot.failures + snapshot.ignored == 1
 
 
+class OddError(Exception):
+    """An error that cannot be looked at."""
+
+    @property
+    def __dict__(self):
+        raise LookupError
+
+
+def test_an_error_that_cannot_be_looked_at_replaces_no_error(breaker, log):
+    @breaker
+    def send():
+        raise OddError
+
+    with pytest.raises(OddError):
+        send()
+    assert breaker.snapshot().ignored == 1
+    assert "raised LookupError" in log[-1]["message"]
+
+
+class NamelessListener:
+    """A listener that answers to its name with an error."""
+
+    def __call__(self, _event):
+        raise ValueError
+
+    @property
+    def func(self):
+        raise LookupError
+
+
+def test_a_listener_that_has_no_name_is_logged_and_harms_nobody(breaker, log):
+    seen = []
+    breaker.listen(NamelessListener())
+    breaker.listen(seen.append)
+    breaker.force_open("maintenance")
+    assert len(seen) == 1
+    assert "listener NamelessListener" in log[-1]["message"]
+
+
+def test_a_sink_that_exits_keeps_the_event_from_no_listener(breaker):
+    seen = []
+    breaker.listen(seen.append)
+
+    def leave(_message):
+        raise SystemExit
+
+    sink = logger.add(leave, catch=False)
+    try:
+        with pytest.raises(SystemExit):
+            breaker.force_open("maintenance")
+    finally:
+        logger.remove(sink)
+    assert [event.new.value for event in seen] == ["OPEN"]
+
+
+def test_a_fork_in_a_listener_leaves_the_rest_to_the_parent(breaker, monkeypatch):
+    seen = []
+
+    def fork(_event):
+        monkeypatch.setattr(listeners.os, "getpid", lambda: -1)  # as in the child
+
+    breaker.listen(fork)
+    breaker.listen(seen.append)
+    breaker.force_open("maintenance")
+    assert seen == []
+    breaker.reset()
+    assert [event.new.value for event in seen] == ["CLOSED"]
+
+
+@pytest.mark.parametrize("by", ["decorator", "block"])
+def test_what_ends_while_the_lock_is_held_is_judged_when_it_is_free(clock, by):
+    held, opened = [], threading.Event()
+
+    def classify(_error):
+        held.append(lock_is_held())
+        return Outcome.FAILURE
+
+    policy = BreakerPolicy(failure_threshold=1)
+    breaker = CircuitBreaker("a", policy, classifier=classify, clock=clock)
+    breaker.listen(lambda _event: opened.set())
+
+    @breaker
+    def send():
+        raise LookupError
+
+    def block():
+        with breaker.acquire():
+            raise LookupError
+
+    def end(_now):
+        with contextlib.suppress(LookupError):
+            (send if by == "decorator" else block)()
+
+    breaker.read(end)
+    assert opened.wait(PATIENCE)
+    assert held == [False]
+
+
+async def test_a_loop_whose_circuit_closes_in_that_moment_raises_its_own_error(clock):
+    closing = []
+
+    def read():
+        if closing:
+            closing.clear()
+            breaker.reset()
+        return clock()
+
+    breaker = CircuitBreaker("a", BreakerPolicy(failure_threshold=1), clock=read)
+
+    async def open_it(_seconds):
+        breaker.force_open("maintenance")
+        closing.append(True)
+
+    @breaker
+    @transient_retry(wait=wait_none(), sleep=open_it)
+    async def send():
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        await send()
+
+
 # Clocks that fail
 
 
@@ -416,3 +541,74 @@ def test_a_breaker_that_was_made_for_old_settings_does_not_come_into_use(clock):
     assert breaker.now() == clock()
     breaker.force_open("maintenance")
     assert len(events) == len(registry.history) == 1
+
+
+# Outcomes that travel
+
+
+def failure_of(error):
+    with scope.watch_outcomes() as outcomes:
+        outcomes.record(RECORDED, Outcome.FAILURE)
+        outcomes.record(OTHER, Outcome.IGNORED)
+        return outcomes.outcome_of(error)
+
+
+RECORDED, OTHER = TimeoutError("recorded"), ValueError("other")
+
+
+def raised_beside(error):
+    try:
+        try:
+            raise error
+        except Exception:
+            raise LookupError  # noqa: B904 - without a cause
+    except LookupError as beside:
+        return beside
+
+
+def circle():
+    one, other = LookupError(), LookupError()
+    one.__cause__, other.__cause__ = other, one
+    return one
+
+
+def nested_groups():
+    group = ExceptionGroup("", [LookupError()])
+    for _ in range(200):
+        group = ExceptionGroup("", [group])
+    return group
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (RECORDED, Outcome.FAILURE),
+        (OTHER, Outcome.IGNORED),
+        (raised_beside(RECORDED), Outcome.FAILURE),
+        (ExceptionGroup("", [OTHER, RECORDED]), Outcome.FAILURE),
+        (ExceptionGroup("", [OTHER, ExceptionGroup("", [OTHER])]), Outcome.IGNORED),
+        (ExceptionGroup("", [OTHER, LookupError()]), None),
+        (raised_beside(ExceptionGroup("", [RECORDED])), Outcome.FAILURE),
+        (LookupError(), None),
+        (circle(), None),
+        (nested_groups(), None),
+    ],
+)
+def test_the_recorded_outcome_is_found_however_the_error_is_passed_on(error, outcome):
+    assert failure_of(error) is outcome
+
+
+def test_an_inner_failure_is_not_hidden_by_an_outer_breaker():
+    with scope.watch_outcomes() as outcomes:
+        outcomes.record(RECORDED, Outcome.FAILURE)
+        outcomes.record(RECORDED, Outcome.IGNORED)
+        assert outcomes.outcome_of(RECORDED) is Outcome.FAILURE
+
+
+def test_what_a_block_reported_is_recorded_for_what_it_raises(breaker):
+    with scope.watch_outcomes() as outcomes:
+        error = TimeoutError()
+        with contextlib.suppress(TimeoutError), breaker.acquire() as permit:
+            permit.ignore()
+            raise error
+        assert outcomes.outcome_of(error) is Outcome.IGNORED

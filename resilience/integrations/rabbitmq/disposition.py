@@ -9,7 +9,7 @@ from resilience.errors import CircuitBreakerOpenError
 from resilience.outcome import Outcome
 from resilience.retry import is_transient
 
-_MAX_ERRORS = 64  # Causes may form a cycle, and a group may be large.
+_MAX_ERRORS = 64  # Causes may form a cycle.
 
 
 class Disposition(Enum):
@@ -73,11 +73,11 @@ def _is_failure(breaker: CircuitBreaker, error: BaseException, recorded: Recorde
 
 def rejection_in(error: BaseException | None) -> CircuitBreakerOpenError | None:
     """Return the rejection that an error is, wraps, or was raised from or beside."""
-    errors = [] if error is None else [error]
-    for one in errors:
+    chain = [] if error is None else scope.members_of(error)
+    for one in chain:
         if isinstance(one, CircuitBreakerOpenError):
             return one
-        errors += [more for more in scope.related_errors(one) if more not in errors]
-        if len(errors) > _MAX_ERRORS:
-            break
+        cause = scope.cause_of(one)
+        if cause is not None and cause not in chain and len(chain) < _MAX_ERRORS:
+            chain += scope.members_of(cause)
     return None

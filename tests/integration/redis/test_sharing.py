@@ -924,3 +924,31 @@ def test_exporters_and_the_status_page_say_whether_it_is_shared_and_who_told(one
 
 def client_name_of(breaker):
     return sharing_of(breaker)._protocol.client_name
+
+
+# What cannot start
+
+
+def test_sharing_that_is_closed_is_refused():
+    sharing = RedisSharing("redis://127.0.0.1:1/0")
+    registry = CircuitBreakerRegistry(sharing=sharing)
+    registry.clear()
+    with pytest.raises(ValueError, match="sharing is closed: make a new RedisSharing"):
+        registry.configure(sharing=sharing)
+
+
+def test_a_lack_of_descriptors_fails_no_call_and_is_logged_once(monkeypatch, log):
+    def lack(*_args):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("resilience.integrations.redis.sharing.Synchronizer", lack)
+    registry = CircuitBreakerRegistry(
+        BreakerPolicy(failure_threshold=1), sharing=RedisSharing("redis://127.0.0.1:1/0")
+    )
+    for region in ("a", "b"):
+        registry.get(region).acquire().fail()
+        assert registry.get(region).state.value == "OPEN"
+    written = [record["message"] for record in log if "sharing cannot start" in record["message"]]
+    assert len(written) == 1
+    monkeypatch.undo()
+    registry.close()

@@ -127,3 +127,15 @@ def test_a_property_is_read_once_for_each_call_and_its_error_is_not_swallowed(pr
         call(holder)
     assert call(holder) == "called"
     assert len(reads) == 3
+
+
+def test_a_path_into_the_keywords_that_names_a_parameter_is_refused(protect):
+    with pytest.raises(TypeError, match="the call's keywords never hold 'region', a parameter"):
+        protect(lambda region, **options: region, "options.region")
+
+
+def test_holders_of_endlessly_many_types_are_no_trouble(protect, registry):
+    call = protect(lambda credentials: None, "credentials.region")
+    for number in range(600):
+        call(type(f"Type{number}", (), {"region": "a"})())
+    assert used(registry) == ["a"]

@@ -133,3 +133,39 @@ def test_an_open_circuit_outlives_thousands_of_names_that_come_once(clock):
         registry.get(f"made-up-{number}")
     assert registry.get("eu-west-1").state is CircuitState.OPEN
     assert len(registry) == 10
+
+
+def test_one_that_was_active_meanwhile_is_not_stale(clock):
+    registry = CircuitBreakerRegistry(
+        BreakerPolicy(failure_threshold=5, recovery_timeout=60), max_regions=2, clock=clock
+    )
+    registry.get("active").acquire().fail()
+    registry.get("blank")
+    registry.get("other")  # evicts the blank one, and orders the rest
+    clock.advance(500)
+    registry.get("active").acquire().fail()
+    registry.get("other").acquire().fail()
+    clock.advance(150)
+    registry.get("new")
+    assert {breaker.region for breaker in registry} == {"other", "new"}
+
+
+def test_one_that_is_listened_to_is_kept_again(clock):
+    registry = CircuitBreakerRegistry(max_regions=1, clock=clock)
+    held = registry.get("a")
+    registry.get("b")
+    assert "a" not in registry
+    held.listen(print)
+    assert "a" in registry
+
+
+def test_one_that_is_called_again_and_again_learns_although_it_was_evicted(clock):
+    registry = CircuitBreakerRegistry(
+        BreakerPolicy(failure_threshold=2), max_regions=1, clock=clock
+    )
+    for number in range(2):
+        call = registry.get("a").acquire()
+        registry.get(f"other-{number}")
+        call.fail()
+        del call
+    assert registry.get("a").state is CircuitState.OPEN

@@ -342,3 +342,8 @@ def test_a_wrong_fallback_is_named(make):
 def test_what_is_wrong_with_a_wait_is_named(arguments, error, says):
     with pytest.raises(error, match=says):
         wait_retry_after(*arguments)
+
+
+def test_before_the_first_attempt_the_fallback_says_how_long():
+    state = RetryCallState(Retrying(), None, (), {})
+    assert wait_retry_after(wait_fixed(3.25))(state) == 3.25
