@@ -465,8 +465,12 @@ class SharedCircuit(Circuit):
             self._stored_state = state
             return
         is_forced = isinstance(state, Open) and state.is_forced
+        # The store knew of this opening when it was closed. The times do not always show that: they
+        # are off by as much as an answer takes. Nobody has closed a record that names no process:
+        # the store has lost its data, and has only votes since then.
+        was_stored = self._stored_state is state and view.by != ""
         closed_at = now - view.delay - view.age
-        if closed_at < self._opened_at(state) and not is_forced:
+        if closed_at < self._opened_at(state) and not is_forced and not was_stored:
             self._begin_state(agreed=False)
             self._stored_state = None
             return

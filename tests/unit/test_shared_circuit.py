@@ -6,7 +6,7 @@ import pytest
 
 from resilience import BreakerPolicy
 from resilience.circuit import Closed, RejectionsBegan
-from resilience.integrations.redis.protocol import parse_reply
+from resilience.integrations.redis.protocol import parse_replies, parse_reply
 from resilience.outcome import SUCCESS
 from resilience.shared_record import Change
 from tests.support.fleet import FAILURE, IGNORED, KEY, POLICY, World
@@ -615,6 +615,34 @@ def test_a_close_from_before_its_own_opening_is_not_followed(world, pair):
     assert world.record().state == "O"
     world.settle()
     assert world.states() == ["OPEN", "OPEN"]
+
+
+def test_a_close_right_after_an_opening_whose_answer_was_slow_is_followed(world, pair):
+    one, other = pair
+    one.trip()
+    one.send()
+    (opening,) = parse_replies(other.run(other.protocol.read([KEY])), 1, 0.5)
+    world.pass_(0.1)
+    one.reset()
+    one.send()
+    world.pass_(0.4)
+    other.circuit.on_record(opening.view, world.now)
+    assert world.states() == ["CLOSED", "OPEN"]
+    world.settle()
+    assert world.states() == ["CLOSED", "CLOSED"]
+
+
+def test_a_close_right_after_an_own_opening_is_followed_though_its_answer_is_slow(world, pair):
+    one, other = pair
+    one.trip()
+    one.send()
+    world.pass_(0.1)
+    other.reset()
+    other.send()
+    one.read(delay=0.5)
+    assert world.states() == ["CLOSED", "CLOSED"]
+    world.settle()
+    assert world.states() == ["CLOSED", "CLOSED"]
 
 
 def test_halves_that_were_cut_off_agree_when_they_are_healed():
