@@ -41,13 +41,11 @@ UNPARSABLE_ANSWERS = ("aiohttp.http_exceptions.HttpProcessingError",)
 @lru_cache(maxsize=512)
 def is_one_of(kind: type, names: tuple[str, ...]) -> bool:
     """Return whether a type is, or is derived from, one of those that are named."""
-    known: list[type] = []
+    known: list[object] = []
     for name in names:
         module, _, type_name = name.rpartition(".")
-        found = safe_getattr(sys.modules.get(module), type_name)
-        if isinstance(found, type):
-            known.append(found)
-    return issubclass(kind, tuple(known))
+        known.append(safe_getattr(sys.modules.get(module), type_name))
+    return issubclass(kind, tuple(one for one in known if isinstance(one, type)))
 
 
 def safe_getattr(thing: object, name: str) -> object:

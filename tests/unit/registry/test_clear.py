@@ -84,3 +84,12 @@ def test_the_default_registry_takes_a_fake_clock_in_every_test(number):
     finally:
         default_registry.clear()
         default_registry.configure(clock=None)
+
+
+def test_a_breaker_that_was_evicted_before_does_not_come_back(clock):
+    registry = CircuitBreakerRegistry(max_regions=1, clock=clock)
+    held = registry.get("a")
+    registry.get("b")
+    registry.clear()
+    held.force_open("maintenance")
+    assert "a" not in registry
