@@ -22,7 +22,7 @@ from resilience import (
     region_breaker,
     scope,
 )
-from resilience._lock import lock_is_held, postponed
+from resilience._lock import lock, lock_is_held, postponed, settle_postponed
 from resilience.circuit import Circuit
 from resilience.retry import transient_retry
 
@@ -112,6 +112,16 @@ def test_what_is_postponed_is_done_before_a_circuit_is_asked(breaker, clock):
     postponed.append(probe.ignore)
     breaker.acquire().succeed()
     assert breaker.snapshot().ignored == 1
+
+
+def test_what_is_postponed_waits_while_the_lock_is_held():
+    done = []
+    postponed.append(lambda: done.append(1))
+    with lock:
+        settle_postponed()
+        assert done == []
+    settle_postponed()
+    assert done == [1]
 
 
 # A permit in two places

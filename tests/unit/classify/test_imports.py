@@ -1,7 +1,11 @@
 """No client library is imported, and each is known whenever it is imported."""
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 
+from resilience import Outcome, classify_error
 from tests.support.classifying import run_python
 
 
@@ -73,3 +77,11 @@ def test_a_client_imported_after_the_first_error_is_known_all_the_same(name):
         """
     )
     assert outcomes == ["IGNORED", "FAILURE IGNORED"]
+
+
+def test_a_client_whose_errors_are_not_types_says_nothing(monkeypatch):
+    class NewError(Exception):
+        pass
+
+    monkeypatch.setitem(sys.modules, "trio", SimpleNamespace(TooSlowError="not a type"))
+    assert classify_error(NewError()) is Outcome.IGNORED
