@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ".venv-lowest"
 COMPILE = [sys.executable, "-m", "uv", "pip", "compile", "-q", "--no-header", "--no-annotate"]
 
-# The tests that use these libraries. None of them needs a server that is not a Python package.
+# The tests that use these libraries. Of the slow ones with servers, only a few.
 TESTS = (
     "tests/unit/classify",
     "tests/unit/decorator",
@@ -26,7 +26,8 @@ TESTS = (
     "tests/integration/prometheus",
     "tests/integration/rabbitmq/test_answers.py",
     "tests/integration/rabbitmq/test_arguments.py",
-    "tests/integration/rabbitmq/test_concurrency.py",
+    "tests/integration/rabbitmq/test_loss.py",
+    "tests/integration/rabbitmq/test_own_classifier.py",
     "tests/integration/redis/test_script.py",
     "tests/integration/redis/test_sharing.py",
     "tests/integration/status_page/test_page.py",

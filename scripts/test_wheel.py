@@ -28,7 +28,8 @@ TESTS = (
     "tests/unit/test_opentelemetry.py",
     "tests/integration/http",
     "tests/integration/prometheus",
-    "tests/integration/redis/test_sharing.py",
+    "tests/integration/rabbitmq/test_arguments.py",
+    "tests/integration/redis/test_script.py",
     "tests/integration/status_page/test_page.py",
 )
 
