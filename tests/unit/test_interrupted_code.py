@@ -22,7 +22,7 @@ from resilience import (
     region_breaker,
     scope,
 )
-from resilience._lock import lock, lock_is_held, postponed, settle_postponed
+from resilience._lock import lock_is_held
 from resilience.circuit import Circuit
 from resilience.retry import transient_retry
 
@@ -103,25 +103,6 @@ def test_a_policy_beside_a_circuit_of_another_is_refused(clock):
     with pytest.raises(ValueError, match="policy must be that of the circuit"):
         CircuitBreaker("a", BreakerPolicy(failure_threshold=2), circuit=circuit)
     assert CircuitBreaker("a", circuit=circuit).policy.failure_threshold == 1
-
-
-def test_what_is_postponed_is_done_before_a_circuit_is_asked(breaker, clock):
-    breaker.acquire().fail()
-    clock.advance(60)
-    probe = breaker.acquire()
-    postponed.append(probe.ignore)
-    breaker.acquire().succeed()
-    assert breaker.snapshot().ignored == 1
-
-
-def test_what_is_postponed_waits_while_the_lock_is_held():
-    done = []
-    postponed.append(lambda: done.append(1))
-    with lock:
-        settle_postponed()
-        assert done == []
-    settle_postponed()
-    assert done == [1]
 
 
 # A permit in two places

@@ -87,21 +87,9 @@ def test_the_default_registry_takes_a_fake_clock_in_every_test(number):
 
 
 def test_a_breaker_that_was_evicted_before_does_not_come_back(clock):
-<<<<<<< HEAD
     registry = CircuitBreakerRegistry(max_regions=1, clock=clock)
     held = registry.get("a")
     registry.get("b")
     registry.clear()
     held.force_open("maintenance")
     assert "a" not in registry
-=======
-    policy = BreakerPolicy(failure_threshold=1)
-    registry = CircuitBreakerRegistry(policy, max_regions=1, clock=clock)
-    held = registry.get("a")
-    registry.get("b")
-    registry.clear()
-    held.acquire().fail()
-    assert held.state is CircuitState.OPEN
-    assert "a" not in registry
-    assert registry.get("a") is not held
->>>>>>> tests
