@@ -141,7 +141,7 @@ def test_every_example_has_its_story_here_and_its_line_in_the_readme():
 
 
 @pytest.mark.parametrize("name", STORIES)
-def test_runs_by_itself_and_tells_its_story(name, tmp_path):
+def test_runs_by_itself_and_prints_its_story(name, tmp_path):
     if name == "rabbitmq_worker":
         needs("rabbitmq-server")
     done = run(name, tmp_path)

@@ -314,7 +314,7 @@ def test_a_sibling_of_the_probe_that_failed_is_late(what):
     assert circuit.state.streak == 11
 
 
-def test_a_reset_of_a_closed_circuit_makes_older_tickets_late_and_is_no_transition():
+def test_a_reset_of_a_closed_circuit_makes_older_tickets_late_and_is_not_a_transition():
     circuit = circuit_of(failure_threshold=2)
     report(circuit, FAILURE)
     late = admitted(circuit, now=0.0)

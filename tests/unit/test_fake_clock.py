@@ -26,13 +26,13 @@ def test_it_starts_at_zero_and_stands_still():
 
 
 @pytest.mark.parametrize("start", [0, 5, -3, 2.5])
-def test_it_starts_where_it_is_told_and_shows_a_float(start):
+def test_it_starts_at_the_given_time_and_returns_a_float(start):
     clock = FakeClock(start)
     assert clock() == start
     assert type(clock()) is float
 
 
-def test_it_moves_only_when_it_is_told_to_backwards_too():
+def test_it_moves_only_by_advance_backwards_too():
     clock = FakeClock(100)
     clock.advance(2)
     clock.advance(0.5)
@@ -58,7 +58,7 @@ def test_it_cannot_be_moved_beyond_what_a_float_can_hold():
 
 
 @pytest.mark.parametrize("seconds", ["1", None, True, timedelta(seconds=1), 1j])
-def test_what_is_no_number_is_a_type_error(seconds):
+def test_an_advance_that_is_not_a_number_is_a_type_error(seconds):
     clock = FakeClock()
     got = re.escape(f"must be a finite number of seconds, got {seconds!r}")
     with pytest.raises(TypeError, match=f"seconds {got}"):
@@ -67,7 +67,7 @@ def test_what_is_no_number_is_a_type_error(seconds):
         FakeClock(seconds)
 
 
-def test_every_advance_wakes_in_order_whoever_asked_and_after_the_time_has_changed():
+def test_every_advance_wakes_all_that_asked_in_order_after_the_time_has_changed():
     clock = FakeClock()
     first, second = Sleeper(clock), Sleeper(clock)
     clock.on_advance(first.wake)
@@ -86,7 +86,7 @@ def test_an_advance_that_is_refused_wakes_nobody():
     assert sleeper.seen == []
 
 
-def test_it_keeps_nobody_alive_and_forgets_who_is_gone():
+def test_it_keeps_no_object_alive_and_forgets_those_that_are_gone():
     clock = FakeClock()
     gone, stays = Sleeper(clock), Sleeper(clock)
     clock.on_advance(gone.wake)
@@ -99,7 +99,7 @@ def test_it_keeps_nobody_alive_and_forgets_who_is_gone():
     assert (seen, stays.seen) == ([], [1.0])
 
 
-def test_one_who_goes_while_others_are_woken_is_not_woken():
+def test_an_object_that_goes_while_others_are_woken_is_not_woken():
     clock = FakeClock()
 
     class Last(Sleeper):
@@ -131,7 +131,7 @@ def test_equal_objects_are_woken_each():
     assert (first.seen, second.seen) == ([1.0], [1.0])
 
 
-def test_one_who_is_woken_may_move_the_clock_and_ask_to_be_woken():
+def test_an_object_that_is_woken_may_move_the_clock_and_ask_to_be_woken():
     clock = FakeClock()
 
     class Restless(Sleeper):
@@ -147,7 +147,7 @@ def test_one_who_is_woken_may_move_the_clock_and_ask_to_be_woken():
     assert restless.seen == [1.0, 2.0, 2.0]
 
 
-def test_only_a_bound_method_can_be_woken_since_a_function_would_be_gone_at_once():
+def test_only_a_bound_method_can_be_woken_since_a_function_would_be_gone_immediately():
     with pytest.raises(TypeError):
         FakeClock().on_advance(lambda: None)
 

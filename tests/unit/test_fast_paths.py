@@ -234,7 +234,7 @@ async def test_an_awaitable_is_seen_after_any_number_of_ordinary_results(registr
 # A region
 
 
-def test_holders_of_all_kinds_are_told_apart_one_after_the_other(registry):
+def test_holders_of_all_kinds_are_distinguished_one_after_the_other(registry):
     @region_breaker(region_from="credentials.region", registry=registry)
     def send(credentials):
         return registry.get("a").snapshot().successes

@@ -162,7 +162,7 @@ def test_a_subclass_of_str_comes_back_as_the_plain_text_it_holds():
 
 
 @pytest.mark.parametrize("value", [None, b"us-east-1", 1, ["us-east-1"], object()])
-def test_what_is_no_text_is_a_type_error_that_does_not_show_the_value(value):
+def test_a_region_that_is_not_a_string_is_a_type_error_that_does_not_show_the_value(value):
     with pytest.raises(TypeError) as caught:
         canonical_region(value)
     expected = f"canonical_region() expects a str, got {type(value).__name__}"

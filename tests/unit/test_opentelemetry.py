@@ -113,7 +113,7 @@ def test_a_forced_opening_has_no_retry_after(registry, export):
     assert "circuit_breaker.retry_after" not in export()
 
 
-def test_a_region_that_is_let_go_of_disappears(registry, export):
+def test_a_region_that_is_evicted_disappears(registry, export):
     registry.configure(max_regions=1)
     registry.get("a")
     assert points(export()["circuit_breaker.streak"]) == {("a",): 0}
@@ -146,7 +146,7 @@ REJECTED = (
 )
 
 
-def test_the_span_of_a_call_tells_what_its_circuit_did(registry, tracer):
+def test_the_span_of_a_call_shows_what_its_circuit_did(registry, tracer):
     trace_circuits(registry)
     with tracer.start_as_current_span("call") as span:
         down(registry)

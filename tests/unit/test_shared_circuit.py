@@ -52,7 +52,7 @@ def test_a_trip_opens_every_circuit_for_the_rest_of_the_recovery_timeout(world, 
     assert other.circuit.retry_after(world.now) == pytest.approx(50.0)
 
 
-def test_who_opened_it_is_told_and_why(world, pair):
+def test_the_others_see_which_process_opened_it_and_why(world, pair):
     one, other = pair
     one.trip()
     world.settle()
@@ -63,7 +63,7 @@ def test_who_opened_it_is_told_and_why(world, pair):
     assert one.events[-1].by is None
 
 
-def test_two_that_trip_at_once_agree_on_the_first(world, pair):
+def test_two_that_trip_at_the_same_time_agree_on_the_first(world, pair):
     one, other = pair
     one.trip()
     world.pass_(1.0)
@@ -86,7 +86,7 @@ def test_a_call_that_began_before_another_opened_the_circuit_is_late(world, pair
     assert other.circuit.totals().failures == failures
 
 
-def test_a_process_that_starts_while_it_is_open_hears_of_it():
+def test_a_process_that_starts_while_it_is_open_learns_it():
     world = World(3)
     one, _, late = world.processes
     late.start_again()
@@ -110,7 +110,7 @@ def test_below_the_quorum_a_process_stays_alone_with_its_opinion():
     assert world.states() == ["OPEN", "OPEN", "OPEN"]
 
 
-def test_an_opinion_is_probed_alone_at_once():
+def test_an_opinion_is_probed_alone_immediately():
     world = World(2, quorum=2)
     one = world.processes[0]
     one.trip()
@@ -158,7 +158,7 @@ def test_a_vote_ends_with_the_recovery_timeout():
     assert world.states() == ["HALF_OPEN", "OPEN"]
 
 
-def test_an_opinion_that_opens_anew_votes_anew():
+def test_an_opinion_that_opens_again_votes_again():
     world = World(2, quorum=2)
     one, other = world.processes
     one.trip()
@@ -215,7 +215,7 @@ def test_the_first_rejection_of_an_outage_names_the_state_that_the_call_meets():
     assert rejection.state == "HALF_OPEN"
 
 
-def test_who_opened_it_asks_later_than_the_others():
+def test_the_process_that_opened_it_asks_later_than_the_others():
     # Hole 10: a sick process that gets the lease prolongs the outage.
     world = opened()
     one, _ = world.processes
@@ -226,7 +226,7 @@ def test_who_opened_it_asks_later_than_the_others():
     assert one.send() == ["take"]
 
 
-def test_rare_calls_probe_at_once_and_ask_beside():
+def test_rare_calls_probe_immediately_and_ask_at_the_same_time():
     # Hole 1: with calls rarer than the lease is long, the flag alone never recovers.
     world = opened(8)
     requests = 0
@@ -242,7 +242,7 @@ def test_rare_calls_probe_at_once_and_ask_beside():
     assert requests == 3
 
 
-def test_who_comes_back_when_it_was_told_to_is_no_rare_caller():
+def test_a_process_that_comes_back_after_retry_after_is_not_a_rare_caller():
     # Hole 2: all that slept exactly `retry_after` would be let through at once.
     world = World(8)
     world.processes[0].trip()
@@ -269,7 +269,7 @@ def test_the_sleepers_behind_a_lease_that_goes_back_are_no_rare_callers():
     assert "called" not in [process.call() for process in others]
 
 
-def test_rare_callers_of_a_large_fleet_leave_a_free_place_to_who_asks_for_it():
+def test_rare_callers_of_a_large_fleet_leave_a_free_place_to_the_process_that_asks_for_it():
     # Each of them calls rarely, all of them together often: they would all probe at once.
     world = opened(8)
     holder = granted(world, world.processes[1])
@@ -286,7 +286,7 @@ def test_rare_callers_of_a_large_fleet_leave_a_free_place_to_who_asks_for_it():
     assert [process.call() for process in others].count("called") == 1
 
 
-def test_who_waits_asks_too():
+def test_a_process_that_waits_asks_too():
     # Hole 3: waiters and paused consumers make no call.
     world = opened()
     other = world.processes[1]
@@ -295,7 +295,7 @@ def test_who_waits_asks_too():
     assert other.circuit.expects_call(world.now) == 0.0
 
 
-def test_who_only_looks_asks_for_nothing():
+def test_a_process_that_only_reads_asks_for_nothing():
     world = opened()
     other = world.processes[1]
     notified = other.notified
@@ -435,7 +435,7 @@ def test_a_holder_that_slept_over_its_lease_reports_too_late():
     assert other.circuit.totals().failures == 0
 
 
-def test_a_cancelled_probe_gives_its_place_back_at_once():
+def test_a_cancelled_probe_gives_its_place_back_immediately():
     world = opened()
     other = granted(world, world.processes[1])
     for _ in range(3):
@@ -692,7 +692,7 @@ def test_a_reset_ends_an_opinion_too():
     assert one.state == "CLOSED"
 
 
-def test_a_forced_opening_is_said_when_the_store_is_back(world, pair):
+def test_a_forced_opening_is_sent_when_the_store_is_back(world, pair):
     one, other = pair
     one.disconnect()
     one.force()
@@ -703,7 +703,7 @@ def test_a_forced_opening_is_said_when_the_store_is_back(world, pair):
     assert [process.circuit.retry_after(world.now) for process in pair] == [None, None]
 
 
-def test_a_trip_after_a_reset_that_was_not_said_yet_stands(world, pair):
+def test_a_trip_after_a_reset_that_was_not_sent_yet_stands(world, pair):
     one, _ = pair
     one.disconnect()
     one.reset()
@@ -714,7 +714,7 @@ def test_a_trip_after_a_reset_that_was_not_said_yet_stands(world, pair):
     assert world.states() == ["OPEN", "OPEN"]
 
 
-def test_a_reset_that_could_not_be_said_is_dropped_when_the_fleet_has_moved_on(world, pair):
+def test_a_reset_that_could_not_be_sent_is_dropped_when_the_fleet_has_moved_on(world, pair):
     one, other = pair
     one.disconnect()
     one.reset()

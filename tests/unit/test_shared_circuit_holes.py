@@ -61,7 +61,7 @@ def test_many_that_call_once_a_second_do_not_take_the_place_from_each_other_unus
 
 # The second hangs for less than an unused lease lasts.
 @pytest.mark.parametrize("probe_timeout", [3.0, 0.2])
-def test_who_lets_a_probe_hang_does_not_probe_again_with_that_lease(probe_timeout):
+def test_a_process_that_lets_a_probe_hang_does_not_probe_again_with_that_lease(probe_timeout):
     world = due(2, policy=BreakerPolicy(failure_threshold=2, probe_timeout=probe_timeout))
     sick, other = world.processes
     hung = 0

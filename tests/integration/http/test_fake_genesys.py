@@ -246,7 +246,7 @@ async def test_failing_answers_503_and_the_code_can_be_chosen(genesys, client):
 
 
 @pytest.mark.parametrize("status", [200, 399, 600, "503", None])
-def test_failing_with_what_is_no_error_is_refused(status):
+def test_failing_with_a_status_that_is_not_an_error_is_refused(status):
     for switch in (FakeGenesys().fail, lambda status: FakeGenesys().flaky(0.5, status=status)):
         with pytest.raises(ValueError, match="status must be an HTTP error, 400 to 599, got"):
             switch(status)

@@ -116,7 +116,7 @@ def test_transitions_are_counted_by_from_and_to(registry, clock, scrape):
     }
 
 
-def test_a_region_that_the_registry_lets_go_of_disappears(registry, scrape):
+def test_a_region_that_the_registry_evicts_disappears(registry, scrape):
     registry.configure(max_regions=2)
     for name in "abc":
         registry.get(name)

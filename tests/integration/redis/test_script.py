@@ -163,7 +163,7 @@ def test_one_process_has_the_lease_and_asking_again_gives_the_same_fence(region)
     assert (other["done"], other["is_mine"]) == (0, 0)
 
 
-def test_a_lease_that_ran_out_goes_to_who_asks_and_fences_the_old_holder_off(region):
+def test_a_lease_that_ran_out_goes_to_the_next_process_and_fences_the_old_holder_off(region):
     opened = region.change("trip", A)
     old = region.change("take", A, expected=opened["version"], recovery=0)
     region.change("renew", A, expected=old["version"], argument=2)
@@ -203,7 +203,7 @@ def test_a_forced_record_lives_a_day_and_each_poll_renews_it(region):
     assert region.client.get("canary") == A.encode()
 
 
-def test_every_change_has_a_time_to_live_and_tells_a_hint(region):
+def test_every_change_has_a_time_to_live_and_publishes_a_notification(region):
     hints = region.client.pubsub(ignore_subscribe_messages=True)
     hints.subscribe("hints")
     hints.get_message(timeout=5)
@@ -243,7 +243,7 @@ def test_a_plausible_value_that_nobody_wrote_is_noticed(region, name, value):
     assert region.read()["malformed"] == 1
 
 
-def test_what_is_no_hash_at_all_is_replaced(region):
+def test_a_value_that_is_not_a_hash_is_replaced(region):
     region.client.set(region.key, "?")
     assert region.read()["malformed"] == 1
     assert region.change("trip", A)["state"] == b"O"

@@ -359,7 +359,7 @@ def attempts(monkeypatch):
     return attempts
 
 
-def test_without_a_store_everything_goes_on_and_it_is_said_once(fleet, log, attempts):
+def test_without_a_store_everything_goes_on_and_it_is_logged_once(fleet, log, attempts):
     breaker = fleet(f"redis://127.0.0.1:{free_port()}")
     until(lambda: texts(log, "WARNING"), "it is told")
     assert breaker.snapshot().shared is False
@@ -436,7 +436,7 @@ def test_an_open_circuit_stays_open_across_an_empty_restart(own_store, fleet):
     assert (one.state, other.state) == ("OPEN", "OPEN")
 
 
-def test_a_region_that_is_new_here_is_read_at_once(one_store):
+def test_a_region_that_is_new_here_is_read_immediately(one_store):
     registries = [
         CircuitBreakerRegistry(sharing=RedisSharing(one_store.url, poll_interval=600.0))
         for _ in range(2)
@@ -459,14 +459,14 @@ def test_a_flushed_script_is_sent_again(store, fleet):
     until(lambda: other.state != "CLOSED", "the trip is heard")
 
 
-def test_a_trip_refused_for_the_stores_clock_is_said_again(one_store, fleet):
+def test_a_trip_refused_for_the_stores_clock_is_sent_again(one_store, fleet):
     one, other = (shared(fleet(one_store.url)) for _ in range(2))
     synchronizer_of(one)._clock_offset -= 100.0
     trip(one)
     until(lambda: other.state != "CLOSED", "the trip is heard")
 
 
-def test_what_came_too_late_twice_is_said_again_later(one_store, fleet):
+def test_a_command_that_came_too_late_twice_is_sent_again_later(one_store, fleet):
     one, other = (shared(fleet(one_store.url, poll_interval=0.1)) for _ in range(2))
     late = synchronizer_of(one)
     timing, late._timing = late._timing, Timing(0.1, -10.0)
@@ -516,7 +516,7 @@ class Liar:
 
 
 @pytest.mark.parametrize("answer", [b"+OK\r\n", b":1\r\n", b"*-1\r\n", b"-ERR no\r\n", b"?\r\n"])
-def test_a_server_that_is_no_store_is_as_good_as_none(fleet, log, attempts, answer):
+def test_a_server_that_is_not_a_store_counts_as_no_store(fleet, log, attempts, answer):
     liar = Liar(answer)
     breaker = fleet(liar.url)
     until(lambda: texts(log, "WARNING"), "it is told")
@@ -568,7 +568,7 @@ def sharing_of(breaker):
     return breaker.circuit._notify.func.__self__
 
 
-def test_what_is_no_record_is_told_of_once_and_repaired(store, fleet, log):
+def test_a_malformed_record_is_logged_once_and_repaired(store, fleet, log):
     options = {"poll_interval": 0.1, "policy": QUICK | {"recovery_timeout": 600.0}}
     one, other = (shared(fleet(store.url, **options)) for _ in range(2))
     trip(one)
@@ -587,7 +587,7 @@ def test_what_is_no_record_is_told_of_once_and_repaired(store, fleet, log):
     assert (one.state, other.state) == ("OPEN", "OPEN")
 
 
-def test_what_nobody_repairs_is_told_of_once(one_store, fleet, log):
+def test_a_malformed_record_that_nobody_repairs_is_logged_once(one_store, fleet, log):
     one = shared(fleet(one_store.url, poll_interval=0.1))
     with one_store.client() as client:
         client.set("{region-breaker}:1:eu-west-1", "?")
@@ -601,7 +601,7 @@ def test_what_nobody_repairs_is_told_of_once(one_store, fleet, log):
 # Waiting
 
 
-async def test_who_only_waits_finds_the_region_back(store, fleet):
+async def test_a_task_that_only_waits_finds_the_region_back(store, fleet):
     one, other = (shared(fleet(store.url)) for _ in range(2))
     trip(one)
     until(lambda: other.state != "CLOSED", "it is open")
@@ -614,7 +614,7 @@ async def test_who_only_waits_finds_the_region_back(store, fleet):
     await asyncio.gather(work(one), work(other))
 
 
-async def test_closing_the_registry_gives_the_lease_back_and_wakes_who_waits(store, fleet):
+async def test_closing_the_registry_gives_the_lease_back_and_wakes_waiting_tasks(store, fleet):
     options = {"policy": QUICK, "probe_lease": 40.0}
     one, other = (shared(fleet(store.url, **options)) for _ in range(2))
     trip(one)
@@ -899,7 +899,9 @@ def protocol():
 # Who looks sees it
 
 
-def test_exporters_and_the_status_page_say_whether_it_is_shared_and_who_told(one_store, log):
+def test_exporters_and_the_status_page_show_whether_it_is_shared_and_with_which_process(
+    one_store, log
+):
     registries = [
         CircuitBreakerRegistry(BreakerPolicy(**QUICK), sharing=RedisSharing(one_store.url, name=n))
         for n in ("one", "other")

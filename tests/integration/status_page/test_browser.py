@@ -195,7 +195,7 @@ async def test_without_regions_it_says_so_and_the_first_appears(browser, url, re
         await expect(page.locator("#no-regions")).to_be_hidden()
 
 
-async def test_a_region_that_is_let_go_of_disappears(browser, url, registry):
+async def test_a_region_that_is_evicted_disappears(browser, url, registry):
     for name in ("region-a", "region-b"):
         registry.get(name)
     async with opened(browser, url) as page:
@@ -268,7 +268,7 @@ async def test_it_says_when_it_is_not_live_and_comes_back(browser, registry):
     await runner.cleanup()
 
 
-async def test_who_is_one_too_many_sees_the_present_all_the_same(browser, registry):
+async def test_one_viewer_too_many_still_sees_the_present_state(browser, registry):
     runner = web.AppRunner(status_page(registry, max_listeners=1), access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

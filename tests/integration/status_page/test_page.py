@@ -279,7 +279,7 @@ def test_wrong_arguments_are_refused(registry, wrong, error, text):
         status_page(**{"registry": registry, **wrong})
 
 
-def test_an_address_is_no_name_that_anybody_can_point():
+def test_an_address_is_not_a_host_name_that_anybody_can_point_here():
     assert page_module._is_address("::1")
     assert not page_module._is_address("one.example")
 
@@ -301,7 +301,7 @@ async def test_the_stream_begins_with_everything_and_goes_on_with_what_happens(r
         assert (await first(stream, "transition"))["reason"] == "reset by hand"
 
 
-async def test_a_look_tells_only_what_changed(registry, clock):
+async def test_an_update_holds_only_what_changed(registry, clock):
     stream = Stream(registry, PageState(registry), max_listeners=1)
     a, _ = registry.get("a"), registry.get("b")
 
@@ -366,7 +366,7 @@ async def test_one_more_than_may_watch_gets_503(registry):
             assert answer.status == 200
 
 
-async def test_who_falls_behind_is_dropped(registry):
+async def test_a_client_that_falls_behind_is_dropped(registry):
     stream = Stream(registry, PageState(registry), max_listeners=1, buffer_size=1000)
     registry.listen(stream.publish)
     registry.get("a").force_open("one")
@@ -428,7 +428,7 @@ async def until(true):
         await asyncio.sleep(0.001)
 
 
-async def test_who_takes_nothing_is_dropped_after_a_while(registry):
+async def test_a_client_that_reads_nothing_is_dropped_after_a_while(registry):
     app, stream = app_with(registry, write_timeout=0.05)
     async with serving(app) as port:
         connection = small_socket(port)
@@ -440,7 +440,7 @@ async def test_who_takes_nothing_is_dropped_after_a_while(registry):
         connection.close()
 
 
-async def test_who_falls_behind_on_a_real_connection_is_dropped(registry):
+async def test_a_client_that_falls_behind_on_a_real_connection_is_dropped(registry):
     app, stream = app_with(registry, buffer_size=20_000)
     async with asking(app) as session, session.get("/stream") as answer:
         await first(messages(answer), "state")
@@ -514,7 +514,7 @@ async def fill(client, registry):
         await asyncio.sleep(0)
 
 
-async def test_the_end_does_not_wait_for_who_is_stuck_in_a_write(registry):
+async def test_the_end_does_not_wait_for_a_client_that_is_stuck_in_a_write(registry):
     app, stream = app_with(registry, write_timeout=NEVER)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=NEVER)
     await runner.setup()
@@ -551,7 +551,7 @@ async def test_after_the_end_nobody_is_let_in(registry):
             assert answer.status == 503
 
 
-async def test_who_has_left_before_it_was_welcomed_harms_nobody(registry):
+async def test_a_client_that_has_left_before_its_first_message_harms_nobody(registry):
     stream = Stream(registry, PageState(registry), max_listeners=1)
     gone = SimpleNamespace(get_extra_info=lambda _: None, transport=None)
     client = stream._add_client(gone)

@@ -270,7 +270,7 @@ def test_the_breaker_refuses_generators(breaker):
             breaker(generator)
 
 
-def test_what_is_said_to_who_decorates_a_generator(breaker):
+def test_the_error_for_a_decorated_generator_names_the_way_out(breaker):
     def numbers():
         yield 1
 

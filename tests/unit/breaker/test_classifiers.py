@@ -210,7 +210,7 @@ def test_a_classifier_that_raises_is_named_with_its_role_and_its_error(clock, lo
     ]
 
 
-def test_a_classifier_that_returns_something_else_is_told_what_was_expected(clock, log):
+def test_the_log_names_what_a_classifier_should_have_returned(clock, log):
     def judge(_):
         return True
 

@@ -38,7 +38,7 @@ def call_in_vain(breaker):
 @pytest.mark.parametrize("rejections", [0, 1, 3])
 @pytest.mark.parametrize("step_back", [31, 35, 40, 500, 1000])
 @pytest.mark.parametrize("look", [look_at_snapshot, look_at_state, call_in_vain])
-def test_the_recovery_timeout_starts_again_for_whoever_looks_first(rejections, step_back, look):
+def test_the_recovery_timeout_starts_again_for_the_first_reader(rejections, step_back, look):
     breaker, clock = open_breaker(rejections=rejections)
     clock.advance(-step_back)
     look(breaker)

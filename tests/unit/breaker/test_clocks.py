@@ -25,7 +25,7 @@ def calls_until_admitted(breaker, clock, limit):
     return pytest.fail(f"still wedged after {waited} s")
 
 
-def test_a_clock_that_steps_back_in_open_starts_the_recovery_timeout_anew(breaker, clock):
+def test_a_clock_that_steps_back_in_open_starts_the_recovery_timeout_again(breaker, clock):
     clock.advance(2 * HOUR)
     trip(breaker)
     clock.advance(30 - HOUR)

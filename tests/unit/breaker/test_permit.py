@@ -68,7 +68,7 @@ def test_a_with_block_asks_the_classifier_and_passes_the_error_on(breaker):
 @pytest.mark.parametrize(
     "leaving", [KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError]
 )
-def test_a_with_block_left_by_what_is_no_exception_is_ignored(breaker, clock, leaving):
+def test_a_with_block_left_by_a_base_exception_is_ignored(breaker, clock, leaving):
     half_open(breaker, clock)
     with pytest.raises(leaving), breaker.acquire():
         raise leaving
@@ -187,7 +187,7 @@ def test_a_failed_attempt_after_settling_changes_nothing(breaker):
     assert breaker.snapshot().failures == 0
 
 
-def test_what_is_said_to_who_uses_a_permit_twice(breaker):
+def test_the_error_for_a_permit_that_is_used_twice_says_what_to_do(breaker):
     permit = breaker.acquire()
     permit.ignore()
     expected = "^this permit is settled: acquire a new one for each call$"

@@ -41,7 +41,7 @@ def test_a_reason_is_one_short_line_whatever_the_type_is_called(clock):
     assert len(reason) <= 200
 
 
-def test_a_reason_survives_a_status_that_is_no_number(clock):
+def test_a_reason_survives_a_status_that_is_not_a_number(clock):
     breaker = CircuitBreaker("eu-west-1", BreakerPolicy(failure_threshold=1), clock=clock)
     breaker.acquire().fail(ServerError("503\nBearer hunter2"))
     assert "hunter2" not in breaker.snapshot().reason
@@ -94,7 +94,7 @@ def test_a_successful_probe_ends_the_streak(breaker, clock):
     assert (breaker.state, breaker.snapshot().streak) == (OPEN, 1)
 
 
-def test_a_snapshot_tells_since_when(breaker, clock):
+def test_a_snapshot_shows_since_when(breaker, clock):
     clock.advance(5)
     assert breaker.snapshot().since == 0.0
     trip(breaker)

@@ -33,7 +33,7 @@ def test_the_states_are_strings():
 
 
 @pytest.mark.parametrize("region", [None, 5, b"eu-west-1", ["eu-west-1"]])
-def test_a_region_that_is_no_text_is_a_type_error(region):
+def test_a_region_that_is_not_a_string_is_a_type_error(region):
     with pytest.raises(TypeError, match="region"):
         CircuitBreaker(region)
 

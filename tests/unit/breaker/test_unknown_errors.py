@@ -25,7 +25,7 @@ def test_a_hundred_errors_that_say_nothing_are_warned_about_once(breaker, log):
     assert len(warnings(log)) == 1
 
 
-def test_a_success_between_them_starts_the_hundred_anew(breaker, log):
+def test_a_success_between_them_starts_the_hundred_again(breaker, log):
     raise_in(breaker, LookupError(), 99)
     breaker.acquire().succeed()
     raise_in(breaker, LookupError(), 99)
@@ -58,7 +58,7 @@ def test_the_warning_about_unknown_errors_counts_and_names_them(breaker, log):
     )
 
 
-def test_a_success_and_a_failure_between_unknown_errors_start_the_count_anew(breaker, log):
+def test_a_success_and_a_failure_between_unknown_errors_start_the_count_again(breaker, log):
     for number in range(198):
         if number == 99:
             breaker.acquire().succeed()

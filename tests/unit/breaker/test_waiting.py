@@ -76,7 +76,7 @@ def live_futures():
 # Nobody has to wait
 
 
-async def test_a_closed_circuit_is_ready_at_once(breaker):
+async def test_a_closed_circuit_is_ready_immediately(breaker):
     assert await breaker.wait_until_ready() is True
 
 
@@ -85,13 +85,13 @@ async def test_a_closed_circuit_is_ready_whatever_the_timeout(breaker, seconds):
     assert await breaker.wait_until_ready(timeout=seconds) is True
 
 
-async def test_a_circuit_that_is_due_is_ready_at_once(breaker, clock):
+async def test_a_circuit_that_is_due_is_ready_immediately(breaker, clock):
     trip(breaker)
     clock.advance(60)
     assert await breaker.wait_until_ready(timeout=0) is True
 
 
-async def test_a_half_open_circuit_with_a_free_place_is_ready_at_once(breaker, clock):
+async def test_a_half_open_circuit_with_a_free_place_is_ready_immediately(breaker, clock):
     half_open(breaker, clock).ignore()
     assert await breaker.wait_until_ready(timeout=0) is True
 
@@ -165,7 +165,7 @@ async def test_a_bad_timeout_is_refused_in_a_closed_circuit_too(breaker):
 # The due moment
 
 
-async def test_advancing_the_fake_clock_wakes_who_waits(breaker, clock):
+async def test_advancing_the_fake_clock_wakes_waiting_tasks(breaker, clock):
     trip(breaker)
     (task,) = await waiting(breaker)
     clock.advance(59.5)
@@ -176,7 +176,7 @@ async def test_advancing_the_fake_clock_wakes_who_waits(breaker, clock):
     assert breaker.state is CircuitState.HALF_OPEN
 
 
-async def test_advancing_the_fake_clock_in_another_thread_wakes_who_waits(breaker, clock):
+async def test_advancing_the_fake_clock_in_another_thread_wakes_waiting_tasks(breaker, clock):
     trip(breaker)
     (task,) = await waiting(breaker)
     thread = threading.Thread(target=clock.advance, args=(60,))
@@ -185,7 +185,7 @@ async def test_advancing_the_fake_clock_in_another_thread_wakes_who_waits(breake
     thread.join()
 
 
-async def test_of_a_hundred_who_wait_one_is_woken_at_the_due_moment(breaker, clock):
+async def test_of_a_hundred_waiting_tasks_one_is_woken_at_the_due_moment(breaker, clock):
     trip(breaker)
     probers = Probers(breaker, 100)
     await settle()
@@ -523,7 +523,7 @@ async def test_the_timer_of_the_due_moment_ends_with_the_last_waiter():
     assert len(pending_timers()) == before
 
 
-async def test_whoever_waited_in_the_parent_of_a_fork_is_no_obstacle_in_the_child(
+async def test_a_task_that_waited_in_the_parent_of_a_fork_does_not_block_the_child(
     clock, monkeypatch
 ):
     breaker = CircuitBreaker("eu-west-1", clock=clock)
@@ -538,7 +538,7 @@ async def test_whoever_waited_in_the_parent_of_a_fork_is_no_obstacle_in_the_chil
     await asyncio.gather(parents, return_exceptions=True)
 
 
-async def test_who_gives_up_in_the_middle_of_the_line_wakes_nobody(clock):
+async def test_a_task_that_gives_up_in_the_middle_of_the_queue_wakes_nobody(clock):
     breaker = CircuitBreaker("eu-west-1", clock=clock)
     trip(breaker)
     first, second, third = await waiting(breaker, 3)
@@ -577,7 +577,7 @@ async def test_a_loop_that_runs_no_more_holds_up_nobody_behind_it(fate):
         ahead._log_destroy_pending = False
 
 
-async def test_a_timeout_that_ends_as_the_moment_comes_is_no_refusal():
+async def test_a_timeout_that_ends_at_the_due_moment_returns_true():
     breaker = CircuitBreaker("eu-west-1", BreakerPolicy(recovery_timeout=0.05))
     trip(breaker)
     assert await breaker.wait_until_ready(timeout=breaker.retry_after) is True

@@ -71,7 +71,7 @@ REQUEST = httpx.Request("POST", "https://api.mypurecloud.ie")
     http.client.IncompleteRead(b"half"),
     http.client.BadStatusLine("nonsense"),
 )
-def test_the_standard_library_s_timeouts_and_connection_errors_are_failures(error):
+def test_the_standard_librarys_timeouts_and_connection_errors_are_failures(error):
     assert classify_error(error) is FAILURE
 
 
@@ -99,7 +99,7 @@ def test_an_operating_system_that_cannot_reach_the_host_is_a_failure(name):
     http.client.InvalidURL("nonnumeric port"),
     http.client.CannotSendRequest(),
 )
-def test_the_machine_s_own_errors_are_ignored(error):
+def test_the_machines_own_errors_are_ignored(error):
     assert classify_error(error) is IGNORED
 
 
@@ -114,7 +114,7 @@ def test_the_machine_s_own_errors_are_ignored(error):
     ZeroDivisionError(),
     Exception(),
 )
-def test_a_bug_in_the_caller_s_code_is_ignored(error):
+def test_a_bug_in_the_callers_code_is_ignored(error):
     assert classify_error(error) is IGNORED
 
 
@@ -331,7 +331,7 @@ def test_urllib_s_http_error_is_judged_by_its_status(status, outcome):
         assert classify_error(error) is outcome
 
 
-def test_subclasses_of_a_client_s_errors_count_like_them():
+def test_subclasses_of_a_clients_errors_count_like_them():
     class MyConnectError(httpx.ConnectError):
         pass
 
@@ -345,6 +345,6 @@ def test_subclasses_of_a_client_s_errors_count_like_them():
 @pytest.mark.parametrize(
     "name", ["ConnectError", "ServerDisconnectedError", "MaxRetryError", "RetryError", "SSLError"]
 )
-def test_a_class_that_only_has_the_name_of_a_client_s_error_is_ignored(name):
+def test_a_class_that_only_has_the_name_of_a_clients_error_is_ignored(name):
     lookalike = type(name, (Exception,), {})
     assert classify_error(lookalike()) is IGNORED

@@ -9,7 +9,7 @@ from tests.support.classifying import FAILURE, IGNORED, caused, retried
 # failures(*types)
 
 
-def test_types_of_one_s_own_are_failures_and_the_rest_as_before(http_error):
+def test_types_of_the_users_are_failures_and_the_rest_as_before(http_error):
     classify = failures(LookupError, ZeroDivisionError)
     assert classify(KeyError()) is FAILURE
     assert classify(ZeroDivisionError()) is FAILURE
@@ -19,11 +19,11 @@ def test_types_of_one_s_own_are_failures_and_the_rest_as_before(http_error):
     assert classify(TimeoutError()) is FAILURE
 
 
-def test_a_type_of_one_s_own_weighs_more_than_its_status(http_error):
+def test_a_type_of_the_users_weighs_more_than_its_status(http_error):
     assert failures(aiohttp.ClientResponseError)(http_error(404)) is FAILURE
 
 
-def test_types_of_one_s_own_are_found_inside_wrappers():
+def test_types_of_the_users_are_found_inside_wrappers():
     classify = failures(KeyError)
     assert classify(retried(ValueError(), KeyError())) is FAILURE
     assert classify(retried(KeyError(), ValueError())) is IGNORED
@@ -61,7 +61,7 @@ class TestABreakerThatNeverCounts:
         call.success = protected
         return call
 
-    def test_is_told_once_after_100_errors_that_say_nothing(self, call, log):
+    def test_is_logged_once_after_100_errors_that_say_nothing(self, call, log):
         call(LookupError("a secret"), 99)
         assert log == []
         call(LookupError("a secret"), 201)
@@ -70,14 +70,14 @@ class TestABreakerThatNeverCounts:
         assert "failures(" in log[0]["message"]
         assert "a secret" not in log[0]["message"]
 
-    def test_is_not_told_when_a_success_came_between(self, call, log):
+    def test_is_not_logged_when_a_success_came_between(self, call, log):
         call(LookupError(), 99)
         call.success()
         call(LookupError(), 99)
         assert log == []
 
 
-def test_failures_says_what_is_no_exception_type_and_that_none_came():
+def test_failures_names_what_is_not_an_exception_type():
     with pytest.raises(TypeError, match=r"^failures\(\) takes subclasses of Exception, got \[7\]$"):
         failures(TimeoutError, 7)
     with pytest.raises(TypeError, match=r"^failures\(\) takes subclasses of Exception, got 'none'"):

@@ -51,7 +51,7 @@ def rejection():
     return caught.value
 
 
-def test_another_breaker_s_rejection_is_ignored(http_error):
+def test_another_breakers_rejection_is_ignored(http_error):
     assert classify_error(rejection()) is IGNORED
     assert classify_error(caused(rejection(), http_error(503))) is IGNORED
     assert classify_error(caused(ValueError(), rejection())) is IGNORED

@@ -16,13 +16,13 @@ OUT_OF_FILES = [errno.EMFILE, errno.ENFILE]
 
 @pytest.mark.parametrize("number", OUT_OF_FILES, ids=errno.errorcode.get)
 class TestOutOfFiles:
-    def test_inside_aiohttp_s_wrappers(self, number):
+    def test_inside_the_wrappers_of_aiohttp(self, number):
         own = OSError(number, "Too many open files")
         assert classify_error(aiohttp.ClientConnectorError(KEY, own)) is IGNORED
         assert classify_error(caused(aiohttp.ClientConnectorError(KEY, own), own)) is IGNORED
         assert classify_error(aiohttp.ClientOSError(number, "Too many open files")) is IGNORED
 
-    def test_inside_httpx_s_wrappers(self, number):
+    def test_inside_the_wrappers_of_httpx(self, number):
         own = OSError(number, "Too many open files")
         core = caused(httpcore.ConnectError(str(own)), own)
         assert classify_error(caused(httpx.ConnectError(str(core)), core)) is IGNORED
@@ -39,7 +39,7 @@ class TestOutOfFiles:
         own = OSError(number, "Too many open files")
         assert classify_error(ProtocolError("Connection aborted.", own)) is IGNORED
 
-    def test_inside_an_error_of_one_s_own(self, number):
+    def test_inside_an_error_of_the_users(self, number):
         own = OSError(number, "Too many open files")
         assert classify_error(caused(RuntimeError("not sent"), own)) is IGNORED
 

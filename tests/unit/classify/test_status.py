@@ -42,7 +42,7 @@ def test_a_status_may_be_an_http_status():
 
 
 @pytest.mark.parametrize("nothing", [None, "UNAVAILABLE", "503 Service Unavailable", object(), []])
-def test_a_status_that_is_no_number_says_nothing(nothing):
+def test_a_status_that_is_not_a_number_says_nothing(nothing):
     assert classify_error(StatusError(status=nothing)) is IGNORED
     assert classify_error(StatusError(status=nothing, status_code=503)) is FAILURE
     assert classify_error(caused(StatusError(status=nothing), TimeoutError())) is FAILURE

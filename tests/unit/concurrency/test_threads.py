@@ -189,7 +189,7 @@ def test_threads_that_trip_probe_force_and_reset_at_will_leave_a_sound_circuit(c
 
 @pytest.mark.usefixtures("nervous_threads")
 @pytest.mark.parametrize("streak", [0, 1])
-def test_permits_that_eight_threads_settle_at_once_count_once(clock, streak):
+def test_permits_that_eight_threads_settle_at_the_same_time_count_once(clock, streak):
     breaker = CircuitBreaker("eu-west-1", NEVER_TRIPS, clock=clock)
     for _ in range(streak):
         breaker.acquire().fail()
@@ -267,7 +267,7 @@ def test_a_success_in_a_quiet_closed_circuit_takes_no_lock(breaker, way):
 
 
 @pytest.mark.usefixtures("nervous_threads")
-def test_two_event_loops_at_once_share_one_breaker_exactly(clock):
+def test_two_event_loops_at_the_same_time_share_one_breaker_exactly(clock):
     breaker = CircuitBreaker("eu-west-1", NEVER_TRIPS, clock=clock)
 
     async def send(number):

@@ -184,7 +184,7 @@ async def test_a_broken_result_classifier_harms_no_caller(protect, registry):
     assert count(registry) == (0, 0, 1, 0)
 
 
-async def test_a_registry_s_result_classifier_holds_for_its_functions(clock):
+async def test_a_registrys_result_classifier_holds_for_its_functions(clock):
     registry = CircuitBreakerRegistry(result_classifier=classify_status, clock=clock)
 
     @region_breaker(region_from="region", registry=registry)

@@ -251,7 +251,7 @@ async def test_a_string_of_another_type_is_the_region_that_it_spells(protect, re
     assert EU in str(rejected.value)
 
 
-async def test_the_registry_s_normalize_makes_one_region_of_two_spellings(clock):
+async def test_the_registrys_normalize_makes_one_region_of_two_spellings(clock):
     registry = CircuitBreakerRegistry(normalize=str.lower, clock=clock)
 
     @region_breaker(region_from="region", registry=registry)

@@ -54,7 +54,7 @@ class TestARejection:
             await send(EU)
         assert not hasattr(third.value, "__notes__")
 
-    async def test_carries_nobody_else_s_error(self, rejected):
+    async def test_carries_no_other_error(self, rejected):
         assert rejected.__cause__ is None
         assert rejected.__context__ is None
         told = f"{rejected} {rejected!r} {vars(rejected)} {rejected.args}"

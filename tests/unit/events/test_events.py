@@ -97,14 +97,14 @@ def test_events_name_small_numbers_properly(clock):
     ]
 
 
-def test_forcing_an_open_circuit_is_told(breaker):
+def test_forcing_an_open_circuit_makes_an_event(breaker):
     trip(breaker)
     events = record(breaker)
     breaker.force_open("maintenance")
     assert moves(events) == [(OPEN, OPEN)]
 
 
-def test_forcing_again_with_the_same_reason_is_not_told_again(breaker):
+def test_forcing_again_with_the_same_reason_makes_no_event(breaker):
     events = record(breaker)
     breaker.force_open("maintenance")
     breaker.force_open("maintenance")
@@ -113,7 +113,7 @@ def test_forcing_again_with_the_same_reason_is_not_told_again(breaker):
     assert moves(events) == [(CLOSED, OPEN), (OPEN, OPEN)]
 
 
-def test_forcing_a_circuit_that_is_due_starts_from_a_state_it_was_told_to_be_in(breaker, clock):
+def test_forcing_a_circuit_that_is_due_starts_from_the_state_of_the_event_before(breaker, clock):
     events = record(breaker)
     trip(breaker)
     clock.advance(60)
@@ -122,7 +122,7 @@ def test_forcing_a_circuit_that_is_due_starts_from_a_state_it_was_told_to_be_in(
     assert events[-1].new is OPEN
 
 
-def test_resetting_a_closed_circuit_is_not_told(breaker, log):
+def test_resetting_a_closed_circuit_makes_no_event(breaker, log):
     events = record(breaker)
     breaker.reset()
     assert (events, log) == ([], [])

@@ -37,14 +37,14 @@ def test_keeps_the_changes_of_all_circuits_in_their_order(registry, clock):
     ]
 
 
-def test_is_there_already_when_a_listener_is_told(registry):
+def test_is_complete_when_a_listener_is_called(registry):
     seen = []
     registry.listen(lambda event: seen.append(list(registry.history) == [event]))
     registry.get("a").force_open("a test")
     assert seen == [True]
 
 
-def test_has_the_order_of_what_happened_where_listeners_are_told_later(registry):
+def test_has_the_order_of_the_changes_where_listeners_are_called_later(registry):
     b = registry.get("b")
     # While the first listener of a is being told, b changes: b is told about at once, a later on.
     registry.get("a").listen(lambda _: b.force_open("a test"))

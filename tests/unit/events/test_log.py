@@ -10,7 +10,7 @@ from tests.support.outage import outage, text_of
 OPEN_AFTER = "Circuit breaker OPEN for region eu-west-1 after"
 
 
-def test_the_log_tells_a_whole_outage_word_for_word(breaker, clock, log):
+def test_the_log_describes_a_whole_outage_word_for_word(breaker, clock, log):
     outage(breaker, clock)
     assert text_of(log) == [
         ("ERROR", f"{OPEN_AFTER} 10 failures: ServerError 503"),
@@ -89,7 +89,7 @@ def test_a_circuit_is_not_forced_open_without_a_reason(breaker, reason):
     assert breaker.state is CLOSED
 
 
-def test_a_reason_that_is_no_text_is_a_type_error(breaker):
+def test_a_reason_that_is_not_a_string_is_a_type_error(breaker):
     with pytest.raises(TypeError, match="reason"):
         breaker.force_open(None)
     assert breaker.state is CLOSED
@@ -124,7 +124,7 @@ def test_a_reason_has_two_hundred_characters_at_most(breaker, log, reason):
     assert events[0].reason.startswith("forced open: ")
 
 
-def test_nothing_that_is_told_holds_the_text_of_an_error(breaker, clock, log):
+def test_no_event_and_no_line_holds_the_text_of_an_error(breaker, clock, log):
     events = record(breaker)
     outage(breaker, clock)
     assert "hunter2" not in repr(events)

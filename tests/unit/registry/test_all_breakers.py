@@ -46,7 +46,7 @@ def test_reset_closes_every_circuit_it_knows(registry):
     assert {entry.streak for entry in registry.snapshots()} == {0}
 
 
-def test_a_listener_hears_breakers_made_before_and_after(registry):
+def test_a_listener_gets_the_events_of_breakers_made_before_and_after(registry):
     old = registry.get("old")
     events = []
     stop = registry.listen(events.append)

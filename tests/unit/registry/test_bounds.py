@@ -117,7 +117,7 @@ def test_then_the_oldest(clock):
     assert regions(registry) == {"middle", "youngest", "fourth"}
 
 
-def test_a_forced_circuit_is_never_let_go(clock):
+def test_a_forced_circuit_is_never_evicted(clock):
     registry = CircuitBreakerRegistry(max_regions=2, clock=clock)
     for region in ("a", "b", "c"):
         registry.get(region).force_open("maintenance")
@@ -186,7 +186,7 @@ async def test_a_breaker_somebody_waits_for_stays_the_one(clock):
     assert await task is True
 
 
-def test_what_is_told_to_the_registry_reaches_a_breaker_that_somebody_still_holds(clock):
+def test_configuring_the_registry_reaches_an_evicted_breaker_that_is_still_held(clock):
     registry = CircuitBreakerRegistry(max_regions=2, clock=clock)
     events = []
     held = registry.get("held")
@@ -227,7 +227,7 @@ def test_threads_that_press_each_other_out_never_get_two_breakers_for_one_region
     assert twins == []
 
 
-def test_a_region_that_was_let_go_starts_anew(clock):
+def test_a_region_that_was_evicted_starts_again(clock):
     registry = CircuitBreakerRegistry(max_regions=2, clock=clock)
     trip(registry.get("gone"))
     flood(registry)

@@ -10,7 +10,7 @@ from resilience.testing import FakeClock
 from tests.support.driving import CLOSED, HALF_OPEN, OPEN, trip
 
 
-def test_configure_applies_at_once_to_the_circuits_that_exist(registry):
+def test_configure_applies_immediately_to_the_circuits_that_exist(registry):
     breaker = registry.get("a")
     for _ in range(4):
         breaker.acquire().fail()
@@ -35,7 +35,7 @@ def test_configure_moves_the_end_of_a_running_open(registry, clock, timeout, lef
     breaker.acquire()
 
 
-def test_configure_may_end_a_running_open_at_once(registry, clock):
+def test_configure_may_end_a_running_open_immediately(registry, clock):
     breaker = registry.get("a")
     trip(breaker)
     clock.advance(30)
@@ -44,7 +44,7 @@ def test_configure_may_end_a_running_open_at_once(registry, clock):
     breaker.acquire()
 
 
-async def test_configure_that_ends_an_open_wakes_who_waits_for_it(registry, clock):
+async def test_configure_that_ends_an_open_wakes_the_tasks_that_wait_for_it(registry, clock):
     breaker = registry.get("a")
     trip(breaker)
     clock.advance(30)
@@ -130,7 +130,7 @@ def test_configure_changes_a_function_decorated_before(registry):
     assert registry.get("a").snapshot().failures == 1
 
 
-def test_configure_keeps_what_it_is_not_told(registry):
+def test_configure_keeps_what_is_not_given(registry):
     policy = BreakerPolicy(failure_threshold=2)
     registry.configure(policy=policy, classifier=lambda _: Outcome.FAILURE)
     registry.configure()

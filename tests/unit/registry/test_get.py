@@ -101,7 +101,7 @@ def test_eight_threads_that_arrive_together_get_one_breaker(registry):
 
 
 @pytest.mark.parametrize("region", [None, 5, b"eu-west-1", ["eu-west-1"]], ids=repr)
-def test_a_region_that_is_no_text_is_a_type_error(registry, region):
+def test_a_region_that_is_not_a_string_is_a_type_error(registry, region):
     with pytest.raises(TypeError, match="region"):
         registry.get(region)
     assert len(registry) == 0
@@ -118,7 +118,7 @@ def test_a_region_without_a_name_is_a_value_error(registry, region):
 
 
 @pytest.mark.parametrize("first", FIVE_SPELLINGS)
-def test_five_spellings_are_one_circuit_whoever_came_first(clock, first):
+def test_five_spellings_are_one_circuit_whichever_came_first(clock, first):
     registry = CircuitBreakerRegistry(normalize=canonical_region, clock=clock)
     breaker = registry.get(first)
     assert breaker.region == "us-east-1"
@@ -170,7 +170,7 @@ def test_a_normalize_that_raises_makes_no_breaker_and_breaks_nothing(clock):
     assert registry.get("good").region == "good"
 
 
-def test_what_is_no_text_never_reaches_normalize(clock):
+def test_a_region_that_is_not_a_string_never_reaches_normalize(clock):
     def normalize(text):
         pytest.fail("it promises to take text")
 

@@ -102,7 +102,7 @@ def test_a_region_that_policies_names_in_two_spellings_is_a_value_error():
         CircuitBreakerRegistry(policies=policies, normalize=canonical_region)
 
 
-def test_a_breaker_that_was_let_go_of_idle_is_kept_again_once_it_knows_something(clock):
+def test_a_breaker_that_was_evicted_idle_is_kept_again_once_it_holds_information(clock):
     registry = CircuitBreakerRegistry(max_regions=1, clock=clock)
     first = registry.get("first")
     registry.get("second")
@@ -114,7 +114,7 @@ def test_a_breaker_that_was_let_go_of_idle_is_kept_again_once_it_knows_something
     assert "first" in registry
 
 
-def test_a_full_registry_that_can_let_go_of_nobody_does_not_say_that_it_did(clock, log):
+def test_a_full_registry_that_can_evict_no_breaker_logs_no_eviction(clock, log):
     registry = CircuitBreakerRegistry(max_regions=1, clock=clock)
     registry.get("first").force_open("maintenance")
     registry.get("second").force_open("maintenance")
@@ -124,7 +124,7 @@ def test_a_full_registry_that_can_let_go_of_nobody_does_not_say_that_it_did(cloc
 
 
 @pytest.mark.parametrize("region", [None, 7, b"eu-west-1", "", " "])
-def test_what_is_no_region_is_not_in_the_registry(region):
+def test_a_value_that_is_not_a_region_is_not_in_the_registry(region):
     assert region not in CircuitBreakerRegistry()
 
 

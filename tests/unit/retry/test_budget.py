@@ -90,7 +90,7 @@ def test_a_budget_holds_for_plain_loops(region):
     assert backend.attempts == 1
 
 
-async def test_a_budget_of_many_tasks_at_once_is_not_overdrawn(region):
+async def test_a_budget_of_many_tasks_at_the_same_time_is_not_overdrawn(region):
     backend = Backend()
     send = budgeted(region(), backend, RetryBudget(minimum_per_second=0))
     results = await asyncio.gather(*(send() for _ in range(100)), return_exceptions=True)

@@ -55,7 +55,7 @@ async def test_count_per_attempt_ends_the_streak_with_a_success(breaker):
 
 
 @pytest.mark.parametrize("status", [408, 429])
-async def test_count_per_attempt_does_not_count_what_is_no_failure(breaker, status):
+async def test_count_per_attempt_does_not_count_what_is_not_a_failure(breaker, status):
     backend = Backend(default=lambda: ServerError(status))
     with pytest.raises(ServerError):
         await breaker(per_attempt(backend.send))()

@@ -417,7 +417,7 @@ def test_gate_over_another_decorator_says_where_it_goes():
 
 
 @pytest.mark.parametrize("wrong", [7, None, int])
-def test_gate_refuses_what_is_no_function_and_no_loop(wrong):
+def test_gate_refuses_what_is_neither_a_function_nor_a_loop(wrong):
     with pytest.raises(TypeError, match=r"gate decorates a function, got"):
         gate(wrong)
 

@@ -59,7 +59,7 @@ async def test_a_loop_that_sleeps_is_woken_when_the_circuit_opens(breaker, way, 
 
 
 @every_async_way
-async def test_what_a_woken_loop_raises_is_no_new_failure(breaker, way):
+async def test_what_a_woken_loop_raises_is_not_a_new_failure(breaker, way):
     backend = Backend()
     task = await asleep(backend, breaker(way(backend.send)))
     trip(breaker)
@@ -291,7 +291,7 @@ def test_a_circuit_that_opens_before_the_first_plain_attempt_lets_none_start(bre
         assert backend.attempts == 0, way
 
 
-async def test_a_call_from_before_is_no_probe_of_the_half_open_circuit(breaker, clock):
+async def test_a_call_from_before_is_not_a_probe_of_the_half_open_circuit(breaker, clock):
     backend = Backend()
     fn = transient_retry(wait=AN_HOUR)(backend.send)
 
@@ -404,7 +404,7 @@ async def test_an_attempt_on_the_wire_when_the_circuit_opens_may_still_succeed(b
     assert (breaker.state, breaker.snapshot().successes) == (OPEN, 0)
 
 
-async def test_an_attempt_of_before_the_outage_is_no_probe_when_it_is_due(breaker, clock):
+async def test_an_attempt_from_before_the_outage_is_not_a_probe_when_it_is_due(breaker, clock):
     backend, answered = Backend(), asyncio.Event()
 
     async def send():

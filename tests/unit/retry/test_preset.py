@@ -225,6 +225,6 @@ def test_gate_says_what_it_takes(target):
         gate(target)
 
 
-def test_the_decorator_refuses_what_is_no_function():
+def test_the_decorator_refuses_what_is_not_a_function():
     with pytest.raises(TypeError):
         transient_retry()("send")
