@@ -151,6 +151,7 @@ def test_runs_by_itself_and_tells_its_story(name, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     missing = in_order(STORIES[name], done.stdout)
+    assert missing is None, f"not in its place: {missing}\n{done.stdout}"
     # Which of several processes writes its line first is for the machine to say.
     for line, times in ANY_ORDER.get(name, {}).items():
         assert done.stdout.count(line) == times, f"{line}\n{done.stdout}"
