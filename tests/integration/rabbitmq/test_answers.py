@@ -257,3 +257,26 @@ def test_unacked_messages_keep_the_order_in_which_they_were_delivered():
         unacked.add(one)
     assert [one.number for one in unacked] == [1, 2, 3]
     assert [one.number for one in unacked.new] == [2, 3]
+
+
+async def test_copies_with_one_id_are_published_one_after_the_other(monkeypatch):
+    publisher = Publisher(None)
+    confirmed, running, most = asyncio.Event(), [], []
+
+    async def publish(message, queue):
+        running.append(message)
+        most.append(len(running))
+        await confirmed.wait()
+        running.pop()
+        return True
+
+    monkeypatch.setattr(publisher, "_publish", publish)
+    copies = [
+        asyncio.create_task(publisher.publish(aio_pika.Message(b"", message_id="1"), "queue"))
+        for _ in range(3)
+    ]
+    for _ in range(10):
+        await asyncio.sleep(0)
+    confirmed.set()
+    assert await asyncio.gather(*copies) == [True] * 3
+    assert most == [1, 1, 1]
