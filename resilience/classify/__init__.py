@@ -1,5 +1,6 @@
 """Classifying errors and answers: is the region that was called down?"""
 
+from resilience.classify.client_errors import says_client_errors
 from resilience.classify.libraries import safe_getattr
 from resilience.classify.rules import (
     classify_error,
@@ -11,6 +12,7 @@ from resilience.classify.rules import (
     root_error,
     status_of,
 )
+from resilience.classify.type_names import full_name
 
 __all__ = [
     "classify_error",
@@ -19,7 +21,9 @@ __all__ = [
     "describe_as",
     "examine",
     "failures",
+    "full_name",
     "root_error",
     "safe_getattr",
+    "says_client_errors",
     "status_of",
 ]
