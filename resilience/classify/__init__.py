@@ -1,7 +1,7 @@
 """Classifying errors and answers: is the region that was called down?"""
 
 from resilience.classify.client_errors import says_client_errors
-from resilience.classify.libraries import safe_getattr
+from resilience.classify.reading import safe_getattr
 from resilience.classify.rules import (
     classify_error,
     classify_status,
@@ -9,9 +9,10 @@ from resilience.classify.rules import (
     describe_as,
     examine,
     failures,
+    is_throttled,
     root_error,
-    status_of,
 )
+from resilience.classify.status import status_of
 from resilience.classify.type_names import full_name
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "examine",
     "failures",
     "full_name",
+    "is_throttled",
     "root_error",
     "safe_getattr",
     "says_client_errors",
