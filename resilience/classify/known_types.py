@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from resilience._by_type import ByType
 from resilience.classify.libraries import LIBRARIES
-from resilience.classify.library import ClientLibrary, Meaning
+from resilience.classify.library import ClientLibrary, Codes, Meaning
 from resilience.classify.reading import safe_getattr
 from resilience.errors import CircuitBreakerOpenError
 
@@ -39,6 +39,8 @@ class TypeFacts(NamedTuple):
     #: The library that it comes from, or that its nearest known base comes from.
     library: ClientLibrary | None
     meaning: Meaning | None
+    #: The codes of its library that it may have.
+    codes: tuple[Codes, ...]
     #: Whether a `status` that an error has by itself is what it says.
     is_quick: bool
     #: Whether an error has a status only if it has attributes of its own.
@@ -72,8 +74,16 @@ def _facts(kind: type) -> TypeFacts:
             library = found
         if meaning is not None:
             break
+    codes = () if library is None else library.codes
+    codes = tuple(one for one in codes if not one.types or is_one_of(kind, one.types))
+    is_quick = meaning is None and not codes and _is_quick(kind, library)
     is_bare = _is_plain(kind) and all(safe_getattr(kind, name) is None for name in _TELLING)
-    return TypeFacts(library, meaning, meaning is None and _is_quick(kind, library), is_bare)
+    return TypeFacts(library, meaning, codes, is_quick, is_bare)
+
+
+def is_one_of(kind: type, names: tuple[str, ...]) -> bool:
+    """Return whether a type, or one of its bases, has one of the names."""
+    return any(base.__name__ in names for base in kind.__mro__)
 
 
 def _is_plain(kind: type) -> bool:
@@ -87,7 +97,7 @@ def _is_quick(kind: type, library: ClientLibrary | None) -> bool:
         return False
     if issubclass(kind, OSError | EOFError | BaseExceptionGroup | CircuitBreakerOpenError):
         return False
-    if library is not None and (library.codes or not library.has_http_status):
+    if library is not None and (library.reads_status or not library.has_http_status):
         return False
     attributes = ("error_code", "last_attempt", "response", "status")
     return all(safe_getattr(kind, name) is None for name in attributes)

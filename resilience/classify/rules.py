@@ -23,7 +23,7 @@ from errno import (
 from typing import TypeAlias
 
 from resilience._text import one_line
-from resilience.classify.known_types import FACTS, TypeFacts
+from resilience.classify.known_types import FACTS, TypeFacts, is_one_of
 from resilience.classify.library import Meaning
 from resilience.classify.reading import read, safe_getattr
 from resilience.classify.status import (
@@ -273,21 +273,16 @@ def _meaning_by_itself(error: BaseException, facts: TypeFacts) -> Meaning | None
     """Return what an error says in a code or a text of its library, or by a type that is final."""
     library = facts.library
     if library is not None:
-        for codes in library.codes:
-            if not codes.types or _is_one_of(type(error), codes.types):
-                meaning = codes.meaning_of(read(error, codes.path))
-                if meaning is not None:
-                    return meaning
+        for codes in facts.codes:
+            meaning = codes.meaning_of(read(error, codes.path))
+            if meaning is not None:
+                return meaning
         if facts.meaning is not None and library.texts:
             texts = texts_of(error, library)
             for part, meaning in library.texts:
                 if any(part in text for text in texts):
                     return meaning
     return facts.meaning if facts.meaning in (Meaning.LOCAL, Meaning.MISUSE) else None
-
-
-def _is_one_of(kind: type, names: tuple[str, ...]) -> bool:
-    return any(base.__name__ in names for base in kind.__mro__)
 
 
 def _meaning_to_the_system(error: Exception) -> Meaning | None:
@@ -315,7 +310,7 @@ def _is_malformed_answer(error: Exception, facts: TypeFacts) -> bool:
         return False
     kind = type(error.__cause__)
     is_unparsable = FACTS[kind].library is facts.library
-    is_unparsable = is_unparsable and _is_one_of(kind, facts.library.unparsable)
+    is_unparsable = is_unparsable and is_one_of(kind, facts.library.unparsable)
     return is_unparsable and safe_getattr(error, "headers") is None
 
 

@@ -66,7 +66,7 @@ def numbers_of(error: BaseException) -> list[int]:
 
 
 def _lacks_something(error: BaseException) -> bool:
-    if FACTS[type(error)].meaning is Meaning.LOCAL:
+    if FACTS[type(error)].meaning in (Meaning.LOCAL, Meaning.MISUSE):
         return True
     if any(number in _EXHAUSTED for number in numbers_of(error)):
         return True
@@ -75,7 +75,7 @@ def _lacks_something(error: BaseException) -> bool:
 
 
 def _waited_for_the_pool(error: BaseException) -> bool:
-    """Return whether an error, a cancellation by a time-out above all, ended the wait for a pool."""
+    """Return whether an error, above all a cancellation by a time-out, ended a wait for a pool."""
     passed = error.__traceback__
     while passed is not None:
         frame = passed.tb_frame

@@ -1,4 +1,4 @@
-"""The errors that an error stands for: what it wraps, and what was being handled in the same call."""
+"""The errors that an error stands for: what it wraps, and what was handled in the same call."""
 
 from collections.abc import Iterable
 
@@ -59,17 +59,18 @@ def is_raised_by_library(error: BaseException) -> bool:
 
 
 def _errors_in(value: object) -> list[BaseException]:
-    if isinstance(value, BaseException):
-        return [value]
-    items: Iterable[object] = ()
+    items: Iterable[object] = (value,)
     if isinstance(value, list | tuple):
         items = value
     elif isinstance(value, dict):
         items = value.values()
-    # A Failure of Twisted has the error as its value.
-    errors = (item if isinstance(item, BaseException) else _value_of(item) for item in items)
-    return [error for error in errors if isinstance(error, BaseException)]
+    found = [item for item in items if isinstance(item, BaseException)]
+    return [_without_failure(error) for error in found]
 
 
-def _value_of(item: object) -> object:
-    return None if isinstance(item, str | int) else safe_getattr(item, "value")
+def _without_failure(error: BaseException) -> BaseException:
+    """Return an error itself, where Twisted hands it around in a Failure."""
+    if isinstance(error, Exception):
+        return error
+    value = safe_getattr(error, "value")
+    return value if isinstance(value, BaseException) else error

@@ -171,5 +171,5 @@ def states(state: CircuitState, outcome: Outcome) -> str:
     match outcome:
         case Outcome.SUCCESS | Outcome.FAILURE:
             return "counts"
-        case Outcome.IGNORED:
+        case Outcome.ANSWERED | Outcome.IGNORED:
             return "does not count"

@@ -49,8 +49,14 @@ CLOUDS = (
     ),
     ClientLibrary(
         name="google-api-core, google-cloud-*, google-auth, google-api-python-client",
-        packages=("google.api_core", "google.auth", "google.cloud", "google.resumable_media")
-        + ("google.genai", "googleapiclient"),
+        packages=(
+            "google.api_core",
+            "google.auth",
+            "google.cloud",
+            "google.resumable_media",
+            "google.genai",
+            "googleapiclient",
+        ),
         outages=("ConnectionError", "TimeoutError", "TransferStalledError", "TransportError"),
         codes=(_grpc("grpc_status_code.name"),),
         wrapped=("cause",),

@@ -52,8 +52,13 @@ DATABASES = (
             "TryAgainError",
             "ValkeyClusterException",
         ),
-        refusals=("AuthenticationError", "AuthorizationError", "NoPermissionError", "ReadOnlyError")
-        + ("ResponseError",),
+        refusals=(
+            "AuthenticationError",
+            "AuthorizationError",
+            "NoPermissionError",
+            "ReadOnlyError",
+            "ResponseError",
+        ),
         misuse=("CrossSlotTransactionError", "DataError", "InvalidPipelineStack"),
         local=("MaxConnectionsError",),
         texts=(("No connection available", _LOCAL), ("Too many connections", _LOCAL)),
@@ -170,8 +175,22 @@ DATABASES = (
         codes=(
             Codes(
                 "code",
-                outages=(6, 7, 89, 91, 189, 262, 317, 9001, 10058, 10107, 11600, 11602)
-                + (13435, 13436),
+                outages=(
+                    6,
+                    7,
+                    89,
+                    91,
+                    189,
+                    262,
+                    317,
+                    9001,
+                    10058,
+                    10107,
+                    11600,
+                    11602,
+                    13435,
+                    13436,
+                ),
                 throttling=(16500,),
                 others=_REFUSAL,
                 types=("OperationFailure",),

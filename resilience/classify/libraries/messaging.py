@@ -65,8 +65,16 @@ MESSAGING = (
         packages=("amqp", "kombu", "celery", "billiard"),
         outages=("ConnectionError", "TimeoutError"),
         wrappers=("BackendStoreError", "OperationalError"),
-        refusals=("ChannelError", "MessageNacked", "NotAllowed", "InvalidPath", "ConsumerCancelled")
-        + ("ContentTooLarge", "NoConsumers", "ResourceLocked"),
+        refusals=(
+            "ChannelError",
+            "MessageNacked",
+            "NotAllowed",
+            "InvalidPath",
+            "ConsumerCancelled",
+            "ContentTooLarge",
+            "NoConsumers",
+            "ResourceLocked",
+        ),
         misuse=(
             "AMQPNotImplementedError",
             "ChannelNotOpen",

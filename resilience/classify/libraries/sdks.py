@@ -38,6 +38,7 @@ SDKS = (
                 'response["error"]',
                 outages=("fatal_error", "internal_error", "service_unavailable"),
                 throttling=("rate_limited", "ratelimited"),
+                others=Meaning.REFUSAL,
             ),
         ),
     ),
@@ -62,7 +63,15 @@ SDKS = (
         name="hvac (Vault)",
         packages=("hvac",),
         # The status is known by the type only.
-        outages=("BadGateway", "InternalServerError", "VaultDown", "VaultNotInitialized"),
+        outages=(
+            "BadGateway",
+            "InternalServerError",
+            "UnexpectedError",
+            "VaultDown",
+            "VaultNotInitialized",
+        ),
+        # Any other status: Vault itself, and no gateway, says what is wrong.
+        codes=(Codes("errors[0]", others=Meaning.REFUSAL, types=("UnexpectedError",)),),
         throttling=("RateLimitExceeded",),
         misuse=("ParamValidationError",),
         refusals=(
@@ -82,4 +91,3 @@ SDKS = (
         status_text=r"^(\d{3})\b",
     ),
 )
-_ = Meaning

@@ -10,6 +10,19 @@ _CURL = Codes(
     outages=(5, 6, 7, 8, 16, 18, 28, 35, 52, 55, 56, 60, 83, 84, 91, 92, 95, 96, 97),
     refusals=(9, 67, 78),
     local=(2, 27, 41, 45, 77),
+    misuse=(1, 3, 4, 43),
+)
+
+# Requests that requests, and what is made after it, do not send.
+_BAD_REQUESTS = (
+    "InvalidHeader",
+    "InvalidProxyURL",
+    "InvalidSchema",
+    "InvalidURL",
+    "MissingSchema",
+    "StreamConsumedError",
+    "URLRequired",
+    "UnrewindableBodyError",
 )
 
 WEB = (
@@ -38,6 +51,20 @@ WEB = (
         name="aiohttp",
         packages=("aiohttp",),
         outages=("ClientConnectionError", "ClientPayloadError"),
+        misuse=("TooManyRedirects",),
+        # A WebSocket that ended, to one who expects a message of a certain type: 257 is CLOSED,
+        # 258 is ERROR, 8 is CLOSE with the code of the server.
+        codes=(
+            Codes(
+                "args[0]",
+                outages=(
+                    *("Received message 256:", "Received message 257:", "Received message 258:"),
+                    *(f"Received message 8:{code}" for code in (1001, 1006, 1011, 1012, 1013)),
+                ),
+                refusals=("Received message 8:",),
+                types=("WSMessageTypeError",),
+            ),
+        ),
         texts=(("Connector is closed", _LOCAL), ("Session is closed", _LOCAL)),
         unparsable=("HttpProcessingError",),
         wrapped=("os_error",),
@@ -74,6 +101,7 @@ WEB = (
             "MultiplexingError",
             "Timeout",
         ),
+        misuse=_BAD_REQUESTS,
         hides_cause=True,
         advice="`timeout=(5, 10)`, since requests has none, and `response.raise_for_status()`.",
     ),
@@ -99,17 +127,31 @@ WEB = (
     ClientLibrary(
         name="curl_cffi",
         packages=("curl_cffi",),
-        outages=("ChunkedEncodingError", "ConnectionError", "IncompleteRead", "ProxyError")
-        + ("SSLError", "Timeout", "WebSocketTimeout"),
-        misuse=("SessionClosed",),
+        outages=(
+            "ChunkedEncodingError",
+            "ConnectionError",
+            "IncompleteRead",
+            "ProxyError",
+            "SSLError",
+            "Timeout",
+            "WebSocketTimeout",
+        ),
+        misuse=(*_BAD_REQUESTS, "SessionClosed"),
         codes=(
             Codes(
                 "code",
+                misuse=(1, 3),
                 outages=_CURL.outages,
                 refusals=_CURL.refusals,
                 local=_CURL.local,
             ),
         ),
+        advice="`response.raise_for_status()`.",
+    ),
+    ClientLibrary(
+        name="primp",
+        packages=("primp",),
+        outages=("BodyError", "ConnectError", "DecodeError", "RequestError", "TimeoutError"),
         advice="`response.raise_for_status()`.",
     ),
     ClientLibrary(
@@ -130,7 +172,10 @@ WEB = (
         name="tornado",
         packages=("tornado",),
         outages=("StreamClosedError", "WebSocketClosedError"),
-        texts=(("in request queue", _LOCAL),),
+        codes=(
+            Codes("errno", misuse=(1, 3), types=("CurlError",)),
+            Codes("message", local=("Timeout in request queue",), types=("HTTPClientError",)),
+        ),
         wrapped=("real_error",),
     ),
     ClientLibrary(
@@ -138,14 +183,17 @@ WEB = (
         packages=("twisted", "treq"),
         outages=(
             "ConnectError",
+            "ConnectingCancelledError",
             "ConnectionClosed",
             "DNSLookupError",
             "PartialDownloadError",
             "PotentialDataLoss",
             "TimeoutError",
             "VerifyError",
+            "_DataLoss",
         ),
-        wrappers=("RequestTransmissionFailed", "ResponseFailed"),
+        # Its time-outs cancel.
+        wrappers=("CancelledError", "RequestTransmissionFailed", "ResponseFailed"),
         local=("ConnectBindError",),
         wrapped=("reasons", "osError"),
         advice="`timeout=`, and look at `response.code`: treq never raises for a status.",
@@ -175,9 +223,27 @@ WEB = (
         misuse=("ConnectionClosedOK", "InvalidURI", "PayloadTooBig"),
         # Close codes, not HTTP's; where the connection was cut there is none.
         codes=(
-            Codes("rcvd.code", outages=(1001, range(1011, 1016)), refusals=(range(1000, 5000),)),
-            Codes("sent.code", misuse=(1009,)),
+            Codes(
+                "rcvd.code",
+                outages=(1001, range(1011, 1016)),
+                refusals=(range(1000, 5000),),
+                types=("ConnectionClosedError",),
+            ),
+            Codes("sent.code", misuse=(1009,), types=("ConnectionClosedError",)),
             Codes("response.status_code", types=("InvalidProxyStatus",), misuse=(407,)),
+        ),
+    ),
+    ClientLibrary(
+        name="httpx-ws",
+        packages=("httpx_ws",),
+        outages=("WebSocketNetworkError",),
+        codes=(
+            Codes(
+                "code",
+                outages=(1001, 1006, range(1011, 1016)),
+                refusals=(range(1002, 5000),),
+                types=("WebSocketDisconnect",),
+            ),
         ),
     ),
     ClientLibrary(
@@ -196,6 +262,20 @@ WEB = (
         name="python-socketio, python-engineio",
         packages=("socketio", "engineio"),
         outages=("ConnectionError", "TimeoutError"),
+    ),
+    ClientLibrary(
+        name="h11, h2, wsproto",
+        packages=("h11", "h2", "hpack", "wsproto"),
+        outages=("RemoteProtocolError",),
+        misuse=("LocalProtocolError",),
+        has_http_status=False,
+    ),
+    ClientLibrary(
+        name="oauthlib, requests-oauthlib, authlib",
+        packages=("oauthlib", "requests_oauthlib", "authlib"),
+        outages=("ServerError", "TemporarilyUnavailableError"),
+        misuse=("InsecureTransportError", "MismatchingStateError", "TokenExpiredError"),
+        refusals=("OAuth2Error", "OAuthError"),
     ),
     ClientLibrary(
         name="trio, anyio",
