@@ -11,7 +11,8 @@ from aiohttp.client_reqrep import ConnectionKey
 
 from resilience import Outcome
 
-FAILURE, IGNORED, SUCCESS = Outcome.FAILURE, Outcome.IGNORED, Outcome.SUCCESS
+FAILURE, ANSWERED = Outcome.FAILURE, Outcome.ANSWERED
+IGNORED, SUCCESS = Outcome.IGNORED, Outcome.SUCCESS
 
 
 def caused(error, cause):

@@ -4,6 +4,8 @@ from resilience.classify.library import ClientLibrary, Codes, Meaning
 
 # Status codes of gRPC; what is left is the caller's fault.
 _GRPC_OUTAGES = ("DATA_LOSS", "DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE", "UNKNOWN")
+# An error that the client itself makes of a bad argument has the code INTERNAL.
+_NOT_SENT = ("Exception serializing request", "Failed to serialize")
 
 
 def _grpc(path: str) -> Codes:
@@ -21,12 +23,8 @@ CLOUDS = (
         name="grpcio",
         packages=("grpc",),
         outages=("FutureTimeoutError",),
-        # An error that the client itself makes of a bad argument has the code INTERNAL.
         codes=(
-            Codes(
-                "details()",
-                misuse=("Exception serializing request", "Failed to serialize"),
-            ),
+            Codes("details()", misuse=_NOT_SENT),
             _grpc("code().name"),
         ),
         text="details()",
@@ -57,8 +55,20 @@ CLOUDS = (
             "google.genai",
             "googleapiclient",
         ),
-        outages=("ConnectionError", "TimeoutError", "TransferStalledError", "TransportError"),
-        codes=(_grpc("grpc_status_code.name"),),
+        outages=("TimeoutError", "TransferStalledError", "TransportError"),
+        # What a token is refused for is in the answer; its status is not.
+        wrappers=("RefreshError",),
+        codes=(
+            Codes("message", misuse=_NOT_SENT, types=("GoogleAPICallError",)),
+            _grpc("grpc_status_code.name"),
+            Codes(
+                'args[1]["error"]',
+                outages=("internal_failure", "server_error", "temporarily_unavailable"),
+                others=Meaning.REFUSAL,
+                types=("RefreshError",),
+            ),
+        ),
+        texts=(("necessary fields", Meaning.MISUSE),),
         wrapped=("cause",),
     ),
     ClientLibrary(
@@ -128,6 +138,7 @@ CLOUDS = (
     ClientLibrary(
         name="minio",
         packages=("minio",),
+        status_text=r"Response code: (\d{3})",
     ),
     ClientLibrary(name="boto", packages=("boto",)),
 )

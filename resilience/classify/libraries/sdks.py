@@ -58,6 +58,32 @@ SDKS = (
         packages=("kubernetes", "kubernetes_asyncio"),
         advice="`_request_timeout=`: there is none by default.",
     ),
+    ClientLibrary(
+        name="algoliasearch",
+        packages=("algoliasearch",),
+        outages=("AlgoliaUnreachableHostException",),
+    ),
+    ClientLibrary(
+        name="meilisearch",
+        packages=("meilisearch",),
+        outages=("MeilisearchCommunicationError", "MeilisearchTimeoutError"),
+    ),
+    ClientLibrary(
+        name="typesense",
+        packages=("typesense",),
+        status=("errno",),
+    ),
+    ClientLibrary(
+        name="pysolr",
+        packages=("pysolr",),
+        status_text=r"\(HTTP (\d{3})\)",
+    ),
+    ClientLibrary(
+        name="SPARQLWrapper",
+        packages=("SPARQLWrapper",),
+        outages=("EndPointInternalError",),
+        refusals=("EndPointNotFound", "QueryBadFormed", "URITooLong", "Unauthorized"),
+    ),
     ClientLibrary(name="docker", packages=("docker",)),
     ClientLibrary(
         name="hvac (Vault)",

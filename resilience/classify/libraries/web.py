@@ -82,6 +82,7 @@ WEB = (
             "SSEError",
             "TimeoutException",
         ),
+        misuse=("LocalProtocolError", "UnsupportedProtocol"),
         local=("PoolTimeout",),
         texts=(("407 ", _MISUSE),),
         pool_waits=tuple(
@@ -201,7 +202,7 @@ WEB = (
     ClientLibrary(
         name="geventhttpclient",
         packages=("geventhttpclient",),
-        outages=("HTTPConnectionClosed", "HTTPParseError"),
+        outages=("HTTPConnectionClosed",),
     ),
     ClientLibrary(
         name="gql",
@@ -271,11 +272,25 @@ WEB = (
         has_http_status=False,
     ),
     ClientLibrary(
-        name="oauthlib, requests-oauthlib, authlib",
-        packages=("oauthlib", "requests_oauthlib", "authlib"),
+        name="oauthlib, requests-oauthlib",
+        packages=("oauthlib", "requests_oauthlib"),
         outages=("ServerError", "TemporarilyUnavailableError"),
         misuse=("InsecureTransportError", "MismatchingStateError", "TokenExpiredError"),
-        refusals=("OAuth2Error", "OAuthError"),
+        refusals=("OAuth2Error",),
+    ),
+    ClientLibrary(
+        name="Authlib",
+        packages=("authlib",),
+        misuse=("MismatchingStateError", "MissingTokenError", "TokenExpiredError"),
+        codes=(
+            Codes(
+                "error",
+                outages=("server_error", "temporarily_unavailable"),
+                misuse=("mismatching_state", "missing_token", "token_expired", "token_invalid"),
+                others=Meaning.REFUSAL,
+                types=("OAuthError",),
+            ),
+        ),
     ),
     ClientLibrary(
         name="trio, anyio",
