@@ -1,12 +1,13 @@
-"""Which types of errors also report the client errors 4xx."""
+"""Which types of errors also report what the caller did wrong."""
 
-from functools import lru_cache
-from types import CodeType, FunctionType
+from types import FunctionType
 
+from resilience.classify.known_types import FACTS
+from resilience.classify.library import Meaning
 from resilience.classify.reading import safe_getattr
 
 # Where errors keep an HTTP status, or the response that has one.
-_NAMES = {
+_STATUS_NAMES = {
     "code",
     "http_code",
     "http_resp",
@@ -18,19 +19,40 @@ _NAMES = {
     "status",
     "status_code",
 }
+_MOST_TYPES = 1_000
 
 
-@lru_cache(maxsize=512)
 def says_client_errors(kind: type) -> bool:
-    """Return whether errors of a type have an HTTP status, and so may report a 4xx as well.
+    """Return whether errors of a type, or of one derived from it, also say a 4xx or its like.
 
-    ``failures()`` of such a type counts its 4xx, too: ten times 404 would open the circuit of a
+    ``failures()`` of such a type counts those, too: ten times 404 would open the circuit of a
     healthy region.
     """
-    return any(_has_status(one) for one in kind.__mro__ if one not in _OF_PYTHON)
+    if kind.__module__ == "builtins" or _is_known_otherwise(kind):
+        return False
+    kinds = [kind]
+    for one in kinds:
+        if _says_client_errors(one):
+            return True
+        derived: list[type] = type.__subclasses__(one)
+        kinds += [new for new in derived if new not in kinds][: _MOST_TYPES - len(kinds)]
+    return False
 
 
-_OF_PYTHON = (*BaseExceptionGroup.__mro__, *OSError.__mro__, SystemExit)
+def _is_known_otherwise(kind: type) -> bool:
+    facts = FACTS[kind]
+    return bool(
+        not facts.codes and facts.meaning not in (None, Meaning.REFUSAL, Meaning.THROTTLING)
+    )
+
+
+def _says_client_errors(kind: type) -> bool:
+    facts = FACTS[kind]
+    if facts.codes or facts.meaning in (Meaning.REFUSAL, Meaning.THROTTLING):
+        return True
+    if facts.meaning is not None or (facts.library and not facts.library.has_http_status):
+        return False
+    return any(_has_status(base) for base in kind.__mro__ if base.__module__ != "builtins")
 
 
 def _has_status(kind: type) -> bool:
@@ -39,6 +61,5 @@ def _has_status(kind: type) -> bool:
     made_by = vars(kind).get("__init__")
     if isinstance(made_by, FunctionType):
         # Its parameters, and the attributes that it sets.
-        code: CodeType = made_by.__code__
-        names |= {*code.co_varnames, *code.co_names}
-    return not names.isdisjoint(_NAMES)
+        names |= {*made_by.__code__.co_varnames, *made_by.__code__.co_names}
+    return not names.isdisjoint(_STATUS_NAMES)

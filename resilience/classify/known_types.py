@@ -57,9 +57,9 @@ def library_of_module(module: object) -> ClientLibrary | None:
     return None
 
 
-def is_pool_wait(module: object, function: str) -> bool:
-    """Return whether a function waits for a free connection in the pool of a client."""
-    return f"{module}.{function}" in _POOL_WAITS
+def is_pool_wait(function: str, caller: str) -> bool:
+    """Return whether a function, or one that calls it, waits for a connection in a pool."""
+    return function in _POOL_WAITS or f"{caller} > {function}" in _POOL_WAITS
 
 
 def _facts(kind: type) -> TypeFacts:

@@ -85,7 +85,7 @@ class ClientLibrary:
     local: tuple[str, ...] = ()
     codes: tuple[Codes, ...] = ()
     #: Parts of a message, where nothing but the message says what happened. The first that is
-    #: found decides.
+    #: found decides; an empty one is found in an empty message only.
     texts: tuple[tuple[str, Meaning], ...] = ()
     #: Where the message is, if it is not an argument of the error.
     text: str = ""
@@ -101,7 +101,8 @@ class ClientLibrary:
     wrapped: tuple[str, ...] = ()
     #: Whether it raises its errors while it handles the real ones, without `from`.
     hides_cause: bool = False
-    #: The functions in which it waits for a free connection of its own pool.
+    #: The functions in which it waits for a free connection of its own pool; where a function also
+    #: connects, with what it calls to wait.
     pool_waits: tuple[str, ...] = ()
     #: What a user of the library has to set, for the documentation.
     advice: str = ""

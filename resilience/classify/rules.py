@@ -280,7 +280,7 @@ def _meaning_by_itself(error: BaseException, facts: TypeFacts) -> Meaning | None
         if facts.meaning is not None and library.texts:
             texts = texts_of(error, library)
             for part, meaning in library.texts:
-                if any(part in text for text in texts):
+                if any(part in text if part else not text for text in texts):
                     return meaning
     return facts.meaning if facts.meaning in (Meaning.LOCAL, Meaning.MISUSE) else None
 

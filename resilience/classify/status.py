@@ -76,7 +76,7 @@ def last_attempt(error: object) -> Future[object] | None:
 def _general_status(thing: object) -> int | None:
     status = _own_status(thing)
     if status is None:
-        status = _own_status(safe_getattr(thing, "response"))
+        status = _own_status(safe_getattr(thing, "response")) or None  # 0: there is no response
     for path in _ELSEWHERE:
         if status is not None:
             break

@@ -16,8 +16,8 @@ _EXHAUSTED = (EMFILE, ENFILE, ENOBUFS, ENOMEM)
 # No local port; or an address of the region, often its IPv6 one, that this machine cannot use.
 _NO_ADDRESS = EADDRNOTAVAIL
 
-# Where the number is only in a message: "[Errno 24] Too many open files", "Error 24 connecting to".
-_NUMBERS = re.compile(r"\b(?:[Ee]rrno:?|Error) (\d{1,6})\b")
+# Where the number is only in a message: "[Errno 24]", "(os error 24)", "Error 24 connecting to".
+_NUMBERS = re.compile(r"\b(?:[Ee]rrno:?|os error|Error(?= \d+ connecting)) (\d{1,6})\b")
 _TEXTS = {os.strerror(number): number for number in (*_EXHAUSTED, _NO_ADDRESS)}
 # The proxy is this side's, and wants credentials of this side.
 _PROXY_REFUSES = re.compile(r"\b407 Proxy Authentication Required\b")
@@ -76,12 +76,13 @@ def _lacks_something(error: BaseException) -> bool:
 
 def _waited_for_the_pool(error: BaseException) -> bool:
     """Return whether an error, above all a cancellation by a time-out, ended a wait for a pool."""
-    passed = error.__traceback__
+    passed, caller = error.__traceback__, ""
     while passed is not None:
         frame = passed.tb_frame
-        if is_pool_wait(frame.f_globals.get("__name__"), frame.f_code.co_name):
+        function = f"{frame.f_globals.get('__name__')}.{frame.f_code.co_name}"
+        if is_pool_wait(function, caller):
             return True
-        passed = passed.tb_next
+        passed, caller = passed.tb_next, function
     return False
 
 

@@ -86,6 +86,9 @@ DATABASES = (
             ("certificate file", _MISUSE),
             ("private key file", _MISUSE),
             ("another command is already in progress", _MISUSE),
+            # What libpq says where it cannot even make a socket.
+            ("no error details available", _LOCAL),
+            ("", _LOCAL),
         ),
         has_http_status=False,
         advice="`connect_timeout=`, and `statement_timeout` or `tcp_user_timeout`.",
@@ -95,7 +98,7 @@ DATABASES = (
         packages=("asyncpg",),
         codes=(_sqlstate("sqlstate"),),
         has_http_status=False,
-        pool_waits=("asyncpg.pool._acquire_impl",),
+        pool_waits=("asyncpg.pool._acquire_impl > asyncio.queues.get",),
         advice="`timeout=` and `command_timeout=`.",
     ),
     ClientLibrary(
@@ -107,6 +110,7 @@ DATABASES = (
         wrapped=("original_exception",),
         has_http_status=False,
         hides_cause=True,
+        pool_waits=("aiomysql.pool._acquire > asyncio.locks.wait",),
         advice="`connect_timeout`, `read_timeout` and `write_timeout`.",
     ),
     ClientLibrary(
