@@ -28,8 +28,11 @@ def says_client_errors(kind: type) -> bool:
     ``failures()`` of such a type counts those, too: ten times 404 would open the circuit of a
     healthy region.
     """
-    if kind.__module__ == "builtins" or _is_known_otherwise(kind):
+    if kind.__module__ == "builtins":
         return False
+    by_itself = _says_client_errors(kind)
+    if by_itself is not None:
+        return by_itself
     kinds = [kind]
     for one in kinds:
         if _says_client_errors(one):
@@ -39,20 +42,17 @@ def says_client_errors(kind: type) -> bool:
     return False
 
 
-def _is_known_otherwise(kind: type) -> bool:
-    facts = FACTS[kind]
-    return bool(
-        not facts.codes and facts.meaning not in (None, Meaning.REFUSAL, Meaning.THROTTLING)
-    )
-
-
-def _says_client_errors(kind: type) -> bool:
-    facts = FACTS[kind]
-    if facts.codes or facts.meaning in (Meaning.REFUSAL, Meaning.THROTTLING):
+def _says_client_errors(kind: type) -> bool | None:
+    """Return what is known about a type alone; None: nothing."""
+    library, meaning, codes, _, _ = FACTS[kind]
+    if codes or meaning in (Meaning.REFUSAL, Meaning.THROTTLING):
         return True
-    if facts.meaning is not None or (facts.library and not facts.library.has_http_status):
+    if meaning is not None:
         return False
-    return any(_has_status(base) for base in kind.__mro__ if base.__module__ != "builtins")
+    if library is not None and not library.has_http_status:
+        return None
+    bases = [base for base in kind.__mro__ if base.__module__ != "builtins"]
+    return True if any(_has_status(base) for base in bases) else None
 
 
 def _has_status(kind: type) -> bool:

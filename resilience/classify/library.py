@@ -50,8 +50,8 @@ class Codes:
             (Meaning.OUTAGE, self.outages),
             (Meaning.THROTTLING, self.throttling),
             (Meaning.LOCAL, self.local),
-            (Meaning.MISUSE, self.misuse),
             (Meaning.REFUSAL, self.refusals),
+            (Meaning.MISUSE, self.misuse),
         ):
             if any(_is_code(code, one) for one in known):
                 return meaning

@@ -34,10 +34,11 @@ def is_local(error: BaseException) -> bool:
     for one in seen:
         if _lacks_something(one):
             return True
-        inner = [part for part in _parts(one) if not any(part is known for known in seen)]
-        seen += inner[: _MOST_ERRORS - len(seen)]
-        if not inner:
+        parts = _parts(one)
+        if not parts:
             last.append(one)
+        new = {id(part): part for part in parts if not any(part is known for known in seen)}
+        seen += list(new.values())[: _MOST_ERRORS - len(seen)]
     return bool(last) and all(is_address_missing(one) for one in last)
 
 
