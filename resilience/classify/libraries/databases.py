@@ -36,6 +36,19 @@ def _mysql(path: str) -> Codes:
     )
 
 
+def _mssql(path: str) -> Codes:
+    """Return what the numbers of SQL Server mean: from 20,000 they are the client's."""
+    return Codes(
+        path,
+        outages=(
+            *(64, 233, 10053, 10054, 10060, 10061, 40197, 40540, 40613),
+            *(20002, 20003, 20004, 20006, 20009, 20017, 20047),
+        ),
+        throttling=(10928, 10929, 40501, range(49918, 49921)),
+        refusals=(range(1, 20_000),),
+    )
+
+
 DATABASES = (
     ClientLibrary(
         name="redis, valkey",
@@ -94,6 +107,23 @@ DATABASES = (
         advice="`connect_timeout=`, and `statement_timeout` or `tcp_user_timeout`.",
     ),
     ClientLibrary(
+        name="pg8000",
+        packages=("pg8000",),
+        codes=(
+            _sqlstate('args[0]["C"]'),
+            Codes(
+                "args[0]",
+                outages=(
+                    *("network error", "communication error", "Can't create a connection"),
+                    "Server refuses SSL",
+                ),
+                types=("InterfaceError",),
+            ),
+        ),
+        has_http_status=False,
+        advice="`timeout=`: there is none by default.",
+    ),
+    ClientLibrary(
         name="asyncpg",
         packages=("asyncpg",),
         codes=(_sqlstate("sqlstate"),),
@@ -139,18 +169,17 @@ DATABASES = (
     ClientLibrary(
         name="pymssql",
         packages=("pymssql", "_mssql"),
-        codes=tuple(
-            Codes(
-                path,
-                outages=(
-                    *(20002, 20003, 20004, 20006, 20009, 20017, 20047, 40197, 40540, 40613),
-                    *(233, 10053, 10054, 10060, 10061, 64),
-                ),
-                throttling=(10928, 10929, 40501, range(49918, 49921)),
-                refusals=(range(1, 20_000),),
-            )
-            for path in ("args[0][0]", "args[0]", "number")
-        ),
+        codes=(_mssql("args[0][0]"), _mssql("args[0]"), _mssql("number")),
+        has_http_status=False,
+        advice="`login_timeout` and `timeout`.",
+    ),
+    ClientLibrary(
+        name="python-tds",
+        packages=("pytds",),
+        outages=("ClosedConnectionError",),
+        refusals=("LoginError",),
+        codes=(_mssql("number"),),
+        texts=(("Cannot connect to server", _OUTAGE),),
         has_http_status=False,
         advice="`login_timeout` and `timeout`.",
     ),

@@ -4,7 +4,7 @@ from resilience.classify.library import ClientLibrary, Codes, Meaning
 
 SDKS = (
     ClientLibrary(
-        name="Genesys Cloud SDK",
+        name="PureCloudPlatformClientV2 (Genesys Cloud)",
         packages=("PureCloudPlatformClientV2",),
         advice="It has no time-out, and repeats what was cut, a POST too: set both as shown below.",
     ),

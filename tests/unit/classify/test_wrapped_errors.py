@@ -8,7 +8,7 @@ import pytest
 import tenacity
 
 from resilience import classify_error
-from tests.support.classifying import ANSWERED, FAILURE, IGNORED, caused, retried
+from tests.support.classifying import ANSWERED, FAILURE, IGNORED, caused, error_of, retried
 
 
 def test_a_retry_error_is_judged_by_its_last_attempt(http_error):
@@ -157,3 +157,52 @@ def test_a_status_speaks_for_itself_whatever_the_error_was_raised_from():
     error.status = 302
     error.__cause__ = TimeoutError()
     assert classify_error(error) is IGNORED
+
+
+class Failure(BaseException):
+    """What Twisted hands around in the place of an error."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+
+@pytest.mark.parametrize(
+    ("reasons", "outcome"),
+    [
+        ([Failure(TimeoutError())], FAILURE),
+        ([Failure(KeyError()), Failure(ConnectionResetError())], FAILURE),
+        ([Failure("nothing")], IGNORED),
+        ([], FAILURE),
+    ],
+)
+def test_a_failure_of_twisted_is_judged_by_its_error(reasons, outcome):
+    error = error_of("twisted.web._newclient.ResponseFailed", reasons, reasons=reasons)
+    assert classify_error(error) is outcome
+
+
+def test_an_error_that_wraps_is_an_outage_unless_what_it_wraps_says_something(http_error):
+    def hosts(**errors):
+        return error_of("cassandra.cluster.NoHostAvailable", "none", errors=errors)
+
+    refused = error_of("cassandra.AuthenticationFailed")
+    assert classify_error(hosts()) is FAILURE
+    assert classify_error(hosts(a=KeyError())) is FAILURE
+    assert classify_error(hosts(a=refused, b=TimeoutError())) is FAILURE
+    assert classify_error(hosts(a=refused, b=refused)) is ANSWERED
+    assert classify_error(hosts(a=OSError(errno.EMFILE, "Too many open files"))) is IGNORED
+
+
+def test_a_retry_error_of_requests_is_judged_by_its_argument():
+    def exhausted(text):
+        reason = error_of("urllib3.exceptions.ResponseError", text)
+        tried = error_of("urllib3.exceptions.MaxRetryError", "no more", reason=reason)
+        return error_of("requests.exceptions.RetryError", tried)
+
+    assert classify_error(exhausted("too many 503 error responses")) is FAILURE
+    assert classify_error(exhausted("too many 429 error responses")) is ANSWERED
+    assert classify_error(exhausted("too many redirects")) is IGNORED
+
+
+def test_the_arguments_of_an_error_of_the_users_do_not_speak_for_it():
+    assert classify_error(ValueError(TimeoutError())) is IGNORED
