@@ -112,6 +112,14 @@ def test_kinds_and_units_are_as_opentelemetry_wants_them(registry, export):
     }
 
 
+def test_probes_that_say_nothing_are_shown_while_it_is_half_open(registry, clock, export):
+    down(registry)
+    clock.advance(60)
+    for number in range(12):
+        assert points(export()["circuit_breaker.ignored_probes"]) == {("a",): number}
+        registry.get("a").acquire().ignore()
+
+
 def test_a_forced_opening_has_no_retry_after(registry, export):
     registry.get("a").force_open("a test")
     assert "circuit_breaker.retry_after" not in export()
