@@ -231,10 +231,16 @@ async def test_a_region_that_is_evicted_disappears(browser, url, registry):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [320, 390, 768, 1024, 1440])
-async def test_nothing_sticks_out(browser, url, registry, scheme, width):
+@pytest.mark.parametrize("width", [320, 390, 768, 1024, 1281, 1440])
+async def test_nothing_sticks_out(browser, url, registry, clock, scheme, width):
     registry.get("x" * 190).force_open("y" * 190)
-    registry.get("eu-west-1").acquire().succeed()
+    half_open = registry.get("ap-southeast-2")
+    for _ in range(1_000):
+        half_open.acquire().succeed()
+    for _ in range(3):
+        half_open.acquire().fail(ServerError())
+    clock.advance(60)
+    half_open.acquire().ignore()
     size = {"width": width, "height": 800}
     async with opened(browser, url, color_scheme=scheme, viewport=size) as page:
         await expect(page.locator("tbody tr")).to_have_count(2)
