@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from resilience import log
-from resilience.classify import classify_error, describe, describe_as, examine
+from resilience._validate import discard
+from resilience.classify import CountTypes, classify_error, describe, describe_as, examine
 from resilience.errors import CircuitBreakerOpenError
 from resilience.outcome import IGNORED, SUCCESS, Classifier, Outcome, Report, ResultClassifier
 
@@ -90,7 +91,9 @@ class Judge:
     def of_error(self, error: BaseException) -> Report:
         """Decide about an error; a cancellation, an exit and a rejection say nothing."""
         if not isinstance(error, Exception) or isinstance(error, CircuitBreakerOpenError):
-            return IGNORED
+            own = self._classifier
+            if not isinstance(own, CountTypes) or not own.counts_base_exception(error):
+                return IGNORED
         if self._classifier is not classify_error:
             report = self._ask("classifier", self._classifier, error)
             if report is IGNORED and examine(error)[0] is None:
@@ -122,6 +125,7 @@ class Judge:
             if isinstance(outcome, Outcome):
                 return SUCCESS if outcome is Outcome.SUCCESS else IGNORED
             wrong = f"returned a {type(outcome).__name__}, expected an Outcome"
+            discard(outcome)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as fault:  # noqa: BLE001 - the call's own error must reach the caller
