@@ -153,8 +153,9 @@ def _may_return_awaitable(fn: object) -> bool:
     annotation = _return_annotation(innermost)
     if annotation is _NOT_ANNOTATED:
         return False
-    is_known = isinstance(annotation, type) and annotation is not object
-    return not is_known or hasattr(annotation, "__await__")
+    if annotation is Any or annotation is object or not isinstance(annotation, type):
+        return True
+    return hasattr(annotation, "__await__")
 
 
 def _is_result(thing: object) -> bool:
