@@ -68,6 +68,9 @@ def region_breaker(
     _validate.check_type("registry", regions, CircuitBreakerRegistry)
     asked = classify_error if classifier is None else classifier
     check_classifiers(asked, result_classifier)
+    if not isinstance(region_from, str) and not callable(region_from):
+        expected = "a parameter's name, a dotted path or a callable that takes the call's arguments"
+        raise TypeError(f"region_from must be {expected}, got {_validate.kind_of(region_from)}")
     classifiers: Classifiers | None = None
     if classifier is not None or result_classifier is not None:
         classifiers = Classifiers(classifier, result_classifier)

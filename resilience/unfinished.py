@@ -13,7 +13,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine
 from enum import Enum, auto
 from types import AsyncGeneratorType, GeneratorType
 from typing import TypeVar
@@ -33,25 +33,16 @@ class Unfinished(Enum):
     LAZY = auto()
 
 
-@contextlib.contextmanager
-def _example() -> Generator[None]:
-    yield
-
-
-@contextlib.asynccontextmanager
-async def _async_example() -> AsyncGenerator[None]:
-    yield
-
-
-_LAZY = (GeneratorType, concurrent.futures.Future, type(_example()))
+# What `contextlib` makes of a generator can decorate a function, too.
+_LAZY = (GeneratorType, concurrent.futures.Future, contextlib.ContextDecorator)
 # Out of an `async def`. None of these can have done its work.
 _LAZY_WHEN_AWAITED = (
     AsyncGeneratorType,
     Coroutine,
     asyncio.Future,
     concurrent.futures.Future,
-    type(_example()),
-    type(_async_example()),
+    contextlib.ContextDecorator,
+    contextlib.AsyncContextDecorator,
 )
 
 

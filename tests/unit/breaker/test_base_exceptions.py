@@ -7,6 +7,7 @@ import pytest
 from resilience import (
     BreakerPolicy,
     CircuitBreaker,
+    CircuitBreakerOpenError,
     CircuitBreakerRegistry,
     Outcome,
     failures,
@@ -128,3 +129,12 @@ def test_a_function_and_a_registry_may_name_it(clock):
     with pytest.raises(OwnTimeout):
         in_a_block(registry.get("eu-west-2"), OwnTimeout())
     assert registry.get("eu-west-2").state is OPEN
+
+
+def test_a_rejection_never_counts_whatever_types_are_named(clock):
+    inner = CircuitBreaker("inner", clock=clock)
+    inner.force_open("maintenance")
+    breaker = CircuitBreaker("outer", classifier=failures(Exception, OwnTimeout), clock=clock)
+    with pytest.raises(CircuitBreakerOpenError), breaker.acquire():
+        inner.acquire()
+    assert counters(breaker) == {"ignored": 1}

@@ -164,6 +164,17 @@ def test_decorators_that_go_round_in_a_circle_are_survived():
     assert CircuitBreaker(EU)(call)(EU) == EU
 
 
+class Endless:
+    """Calling it would never reach a function."""
+
+
+Endless.__call__ = Endless()
+
+
+def test_an_object_whose_call_leads_to_no_function_is_survived(protect):
+    assert callable(CircuitBreaker(EU)(Endless()))
+
+
 # What only the result shows
 
 
