@@ -26,9 +26,10 @@ from resilience.circuit import (
     Transition,
     time_until,
 )
-from resilience.classify import classify_error
+from resilience.classify import check_classifiers, classify_error
 from resilience.errors import CircuitBreakerOpenError
 from resilience.events import Listener, StateChanged
+from resilience.identity import KeepsIdentity
 from resilience.judge import Classifiers, Judge, UnknownErrors
 from resilience.listeners import EventQueue, Listeners, Subscribers, call_listener
 from resilience.log import describe_exception, log_fault
@@ -43,7 +44,8 @@ from resilience.outcome import (
 )
 from resilience.permit import NestedPermit, Permit
 from resilience.policy import BreakerPolicy
-from resilience.protect import NO_POSITION, BreakerLookup, check_protectable, protect
+from resilience.protect import NO_POSITION, BreakerLookup, protect
+from resilience.protectable import check_awaitable, check_protectable, name_in_module
 from resilience.waiters import AdvancingClock, WaitQueue
 
 P = ParamSpec("P")
@@ -103,10 +105,11 @@ class Retention(Enum):
     PINNED = auto()  # forced open or listened to: it stays
 
 
-class CircuitBreaker:
+class CircuitBreaker(KeepsIdentity):
     """Keeps calls from a region that is down, and finds out when the region is back.
 
-    One breaker serves any number of tasks, event loops and threads at the same time.
+    One breaker serves any number of tasks, event loops and threads at the same time. Copying it
+    returns the same breaker, and pickling it is a `TypeError`: there is one circuit for a region.
 
     Args:
         region: The name of what is called.
@@ -119,8 +122,9 @@ class CircuitBreaker:
         subscribers: The registry that the breaker belongs to; None: it stands alone.
 
     Raises:
-        TypeError: An argument has the wrong type, or a classifier is an `async def`.
-        ValueError: The region is empty.
+        TypeError: An argument has the wrong type, a classifier is an `async def` or an exception
+            type, or the clock does not return a number.
+        ValueError: The region is empty, or the clock raises, or returns NaN or infinity.
     """
 
     __slots__ = (
@@ -138,6 +142,11 @@ class CircuitBreaker:
         "region",
     )
 
+    NOT_PICKLED = (
+        "the copy would be a second circuit for its region. Send the region, and get the breaker"
+        " from a registry there; circuits of several processes can be shared through Redis"
+    )
+
     def __init__(
         self,
         region: str,
@@ -150,14 +159,14 @@ class CircuitBreaker:
         subscribers: Subscribers | None = None,
     ) -> None:
         self.region = _validate.check_text("region", region)
-        _validate.check_callable("clock", clock, "nothing and returns seconds", optional=True)
         _validate.check_type("policy", policy, BreakerPolicy)
-        _validate.check_classifiers(classifier, result_classifier)
+        check_classifiers(classifier, result_classifier)
+        now = _validate.first_reading(clock)
         self._clock = clock
         if circuit is not None and policy not in (circuit.policy, BreakerPolicy()):
             raise ValueError("policy must be that of the circuit, or not be given")
         #: The state machine; only this breaker changes it.
-        self.circuit = Circuit(policy, _first_time(clock)) if circuit is None else circuit
+        self.circuit = Circuit(policy, now) if circuit is None else circuit
         #: The CLOSED state while a call that goes well needs no permit, else None.
         self.closed: Closed | None = None
         #: Whether the registry keeps it only while somebody else holds it.
@@ -186,7 +195,10 @@ class CircuitBreaker:
 
         Raises:
             CircuitBreakerOpenError: The call was rejected; `fn` has not run.
+            TypeError: `fn` is not an `async def`, and nothing shows that it returns an awaitable.
+                It has not run.
         """
+        check_awaitable(fn)
         return await self.acquire().call_async(fn, args, kwargs)
 
     # A decorated function passes its own classifiers; everybody else's are the breaker's.
@@ -209,13 +221,20 @@ class CircuitBreaker:
         raise self._make_rejection(state.name, state.reason, time_until(state.until, now))
 
     def __call__(self, fn: Callable[P, T]) -> Callable[P, T]:
-        """Decorate one function, `async def` or `def`, with this very breaker."""
-        check_protectable(fn, "a circuit breaker")
+        """Decorate one function, `async def` or `def`, with this very breaker.
+
+        Raises:
+            TypeError: It is not a function, or a call of it is over before its work begins, as with
+                a generator.
+        """
+        acquire = f"{name_in_module(fn, self, 'breaker')}.acquire()"
+        check_protectable(fn, "a circuit breaker", acquire)
         lookup = BreakerLookup(
             breakers={self.region: self},
             find=lambda _region: self,
             locate=lambda _args, _kwargs: self.region,
             position=NO_POSITION,
+            acquire=acquire,
         )
         return protect(fn, lookup)
 
@@ -593,10 +612,3 @@ class CircuitBreaker:
         if wait_queue is made and isinstance(self._clock, AdvancingClock):
             self._clock.on_advance(made.wake_first)
         return wait_queue
-
-
-def _first_time(clock: Callable[[], float] | None) -> float:
-    now = time.monotonic() if clock is None else clock()
-    if not math.isfinite(now):
-        raise ValueError(f"clock must return a finite number of seconds, got {now!r}")
-    return now

@@ -5,7 +5,15 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from resilience import log
-from resilience.classify import classify_error, describe, describe_as, examine, root_error
+from resilience._validate import discard
+from resilience.classify import (
+    CountTypes,
+    classify_error,
+    describe,
+    describe_as,
+    examine,
+    root_error,
+)
 from resilience.errors import CircuitBreakerOpenError
 from resilience.outcome import (
     ANSWERED,
@@ -102,7 +110,9 @@ class Judge:
     def of_error(self, error: BaseException) -> Report:
         """Decide about an error; a cancellation, an exit and a rejection say nothing."""
         if not isinstance(error, Exception) or isinstance(error, CircuitBreakerOpenError):
-            return IGNORED
+            own = self._classifier
+            if not isinstance(own, CountTypes) or not own.counts_base_exception(error):
+                return IGNORED
         if self._classifier is not classify_error:
             report = self._ask("classifier", self._classifier, error)
             if report is IGNORED and examine(error)[0] is None:
@@ -147,6 +157,7 @@ class Judge:
             if isinstance(outcome, Outcome):
                 return SUCCESS if outcome is Outcome.SUCCESS else IGNORED
             wrong = f"returned a {type(outcome).__name__}, expected an Outcome"
+            discard(outcome)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as fault:  # noqa: BLE001 - the call's own error must reach the caller

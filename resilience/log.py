@@ -1,6 +1,7 @@
 """Every line that the package logs, through loguru."""
 
 import sys
+import threading
 import traceback
 from collections.abc import Mapping
 
@@ -22,6 +23,19 @@ _LEVELS = {
     CircuitState.HALF_OPEN: "WARNING",
     CircuitState.CLOSED: "INFO",
 }
+
+
+class Once:
+    """What is to be logged only the first time that it happens, in any thread."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def happens(self) -> bool:
+        """Return whether this is the first time."""
+        return self._lock.acquire(blocking=False)  # and it is never released
 
 
 def log(level: str, region: str, text: str, bound: Mapping[str, object] | None = None) -> None:
@@ -68,6 +82,14 @@ def log_unknown_errors(region: str, count: int, error: BaseException) -> None:
     kind = one_line(type(error).__name__)
     hint = f"if the region causes them, count them with classifier=failures({kind})"
     log("WARNING", region, f"ignored {count} errors in a row for region {{}}, a {kind}: {hint}")
+
+
+def log_lazy_result(function: object, result: object, acquire: str) -> None:
+    """Warn that the work of a protected function goes on after its calls are over."""
+    name, kind = one_line(name_of(function)), one_line(type(result).__name__)
+    hint = f"do the work inside the function, or in a block of `with {acquire}:`"
+    text = f"protects {name} only until it returns, and the {kind} that it returns works later"
+    log("WARNING", "", f"{text}: {hint}")
 
 
 def log_eviction(limit: int) -> None:

@@ -13,9 +13,11 @@ from resilience._lock import lock, lock_is_held, postpone
 from resilience.circuit import Circuit, Closed, HalfOpen, Probe, Ticket
 from resilience.classify import describe, root_error
 from resilience.errors import CircuitBreakerOpenError
+from resilience.identity import KeepsIdentity
 from resilience.judge import Classifiers, Judge
 from resilience.outcome import ANSWERED, IGNORED, SUCCESS, Outcome, Report
-from resilience.protect import Arguments, Keywords, must_be_awaited
+from resilience.protect import Arguments, Keywords
+from resilience.unfinished import Unfinished, must_be_awaited, unfinished
 
 T = TypeVar("T")
 
@@ -36,7 +38,7 @@ class RecordsOutcomes(scope.HasClock, Protocol):
         ...
 
 
-class Permit:
+class Permit(KeepsIdentity):
     """Leave to make one call; settle it once, and later reports change nothing.
 
     As a context manager, in sync and async code, it settles itself: a block that ends normally is a
@@ -54,6 +56,8 @@ class Permit:
         "outer",
         "ticket",
     )
+
+    NOT_PICKLED = "it belongs to one call in this process"
 
     def __init__(
         self,
@@ -194,7 +198,13 @@ class Permit:
 
     def returned_by_sync(self, result: T, /) -> T:
         """Settle by what a `def` returned; if it must be awaited, when it was."""
-        if not must_be_awaited[type(result)]:
+        how = unfinished[type(result)]
+        if how is None:
+            return self.returned(result)
+        if how is Unfinished.ASYNC_GENERATOR:  # the wrapper refuses it
+            self.ignore()
+            return result
+        if not must_be_awaited(result):
             return self.returned(result)
         permit = Permit(self.breaker, None, self._classifiers)
         with lock:

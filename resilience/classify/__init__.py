@@ -1,7 +1,9 @@
 """Classifying errors and answers: is the region that was called down?"""
 
+from resilience.classify.arguments import check_classifiers
 from resilience.classify.libraries import safe_getattr
 from resilience.classify.rules import (
+    CountTypes,
     classify_error,
     classify_status,
     describe,
@@ -13,6 +15,8 @@ from resilience.classify.rules import (
 )
 
 __all__ = [
+    "CountTypes",
+    "check_classifiers",
     "classify_error",
     "classify_status",
     "describe",

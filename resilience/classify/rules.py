@@ -28,6 +28,16 @@ _NO_ANSWER = 0
 _LARGEST_STATUS = 999  # of the statuses that are shown
 _MAX_DEPTH = 16  # wrapped errors may form a circle
 
+# What ends a call from outside, which no classifier is asked about.
+_TOO_GENERAL = (BaseException, BaseExceptionGroup)
+_NEVER_COUNTED = (
+    "asyncio.CancelledError",
+    "builtins.GeneratorExit",
+    "builtins.KeyboardInterrupt",
+    "builtins.SystemExit",
+    "trio.Cancelled",
+)
+
 _UNREACHABLE = {EHOSTDOWN, EHOSTUNREACH, ENETDOWN, ENETRESET, ENETUNREACH}
 _OUT_OF_FILES = {EMFILE, ENFILE}
 
@@ -75,28 +85,55 @@ def classify_status(response: object) -> Outcome:
     return _outcome_of_status(status, below=Outcome.SUCCESS)
 
 
-def failures(*types: type[Exception]) -> Classifier:
+def failures(*types: type[BaseException]) -> Classifier:
     """Make a classifier for which these exception types are failures too.
 
     Args:
         types: Exception types that count, whatever their status; every other error is judged as
-            `classify_error` does it.
+            `classify_error` does it. A timeout that is not an `Exception`, such as
+            ``gevent.Timeout``, can be one of them.
 
     Returns:
         A classifier for a breaker, a registry or a decorator.
 
     Raises:
-        TypeError: No type was given, or something that is not a subclass of Exception.
+        TypeError: No type was given, something that is not an exception type, or one that a
+            cancellation or an exit belongs to.
     """
     given: tuple[object, ...] = types
     wrong = [kind for kind in given if not _is_exception_type(kind)]
     if wrong or not given:
         raise TypeError(f"failures() takes subclasses of Exception, got {wrong or 'none'!r}")
+    for kind in types:
+        same_kind: object = kind
+        if kind in _TOO_GENERAL or is_one_of(same_kind, _NEVER_COUNTED):
+            raise TypeError(
+                f"failures() never counts {kind.__name__}: a cancellation or an exit says nothing"
+                " about the region"
+            )
+    return CountTypes(types)
 
-    def classify(error: BaseException) -> Outcome:
-        return _examine(error, types)[0] or _IGNORED
 
-    return classify
+class CountTypes:
+    """A classifier that counts exceptions by their type; `failures` makes it.
+
+    Args:
+        types: The exception types that count.
+    """
+
+    __slots__ = ("_base_exceptions", "_types")
+
+    def __init__(self, types: tuple[type[BaseException], ...]) -> None:
+        self._types = types
+        self._base_exceptions = tuple(kind for kind in types if not issubclass(kind, Exception))
+
+    def __call__(self, error: BaseException) -> Outcome:
+        """Classify an error."""
+        return _examine(error, self._types)[0] or _IGNORED
+
+    def counts_base_exception(self, error: BaseException) -> bool:
+        """Return whether an error counts although it is not an `Exception`."""
+        return isinstance(error, self._base_exceptions)
 
 
 def examine(error: BaseException) -> Finding:
@@ -149,7 +186,7 @@ def status_of(thing: object) -> int | None:
     return _own_status(safe_getattr(thing, "response")) if status is None else status
 
 
-_Types: TypeAlias = tuple[type[Exception], ...]
+_Types: TypeAlias = tuple[type[BaseException], ...]
 # Where errors keep what they say: the class of a simple error has none of these.
 _TELLING = ("__getattr__", "headers", "last_attempt", "reason", "response", "status", "status_code")
 
@@ -283,4 +320,4 @@ def _parts(error: BaseException) -> list[BaseException]:
 
 
 def _is_exception_type(kind: object) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Exception)
+    return isinstance(kind, type) and issubclass(kind, BaseException)

@@ -8,7 +8,8 @@ import tenacity
 from tenacity import AsyncRetrying, BaseRetrying, RetryCallState, Retrying
 
 from resilience import _validate, scope
-from resilience.protect import CONTAINS_RETRIES, check_protectable
+from resilience.protect import CONTAINS_RETRIES
+from resilience.protectable import check_protectable
 from resilience.retry.hooks import Hooks
 
 L = TypeVar("L", bound=BaseRetrying)
@@ -20,6 +21,7 @@ Sleep: TypeAlias = Callable[[float], Any]
 _DEFAULT_SLEEPS = Retrying().sleep, AsyncRetrying().sleep
 # The attribute by which the stop condition of a loop that is gated already is recognised.
 _IS_GATED = "__resilience_gated__"
+_NOTHING = object()
 _NO_HOOKS = None, tenacity.before_nothing, tenacity.after_nothing
 
 
@@ -27,7 +29,7 @@ _NO_HOOKS = None, tenacity.before_nothing, tenacity.after_nothing
 def gate(target: L) -> L: ...
 @overload
 def gate(target: F) -> F: ...
-def gate(target: Any) -> Any:
+def gate(target: Any = _NOTHING) -> Any:
     """Make tenacity loops of your own stop when the circuit of their call opens.
 
     Args:
@@ -43,6 +45,8 @@ def gate(target: Any) -> Any:
         TypeError: The target is none of these, or another decorator stands between `gate` and
             tenacity's.
     """
+    if target is _NOTHING:
+        raise TypeError("gate takes what it decorates and has no parentheses: @gate")
     if isinstance(target, BaseRetrying):
         return gate_loop(target, Hooks())
     check_protectable(target, "gate")

@@ -9,7 +9,7 @@ import tenacity
 from tenacity.wait import wait_exponential_jitter
 
 from resilience import _validate
-from resilience.protect import check_protectable
+from resilience.protectable import check_protectable
 from resilience.retry.budget import RetryBudget
 from resilience.retry.conditions import is_transient
 from resilience.retry.gate import gate_function
@@ -33,6 +33,7 @@ class RetryDecorator(Protocol):
     def __call__(self, fn: Callable[P, T], /) -> _RetryDecorated[P, T]: ...  # noqa: D102 - documented on the class
 
 
+@_validate.keyword_only("@transient_retry()")
 def transient_retry(
     *,
     attempts: int = 5,

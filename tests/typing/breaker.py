@@ -138,7 +138,10 @@ def classifiers() -> None:
     CircuitBreaker("eu-west-1", classifier=wrong)  # type: ignore[arg-type]
     CircuitBreaker("eu-west-1", classifier=awaited)  # type: ignore[arg-type]
     failures("ValueError")  # type: ignore[arg-type]
-    failures(KeyboardInterrupt)  # type: ignore[arg-type]
+
+    class OwnTimeout(BaseException): ...
+
+    assert_type(failures(OwnTimeout)(OwnTimeout()), Outcome)
 
 
 def policies() -> None:

@@ -5,6 +5,7 @@ import contextlib
 import functools
 import gc
 import inspect
+from collections.abc import Awaitable
 
 import pytest
 
@@ -40,7 +41,7 @@ async def test_call_tracks_a_function_that_returns_an_awaitable(breaker):
 
 
 async def test_call_tracks_a_function_that_raises_before_it_returns_an_awaitable(breaker):
-    def refuse():
+    def refuse() -> Awaitable[None]:
         raise ConnectionRefusedError
 
     with pytest.raises(ConnectionRefusedError):
