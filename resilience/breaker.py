@@ -33,6 +33,7 @@ from resilience.judge import Classifiers, Judge, UnknownErrors
 from resilience.listeners import EventQueue, Listeners, Subscribers, call_listener
 from resilience.log import describe_exception, log_fault
 from resilience.outcome import (
+    ANSWERED,
     IGNORED,
     SUCCESS,
     Classifier,
@@ -62,6 +63,7 @@ class CircuitSnapshot:
         reason: Why the circuit opened; None while it is CLOSED.
         successes: Calls since the start that succeeded.
         failures: Calls since the start that failed.
+        answered: Calls since the start that the region answered with a refusal, such as a 404.
         ignored: Calls since the start that said nothing about the region.
         rejected: Calls since the start that were not made.
         probes: Calls since the start that were admitted in HALF_OPEN.
@@ -69,6 +71,9 @@ class CircuitSnapshot:
         transitions: How often the state changed since the start: old state, new state, count.
         shared: Whether other processes learn what this one knows, and it learns what they know;
             None where the circuit belongs to this process alone.
+        ignored_probes: Probes in a row, until now, that said nothing about the region; 0 unless the
+            circuit is HALF_OPEN. While there are no others, it stays so.
+        ignored_reasons: What those probes raised, in short: the last five different ones.
     """
 
     region: str
@@ -79,12 +84,15 @@ class CircuitSnapshot:
     reason: str | None
     successes: int
     failures: int
+    answered: int
     ignored: int
     rejected: int
     probes: int
     trips: int
     transitions: tuple[tuple[CircuitState, CircuitState, int], ...] = ()
     shared: bool | None = None
+    ignored_probes: int = 0
+    ignored_reasons: tuple[str, ...] = ()
 
 
 class Retention(Enum):
@@ -355,6 +363,7 @@ class CircuitBreaker:
         """
         circuit = self.circuit
         totals = circuit.totals()
+        ignored_probes = circuit.ignored_probes()
         return CircuitSnapshot(
             region=self.region,
             state=circuit.phase(now),
@@ -364,6 +373,7 @@ class CircuitBreaker:
             reason=circuit.state.reason,
             successes=totals.successes,
             failures=totals.failures,
+            answered=totals.answered,
             ignored=totals.ignored,
             rejected=totals.rejected,
             probes=totals.probes,
@@ -372,6 +382,8 @@ class CircuitBreaker:
                 (old, new, count) for (old, new), count in circuit.transitions.items()
             ),
             shared=circuit.shared,
+            ignored_probes=ignored_probes.count,
+            ignored_reasons=ignored_probes.reasons,
         )
 
     def refresh(self) -> None:
@@ -403,6 +415,8 @@ class CircuitBreaker:
             ticket.successes += 1  # nothing else changes, so it takes no lock
         elif report is IGNORED and isinstance(ticket, Closed):
             ticket.ignored += 1
+        elif report is ANSWERED and isinstance(ticket, Closed):
+            ticket.answered += 1
         elif lock_is_held():
             postpone(partial(self.record, ticket, report))
         else:
@@ -436,6 +450,8 @@ class CircuitBreaker:
             outcomes.record(error, report.outcome)
         if report is IGNORED:
             closed.ignored += 1
+        elif report is ANSWERED:
+            closed.answered += 1
         else:
             self.record(closed, report)
 
@@ -487,7 +503,7 @@ class CircuitBreaker:
         try:
             self._queue.deliver()
         except BaseException:  # a listener may exit the process, or be interrupted
-            permit.ignore()
+            permit.abandon("interrupted before it began")
             raise
         return permit
 

@@ -1,14 +1,26 @@
 """Judge: asks the classifiers of a breaker for the outcome of a call, and survives them."""
 
+from asyncio import CancelledError
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from resilience import log
-from resilience.classify import classify_error, describe, describe_as, examine
+from resilience.classify import classify_error, describe, describe_as, examine, root_error
 from resilience.errors import CircuitBreakerOpenError
-from resilience.outcome import IGNORED, SUCCESS, Classifier, Outcome, Report, ResultClassifier
+from resilience.outcome import (
+    ANSWERED,
+    IGNORED,
+    SUCCESS,
+    Classifier,
+    Outcome,
+    Report,
+    ResultClassifier,
+)
 
-_FAILURE = Outcome.FAILURE  # reading a member of an enumeration takes 65 ns
+# Reading a member of an enumeration takes 65 ns.
+_FAILURE, _ANSWERED = Outcome.FAILURE, Outcome.ANSWERED
+# What a probe reports that was ended from outside.
+CANCELLED = "cancelled"
 # After this many unknown errors in a row, the breaker may never count anything.
 _UNKNOWN_ERRORS_TO_WARN = 100
 
@@ -25,8 +37,8 @@ class UnknownErrors:
 
     Args:
         region: The region, for the log.
-        count_outcomes: Returns the number of calls that succeeded or failed so far: one between
-            two errors means that they are not in a row.
+        count_outcomes: Returns the number of calls so far that said something about the region:
+            one between two errors means that they are not in a row.
     """
 
     __slots__ = ("_count", "_count_outcomes", "_is_logged", "_outcomes", "_region")
@@ -100,6 +112,8 @@ class Judge:
             outcome, root, status = examine(error)
             if outcome is _FAILURE:
                 return Report(outcome, describe_as(root, status))
+            if outcome is _ANSWERED:
+                return ANSWERED
         except Exception as fault:  # noqa: BLE001 - the call's own error must reach the caller
             wrong = log.describe_exception(fault)
             log.log_fault("classifier", classify_error, wrong, self._region)
@@ -114,11 +128,22 @@ class Judge:
             return SUCCESS
         return self._ask("result_classifier", self.result_classifier, result)
 
+    def why_ignored(self, what: object) -> str:
+        """Return in short what a probe raised or returned that was IGNORED."""
+        try:
+            root = root_error(what)
+            is_over = isinstance(root, CancelledError | GeneratorExit)
+            return CANCELLED if is_over else describe(what)
+        except Exception:  # noqa: BLE001 - as for a classifier: the call's own error goes first
+            return ""
+
     def _ask(self, role: str, classifier: Callable[[Any], Outcome], what: object) -> Report:
         try:
             outcome = classifier(what)
             if outcome is Outcome.FAILURE:
                 return Report(outcome, describe(what))
+            if outcome is Outcome.ANSWERED:
+                return ANSWERED
             if isinstance(outcome, Outcome):
                 return SUCCESS if outcome is Outcome.SUCCESS else IGNORED
             wrong = f"returned a {type(outcome).__name__}, expected an Outcome"

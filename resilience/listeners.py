@@ -12,14 +12,14 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from resilience._lock import lock, lock_is_held
 from resilience._validate import check_callable
-from resilience.circuit import ProbeExpired, RejectionsBegan
+from resilience.circuit import ProbeExpired, ProbesIgnored, RejectionsBegan
 from resilience.errors import CircuitBreakerOpenError
 from resilience.events import StateChanged
 from resilience.history import History
 from resilience.log import describe_exception, log_event, log_fault
 
 E = TypeVar("E")
-QueuedEvent: TypeAlias = StateChanged | ProbeExpired | RejectionsBegan
+QueuedEvent: TypeAlias = StateChanged | ProbeExpired | RejectionsBegan | ProbesIgnored
 # One event for the log or for one listener; returns the exit that a listener asked for.
 Delivery: TypeAlias = Callable[[], BaseException | None]
 

@@ -8,7 +8,13 @@ from loguru import logger
 
 from resilience._text import one_line
 from resilience._validate import name_of
-from resilience.circuit import RESET, CircuitState, ProbeExpired, RejectionsBegan
+from resilience.circuit import (
+    RESET,
+    CircuitState,
+    ProbeExpired,
+    ProbesIgnored,
+    RejectionsBegan,
+)
 from resilience.events import StateChanged
 
 _LEVELS = {
@@ -29,8 +35,13 @@ def log(level: str, region: str, text: str, bound: Mapping[str, object] | None =
         _report_broken_sink(error)
 
 
-def log_event(region: str, event: StateChanged | ProbeExpired | RejectionsBegan) -> None:
+def log_event(
+    region: str, event: StateChanged | ProbeExpired | RejectionsBegan | ProbesIgnored
+) -> None:
     """Log what happened to a circuit."""
+    if isinstance(event, ProbesIgnored):
+        _log_ignored_probes(region, event)
+        return
     if isinstance(event, ProbeExpired):
         text = f"lost a probe for region {{}}: no result within {event.after:g} s"
         log("WARNING", region, text)
@@ -92,6 +103,13 @@ def _explain(event: StateChanged) -> str:
     # The streak goes on from before the outage: 11 is not the threshold.
     probe = " (probe failed)" if event.old is CircuitState.HALF_OPEN else ""
     return f" after {event.streak} {failures}: {event.reason}{probe}"
+
+
+def _log_ignored_probes(region: str, event: ProbesIgnored) -> None:
+    bound = {"state": CircuitState.HALF_OPEN, "probes": event.count, "reasons": event.reasons}
+    raised = f": {', '.join(event.reasons)}" if event.reasons else ""
+    text = f"stays HALF_OPEN for region {{}}, {event.count:,} probes in a row were ignored{raised}"
+    log("WARNING", region, text, bound)
 
 
 def _log_rejected_calls(event: StateChanged) -> None:

@@ -1,9 +1,9 @@
 """The rules: did this call fail?
 
 Only server-side failures count, that is 5xx answers, timeouts and connection errors; 4xx never do,
-429 included. An error is asked in this order, and the first answer stands: its HTTP status, its
-type, then the error that it wraps. An error that gives no answer is IGNORED, since a bug in the
-caller's code says nothing about a region.
+429 included: they are ANSWERED, except for 407, which is a proxy's. An error is asked in this
+order, and the first answer stands: its HTTP status, its type, then the error that it wraps. An
+error that gives no answer is IGNORED, since a bug in the caller's code says nothing about a region.
 """
 
 from concurrent.futures import Future
@@ -22,6 +22,7 @@ from resilience.errors import CircuitBreakerOpenError
 from resilience.outcome import Classifier, Outcome
 
 _CLIENT_ERROR, _SERVER_ERROR = 400, 500
+_PROXY_ERROR = 407  # says nothing about the region behind the proxy
 # The Genesys SDK has the status 0 where no answer came.
 _NO_ANSWER = 0
 _LARGEST_STATUS = 999  # of the statuses that are shown
@@ -31,7 +32,7 @@ _UNREACHABLE = {EHOSTDOWN, EHOSTUNREACH, ENETDOWN, ENETRESET, ENETUNREACH}
 _OUT_OF_FILES = {EMFILE, ENFILE}
 
 # Reading a member of an enumeration takes 65 ns.
-_FAILURE, _IGNORED = Outcome.FAILURE, Outcome.IGNORED
+_FAILURE, _ANSWERED, _IGNORED = Outcome.FAILURE, Outcome.ANSWERED, Outcome.IGNORED
 
 
 # What an error says; the error that says it, which is itself or one that it wraps; and the HTTP
@@ -42,15 +43,16 @@ Finding: TypeAlias = tuple[Outcome | None, BaseException, int | None]
 def classify_error(error: BaseException) -> Outcome:
     """Classify an exception: the default classifier.
 
-    HTTP status 500 and up, timeouts and connection errors are a FAILURE. ``tenacity.RetryError`` is
-    judged by its last attempt, an error raised ``from`` another by that other if it says nothing
-    itself, and an exception group is a failure if any of its errors is.
+    HTTP status 500 and up, timeouts and connection errors are a FAILURE, and status 400 to 499,
+    except 407, is ANSWERED. ``tenacity.RetryError`` is judged by its last attempt, an error raised
+    ``from`` another by that other if it says nothing itself, and an exception group is a FAILURE if
+    any of its errors is, else ANSWERED if any is.
 
     Args:
         error: What the protected function raised.
 
     Returns:
-        FAILURE or IGNORED; never SUCCESS.
+        FAILURE, ANSWERED or IGNORED; never SUCCESS.
     """
     return examine(error)[0] or _IGNORED
 
@@ -64,7 +66,8 @@ def classify_status(response: object) -> Outcome:
         response: Anything with a ``status``, a ``status_code`` or a ``response`` that has one.
 
     Returns:
-        FAILURE for 500 and up, IGNORED for 400 to 499, SUCCESS for everything else.
+        FAILURE for 500 and up, IGNORED for 407, ANSWERED for the others from 400 to 499, SUCCESS
+        for everything else.
     """
     status = status_of(response)
     if status is None:
@@ -109,8 +112,10 @@ def examine(error: BaseException) -> Finding:
             return None, error, None
         status: object = attributes.get("status")
         if type(status) is int and "last_attempt" not in attributes:
-            is_failure = status >= _SERVER_ERROR or status == _NO_ANSWER
-            return _FAILURE if is_failure else _IGNORED, error, status
+            if status >= _SERVER_ERROR or status == _NO_ANSWER:
+                return _FAILURE, error, status
+            is_answer = status >= _CLIENT_ERROR and status != _PROXY_ERROR
+            return _ANSWERED if is_answer else _IGNORED, error, status
     return _examine(error)
 
 
@@ -187,7 +192,7 @@ def _examine_group(
     group: BaseExceptionGroup[BaseException], counted: _Types, depth: int
 ) -> Finding:
     findings = [_examine(error, counted, depth + 1) for error in group.exceptions]
-    for telling in (_FAILURE, _IGNORED):
+    for telling in (_FAILURE, _ANSWERED, _IGNORED):
         for finding in findings:
             if finding[0] is telling:
                 return finding
@@ -208,7 +213,9 @@ def _examine_alone(error: Exception, status: int | None) -> Outcome | None:
 def _outcome_of_status(status: int, *, below: Outcome) -> Outcome:
     if status >= _SERVER_ERROR or status == _NO_ANSWER:
         return _FAILURE
-    return _IGNORED if status >= _CLIENT_ERROR else below
+    if status == _PROXY_ERROR:
+        return _IGNORED
+    return _ANSWERED if status >= _CLIENT_ERROR else below
 
 
 def _own_status(owner: object) -> int | None:

@@ -11,7 +11,8 @@ from aiohttp.client_reqrep import ConnectionKey
 
 from resilience import Outcome
 
-FAILURE, IGNORED, SUCCESS = Outcome.FAILURE, Outcome.IGNORED, Outcome.SUCCESS
+ANSWERED, FAILURE = Outcome.ANSWERED, Outcome.FAILURE
+IGNORED, SUCCESS = Outcome.IGNORED, Outcome.SUCCESS
 
 
 def caused(error, cause):

@@ -50,6 +50,7 @@ def permits() -> None:
     assert_type(permit.succeed(), None)
     assert_type(permit.fail(), None)
     permit.fail(TimeoutError())
+    assert_type(permit.answered(), None)
     assert_type(permit.ignore(), None)
     assert_type(permit.attempt_failed(TimeoutError()), None)
 
@@ -85,7 +86,10 @@ def snapshots(snapshot: CircuitSnapshot) -> None:
     assert_type(snapshot.reason, str | None)
     assert_type(snapshot.successes, int)
     assert_type(snapshot.failures, int)
+    assert_type(snapshot.answered, int)
     assert_type(snapshot.ignored, int)
+    assert_type(snapshot.ignored_probes, int)
+    assert_type(snapshot.ignored_reasons, tuple[str, ...])
     assert_type(snapshot.rejected, int)
     assert_type(snapshot.probes, int)
     assert_type(snapshot.trips, int)
@@ -171,5 +175,5 @@ def states(state: CircuitState, outcome: Outcome) -> str:
     match outcome:
         case Outcome.SUCCESS | Outcome.FAILURE:
             return "counts"
-        case Outcome.IGNORED:
+        case Outcome.ANSWERED | Outcome.IGNORED:
             return "does not count"
