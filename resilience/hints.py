@@ -13,6 +13,7 @@ import weakref
 from collections import Counter, deque
 
 from resilience import log
+from resilience._text import one_line
 from resilience.circuit import Circuit, Closed
 from resilience.classify import full_name, says_client_errors
 
@@ -187,6 +188,6 @@ def _how_to_count(kind: type) -> str:
         name, module = kind.__name__, ""
     imports = "from resilience import failures"
     if module:
-        imports = f"import {module}; {imports}"
-    counted = f"{imports}; classifier=failures({name})"
+        imports = f"import {one_line(module)}; {imports}"
+    counted = f"{imports}; classifier=failures({one_line(name)})"
     return f"if the region causes them, count them: {counted}"

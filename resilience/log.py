@@ -65,7 +65,7 @@ def log_event(
 
 def log_unknown_errors(region: str, count: int, calls: int, kind: str, advice: str) -> None:
     """Warn that a breaker ignores most calls, since no rule knows their errors."""
-    errors = f"ended in errors that no rule knows, most of them {one_line(kind)}"
+    errors = f"ended in errors that no rule knows, most often {one_line(kind)}"
     text = f"ignored {count} of the last {calls} calls for region {{}}: they {errors}"
     log("WARNING", region, f"{text}; {advice}")
 
