@@ -141,16 +141,20 @@ class TestAiohttp:
         with_aiohttp(story, SOCKET_TIMEOUTS, limit=0, limit_per_host=POOL)
 
     @pytest.mark.parametrize(
-        "timeout",
-        [aiohttp.ClientTimeout(connect=5, sock_read=60), aiohttp.ClientTimeout(total=5)],
-        ids=["connect", "total"],
+        ("timeout", "seconds"),
+        [
+            (aiohttp.ClientTimeout(connect=5, sock_read=60), 6),
+            (aiohttp.ClientTimeout(total=5), 6),
+            (aiohttp.client.DEFAULT_TIMEOUT, 301),
+        ],
+        ids=["connect", "total", "default"],
     )
-    def test_two_of_its_timeouts_include_the_wait_for_the_pool(self, timeout):
+    def test_two_of_its_timeouts_include_the_wait_for_the_pool(self, timeout, seconds):
         # Why the docs say to use neither of them with a pool that regions share.
         async def story(world):
             await world.fill_the_pool()
             await world.call_the_healthy_region()
-            await advance(6)
+            await advance(seconds)
             await until(lambda: None not in kinds(world.healthy))
             assert world.snapshot("healthy").state is OPEN
 

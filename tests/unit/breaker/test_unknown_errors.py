@@ -201,11 +201,12 @@ class TestTheMostFrequentType:
 class TestTheAdvice:
     def test_a_builtin_type_needs_no_import(self, breaker, log):
         raise_in(breaker, LookupError(), 100)
-        assert warnings(log) == [
+        (message,) = warnings(log)
+        assert message == (
             "Circuit breaker ignored 100 of the last 100 calls for region eu-west-1: they ended in"
             " errors that no rule knows, most often LookupError; if the region causes them, count"
             " them: from resilience import failures; classifier=failures(LookupError)"
-        ]
+        )
 
     def test_its_line_can_be_used_as_it_is(self, breaker, log):
         error = json.JSONDecodeError("no object", "", 0)
