@@ -1,6 +1,7 @@
 """The broker's replies, and what comes of the user's handler and on_error."""
 
 import asyncio
+from contextlib import suppress
 from types import SimpleNamespace
 
 import aio_pika
@@ -15,7 +16,7 @@ from resilience.integrations.rabbitmq.handler import MessageHandler
 from resilience.integrations.rabbitmq.publisher import Publisher
 from resilience.integrations.rabbitmq.topology import Topology
 from resilience.integrations.rabbitmq.unacked import Delivery, Unacked
-from resilience.scope import WatchedOutcomes
+from resilience.scope import WatchedOutcomes, watch_outcomes
 from tests.support.rabbitmq_support import make_registry, refuse_errors
 
 
@@ -172,8 +173,16 @@ def test_the_disposition_depends_on_the_cause_of_an_error(error, disposition):
         (404, Disposition.ON_ERROR),
     ],
 )
-def test_the_disposition_depends_on_the_status(http_error, status, disposition):
-    assert decide(http_error(status)) is disposition
+@pytest.mark.parametrize("by", ["the breaker", "its classifier"])
+def test_the_disposition_depends_on_the_status(http_error, status, disposition, by):
+    error, registry = http_error(status), make_registry()
+    with watch_outcomes() as outcomes:
+        if by == "the breaker":
+            with suppress(type(error)), registry.get("eu").acquire():
+                raise error
+            expected = Outcome.FAILURE if status == 503 else Outcome.ANSWERED
+            assert outcomes.outcome_of(error) is expected
+        assert decide(error, breaker=registry.get("eu"), recorded=outcomes) is disposition
 
 
 def test_the_breakers_own_classifier_is_asked_where_nothing_was_recorded():
@@ -210,11 +219,12 @@ def test_what_a_breaker_recorded_for_an_error_decides(error, disposition):
 
 
 @pytest.mark.parametrize("wrap", [lambda error: error, lambda error: ExceptionGroup("", [error])])
-def test_what_a_breaker_ignored_is_not_a_failure_whatever_its_classifier_says(http_error, wrap):
+@pytest.mark.parametrize("outcome", [Outcome.ANSWERED, Outcome.IGNORED])
+def test_what_a_breaker_did_not_count_is_no_failure_whatever_its_classifier_says(wrap, outcome):
     registry = make_registry()
     registry.configure(classifier=failures(LookupError))
     error = LookupError()
-    outcomes = recorded((error, Outcome.IGNORED))
+    outcomes = recorded((error, outcome))
     found = decide(wrap(error), breaker=registry.get("eu"), recorded=outcomes)
     assert found is Disposition.ON_ERROR
 

@@ -115,6 +115,32 @@ async def test_an_outage_is_seen_from_its_beginning_to_its_end(browser, url, reg
         assert "hunter2" not in await page.content()
 
 
+async def test_probes_that_say_nothing_are_seen_with_what_they_raised(
+    browser, url, registry, clock
+):
+    breaker = registry.get("eu-west-1")
+    for _ in range(3):
+        breaker.acquire().fail(ServerError())
+    clock.advance(60)
+    async with opened(browser, url) as page:
+        seen = row(page, "eu-west-1")
+        ignored = seen.locator(".ignored")
+        await shows(seen, "HALF_OPEN")
+        await expect(ignored).to_have_text("")
+        with pytest.raises(KeyError), breaker.acquire():
+            raise KeyError("Bearer hunter2")
+        await shows(ignored, "1 probe was ignored: KeyError")
+        for _ in range(999):
+            breaker.acquire().ignore()
+        await shows(ignored, "1,000 probes in a row were ignored: KeyError, reported by the caller")
+        breaker.acquire().answered()
+        breaker.acquire().answered()
+        await shows(seen, "CLOSED")
+        await expect(ignored).to_have_text("")
+        await expect(seen.locator('[data-label="Answered"]')).to_have_text("2", timeout=LIMIT)
+        assert "hunter2" not in await page.content()
+
+
 async def test_it_counts_down_between_messages(browser, registry, monkeypatch):
     seldom = functools.partial(page_module.Stream, poll_interval=3600)
     monkeypatch.setattr(page_module, "Stream", seldom)

@@ -219,11 +219,11 @@ def test_the_breaker_decorates_a_plain_function(breaker):
 
     assert not inspect.iscoroutinefunction(send)
     assert send() == "sent"
-    for error in (ServerError(), ServerError(404)):
+    for error in (ServerError(), ServerError(404), ServerError(407)):
         with pytest.raises(ServerError) as caught:
             send(error)
         assert caught.value is error
-    assert counters(breaker) == {"successes": 1, "failures": 1, "ignored": 1}
+    assert counters(breaker) == {"successes": 1, "failures": 1, "answered": 1, "ignored": 1}
 
 
 async def test_the_breaker_tracks_a_plain_function_that_returns_an_awaitable(breaker):

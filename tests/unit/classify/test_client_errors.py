@@ -32,7 +32,7 @@ from urllib3.exceptions import ProxyError as UrllibProxyError
 from urllib3.exceptions import SSLError as UrllibSslError
 
 from resilience import classify_error
-from tests.support.classifying import FAILURE, IGNORED, KEY, POOL, caused
+from tests.support.classifying import ANSWERED, FAILURE, IGNORED, KEY, POOL, caused
 
 
 def named(error):
@@ -156,7 +156,6 @@ def test_aiohttp_failures(error):
     aiohttp.NonHttpUrlClientError("ftp://"),
     WSMessageTypeError("text expected"),
     aiohttp.ClientHttpProxyError(AIOHTTP_REQUEST, (), status=407),
-    aiohttp.WSServerHandshakeError(AIOHTTP_REQUEST, (), status=401),
     aiohttp.ContentTypeError(AIOHTTP_REQUEST, (), status=200, message="unexpected mimetype"),
 )
 def test_aiohttp_errors_that_are_ignored(error):
@@ -169,8 +168,10 @@ def test_an_aiohttp_5xx_is_a_failure(http_error, status):
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 408, 429])
-def test_an_aiohttp_4xx_is_ignored(http_error, status):
-    assert classify_error(http_error(status)) is IGNORED
+def test_an_aiohttp_4xx_is_an_answer(http_error, status):
+    assert classify_error(http_error(status)) is ANSWERED
+    handshake = aiohttp.WSServerHandshakeError(AIOHTTP_REQUEST, (), status=status)
+    assert classify_error(handshake) is ANSWERED
 
 
 def aiohttp_400(headers, cause):
@@ -203,8 +204,8 @@ def test_aiohttp_s_400_for_a_malformed_reply_is_a_failure(parser_error):
     ],
     ids=["answered", "answered, with a cause", "no header in it", "hand made", "other cause"],
 )
-def test_aiohttp_s_400_for_a_real_answer_is_ignored(headers, cause):
-    assert classify_error(aiohttp_400(headers, cause)) is IGNORED
+def test_aiohttp_s_400_for_a_real_answer_is_an_answer(headers, cause):
+    assert classify_error(aiohttp_400(headers, cause)) is ANSWERED
 
 
 def httpx_status_error(status):
@@ -237,11 +238,15 @@ def test_httpx_failures(error):
     httpx.InvalidURL("no host"),
     httpx.CookieConflict("two of them"),
     httpx.StreamConsumed(),
-    httpx_status_error(404),
-    httpx_status_error(429),
+    httpx_status_error(407),
 )
 def test_httpx_errors_that_are_ignored(error):
     assert classify_error(error) is IGNORED
+
+
+@each(httpx_status_error(404), httpx_status_error(429))
+def test_an_httpx_4xx_is_an_answer(error):
+    assert classify_error(error) is ANSWERED
 
 
 @each(
@@ -325,7 +330,7 @@ def test_urllib_s_truncated_download_is_a_failure():
     assert classify_error(error) is FAILURE
 
 
-@pytest.mark.parametrize(("status", "outcome"), [(500, FAILURE), (503, FAILURE), (404, IGNORED)])
+@pytest.mark.parametrize(("status", "outcome"), [(500, FAILURE), (503, FAILURE), (404, ANSWERED)])
 def test_urllib_s_http_error_is_judged_by_its_status(status, outcome):
     with urllib.error.HTTPError("https://api", status, "no", {}, None) as error:
         assert classify_error(error) is outcome

@@ -4,7 +4,7 @@ import aiohttp
 import pytest
 
 from resilience import BreakerPolicy, CircuitBreaker, classify_error, failures
-from tests.support.classifying import FAILURE, IGNORED, caused, retried
+from tests.support.classifying import ANSWERED, FAILURE, IGNORED, caused, retried
 
 # failures(*types)
 
@@ -15,7 +15,7 @@ def test_types_of_the_users_are_failures_and_the_rest_as_before(http_error):
     assert classify(ZeroDivisionError()) is FAILURE
     assert classify(ValueError()) is IGNORED
     assert classify(http_error(503)) is FAILURE
-    assert classify(http_error(404)) is IGNORED
+    assert classify(http_error(404)) is ANSWERED
     assert classify(TimeoutError()) is FAILURE
 
 

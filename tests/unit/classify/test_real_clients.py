@@ -14,7 +14,7 @@ import requests
 import urllib3
 
 from resilience import classify_error
-from tests.support.classifying import FAILURE, IGNORED
+from tests.support.classifying import ANSWERED, FAILURE, IGNORED
 
 
 def get_aiohttp(url, timeout=30):
@@ -171,7 +171,7 @@ def test_a_host_that_nobody_knows_is_a_failure(get, monkeypatch):
 
 @of_each(RAISE_FOR_STATUS)
 @pytest.mark.parametrize(
-    ("status", "outcome"), [(500, FAILURE), (503, FAILURE), (400, IGNORED), (429, IGNORED)]
+    ("status", "outcome"), [(500, FAILURE), (503, FAILURE), (400, ANSWERED), (429, ANSWERED)]
 )
 def test_a_real_answer_is_judged_by_its_status(get, status, outcome, answer_with):
     head = f"HTTP/1.1 {status} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"

@@ -6,7 +6,14 @@ import requests
 import urllib3
 
 from resilience import classify_status
-from tests.support.classifying import FAILURE, IGNORED, SUCCESS, BitingResponseError, Response
+from tests.support.classifying import (
+    ANSWERED,
+    FAILURE,
+    IGNORED,
+    SUCCESS,
+    BitingResponseError,
+    Response,
+)
 
 
 @pytest.mark.parametrize("name", ["status", "status_code"])
@@ -17,10 +24,11 @@ from tests.support.classifying import FAILURE, IGNORED, SUCCESS, BitingResponseE
         (500, FAILURE),
         (503, FAILURE),
         (600, FAILURE),
-        (400, IGNORED),
-        (404, IGNORED),
-        (429, IGNORED),
-        (499, IGNORED),
+        (400, ANSWERED),
+        (404, ANSWERED),
+        (407, IGNORED),
+        (429, ANSWERED),
+        (499, ANSWERED),
         (200, SUCCESS),
         (204, SUCCESS),
         (302, SUCCESS),
@@ -42,7 +50,7 @@ def test_a_response_whose_status_raises_is_a_success():
     assert classify_status(BitingResponseError.Response()) is SUCCESS
 
 
-@pytest.mark.parametrize(("status", "outcome"), [(503, FAILURE), (404, IGNORED), (200, SUCCESS)])
+@pytest.mark.parametrize(("status", "outcome"), [(503, FAILURE), (404, ANSWERED), (200, SUCCESS)])
 def test_real_responses_are_judged_by_their_status(status, outcome):
     ours = requests.Response()
     ours.status_code = status

@@ -7,7 +7,7 @@ import pytest
 import requests
 
 from resilience import classify_error
-from tests.support.classifying import FAILURE, IGNORED, StatusError, caused
+from tests.support.classifying import ANSWERED, FAILURE, IGNORED, StatusError, caused
 
 CARRIERS = {
     "status": lambda status: StatusError(status=status),
@@ -26,19 +26,19 @@ def test_a_status_of_500_and_up_is_a_failure(carrier, status):
 
 @pytest.mark.parametrize("carrier", CARRIERS)
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 409, 413, 422, 429, 499])
-def test_a_status_of_4xx_is_ignored(carrier, status):
-    assert classify_error(CARRIERS[carrier](status)) is IGNORED
+def test_a_status_of_4xx_is_an_answer(carrier, status):
+    assert classify_error(CARRIERS[carrier](status)) is ANSWERED
 
 
 @pytest.mark.parametrize("carrier", CARRIERS)
-@pytest.mark.parametrize("status", [100, 200, 204, 302])
+@pytest.mark.parametrize("status", [100, 200, 204, 302, 399, 407])
 def test_any_other_status_of_an_error_is_ignored(carrier, status):
     assert classify_error(CARRIERS[carrier](status)) is IGNORED
 
 
 def test_a_status_may_be_an_http_status():
     assert classify_error(StatusError(status=HTTPStatus.BAD_GATEWAY)) is FAILURE
-    assert classify_error(StatusError(status=HTTPStatus.NOT_FOUND)) is IGNORED
+    assert classify_error(StatusError(status=HTTPStatus.NOT_FOUND)) is ANSWERED
 
 
 @pytest.mark.parametrize("nothing", [None, "UNAVAILABLE", "503 Service Unavailable", object(), []])
@@ -48,7 +48,7 @@ def test_a_status_that_is_not_a_number_says_nothing(nothing):
     assert classify_error(caused(StatusError(status=nothing), TimeoutError())) is FAILURE
 
 
-@pytest.mark.parametrize(("status", "outcome"), [(503, FAILURE), (404, IGNORED)])
+@pytest.mark.parametrize(("status", "outcome"), [(503, FAILURE), (404, ANSWERED)])
 def test_a_requests_response_counts_although_it_is_falsy(status, outcome):
     response = requests.Response()
     response.status_code = status
@@ -72,7 +72,7 @@ class ApiException(Exception):  # noqa: N818 - as the Genesys SDK calls it
     [
         (ApiException(status=503, reason="Service Unavailable"), FAILURE),
         (ApiException(status=504, reason="request.timeout"), FAILURE),
-        (ApiException(status=429, reason="Too Many Requests"), IGNORED),
+        (ApiException(status=429, reason="Too Many Requests"), ANSWERED),
         (ApiException(status=0, reason="SSLError\nEOF occurred"), FAILURE),
         (ApiException(), IGNORED),
         (caused(ApiException(), ConnectionResetError()), FAILURE),
@@ -84,5 +84,5 @@ def test_the_genesys_sdk_is_judged_by_its_status(error, outcome):
 
 
 def test_a_status_weighs_more_than_the_cause():
-    assert classify_error(caused(StatusError(status=404), TimeoutError())) is IGNORED
+    assert classify_error(caused(StatusError(status=404), TimeoutError())) is ANSWERED
     assert classify_error(caused(StatusError(status=503), ValueError())) is FAILURE

@@ -8,19 +8,19 @@ import pytest
 import tenacity
 
 from resilience import classify_error
-from tests.support.classifying import FAILURE, IGNORED, caused, retried
+from tests.support.classifying import ANSWERED, FAILURE, IGNORED, caused, retried
 
 
 def test_a_retry_error_is_judged_by_its_last_attempt(http_error):
     assert classify_error(retried(http_error(503))) is FAILURE
     assert classify_error(retried(http_error(404), TimeoutError())) is FAILURE
-    assert classify_error(retried(http_error(503), http_error(404))) is IGNORED
+    assert classify_error(retried(http_error(503), http_error(404))) is ANSWERED
     assert classify_error(retried(TimeoutError(), ValueError())) is IGNORED
 
 
 def test_a_retry_error_around_a_retry_error_is_judged_by_the_innermost(http_error):
     assert classify_error(retried(retried(http_error(503)))) is FAILURE
-    assert classify_error(retried(retried(http_error(404)))) is IGNORED
+    assert classify_error(retried(retried(http_error(404)))) is ANSWERED
 
 
 async def test_an_asynchronous_tenacity_is_read_the_same(http_error):
@@ -63,7 +63,7 @@ def test_an_error_that_says_nothing_is_judged_by_its_cause(http_error):
     assert classify_error(caused(ValueError(), http_error(503))) is FAILURE
     assert classify_error(caused(ValueError(), caused(KeyError(), TimeoutError()))) is FAILURE
     assert classify_error(caused(ValueError(), retried(http_error(503)))) is FAILURE
-    assert classify_error(caused(ValueError(), http_error(404))) is IGNORED
+    assert classify_error(caused(ValueError(), http_error(404))) is ANSWERED
     assert classify_error(caused(ValueError(), KeyError())) is IGNORED
 
 
@@ -130,10 +130,17 @@ def test_a_group_is_a_failure_if_any_leaf_is(http_error):
     assert classify_error(caused(ValueError(), inner)) is FAILURE
 
 
-def test_a_group_without_a_failing_leaf_is_ignored(http_error):
+def test_a_group_without_a_failing_leaf_is_an_answer_if_any_leaf_is(http_error):
     inner = ExceptionGroup("inner", [KeyError(), http_error(404)])
+    proxy = http_error(407)
+    assert classify_error(ExceptionGroup("", [ValueError(), inner])) is ANSWERED
+    assert classify_error(ExceptionGroup("", [proxy, http_error(429)])) is ANSWERED
+    assert classify_error(ExceptionGroup("", [http_error(404), TimeoutError()])) is FAILURE
+
+
+def test_a_group_whose_leaves_say_nothing_is_ignored(http_error):
     own = OSError(errno.EMFILE, "Too many open files")
-    assert classify_error(ExceptionGroup("", [ValueError(), inner])) is IGNORED
+    assert classify_error(ExceptionGroup("", [ValueError(), http_error(407)])) is IGNORED
     assert classify_error(ExceptionGroup("", [own])) is IGNORED
     assert classify_error(BaseExceptionGroup("", [asyncio.CancelledError()])) is IGNORED
 
@@ -154,7 +161,7 @@ def test_a_retry_error_that_nobody_raised_is_judged_by_its_last_attempt_too(http
     assert classify_error(tenacity.RetryError(attempt)) is FAILURE
 
 
-@pytest.mark.parametrize(("status", "outcome"), [(503, FAILURE), (404, IGNORED), (200, IGNORED)])
+@pytest.mark.parametrize(("status", "outcome"), [(503, FAILURE), (404, ANSWERED), (200, IGNORED)])
 def test_a_retry_error_over_a_result_is_judged_by_the_status_of_the_result(status, outcome):
     attempt = tenacity.Future(1)
     attempt.set_result(SimpleNamespace(status=status))
