@@ -149,14 +149,14 @@ class TestAiohttp:
         ],
         ids=["connect", "total", "default"],
     )
-    def test_two_of_its_timeouts_include_the_wait_for_the_pool(self, timeout, seconds):
-        # Why the docs say to use neither of them with a pool that regions share.
+    def test_timeouts_that_include_the_wait_for_the_pool_are_ignored(self, timeout, seconds):
         async def story(world):
             await world.fill_the_pool()
             await world.call_the_healthy_region()
             await advance(seconds)
             await until(lambda: None not in kinds(world.healthy))
-            assert world.snapshot("healthy").state is OPEN
+            healthy = world.snapshot("healthy")
+            assert (healthy.state, healthy.ignored, healthy.failures) == (CLOSED, 12, 0)
 
         with_aiohttp(story, timeout, limit=POOL)
 
