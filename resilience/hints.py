@@ -84,12 +84,12 @@ class UnknownErrors:
         kind, recent = type(error), self._recent
         ended = closed.successes + closed.failures + closed.answered + closed.ignored
         recent.append((ended, kind))
-        among = ended - recent[0][0] + 1
-        if among > _AMONG_CALLS:
-            if among > _CALLS_WHEN_OVER:
+        others = ended - recent[0][0]
+        if others >= _AMONG_CALLS:
+            if others >= _CALLS_WHEN_OVER:
                 self._named.clear()
         elif kind not in self._named and len(recent) == _UNKNOWN_ERRORS:
-            self._warn(among, [kind for _, kind in recent.copy()])
+            self._warn(others + 1, [kind for _, kind in recent.copy()])
 
     def _begin(self) -> Closed | None:
         """Forget what was noted, since the circuit is in a new state; None: it is not CLOSED."""
