@@ -291,7 +291,11 @@ class Circuit:
             self._totals.successes += 1
             state.streak = 0
         if isinstance(state, HalfOpen):
-            self._note_answered_probe(state, now, was_refused=was_refused)
+            state.ignored_probes, state.ignored_reasons = 0, ()
+            state.successes += 1
+            state.answered += was_refused
+            if state.successes >= self.policy.success_threshold:
+                self.close_recovered(state, now)
 
     # Manual control
 
@@ -473,13 +477,6 @@ class Circuit:
             self._totals.trips += 1
         until = now + self.policy.recovery_timeout
         self.enter(Open(now, until, state.streak, reason), reason, now)
-
-    def _note_answered_probe(self, state: HalfOpen, now: float, *, was_refused: bool) -> None:
-        state.ignored_probes, state.ignored_reasons = 0, ()
-        state.successes += 1
-        state.answered += was_refused
-        if state.successes >= self.policy.success_threshold:
-            self.close_recovered(state, now)
 
     def _note_ignored_probe(self, state: HalfOpen, reason: str, now: float) -> None:
         state.ignored_probes += 1

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import re
 import shutil
 import time
@@ -53,6 +54,19 @@ async def url(registry):
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     yield f"http://127.0.0.1:{runner.addresses[0][1]}/circuits"
     await runner.cleanup()
+
+
+@pytest.fixture
+def half_open(registry, clock):
+    """A region with long numbers and texts in its row."""
+    breaker = registry.get("ap-southeast-2")
+    for _ in range(1_000):
+        breaker.acquire().succeed()
+    for _ in range(3):
+        breaker.acquire().fail(ServerError())
+    clock.advance(60)
+    breaker.acquire().ignore()
+    return breaker
 
 
 @contextlib.asynccontextmanager
@@ -230,11 +244,16 @@ async def test_a_region_that_is_evicted_disappears(browser, url, registry):
         await expect(page.locator("tbody tr")).to_have_count(1, timeout=LIMIT)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [320, 390, 768, 1024, 1440])
+WIDTHS = (320, 390, 768, 1024, 1281, 1440)
+
+
+LOOKS = list(itertools.product(("light", "dark"), WIDTHS))
+
+
+@pytest.mark.parametrize(("scheme", "width"), LOOKS)
+@pytest.mark.usefixtures("half_open")
 async def test_nothing_sticks_out(browser, url, registry, scheme, width):
     registry.get("x" * 190).force_open("y" * 190)
-    registry.get("eu-west-1").acquire().succeed()
     size = {"width": width, "height": 800}
     async with opened(browser, url, color_scheme=scheme, viewport=size) as page:
         await expect(page.locator("tbody tr")).to_have_count(2)
