@@ -29,8 +29,9 @@ from resilience.circuit import (
 from resilience.classify import check_classifiers, classify_error
 from resilience.errors import CircuitBreakerOpenError
 from resilience.events import Listener, StateChanged
+from resilience.hints import Hints
 from resilience.identity import KeepsIdentity
-from resilience.judge import Classifiers, Judge, UnknownErrors
+from resilience.judge import Classifiers, Judge
 from resilience.listeners import EventQueue, Listeners, Subscribers, call_listener
 from resilience.log import describe_exception, log_fault
 from resilience.outcome import (
@@ -133,10 +134,10 @@ class CircuitBreaker(KeepsIdentity):
         "_listeners",
         "_queue",
         "_subscribers",
-        "_unknown_errors",
         "_wait_queue",
         "circuit",
         "closed",
+        "hints",
         "is_evicted",
         "judge",
         "region",
@@ -175,9 +176,10 @@ class CircuitBreaker(KeepsIdentity):
         self._listeners: Listeners[StateChanged] = Listeners("one StateChanged")
         self._queue = EventQueue(self.region, self._listeners, subscribers)
         self._wait_queue: WaitQueue | None = None
-        self._unknown_errors = UnknownErrors(self.region, self.circuit.count_outcomes)
+        #: Warns about calls that cannot open the circuit.
+        self.hints = Hints(self.region, self.circuit)
         #: Decides about errors and results.
-        self.judge = Judge(self.region, classifier, result_classifier, self._unknown_errors)
+        self.judge = Judge(self.region, classifier, result_classifier)
         self.refresh()
 
     # One call
@@ -425,7 +427,7 @@ class CircuitBreaker(KeepsIdentity):
         """
         with lock:
             self.circuit.configure(policy)
-            self.judge = Judge(self.region, classifier, result_classifier, self._unknown_errors)
+            self.judge = Judge(self.region, classifier, result_classifier)
             self._after_change()
 
     def record(self, ticket: Ticket, report: Report) -> None:
@@ -463,7 +465,7 @@ class CircuitBreaker(KeepsIdentity):
             postpone(partial(self.record_error, closed, error, classifiers))
             return
         judge = self.judge if classifiers is None else self.judge.override(classifiers)
-        report = judge.of_error(error)
+        report = judge.of_error(error, self.hints)
         outcomes = scope.watched_outcomes.get()
         if outcomes is not None:
             outcomes.record(error, report.outcome)

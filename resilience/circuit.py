@@ -81,6 +81,7 @@ class Closed:
     since: float
     streak: int = 0
     last_activity: float = -math.inf
+    failures: int = 0
     successes: int = 0  # counted without the lock
     answered: int = 0  # counted without the lock
     ignored: int = 0  # counted without the lock
@@ -469,6 +470,7 @@ class Circuit:
         self._totals.failures += 1
         state.streak += 1
         if isinstance(state, Closed):
+            state.failures += 1
             state.last_activity = now
             if state.streak < self.policy.failure_threshold:
                 return

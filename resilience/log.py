@@ -77,11 +77,22 @@ def log_event(
     log(_LEVELS[event.new], region, f"{event.new} for region {{}}{_explain(event)}", bound)
 
 
-def log_unknown_errors(region: str, count: int, error: BaseException) -> None:
-    """Warn that a breaker sees nothing but errors that no rule knows."""
+def log_unknown_errors(region: str, count: int, calls: int, kind: str, advice: str) -> None:
+    """Warn that a breaker ignores most calls, since no rule knows their errors."""
+    errors = f"ended in errors that no rule knows, most often {one_line(kind)}"
+    text = f"ignored {count} of the last {calls} calls for region {{}}: they {errors}"
+    log("WARNING", region, f"{text}; {advice}")
+
+
+def log_abandoned_calls(region: str, count: int, error: BaseException) -> None:
+    """Warn that a breaker learns nothing, since call after call was ended from outside."""
     kind = one_line(type(error).__name__)
-    hint = f"if the region causes them, count them with classifier=failures({kind})"
-    log("WARNING", region, f"ignored {count} errors in a row for region {{}}, a {kind}: {hint}")
+    text = f"ignored {count} calls in a row for region {{}}: they were ended from outside ({kind})"
+    hint = (
+        "if a timeout around the protected function ends them, the circuit cannot open; set the"
+        " timeout inside the function, best as the timeout of its client"
+    )
+    log("WARNING", region, f"{text}; {hint}")
 
 
 def log_lazy_result(function: object, result: object, acquire: str) -> None:

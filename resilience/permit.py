@@ -13,6 +13,7 @@ from resilience._lock import lock, lock_is_held, postpone
 from resilience.circuit import Circuit, Closed, HalfOpen, Probe, Ticket
 from resilience.classify import describe, root_error
 from resilience.errors import CircuitBreakerOpenError
+from resilience.hints import Hints
 from resilience.identity import KeepsIdentity
 from resilience.judge import Classifiers, Judge
 from resilience.outcome import ANSWERED, IGNORED, SUCCESS, Outcome, Report
@@ -28,6 +29,7 @@ class RecordsOutcomes(scope.HasClock, Protocol):
     """What a permit needs of its circuit breaker."""
 
     circuit: Circuit
+    hints: Hints
     judge: Judge
 
     def record(self, ticket: Ticket, report: Report) -> None:
@@ -228,7 +230,7 @@ class Permit(KeepsIdentity):
             return
         report = IGNORED
         try:
-            report = self.judge().of_error(error)
+            report = self.judge().of_error(error, self.breaker.hints)
             _note_outcome(error, report.outcome)
             if report is IGNORED and self._is_probe():
                 report = Report(report.outcome, self.judge().why_ignored(error))

@@ -1,6 +1,7 @@
 """Classifying errors and answers: is the region that was called down?"""
 
 from resilience.classify.arguments import check_classifiers
+from resilience.classify.client_errors import says_client_errors
 from resilience.classify.libraries import safe_getattr
 from resilience.classify.rules import (
     CountTypes,
@@ -13,6 +14,7 @@ from resilience.classify.rules import (
     root_error,
     status_of,
 )
+from resilience.classify.type_names import full_name
 
 __all__ = [
     "CountTypes",
@@ -23,7 +25,9 @@ __all__ = [
     "describe_as",
     "examine",
     "failures",
+    "full_name",
     "root_error",
     "safe_getattr",
+    "says_client_errors",
     "status_of",
 ]

@@ -24,7 +24,6 @@ from tests.support.driving import (
     moves,
     raise_in,
     record,
-    trip,
 )
 from tests.support.virtual_time import run_in_virtual_time
 
@@ -193,26 +192,3 @@ async def test_a_result_classifier_closes_by_refusals_too(clock):
     for _ in range(3):
         await breaker.call(answer, Response(404))
     assert (breaker.state, breaker.snapshot().answered) == (CLOSED, 3)
-
-
-# With the hint about unknown errors
-
-
-def test_a_refusal_between_unknown_errors_starts_the_hundred_again(breaker, log):
-    raise_in(breaker, LookupError(), 99)
-    raise_in(breaker, ServerError(404), 1)
-    raise_in(breaker, LookupError(), 99)
-    assert log == []
-    raise_in(breaker, LookupError(), 1)
-    assert len(log) == 1
-
-
-def test_refused_probes_start_the_hundred_again_too(breaker, clock, log):
-    raise_in(breaker, LookupError(), 99)
-    trip(breaker)
-    breaker.reset()
-    raise_in(breaker, LookupError(), 99)
-    half_open(breaker, clock)
-    raise_in(breaker, ServerError(404), 3)
-    raise_in(breaker, LookupError(), 99)
-    assert "ignored 100 errors" not in repr([entry["message"] for entry in log])
