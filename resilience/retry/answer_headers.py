@@ -11,7 +11,7 @@ from itertools import islice
 from typing import cast
 
 from resilience import scope
-from resilience.classify import root_error, safe_getattr, status_of
+from resilience.classify import examine, safe_getattr, status_of
 
 _MOST_HEADERS = 1000
 _LONGEST_VALUE = 8192  # what servers accept as one line
@@ -49,9 +49,6 @@ class Headers:
     def __init__(self, answer: object) -> None:
         self._answer = answer
         self._values: dict[str, list[str]] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._values)
 
     def get(self, name: str) -> list[str]:
         """Return the values of a header; the name is in lower case."""
@@ -97,17 +94,19 @@ def headers_of(answer: object) -> list[Headers]:
         answer: An error or a response of a client library, or an error that wraps one or several.
 
     Returns:
-        The headers of each answer that was found in it, except for those without any.
+        The headers of each answer that was found in it.
     """
     answers: list[object] = [answer]
     if isinstance(answer, BaseExceptionGroup):
         answers = list(scope.members_of(answer))
-    for one in answers[:]:
-        root = root_error(one)
-        if root is not one:
-            answers.append(root)
-    found = [_headers_of_one(one) for one in answers]
-    return [headers for headers in found if headers]
+    found: list[Headers] = []
+    for one in answers:
+        root = examine(one)[1] if isinstance(one, BaseException) else one
+        for candidate in (one,) if root is one else (one, root):
+            headers = _headers_of_one(candidate)
+            if headers is not None:
+                found.append(headers)
+    return found
 
 
 def parse_date(text: str) -> datetime | None:
@@ -120,40 +119,43 @@ def parse_date(text: str) -> datetime | None:
         return None
 
 
-def _headers_of_one(answer: object) -> Headers:
-    headers = Headers(answer)
+def _headers_of_one(answer: object) -> Headers | None:
+    """Return the headers of one answer; None, as for most errors, where it has none."""
     response = safe_getattr(answer, "response")
-    for holder in (
+    places = [
         safe_getattr(answer, "headers"),
         safe_getattr(answer, "resp"),  # googleapiclient: a mapping, and the response as well
         safe_getattr(safe_getattr(answer, "meta"), "headers"),  # elastic_transport
-    ):
-        if holder is not None:
-            headers.read(holder)
+    ]
     if response is not None:
-        headers.read(safe_getattr(response, "headers"))
-        headers.read(_look_up(_look_up(response, "ResponseMetadata"), "HTTPHeaders"))  # botocore
-    for error in (answer, response):  # google.api_core keeps the error of grpc as its response
-        if isinstance(error, BaseException):
-            _read_grpc(headers, error)
-            _read_google(headers, error)
+        places.append(safe_getattr(response, "headers"))
+        places.append(_look_up(_look_up(response, "ResponseMetadata"), "HTTPHeaders"))  # botocore
+    # google.api_core keeps the error of grpc as its response.
+    rpc_error = response if isinstance(response, BaseException) else answer
+    trailing_metadata = safe_getattr(rpc_error, "trailing_metadata")
+    if trailing_metadata is not None and isinstance(rpc_error, BaseException):
+        places.append(_call(trailing_metadata))
+    details = safe_getattr(answer, "details")
+    headers = None if details is None else Headers(answer)
+    for place in places:
+        if place is not None:
+            headers = headers or Headers(answer)
+            headers.read(place)
+    if headers is not None:
+        _read_google(headers, details)
     return headers
 
 
-def _read_grpc(headers: Headers, error: BaseException) -> None:
-    # An error is raised when its call is over, so that this does not wait.
-    trailing_metadata = safe_getattr(error, "trailing_metadata")
-    if callable(trailing_metadata):
-        try:
-            metadata = cast("Callable[[], object]", trailing_metadata)()
-        except Exception:  # noqa: BLE001 - a method of a stranger's class may raise anything
-            return
-        headers.read(metadata)
+def _call(trailing_metadata: object) -> object:
+    """Return the metadata of a gRPC call, which was over when its error was raised."""
+    try:
+        return cast("Callable[[], object]", trailing_metadata)()
+    except Exception:  # noqa: BLE001 - a method of a stranger's class may raise anything
+        return None
 
 
-def _read_google(headers: Headers, error: BaseException) -> None:
+def _read_google(headers: Headers, details: object) -> None:
     """Read google.rpc.RetryInfo among the details of an error, as an object or from JSON."""
-    details = safe_getattr(error, "details")
     if not isinstance(details, list | tuple):
         return
     for detail in cast("Sequence[object]", details)[:_MOST_DETAILS]:

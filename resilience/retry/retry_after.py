@@ -81,7 +81,10 @@ class _Asked(NamedTuple):
 
 def _asked_delay(answer: object) -> _Asked | None:
     """Return the longest delay that the answers in an error ask for, and the name of the header."""
-    found = [_asked_in(headers) for headers in headers_of(answer)]
+    answers = headers_of(answer)
+    if not answers:
+        return None
+    found = [_asked_in(headers) for headers in answers]
     return max((asked for asked in found if asked is not None), default=None)
 
 
