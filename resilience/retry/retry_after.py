@@ -10,7 +10,7 @@ from resilience import _validate
 from resilience.retry.answer_headers import RETRY_INFO, Headers, headers_of, parse_date
 from resilience.retry.rate_limit import parse_seconds, seconds_to_reset
 
-# The share of the requested delay over which loops that were asked for the same one are spread.
+# The share of the requested delay over which loops with the same request are spread.
 _SPREAD = 0.2
 
 
@@ -19,7 +19,7 @@ class wait_retry_after(wait_base):  # noqa: N801 - tenacity's way to name a wait
 
     The server asks in `Retry-After`, in seconds or by a date, or, where there is none, by a rate
     limit that is exhausted. Up to a fifth of what it asks for is added at random: otherwise all
-    callers that were told the same would come back at the same moment.
+    callers that received the same answer would come back at the same moment.
 
     Args:
         fallback: The tenacity wait of the loop itself: no wait is shorter than this one.

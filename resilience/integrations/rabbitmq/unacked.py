@@ -43,7 +43,7 @@ class Delivery:
         Args:
             now: The event loop's time.
             at_least: Seconds that must pass before the next attempt. Up to a fifth is added, so
-                that messages that were all told the same are not attempted at the same moment.
+                that messages with the same request are not attempted at the same moment.
         """
         jitter = random.uniform(0.75, 1.25)  # noqa: S311 - not a secret
         pause = min(2.0**self._doublings, _LONGEST_PAUSE) * jitter

@@ -240,7 +240,7 @@ def test_pauses_double_up_to_a_minute_and_a_longer_one_that_was_asked_for_is_kep
     assert 200 <= one.due <= 240
 
 
-def test_messages_that_were_told_the_same_are_not_attempted_at_the_same_moment():
+def test_messages_with_the_same_request_are_not_attempted_at_the_same_moment():
     messages = [Delivery(Delivered(), number, 0.0) for number in range(50)]
     for one in messages:
         one.postpone(0.0, at_least=100)

@@ -14,18 +14,9 @@ from tenacity import wait_fixed
 
 from resilience.retry import wait_retry_after
 from resilience.retry.retry_after import requested_delay
-from tests.support.client_errors import caused_by
+from tests.support.client_errors import ClientError, caused_by
 from tests.support.driving import ServerError
 from tests.support.retrying import state_after
-
-
-class ClientError(Exception):
-    """An error with any attributes."""
-
-    def __init__(self, **attributes):
-        super().__init__()
-        vars(self).update(attributes)
-
 
 HEADERS = {"Content-Type": "text/plain", "Retry-After": "7"}
 
@@ -149,6 +140,15 @@ def test_metadata_of_grpc_that_cannot_be_had_is_none():
     assert requested_delay(ClientError(trailing_metadata=7)) is None
 
 
+def test_a_call_that_may_not_be_over_is_not_asked_for_its_metadata():
+    def wait_for_the_end():
+        pytest.fail("this would wait")
+
+    call = SimpleNamespace(trailing_metadata=wait_for_the_end)
+    assert requested_delay(call) is None
+    assert requested_delay(ClientError(response=call)) is None
+
+
 @pytest.mark.parametrize(
     ("detail", "seconds"),
     [
@@ -233,4 +233,5 @@ def test_headers_that_break_off_count_as_far_as_they_go():
 def test_endless_headers_are_read_to_an_end():
     endless = ((f"x-{number}", "7") for number in itertools.count())
     assert requested_delay(ClientError(headers=endless)) is None
-    assert requested_delay(ClientError(headers={"Retry-After": ["soon"] * 10**6})) is None
+    many = ["soon"] * 10**6 + ["7"]
+    assert requested_delay(ClientError(headers={"Retry-After": many})) is None

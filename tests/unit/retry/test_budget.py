@@ -274,6 +274,16 @@ async def test_a_refund_that_comes_late_gives_back_nothing_of_the_others(patient
     assert spend(patient, budget, 10) == 0
 
 
+def test_a_refund_that_comes_late_pays_for_nothing_when_the_clock_steps_back(patient, clock):
+    budget = RetryBudget(0, minimum_per_second=0.1, window=10)
+    payment = budget.pay(patient)
+    clock.advance(60)
+    assert budget.allows_retry(patient)
+    payment.refund()
+    clock.advance(-60)
+    assert [budget.allows_retry(patient) for _ in range(2)] == [True, False]
+
+
 def test_what_was_paid_is_refunded_once(patient):
     budget = RetryBudget(0, minimum_per_second=0.2)
     payments = [budget.pay(patient) for _ in range(3)]

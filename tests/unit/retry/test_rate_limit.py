@@ -10,10 +10,9 @@ from tenacity import wait_fixed, wait_none
 
 from resilience.retry import transient_retry, wait_retry_after
 from resilience.retry.retry_after import requested_delay
-from tests.support.client_errors import each_client
+from tests.support.client_errors import ClientError, each_client
 from tests.support.driving import ServerError
 from tests.support.retrying import Backend, Sleeps, state_after
-from tests.unit.retry.test_answer_headers import ClientError
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 EPOCH = int(NOW.timestamp())
@@ -184,7 +183,7 @@ every_reset = pytest.mark.parametrize(
         (0, 0),
     ],
 )
-def test_a_time_is_told_from_seconds_by_its_size(name, value, seconds):
+def test_a_time_and_seconds_are_distinguished_by_their_size(name, value, seconds):
     assert asked({name: str(value)}) == seconds
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from itertools import pairwise
@@ -78,7 +79,7 @@ def attempts_of_fifty_loops(value, attempts, **settings):
     return run_in_virtual_time(run_all())
 
 
-def test_fifty_loops_that_are_told_the_same_come_back_one_by_one():
+def test_fifty_loops_with_the_same_answer_come_back_one_by_one():
     second = [made[1] for made in attempts_of_fifty_loops("2", attempts=2)]
     assert min(second) >= 2
     assert max(second) <= 2.4 + 1e-9
@@ -92,7 +93,7 @@ def test_fifty_loops_with_a_fixed_wait_come_back_one_by_one_too():
     assert max(second) - min(second) > 0.2
 
 
-def test_fifty_loops_that_are_told_zero_follow_their_own_backoff():
+def test_fifty_loops_that_are_asked_for_zero_follow_their_own_backoff():
     for made in attempts_of_fifty_loops("0", attempts=5):
         pauses = [later - earlier for earlier, later in pairwise(made)]
         # 1 s, 2 s, 4 s, 8 s, each plus up to 1 s
@@ -180,6 +181,17 @@ def test_a_date_is_read(value):
 @each_client
 def test_a_date_of_every_client_is_read(client):
     assert asked(DATE, client) == 30
+
+
+def test_a_date_without_a_zone_is_in_utc_whatever_the_zone_of_the_machine(monkeypatch):
+    headers = {"Date": "Tue Nov 24 12:00:10 2026", "Retry-After": DATE}
+    try:
+        monkeypatch.setenv("TZ", "JST-9")
+        time.tzset()
+        assert requested_delay(ServerError(503, headers)) == 20
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 # A clock that is off by an hour, in either direction.
