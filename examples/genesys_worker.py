@@ -44,7 +44,9 @@ def log_retry(attempt: RetryCallState) -> None:
     error = attempt.outcome.exception() if attempt.outcome else None
     status = getattr(error, "status", "")
     number, wait = attempt.attempt_number, attempt.upcoming_sleep
-    logger.warning(f"attempt {number} failed: {type(error).__name__} {status}; next in {wait:g} s")
+    logger.warning(
+        f"attempt {number} failed: {type(error).__name__} {status}; next in {wait:.2g} s"
+    )
 
 
 # A real worker leaves out `wait`. The default is 1 s, 2 s, 4 s, ... up to 32 s, with jitter.

@@ -95,6 +95,7 @@ def gate_loop(loop: BaseRetrying, hooks: Hooks) -> BaseRetrying:
     stop = _stop_if_either(loop.stop, hooks.stop)
     setattr(stop, _IS_GATED, True)
     return loop.copy(
+        retry=_before_the_end(loop.retry, hooks.accepted) if hooks.has_budget else loop.retry,
         before=_around(hooks.check_circuits, loop.before, last),
         after=_before(hooks.after, loop.after),
         stop=stop,
@@ -155,6 +156,24 @@ def _stop_if_either(user_stop: Hook, stop: Callable[[RetryCallState], bool]) -> 
         return await user_stop(state) or stop(state)
 
     return run_async if _validate.is_async(user_stop) else run
+
+
+def _before_the_end(user_retry: Hook, hook: Hook) -> Hook:
+    """Run a hook where the user's own condition ends the loop."""
+
+    def run(state: RetryCallState) -> bool:
+        retries: bool = user_retry(state)
+        if not retries:
+            hook(state)
+        return retries
+
+    async def run_async(state: RetryCallState) -> bool:
+        retries: bool = await user_retry(state)
+        if not retries:
+            hook(state)
+        return retries
+
+    return run_async if _validate.is_async(user_retry) else run
 
 
 def _woken_by_circuits(user_sleep: Sleep, *, is_async: bool) -> Sleep:

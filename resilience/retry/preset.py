@@ -50,8 +50,8 @@ def transient_retry(
 
     Args:
         attempts: How often the function is called at most.
-        wait: How long to wait between attempts; a tenacity wait. The default is what the server
-            asks for in `Retry-After`, else 1 s, 2 s, 4 s, ... at most 32 s, each plus up to 1 s.
+        wait: How long to wait between attempts; a tenacity wait. The default is 1 s, 2 s, 4 s, ...
+            at most 32 s, each plus up to 1 s, and never less than the server asks for.
         retry: Which errors are worth another attempt; a tenacity condition.
         count_per: What the circuit counts: "call" is one outcome for each call, however many
             attempts it made; with "attempt" each failed attempt counts, when it happens.

@@ -247,7 +247,16 @@ def test_pauses_double_up_to_a_minute_and_a_longer_one_that_was_asked_for_is_kep
     for pause, about in zip(pauses, (1, 2, 4, 8, 16, 32, 60, 60, 60), strict=True):
         assert 0.75 * about <= pause <= 1.25 * about
     one.postpone(0.0, at_least=200)
-    assert one.due == 200
+    assert 200 <= one.due <= 240
+
+
+def test_messages_with_the_same_request_are_not_attempted_at_the_same_moment():
+    messages = [Delivery(Delivered(), number, 0.0) for number in range(50)]
+    for one in messages:
+        one.postpone(0.0, at_least=100)
+    due = [one.due for one in messages]
+    # Fifty times are within half of that fifth once in 10^13 runs.
+    assert max(due) - min(due) > 10
 
 
 def test_the_recovery_of_a_region_ends_the_pauses_of_messages_that_wait_for_it():
@@ -256,7 +265,8 @@ def test_the_recovery_of_a_region_ends_the_pauses_of_messages_that_wait_for_it()
     for one in (for_region, for_rate_limit):
         one.postpone(0.0, at_least=100)
         one.region_recovered(5.0)
-    assert (for_region.due, for_rate_limit.due) == (5.0, 100)
+    assert for_region.due == 5.0
+    assert for_rate_limit.due >= 100
 
 
 def test_unacked_messages_keep_the_order_in_which_they_were_delivered():
