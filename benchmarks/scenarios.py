@@ -62,10 +62,11 @@ async def probe_nested(at: Situation) -> str:
     return "yes" if at.contender.state() == CLOSED else "no"
 
 
-async def probe_ignored(at: Situation) -> str:
-    """The probe ends with a 404: the state after it."""
+async def probes_refused(at: Situation) -> str:
+    """Three probes end with a 404: the state after them."""
     await at.half_open()
-    await at.call(not_found)
+    for _ in range(SUCCESSES):
+        await at.call(not_found)
     return at.contender.state()
 
 
@@ -204,7 +205,7 @@ SCENARIOS: tuple[Callable[[Situation], Awaitable[str]], ...] = (
     probe_cancelled,
     probe_hung,
     probe_nested,
-    probe_ignored,
+    probes_refused,
     filter_raises,
     late_success_in_open,
     late_success_in_half_open,

@@ -31,9 +31,10 @@ READING = """\
 - **Calls from before the opening** began while the circuit was CLOSED, and end in another state.
   What they report is about a time that is over.
 - **At the half-open instant** a server is just getting up. Not everybody should call it then.
-- **A probe that ends with a 404** has said nothing about the server, nor has one that was
-  cancelled: HALF_OPEN means that neither closed the circuit. A breaker that counts what is
-  excluded as a success may close over it.
+- **A probe that was cancelled** has said nothing about the server: HALF_OPEN means that it has
+  not closed the circuit. A breaker that counts what is excluded as a success closes over it.
+- **`probes-refused`**: a server that answers with a 404 is up. A circuit that stays HALF_OPEN
+  then goes on rejecting calls for as long as every call is refused.
 - **`probe-hung`**: a breaker that limits its probes must get a place back from one that never
   ends. One that lets every call through cannot get stuck here.
 - **`retry-error`**: the filter of the other libraries does not look into a `RetryError`. With

@@ -9,6 +9,7 @@ time here, so that the figures are the same on every machine.
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from typing import Literal, cast
 
 from loguru import logger
@@ -31,8 +32,9 @@ INTRODUCTION = f"""\
 
 {TASKS} tasks start {BETWEEN_TASKS * 1000:g} ms apart. The backend takes {ANSWER_TIME * 1000:g} ms
 and always answers 503. Each task makes up to {ATTEMPTS} attempts, {BETWEEN_ATTEMPTS * 1000:g} ms
-apart, with tenacity; the breaker stands outside and opens after ten failures in a row. The clock
-of the event loop jumps over each sleep: the figures are the same on every machine.
+apart; where no other retries are named, they are tenacity's. The breaker stands outside and opens
+after ten failures in a row. The clock of the event loop jumps over each sleep: the figures are the
+same on every machine.
 
 A breaker decides when a call begins. The loops that are running at that moment go on, unless
 something stops them. Here `transient_retry` does."""
@@ -40,6 +42,9 @@ something stops them. Here `transient_retry` does."""
 READING = """\
 - **After OPEN** are the requests that began when the breaker already reported that it was open.
 - **Opened after** counts from the start of the first task.
+- **`retry` outside** is the order that the manual of nopanic shows. There each attempt is a call of
+  the breaker: it counts attempts, and rejects those that come too late one by one. A rejection ends
+  the loop of its call. A fault that a retry repairs counts as well.
 - **`count_per="call"`** counts a call with its five attempts as one failure: ten calls have to
   fail. **`count_per="attempt"`** counts each attempt, so that ten requests are enough.
 - **Last task ended after**: loops that are woken do not sleep to the end."""
@@ -110,6 +115,24 @@ def over_plain_retry(contender: Contender) -> Storm:
     return Storm(contender, lambda fn: contender.protect(plain_retry(fn)))
 
 
+def over_stamina(contender: Contender) -> Storm:
+    """Put a breaker over the retries of stamina."""
+    retries = import_module("benchmarks.own_retries").stamina_retry
+    return Storm(contender, lambda fn: contender.protect(retries(fn, ATTEMPTS, BETWEEN_ATTEMPTS)))
+
+
+def with_retries_of_nopanic(contender: Contender, *, outside: bool) -> Storm:
+    """Put the breaker of nopanic over its own retries, or under them."""
+    retries = import_module("benchmarks.own_retries").nopanic_retry
+
+    def stack(fn: Send) -> Send:
+        if outside:
+            return cast("Send", retries(contender.protect(fn), ATTEMPTS, BETWEEN_ATTEMPTS))
+        return contender.protect(cast("Send", retries(fn, ATTEMPTS, BETWEEN_ATTEMPTS)))
+
+    return Storm(contender, stack)
+
+
 def over_transient_retry(contender: Contender, count_per: Literal["call", "attempt"]) -> Storm:
     """Put a breaker over retries that know their circuit."""
     retries = transient_retry(
@@ -122,9 +145,21 @@ def storms(libraries: Sequence[type[Contender]]) -> Iterator[tuple[str, Storm]]:
     """Set up one row of the table after the other."""
     yield "no breaker", Storm(None, plain_retry)
     for library in libraries:
-        if library is not RegionBreaker:
-            yield library.title(), over_plain_retry(library())
+        if library is RegionBreaker:
+            continue
+        title = library.title()
+        yield title, over_plain_retry(library())
+        if library.name == "nopanic":
+            yield f"{title}, its own `retry`", with_retries_of_nopanic(library(), outside=False)
+            yield (
+                f"{title}, its own `retry` outside",
+                with_retries_of_nopanic(library(), outside=True),
+            )
     ours = RegionBreaker.title()
+    yield f"{ours}, `tenacity.retry`", over_plain_retry(RegionBreaker())
+    if len(libraries) > 1:  # the environment of the other libraries
+        stamina = import_module("benchmarks.own_retries").stamina_title()
+        yield f"{ours}, {stamina}", over_stamina(RegionBreaker())
     yield f'{ours}, `count_per="call"`', over_transient_retry(RegionBreaker(), "call")
     yield f'{ours}, `count_per="attempt"`', over_transient_retry(RegionBreaker(), "attempt")
 

@@ -77,6 +77,9 @@ class _Experiment:
     def fail(self) -> None:
         self._call("fail")
 
+    def answered(self) -> None:
+        self._call("answered")
+
     def ignore(self) -> None:
         self._call("ignore")
 
@@ -94,7 +97,7 @@ class _Experiment:
         self.breaker.force_open(f"reason {self.times_forced}")
 
 
-ACTIONS = ("succeed", "fail", "ignore", "wait", "reset", "force_open")
+ACTIONS = ("succeed", "fail", "answered", "ignore", "wait", "reset", "force_open")
 
 
 @cache
@@ -165,9 +168,9 @@ ARROWS = (
         "start",
     ),
     Arrow(
-        _from("HALF_OPEN", "CLOSED", "succeed"),
+        _from("HALF_OPEN", "CLOSED", "succeed") | _from("HALF_OPEN", "CLOSED", "answered"),
         "M463 245 H150 V127",
-        ("success_threshold", "successful probes in a row"),
+        ("success_threshold", "answered probes in a row"),
         300,
         222,
     ),

@@ -1,7 +1,8 @@
 """Custom classifiers: three ways to change what counts as a failure.
 
-By default, a failure is an HTTP status of 500 and up, a timeout or a connection error. All other
-errors are IGNORED: they neither extend the streak of failures nor end it.
+By default, a failure is an HTTP status of 500 and up, a timeout or a connection error. A 4xx is
+ANSWERED: it neither extends the streak of failures nor ends it, but helps to close a circuit that
+is probed. All other errors are IGNORED.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,8 +40,9 @@ class Response:
 
 
 def client_error_is_success(error: BaseException) -> Outcome:
-    """Count a 4xx as a SUCCESS: the region did respond."""
-    return Outcome.SUCCESS if 400 <= getattr(error, "status", 0) < 500 else classify_error(error)
+    """Count a 4xx as a SUCCESS, which ends the streak of failures."""
+    outcome = classify_error(error)
+    return Outcome.SUCCESS if outcome is Outcome.ANSWERED else outcome
 
 
 def fail(breaker: CircuitBreaker, errors: Sequence[Exception]) -> CircuitState:

@@ -6,6 +6,7 @@ This is what a worker needs around one POST, with everything in its place:
   the circuit opens.
 - The timeouts are inside each attempt, 5 s to connect and 10 s between two reads, so that the
   circuit breaker sees them. A timeout around the call would look like a cancellation.
+- Each region has connections of its own: one that hangs does not take those of the others.
 - A 401 is handled by the client: one new token and one more request, within the same attempt.
 - A 429 concerns one tenant: the client waits as long as `Retry-After` says, and the circuit does
   not count it.
@@ -31,8 +32,9 @@ from resilience.retry import RetryBudget, transient_retry, wait_retry_after
 from resilience.testing import FakeGenesys
 
 UNAUTHORIZED = 401
-# Not `connect`, which includes the wait for a free connection in this machine's own pool.
-TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=10)
+# Neither `connect` nor `total`: they include the wait for a connection of this machine's own pool.
+TIMEOUT = aiohttp.ClientTimeout(sock_connect=5, sock_read=10)
+CALLS_PER_REGION = 50  # as many as the worker makes at the same time
 
 circuits = CircuitBreakerRegistry()
 
@@ -42,7 +44,9 @@ def log_retry(attempt: RetryCallState) -> None:
     error = attempt.outcome.exception() if attempt.outcome else None
     status = getattr(error, "status", "")
     number, wait = attempt.attempt_number, attempt.upcoming_sleep
-    logger.warning(f"attempt {number} failed: {type(error).__name__} {status}; next in {wait:g} s")
+    logger.warning(
+        f"attempt {number} failed: {type(error).__name__} {status}; next in {wait:.2g} s"
+    )
 
 
 # A real worker leaves out `wait`. The default is 1 s, 2 s, 4 s, ... up to 32 s, with jitter.
@@ -161,9 +165,12 @@ async def run_scenarios(client: Client, genesys: FakeGenesys) -> None:
 
 
 async def main() -> None:
+    connector = aiohttp.TCPConnector(limit=0, limit_per_host=CALLS_PER_REGION)
     async with (
         FakeGenesys() as genesys,
-        aiohttp.ClientSession(raise_for_status=True, timeout=TIMEOUT) as session,
+        aiohttp.ClientSession(
+            connector=connector, raise_for_status=True, timeout=TIMEOUT
+        ) as session,
     ):
         await run_scenarios(Client(session, genesys), genesys)
 

@@ -301,7 +301,7 @@ async def open_regions() -> AsyncIterator[list[Region]]:
         regions: dict[str, Region] = {}
         for name in (HEALTHY, FAILING):
             server = await stack.enter_async_context(FakeGenesys(latency=LATENCY))
-            timeout = aiohttp.ClientTimeout(total=10)
+            timeout = aiohttp.ClientTimeout(sock_connect=5, sock_read=10)
             session = aiohttp.ClientSession(raise_for_status=True, timeout=timeout)
             await stack.enter_async_context(session)
             regions[name] = Region(name, server, session, token=server.issue_token())

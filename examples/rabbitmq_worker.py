@@ -89,6 +89,15 @@ async def work(worker: Worker, queue: AbstractQueue) -> AsyncIterator[None]:
         yield
 
 
+def open_session() -> aiohttp.ClientSession:
+    """Open a session in which a region that hangs does not take the connections of the other."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, limit_per_host=PREFETCH),
+        timeout=aiohttp.ClientTimeout(sock_connect=5, sock_read=10),
+        raise_for_status=True,
+    )
+
+
 # The scenario
 
 
@@ -97,7 +106,7 @@ async def run(url: str) -> None:
     async with (
         FakeGenesys(require_token=False, latency=0.02) as failing,
         FakeGenesys(require_token=False, latency=0.02) as healthy,
-        aiohttp.ClientSession(raise_for_status=True) as session,
+        open_session() as session,
         await aio_pika.connect_robust(url) as connection,
     ):
         channel = await connection.channel()

@@ -1,8 +1,19 @@
 """Checks of arguments: an error names the argument, what came, and what was expected."""
 
+import functools
 import inspect
 import math
+import time
+import types
 from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# A callable object may call another one, and so on, without end.
+_MOST_LAYERS = 16
+_NOT_PYTHON = (types.WrapperDescriptorType, types.MethodDescriptorType)
 
 
 def check_callable(name: str, value: object, takes: str, *, optional: bool = False) -> None:
@@ -10,22 +21,62 @@ def check_callable(name: str, value: object, takes: str, *, optional: bool = Fal
     if optional and value is None:
         return
     if not callable(value):
-        raise TypeError(f"{name} must be a callable that takes {takes}, got {type(value).__name__}")
+        raise TypeError(f"{name} must be a callable that takes {takes}, got {kind_of(value)}")
     if is_async(value):
         raise TypeError(f"{name} must be a plain function, got the async {name_of(value)}")
+    if is_generator(value):
+        raise TypeError(f"{name} must be a plain function, got the generator {name_of(value)}")
 
 
-def check_classifiers(classifier: object, result_classifier: object) -> None:
-    """Reject classifiers that cannot be called."""
-    check_callable("classifier", classifier, "an exception and returns an Outcome")
-    takes = "a result and returns an Outcome"
-    check_callable("result_classifier", result_classifier, takes, optional=True)
+def first_reading(clock: Callable[[], float] | None) -> float:
+    """Return the time of a clock, and reject a clock that does not return seconds."""
+    if clock is None:
+        return time.monotonic()  # looked up at each use, so that freezegun can replace it
+    takes = "nothing and returns seconds"
+    check_callable("clock", clock, takes)
+    if isinstance(clock, type):
+        raise TypeError(f"clock must be a callable that takes {takes}, got {kind_of(clock)}")
+    try:
+        now: object = clock()
+    except Exception as error:
+        raise ValueError(f"clock raised {type(error).__name__}") from error
+    expected = "clock must return a finite number of seconds"
+    if not isinstance(now, int | float) or isinstance(now, bool):
+        discard(now)
+        raise TypeError(f"{expected}, got {kind_of(now)}")
+    if not math.isfinite(now):
+        raise ValueError(f"{expected}, got {now!r}")
+    return now
 
 
 def check_type(name: str, value: object, *expected: type) -> None:
-    """Reject a value of another type."""
-    if not isinstance(value, expected):
-        raise TypeError(f"{name} must be a {expected[0].__name__}, got {type(value).__name__}")
+    """Reject a value of another type; a class is not what it makes."""
+    # A class has the methods that a runtime-checkable protocol asks for.
+    if not isinstance(value, expected) or isinstance(value, type):
+        raise TypeError(f"{name} must be a {expected[0].__name__}, got {kind_of(value)}")
+
+
+def keyword_only(example: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Explain, when a function of keywords is called with something else, how it is used.
+
+    A decorator that takes arguments is often used without them, and without parentheses.
+
+    Args:
+        example: The right line.
+    """
+
+    def decorate(fn: Callable[P, T]) -> Callable[P, T]:
+        @functools.wraps(fn)
+        def checked(*args: P.args, **kwargs: P.kwargs) -> T:
+            if args:
+                name = example.partition("(")[0]
+                got = kind_of(args[0])
+                raise TypeError(f"{name} takes its arguments by keyword, got {got}: {example}")
+            return fn(*args, **kwargs)
+
+        return checked
+
+    return decorate
 
 
 def check_text(name: str, value: object) -> str:
@@ -76,7 +127,42 @@ def name_of(thing: object) -> str:
         return type(thing).__qualname__
 
 
+def kind_of(value: object) -> str:
+    """Return what a value is, for an error: its type, or which class it is; never its text."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    return type(value).__name__
+
+
 def is_async(function: object) -> bool:
     """Return whether a call makes a coroutine: of an async def, or of an async `__call__`."""
-    call: object = inspect.getattr_static(type(function), "__call__", None)
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+    return any(map(inspect.iscoroutinefunction, (function, called_function(function))))
+
+
+def is_generator(function: object) -> bool:
+    """Return whether a call makes a generator, sync or async: nothing runs before it is used."""
+    called = called_function(function)
+    return inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called)
+
+
+def called_function(thing: object) -> object:
+    """Return the function that a call runs: behind a partial, a bound method or a `__call__`."""
+    for _ in range(_MOST_LAYERS):
+        if isinstance(thing, functools.partial | functools.partialmethod):
+            thing = thing.func
+        elif isinstance(thing, types.MethodType | staticmethod | classmethod):
+            thing = thing.__func__
+        elif isinstance(thing, type) or inspect.isroutine(thing):
+            return thing
+        else:
+            call: object = inspect.getattr_static(type(thing), "__call__", None)
+            if call is None or isinstance(call, _NOT_PYTHON):
+                return thing
+            thing = call
+    return thing
+
+
+def discard(result: object) -> None:
+    """Close a coroutine that nobody will await, so that Python does not complain about it."""
+    if inspect.iscoroutine(result):
+        result.close()

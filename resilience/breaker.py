@@ -26,13 +26,16 @@ from resilience.circuit import (
     Transition,
     time_until,
 )
-from resilience.classify import classify_error
+from resilience.classify import check_classifiers, classify_error
 from resilience.errors import CircuitBreakerOpenError
 from resilience.events import Listener, StateChanged
-from resilience.judge import Classifiers, Judge, UnknownErrors
+from resilience.hints import Hints
+from resilience.identity import KeepsIdentity
+from resilience.judge import Classifiers, Judge
 from resilience.listeners import EventQueue, Listeners, Subscribers, call_listener
 from resilience.log import describe_exception, log_fault
 from resilience.outcome import (
+    ANSWERED,
     IGNORED,
     SUCCESS,
     Classifier,
@@ -42,7 +45,8 @@ from resilience.outcome import (
 )
 from resilience.permit import NestedPermit, Permit
 from resilience.policy import BreakerPolicy
-from resilience.protect import NO_POSITION, BreakerLookup, check_protectable, protect
+from resilience.protect import NO_POSITION, BreakerLookup, protect
+from resilience.protectable import check_awaitable, check_protectable, name_in_module
 from resilience.waiters import AdvancingClock, WaitQueue
 
 P = ParamSpec("P")
@@ -62,6 +66,7 @@ class CircuitSnapshot:
         reason: Why the circuit opened; None while it is CLOSED.
         successes: Calls since the start that succeeded.
         failures: Calls since the start that failed.
+        answered: Calls since the start that the region answered with a refusal, such as a 404.
         ignored: Calls since the start that said nothing about the region.
         rejected: Calls since the start that were not made.
         probes: Calls since the start that were admitted in HALF_OPEN.
@@ -69,6 +74,9 @@ class CircuitSnapshot:
         transitions: How often the state changed since the start: old state, new state, count.
         shared: Whether other processes learn what this one knows, and it learns what they know;
             None where the circuit belongs to this process alone.
+        ignored_probes: Probes in a row, until now, that said nothing about the region; 0 unless the
+            circuit is HALF_OPEN. While there are no others, it stays so.
+        ignored_reasons: What those probes raised, in short: the last five different ones.
     """
 
     region: str
@@ -79,12 +87,15 @@ class CircuitSnapshot:
     reason: str | None
     successes: int
     failures: int
+    answered: int
     ignored: int
     rejected: int
     probes: int
     trips: int
     transitions: tuple[tuple[CircuitState, CircuitState, int], ...] = ()
     shared: bool | None = None
+    ignored_probes: int = 0
+    ignored_reasons: tuple[str, ...] = ()
 
 
 class Retention(Enum):
@@ -95,10 +106,11 @@ class Retention(Enum):
     PINNED = auto()  # forced open or listened to: it stays
 
 
-class CircuitBreaker:
+class CircuitBreaker(KeepsIdentity):
     """Keeps calls from a region that is down, and finds out when the region is back.
 
-    One breaker serves any number of tasks, event loops and threads at the same time.
+    One breaker serves any number of tasks, event loops and threads at the same time. Copying it
+    returns the same breaker, and pickling it is a `TypeError`: there is one circuit for a region.
 
     Args:
         region: The name of what is called.
@@ -111,8 +123,9 @@ class CircuitBreaker:
         subscribers: The registry that the breaker belongs to; None: it stands alone.
 
     Raises:
-        TypeError: An argument has the wrong type, or a classifier is an `async def`.
-        ValueError: The region is empty.
+        TypeError: An argument has the wrong type, a classifier is an `async def` or an exception
+            type, or the clock does not return a number.
+        ValueError: The region is empty, or the clock raises, or returns NaN or infinity.
     """
 
     __slots__ = (
@@ -121,13 +134,18 @@ class CircuitBreaker:
         "_listeners",
         "_queue",
         "_subscribers",
-        "_unknown_errors",
         "_wait_queue",
         "circuit",
         "closed",
+        "hints",
         "is_evicted",
         "judge",
         "region",
+    )
+
+    NOT_PICKLED = (
+        "the copy would be a second circuit for its region. Send the region, and get the breaker"
+        " from a registry there; circuits of several processes can be shared through Redis"
     )
 
     def __init__(
@@ -142,14 +160,14 @@ class CircuitBreaker:
         subscribers: Subscribers | None = None,
     ) -> None:
         self.region = _validate.check_text("region", region)
-        _validate.check_callable("clock", clock, "nothing and returns seconds", optional=True)
         _validate.check_type("policy", policy, BreakerPolicy)
-        _validate.check_classifiers(classifier, result_classifier)
+        check_classifiers(classifier, result_classifier)
+        now = _validate.first_reading(clock)
         self._clock = clock
         if circuit is not None and policy not in (circuit.policy, BreakerPolicy()):
             raise ValueError("policy must be that of the circuit, or not be given")
         #: The state machine; only this breaker changes it.
-        self.circuit = Circuit(policy, _first_time(clock)) if circuit is None else circuit
+        self.circuit = Circuit(policy, now) if circuit is None else circuit
         #: The CLOSED state while a call that goes well needs no permit, else None.
         self.closed: Closed | None = None
         #: Whether the registry keeps it only while somebody else holds it.
@@ -158,9 +176,10 @@ class CircuitBreaker:
         self._listeners: Listeners[StateChanged] = Listeners("one StateChanged")
         self._queue = EventQueue(self.region, self._listeners, subscribers)
         self._wait_queue: WaitQueue | None = None
-        self._unknown_errors = UnknownErrors(self.region, self.circuit.count_outcomes)
+        #: Warns about calls that cannot open the circuit.
+        self.hints = Hints(self.region, self.circuit)
         #: Decides about errors and results.
-        self.judge = Judge(self.region, classifier, result_classifier, self._unknown_errors)
+        self.judge = Judge(self.region, classifier, result_classifier)
         self.refresh()
 
     # One call
@@ -178,7 +197,10 @@ class CircuitBreaker:
 
         Raises:
             CircuitBreakerOpenError: The call was rejected; `fn` has not run.
+            TypeError: `fn` is not an `async def`, and nothing shows that it returns an awaitable.
+                It has not run.
         """
+        check_awaitable(fn)
         return await self.acquire().call_async(fn, args, kwargs)
 
     # A decorated function passes its own classifiers; everybody else's are the breaker's.
@@ -201,13 +223,20 @@ class CircuitBreaker:
         raise self._make_rejection(state.name, state.reason, time_until(state.until, now))
 
     def __call__(self, fn: Callable[P, T]) -> Callable[P, T]:
-        """Decorate one function, `async def` or `def`, with this very breaker."""
-        check_protectable(fn, "a circuit breaker")
+        """Decorate one function, `async def` or `def`, with this very breaker.
+
+        Raises:
+            TypeError: It is not a function, or a call of it is over before its work begins, as with
+                a generator.
+        """
+        acquire = f"{name_in_module(fn, self, 'breaker')}.acquire()"
+        check_protectable(fn, "a circuit breaker", acquire)
         lookup = BreakerLookup(
             breakers={self.region: self},
             find=lambda _region: self,
             locate=lambda _args, _kwargs: self.region,
             position=NO_POSITION,
+            acquire=acquire,
         )
         return protect(fn, lookup)
 
@@ -355,6 +384,7 @@ class CircuitBreaker:
         """
         circuit = self.circuit
         totals = circuit.totals()
+        ignored_probes = circuit.ignored_probes()
         return CircuitSnapshot(
             region=self.region,
             state=circuit.phase(now),
@@ -364,6 +394,7 @@ class CircuitBreaker:
             reason=circuit.state.reason,
             successes=totals.successes,
             failures=totals.failures,
+            answered=totals.answered,
             ignored=totals.ignored,
             rejected=totals.rejected,
             probes=totals.probes,
@@ -372,6 +403,8 @@ class CircuitBreaker:
                 (old, new, count) for (old, new), count in circuit.transitions.items()
             ),
             shared=circuit.shared,
+            ignored_probes=ignored_probes.count,
+            ignored_reasons=ignored_probes.reasons,
         )
 
     def refresh(self) -> None:
@@ -394,7 +427,7 @@ class CircuitBreaker:
         """
         with lock:
             self.circuit.configure(policy)
-            self.judge = Judge(self.region, classifier, result_classifier, self._unknown_errors)
+            self.judge = Judge(self.region, classifier, result_classifier)
             self._after_change()
 
     def record(self, ticket: Ticket, report: Report) -> None:
@@ -403,6 +436,8 @@ class CircuitBreaker:
             ticket.successes += 1  # nothing else changes, so it takes no lock
         elif report is IGNORED and isinstance(ticket, Closed):
             ticket.ignored += 1
+        elif report is ANSWERED and isinstance(ticket, Closed):
+            ticket.answered += 1
         elif lock_is_held():
             postpone(partial(self.record, ticket, report))
         else:
@@ -430,12 +465,14 @@ class CircuitBreaker:
             postpone(partial(self.record_error, closed, error, classifiers))
             return
         judge = self.judge if classifiers is None else self.judge.override(classifiers)
-        report = judge.of_error(error)
+        report = judge.of_error(error, self.hints)
         outcomes = scope.watched_outcomes.get()
         if outcomes is not None:
             outcomes.record(error, report.outcome)
         if report is IGNORED:
             closed.ignored += 1
+        elif report is ANSWERED:
+            closed.answered += 1
         else:
             self.record(closed, report)
 
@@ -487,7 +524,7 @@ class CircuitBreaker:
         try:
             self._queue.deliver()
         except BaseException:  # a listener may exit the process, or be interrupted
-            permit.ignore()
+            permit.abandon("interrupted before it began")
             raise
         return permit
 
@@ -577,10 +614,3 @@ class CircuitBreaker:
         if wait_queue is made and isinstance(self._clock, AdvancingClock):
             self._clock.on_advance(made.wake_first)
         return wait_queue
-
-
-def _first_time(clock: Callable[[], float] | None) -> float:
-    now = time.monotonic() if clock is None else clock()
-    if not math.isfinite(now):
-        raise ValueError(f"clock must return a finite number of seconds, got {now!r}")
-    return now

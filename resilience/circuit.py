@@ -6,7 +6,7 @@
           +--------+ <--- reset                           +--------+
               ^                                            |      ^
               | success_threshold         recovery_timeout |      | one failed probe
-              | consecutive successes           has passed v      |
+              | consecutive answers             has passed v      |
               |                                       +-----------+
               +-------------------------------------- | HALF_OPEN |
                                                       +-----------+
@@ -20,7 +20,8 @@ The rules:
     ends the streak.
 3.  OPEN rejects every call until `now >= until`, which is the opening plus the recovery timeout.
 4.  HALF_OPEN admits at most `half_open_probes` calls at a time. `success_threshold` consecutive
-    successes close the circuit. One failure opens it again for a full recovery timeout.
+    answers close the circuit: a success is one, and so is ANSWERED, since a region that refuses a
+    request is up. One failure opens it again for a full recovery timeout.
 5.  OPEN becomes HALF_OPEN in the first `acquire` that is due. `phase` and `retry_after` show
     HALF_OPEN from that moment on, and change nothing.
 6.  A ticket belongs to the state that issued it. Each transition, reset and forced opening makes a
@@ -29,12 +30,15 @@ The rules:
     shared by all its calls; the owner of the circuit makes sure that each call reports once.
 8.  A probe's place is a lease of its own. When the lease has run out (`now >= until`) the next call
     may take the place, and only then is the old probe late. Its siblings keep their places.
-9.  An IGNORED outcome leaves the streak as it is. It gives back the place of a probe.
+9.  An ANSWERED or IGNORED outcome leaves the streak as it is. It gives back the place of a probe.
 10. A clock that steps back behind the start of an OPEN, or of a lease, starts that time again: no
     state lasts longer than its full time from now.
 11. A forced opening has no end; only `reset` closes it.
 12. What may be done inside of a probe is decided elsewhere: the attempts of retry loops in
     `permit.py`, nested calls in `breaker.py`.
+13. A circuit whose probes are all IGNORED can neither close nor open. After ten of them in a row,
+    with no other outcome between them, there is an event, and one more for each recovery timeout
+    that this goes on. It names what the probes reported last.
 """
 
 import math
@@ -50,6 +54,10 @@ RESET = "reset by hand"
 MAX_WAIT_FOR_PROBE = 1.0
 # After this many recovery timeouts without a sign of life, what a circuit knows is worthless.
 _STALE_AFTER = 10
+# After this many IGNORED probes in a row, the circuit may stay HALF_OPEN without end.
+_IGNORED_PROBES_TO_REPORT = 10
+# Of the reasons of IGNORED probes, this many different ones are remembered.
+_MOST_REASONS = 5
 
 
 class CircuitState(StrEnum):
@@ -73,7 +81,9 @@ class Closed:
     since: float
     streak: int = 0
     last_activity: float = -math.inf
+    failures: int = 0
     successes: int = 0  # counted without the lock
+    answered: int = 0  # counted without the lock
     ignored: int = 0  # counted without the lock
 
 
@@ -103,9 +113,13 @@ class HalfOpen:
     streak: int
     reason: str
     last_activity: float
-    successes: int = 0
+    successes: int = 0  # those that were ANSWERED are among them
+    answered: int = 0
     rejected: int = 0
     probes: "list[Probe]" = field(default_factory=list["Probe"])
+    ignored_probes: int = 0  # in a row
+    ignored_reasons: tuple[str, ...] = ()  # of those, without repetitions, the latest last
+    reported_at: float = -math.inf  # when the last event about them was appended
 
 
 @dataclass(slots=True, eq=False)
@@ -161,7 +175,15 @@ class RejectionsBegan:
     reason: str
 
 
-Event: TypeAlias = Transition | ProbeExpired | RejectionsBegan
+@dataclass(frozen=True, slots=True)
+class ProbesIgnored:
+    """Probe after probe was IGNORED: the circuit can neither close nor open."""
+
+    count: int  # in a row
+    reasons: tuple[str, ...]  # what they reported, without repetitions
+
+
+Event: TypeAlias = Transition | ProbeExpired | RejectionsBegan | ProbesIgnored
 
 
 @dataclass(slots=True)
@@ -170,6 +192,7 @@ class Totals:
 
     successes: int = 0
     failures: int = 0
+    answered: int = 0
     ignored: int = 0
     rejected: int = 0
     probes: int = 0
@@ -258,11 +281,19 @@ class Circuit:
             return
         if report.outcome is Outcome.IGNORED:
             self._totals.ignored += 1
+            if isinstance(state, HalfOpen):
+                self._note_ignored_probe(state, report.reason, now)
             return
-        self._totals.successes += 1
-        state.streak = 0
+        was_refused = report.outcome is Outcome.ANSWERED
+        if was_refused:
+            self._totals.answered += 1
+        else:
+            self._totals.successes += 1
+            state.streak = 0
         if isinstance(state, HalfOpen):
+            state.ignored_probes, state.ignored_reasons = 0, ()
             state.successes += 1
+            state.answered += was_refused
             if state.successes >= self.policy.success_threshold:
                 self.close_recovered(state, now)
 
@@ -325,15 +356,26 @@ class Circuit:
         totals, state = replace(self._totals), self.state
         if isinstance(state, Closed):
             totals.successes += state.successes
+            totals.answered += state.answered
             totals.ignored += state.ignored
         else:
             totals.rejected += state.rejected
         return totals
 
     def count_outcomes(self) -> int:
-        """Count the calls since the start that succeeded or failed."""
-        outcomes = self._totals.successes + self._totals.failures
-        return outcomes + self.state.successes if isinstance(self.state, Closed) else outcomes
+        """Count the calls since the start that said something about the region."""
+        state, totals = self.state, self._totals
+        outcomes = totals.successes + totals.failures + totals.answered
+        if isinstance(state, Closed):
+            outcomes += state.successes + state.answered
+        return outcomes
+
+    def ignored_probes(self) -> ProbesIgnored:
+        """Return how many probes in a row were IGNORED, and what they reported."""
+        state = self.state
+        if isinstance(state, HalfOpen):
+            return ProbesIgnored(state.ignored_probes, state.ignored_reasons)
+        return ProbesIgnored(0, ())
 
     def is_blank(self) -> bool:
         """Whether the circuit holds no information: it is CLOSED and has no streak."""
@@ -394,9 +436,10 @@ class Circuit:
         return probe
 
     def close_recovered(self, state: HalfOpen, now: float) -> None:
-        """Close the circuit after enough consecutive successes."""
-        successes = "success" if state.successes == 1 else "consecutive successes"
-        self.enter(Closed(now), f"{state.successes} {successes}", now)
+        """Close the circuit after enough consecutive answers."""
+        one, several = ("answer", "answers") if state.answered else ("success", "successes")
+        what = one if state.successes == 1 else f"consecutive {several}"
+        self.enter(Closed(now), f"{state.successes} {what}", now)
 
     def enter(self, new: State, reason: str, now: float, *, by: str | None = None) -> None:
         """Change the state, and append the event."""
@@ -427,12 +470,25 @@ class Circuit:
         self._totals.failures += 1
         state.streak += 1
         if isinstance(state, Closed):
+            state.failures += 1
             state.last_activity = now
             if state.streak < self.policy.failure_threshold:
                 return
             self._totals.trips += 1
         until = now + self.policy.recovery_timeout
         self.enter(Open(now, until, state.streak, reason), reason, now)
+
+    def _note_ignored_probe(self, state: HalfOpen, reason: str, now: float) -> None:
+        state.ignored_probes += 1
+        if reason:
+            others = (known for known in state.ignored_reasons if known != reason)
+            state.ignored_reasons = (*others, reason)[-_MOST_REASONS:]
+        # A clock that has stepped back behind the last event must not silence the next one.
+        silent_until = state.reported_at + self.policy.recovery_timeout
+        was_just_reported = state.reported_at <= now < silent_until
+        if state.ignored_probes >= _IGNORED_PROBES_TO_REPORT and not was_just_reported:
+            state.reported_at = now
+            self.events.append(self.ignored_probes())
 
     def _probes_in_the_way(self, state: HalfOpen) -> list[Probe]:
         """Return the probes that must go before one more may start, the oldest lease first."""

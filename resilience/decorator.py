@@ -2,13 +2,14 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from operator import attrgetter, itemgetter
 from typing import ParamSpec, Protocol, TypeVar, cast
 
 from resilience import _validate
 from resilience._by_type import ByType
 from resilience.breaker import CircuitBreaker
-from resilience.classify import classify_error
+from resilience.classify import check_classifiers, classify_error
 from resilience.judge import Classifiers
 from resilience.outcome import Classifier, ResultClassifier
 from resilience.protect import (
@@ -16,9 +17,9 @@ from resilience.protect import (
     Arguments,
     BreakerLookup,
     Keywords,
-    check_protectable,
     protect,
 )
+from resilience.protectable import check_protectable, name_in_module
 from resilience.registry import CircuitBreakerRegistry, default_registry
 
 P = ParamSpec("P")
@@ -33,6 +34,7 @@ class RegionDecorator(Protocol):
     def __call__(self, fn: Callable[P, T], /) -> Callable[P, T]: ...  # noqa: D102 - documented on the class
 
 
+@_validate.keyword_only('@region_breaker(region_from="credentials.region")')
 def region_breaker(
     *,
     region_from: str | Callable[..., str],
@@ -55,29 +57,41 @@ def region_breaker(
         call counts once, however many attempts it makes.
 
     Raises:
-        TypeError: When decorating: the function has no such parameter or is of a wrong kind, or an
-            argument has the wrong type. When called: the call has no region, or the region is not a
-            string.
+        TypeError: When decorating: the function has no such parameter, or is a generator or
+            anything else whose calls are over before their work begins, or an argument has the
+            wrong type. When called: the call has no region, the region is not a string, or the
+            function returned an async generator.
         ValueError: When called: the region is empty, or finding it failed.
         CircuitBreakerOpenError: When called, while the region's circuit admits no call.
     """
     regions = default_registry if registry is None else registry
     _validate.check_type("registry", regions, CircuitBreakerRegistry)
     asked = classify_error if classifier is None else classifier
-    _validate.check_classifiers(asked, result_classifier)
+    check_classifiers(asked, result_classifier)
+    if not isinstance(region_from, str) and not callable(region_from):
+        expected = "a parameter's name, a dotted path or a callable that takes the call's arguments"
+        raise TypeError(f"region_from must be {expected}, got {_validate.kind_of(region_from)}")
     classifiers: Classifiers | None = None
     if classifier is not None or result_classifier is not None:
         classifiers = Classifiers(classifier, result_classifier)
 
     def decorate(fn: Callable[P, T], /) -> Callable[P, T]:
-        check_protectable(fn, "@region_breaker")
+        acquire = _acquire_by_hand(fn, region_from, regions)
+        check_protectable(fn, "@region_breaker", acquire)
         if isinstance(region_from, str):
             lookup = _lookup_by_path(fn, region_from, regions)
         else:
             lookup = _lookup_by_function(fn, region_from, regions)
-        return protect(fn, lookup, classifiers)
+        return protect(fn, replace(lookup, acquire=acquire), classifiers)
 
     return decorate
+
+
+def _acquire_by_hand(fn: object, region_from: object, registry: CircuitBreakerRegistry) -> str:
+    """Return the expression that acquires a permit without the decorator."""
+    default = "default_registry" if registry is default_registry else "registry"
+    region = region_from if isinstance(region_from, str) else "region"
+    return f"{name_in_module(fn, registry, default)}.get({region}).acquire()"
 
 
 def _lookup_by_function(

@@ -4,6 +4,8 @@ Events are queued while the lock is held, and delivered after it was released, b
 that finds nobody delivering. A thread that comes meanwhile leaves its events to that one.
 """
 
+import asyncio
+import inspect
 import os
 from collections import deque
 from collections.abc import Callable
@@ -11,15 +13,15 @@ from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from resilience._lock import lock, lock_is_held
-from resilience._validate import check_callable
-from resilience.circuit import ProbeExpired, RejectionsBegan
+from resilience._validate import check_callable, discard
+from resilience.circuit import ProbeExpired, ProbesIgnored, RejectionsBegan
 from resilience.errors import CircuitBreakerOpenError
 from resilience.events import StateChanged
 from resilience.history import History
-from resilience.log import describe_exception, log_event, log_fault
+from resilience.log import Once, describe_exception, log_event, log_fault
 
 E = TypeVar("E")
-QueuedEvent: TypeAlias = StateChanged | ProbeExpired | RejectionsBegan
+QueuedEvent: TypeAlias = StateChanged | ProbeExpired | RejectionsBegan | ProbesIgnored
 # One event for the log or for one listener; returns the exit that a listener asked for.
 Delivery: TypeAlias = Callable[[], BaseException | None]
 
@@ -27,11 +29,13 @@ Delivery: TypeAlias = Callable[[], BaseException | None]
 class Entry(Generic[E]):
     """One listener, until it is stopped."""
 
-    __slots__ = ("active", "listener")
+    __slots__ = ("active", "first_fault", "listener")
 
     def __init__(self, listener: Callable[[E], object]) -> None:
         self.listener = listener
         self.active = True
+        #: Whether it has returned something that nobody awaits is logged once.
+        self.first_fault = Once()
 
 
 class Listeners(Generic[E]):
@@ -90,12 +94,22 @@ def call_listener(entry: Entry[E], event: E, region: str) -> BaseException | Non
     if not entry.active:
         return None
     try:
-        entry.listener(event)
+        result = entry.listener(event)
+        if inspect.isawaitable(result) and not asyncio.isfuture(result):
+            _discard_awaitable(entry, result, region)
     except (KeyboardInterrupt, SystemExit) as error:
         return error
     except BaseException as error:  # noqa: BLE001 - a CancelledError out of a plain function is a fault too
         log_fault("listener", entry.listener, describe_exception(error), region)
     return None
+
+
+def _discard_awaitable(entry: Entry[E], result: object, region: str) -> None:
+    """Log, once for each listener, that what it returned never runs; a task runs by itself."""
+    if entry.first_fault.happens():
+        what = f"returned a {type(result).__name__}, which nobody awaits: use asyncio.create_task"
+        log_fault("listener", entry.listener, what, region)
+    discard(result)
 
 
 class Subscribers:

@@ -1,6 +1,7 @@
 """Every line that the package logs, through loguru."""
 
 import sys
+import threading
 import traceback
 from collections.abc import Mapping
 
@@ -8,7 +9,13 @@ from loguru import logger
 
 from resilience._text import one_line
 from resilience._validate import name_of
-from resilience.circuit import RESET, CircuitState, ProbeExpired, RejectionsBegan
+from resilience.circuit import (
+    RESET,
+    CircuitState,
+    ProbeExpired,
+    ProbesIgnored,
+    RejectionsBegan,
+)
 from resilience.events import StateChanged
 
 _LEVELS = {
@@ -16,6 +23,19 @@ _LEVELS = {
     CircuitState.HALF_OPEN: "WARNING",
     CircuitState.CLOSED: "INFO",
 }
+
+
+class Once:
+    """What is to be logged only the first time that it happens, in any thread."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def happens(self) -> bool:
+        """Return whether this is the first time."""
+        return self._lock.acquire(blocking=False)  # and it is never released
 
 
 def log(level: str, region: str, text: str, bound: Mapping[str, object] | None = None) -> None:
@@ -29,8 +49,13 @@ def log(level: str, region: str, text: str, bound: Mapping[str, object] | None =
         _report_broken_sink(error)
 
 
-def log_event(region: str, event: StateChanged | ProbeExpired | RejectionsBegan) -> None:
+def log_event(
+    region: str, event: StateChanged | ProbeExpired | RejectionsBegan | ProbesIgnored
+) -> None:
     """Log what happened to a circuit."""
+    if isinstance(event, ProbesIgnored):
+        _log_ignored_probes(region, event)
+        return
     if isinstance(event, ProbeExpired):
         text = f"lost a probe for region {{}}: no result within {event.after:g} s"
         log("WARNING", region, text)
@@ -52,11 +77,30 @@ def log_event(region: str, event: StateChanged | ProbeExpired | RejectionsBegan)
     log(_LEVELS[event.new], region, f"{event.new} for region {{}}{_explain(event)}", bound)
 
 
-def log_unknown_errors(region: str, count: int, error: BaseException) -> None:
-    """Warn that a breaker sees nothing but errors that no rule knows."""
+def log_unknown_errors(region: str, count: int, calls: int, kind: str, advice: str) -> None:
+    """Warn that a breaker ignores most calls, since no rule knows their errors."""
+    errors = f"ended in errors that no rule knows, most often {one_line(kind)}"
+    text = f"ignored {count} of the last {calls} calls for region {{}}: they {errors}"
+    log("WARNING", region, f"{text}; {advice}")
+
+
+def log_abandoned_calls(region: str, count: int, error: BaseException) -> None:
+    """Warn that a breaker learns nothing, since call after call was ended from outside."""
     kind = one_line(type(error).__name__)
-    hint = f"if the region causes them, count them with classifier=failures({kind})"
-    log("WARNING", region, f"ignored {count} errors in a row for region {{}}, a {kind}: {hint}")
+    text = f"ignored {count} calls in a row for region {{}}: they were ended from outside ({kind})"
+    hint = (
+        "if a timeout around the protected function ends them, the circuit cannot open; set the"
+        " timeout inside the function, best as the timeout of its client"
+    )
+    log("WARNING", region, f"{text}; {hint}")
+
+
+def log_lazy_result(function: object, result: object, acquire: str) -> None:
+    """Warn that the work of a protected function goes on after its calls are over."""
+    name, kind = one_line(name_of(function)), one_line(type(result).__name__)
+    hint = f"do the work inside the function, or in a block of `with {acquire}:`"
+    text = f"protects {name} only until it returns, and the {kind} that it returns works later"
+    log("WARNING", "", f"{text}: {hint}")
 
 
 def log_eviction(limit: int) -> None:
@@ -92,6 +136,13 @@ def _explain(event: StateChanged) -> str:
     # The streak goes on from before the outage: 11 is not the threshold.
     probe = " (probe failed)" if event.old is CircuitState.HALF_OPEN else ""
     return f" after {event.streak} {failures}: {event.reason}{probe}"
+
+
+def _log_ignored_probes(region: str, event: ProbesIgnored) -> None:
+    bound = {"state": CircuitState.HALF_OPEN, "probes": event.count, "reasons": event.reasons}
+    raised = f": {', '.join(event.reasons)}" if event.reasons else ""
+    text = f"stays HALF_OPEN for region {{}}, {event.count:,} probes in a row were ignored{raised}"
+    log("WARNING", region, text, bound)
 
 
 def _log_rejected_calls(event: StateChanged) -> None:

@@ -6,7 +6,11 @@ from typing import Any, NamedTuple, TypeAlias
 
 
 class Outcome(StrEnum):
-    """The outcome of one call for its region."""
+    """The outcome of one call for its region.
+
+    SUCCESS: the region did what it was asked for. FAILURE: the region is down. ANSWERED: the region
+    answered, and refused this request. IGNORED: the call says nothing about the region.
+    """
 
     SUCCESS = "SUCCESS"
     FAILURE = "FAILURE"
@@ -15,7 +19,7 @@ class Outcome(StrEnum):
 
 
 class Report(NamedTuple):
-    """An outcome, and the reason in short where the outcome is a failure."""
+    """An outcome, and the reason in short where it is a failure or an ignored probe."""
 
     outcome: Outcome
     reason: str = ""

@@ -13,17 +13,23 @@ from resilience._lock import lock, lock_is_held, postpone
 from resilience.circuit import Circuit, Closed, HalfOpen, Probe, Ticket
 from resilience.classify import describe, root_error
 from resilience.errors import CircuitBreakerOpenError
+from resilience.hints import Hints
+from resilience.identity import KeepsIdentity
 from resilience.judge import Classifiers, Judge
-from resilience.outcome import IGNORED, SUCCESS, Outcome, Report
-from resilience.protect import Arguments, Keywords, must_be_awaited
+from resilience.outcome import ANSWERED, IGNORED, SUCCESS, Outcome, Report
+from resilience.protect import Arguments, Keywords
+from resilience.unfinished import Unfinished, must_be_awaited, unfinished
 
 T = TypeVar("T")
+
+_BY_THE_CALLER = "reported by the caller"
 
 
 class RecordsOutcomes(scope.HasClock, Protocol):
     """What a permit needs of its circuit breaker."""
 
     circuit: Circuit
+    hints: Hints
     judge: Judge
 
     def record(self, ticket: Ticket, report: Report) -> None:
@@ -34,7 +40,7 @@ class RecordsOutcomes(scope.HasClock, Protocol):
         ...
 
 
-class Permit:
+class Permit(KeepsIdentity):
     """Leave to make one call; settle it once, and later reports change nothing.
 
     As a context manager, in sync and async code, it settles itself: a block that ends normally is a
@@ -52,6 +58,8 @@ class Permit:
         "outer",
         "ticket",
     )
+
+    NOT_PICKLED = "it belongs to one call in this process"
 
     def __init__(
         self,
@@ -85,9 +93,13 @@ class Permit:
         """
         self._settle(_failure(error))
 
+    def answered(self) -> None:
+        """Report that the region answered, and refused this request: a 404, a 429."""
+        self._settle(ANSWERED)
+
     def ignore(self) -> None:
         """Report that the call said nothing about the region."""
-        self._settle(IGNORED)
+        self.abandon(_BY_THE_CALLER)
 
     def attempt_failed(self, error: BaseException) -> None:
         """Count the failure of one attempt while the call goes on.
@@ -107,6 +119,14 @@ class Permit:
         self._attempt_error = None
 
     # For `scope`, the wrappers and the retry loops
+
+    def abandon(self, reason: str) -> None:
+        """Report that the call ended without saying anything about the region.
+
+        Args:
+            reason: Why, in short; where the call is a probe, the log and the snapshot show it.
+        """
+        self._settle(Report(Outcome.IGNORED, reason) if self._is_probe() else IGNORED)
 
     def allows_attempt(self, *, first: bool) -> bool:
         """Return whether a retry loop inside the call may make an attempt.
@@ -166,6 +186,8 @@ class Permit:
             report = IGNORED
             try:
                 report = self.judge().of_result(result)
+                if report is IGNORED and self._is_probe():
+                    report = Report(report.outcome, self.judge().why_ignored(result))
             finally:  # whatever a classifier raises, the permit is given back
                 self._settle(report)
         elif isinstance(ticket, Closed) and not ticket.streak:
@@ -178,13 +200,20 @@ class Permit:
 
     def returned_by_sync(self, result: T, /) -> T:
         """Settle by what a `def` returned; if it must be awaited, when it was."""
-        if not must_be_awaited[type(result)]:
+        how = unfinished[type(result)]
+        if how is None:
+            return self.returned(result)
+        if how is Unfinished.ASYNC_GENERATOR:  # the wrapper refuses it
+            self.ignore()
+            return result
+        if not must_be_awaited(result):
             return self.returned(result)
         permit = Permit(self.breaker, None, self._classifiers)
         with lock:
             permit.ticket, self.ticket = self.ticket, None
         awaited = permit.wait_for(cast("Awaitable[object]", result))
-        weakref.finalize(awaited, permit.ignore).atexit = False  # if nobody awaits it
+        # If nobody awaits it:
+        weakref.finalize(awaited, permit.abandon, "never awaited").atexit = False
         return cast("T", awaited)
 
     async def wait_for(self, awaitable: Awaitable[T]) -> T:
@@ -201,8 +230,10 @@ class Permit:
             return
         report = IGNORED
         try:
-            report = self.judge().of_error(error)
+            report = self.judge().of_error(error, self.breaker.hints)
             _note_outcome(error, report.outcome)
+            if report is IGNORED and self._is_probe():
+                report = Report(report.outcome, self.judge().why_ignored(error))
         finally:  # whatever a classifier raises, the permit is given back
             counted = self._attempt_error
             if counted is not None and root_error(error) is not root_error(counted):
@@ -237,6 +268,9 @@ class Permit:
         elif self._reported is not None:  # by the block itself
             _note_outcome(error, self._reported)
 
+    def _is_probe(self) -> bool:
+        return isinstance(self.ticket, Probe)
+
     def _settle(self, report: Report) -> None:
         with lock:
             ticket, self.ticket = self.ticket, None
@@ -268,7 +302,7 @@ class NestedPermit(Permit):
 
 
 def _failure(error: BaseException | None) -> Report:
-    reason = "reported by the caller" if error is None else describe(error)
+    reason = _BY_THE_CALLER if error is None else describe(error)
     return Report(Outcome.FAILURE, reason)
 
 

@@ -12,10 +12,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 
-from resilience._by_type import ByType
-from resilience._validate import is_async, name_of
+from resilience._validate import is_async
 from resilience.circuit import Closed
 from resilience.judge import Classifiers
+from resilience.unfinished import ResultWatch, unfinished
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -82,6 +82,7 @@ class BreakerLookup:
         position: Where among the positional arguments the region, or its holder, is.
         keyword: The name by which it may be given instead.
         follow: Gets the region from its holder; None: the argument is the region itself.
+        acquire: The expression that acquires a permit by hand, for errors and the log.
     """
 
     # A call may have anything where its region should be.
@@ -91,6 +92,7 @@ class BreakerLookup:
     position: int
     keyword: str | None = None
     follow: Callable[[object], object] | None = None
+    acquire: str = "breaker.acquire()"
 
 
 def protect(
@@ -138,6 +140,13 @@ def _protect_async(
 ) -> Callable[..., Any]:
     breakers, follow = lookup.breakers, lookup.follow
     position, keyword = lookup.position, lookup.keyword
+    watched = fn
+
+    def end_watch() -> None:
+        nonlocal fn
+        fn = watched
+
+    fn = ResultWatch(fn, lookup.acquire).watch_first_call(fn, end_watch)
 
     async def protected(*args: Any, **kwargs: Any) -> Any:
         if position < len(args):
@@ -177,6 +186,7 @@ def _protect_sync(
 ) -> Callable[..., Any]:
     breakers, follow = lookup.breakers, lookup.follow
     position, keyword = lookup.position, lookup.keyword
+    watch = ResultWatch(fn, lookup.acquire)
 
     def protected(*args: Any, **kwargs: Any) -> Any:
         if position < len(args):
@@ -193,24 +203,25 @@ def _protect_sync(
             breaker = lookup.find(region)
         closed = breaker.closed
         if closed is None or needs_permit:
-            return breaker.acquire(classifiers).call_sync(fn, args, kwargs)
+            result = breaker.acquire(classifiers).call_sync(fn, args, kwargs)
+            if unfinished[type(result)] is not None:
+                watch.check(result)
+            return result
         try:
             result = fn(*args, **kwargs) if kwargs else fn(*args)
         except BaseException as error:
             breaker.record_error(closed, error, classifiers)
             raise
-        if must_be_awaited[type(result)]:
-            return breaker.permit_in(closed, classifiers).returned_by_sync(result)
+        if unfinished[type(result)] is not None:
+            result = breaker.permit_in(closed, classifiers).returned_by_sync(result)
+            watch.check(result)
+            return result
         if closed.streak:
             breaker.end_streak(closed)
         closed.successes += 1
         return result
 
     return protected
-
-
-#: Whether objects of a type must be awaited.
-must_be_awaited: ByType[bool] = ByType(lambda kind: hasattr(kind, "__await__"))
 
 
 def _protect_variants(
@@ -225,15 +236,3 @@ def _protect_variants(
         return protect(retry_with(*args, **kwargs), lookup, classifiers)
 
     cast("Any", protected).retry_with = protected_retry_with
-
-
-def check_protectable(fn: object, decorator: str) -> None:
-    """Reject what cannot be decorated, and say how to write it instead."""
-    name = name_of(fn)
-    if inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn):
-        hint = "write `with breaker.acquire():` around each call inside it"
-        raise TypeError(f"{decorator} cannot decorate the generator {name}: {hint}")
-    if isinstance(fn, classmethod | staticmethod):
-        raise TypeError(f"{decorator} goes under @{type(fn).__name__}, not over it, on {name}")
-    if isinstance(fn, type) or not callable(fn):
-        raise TypeError(f"{decorator} decorates a function, got {name}")

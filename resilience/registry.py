@@ -11,12 +11,13 @@ from resilience import _validate, log
 from resilience._lock import lock
 from resilience.breaker import CircuitBreaker, CircuitSnapshot
 from resilience.circuit import Circuit
-from resilience.classify import classify_error
+from resilience.classify import check_classifiers, classify_error
 from resilience.errors import CircuitBreakerOpenError
 from resilience.events import Listener
 from resilience.eviction import EvictionOrder
 from resilience.genesys import canonical_region
 from resilience.history import History
+from resilience.identity import KeepsIdentity
 from resilience.listeners import Subscribers
 from resilience.outcome import Classifier, ResultClassifier
 from resilience.policy import BreakerPolicy
@@ -76,8 +77,7 @@ class _Settings:
             _validate.check_type("policies", self.policies, Mapping)
         _validate.check_count("max_regions", self.max_regions)
         _validate.check_type("sharing", self.sharing, Sharing, type(None))
-        _validate.check_classifiers(self.classifier, self.result_classifier)
-        _validate.check_callable("clock", self.clock, "nothing", optional=True)
+        check_classifiers(self.classifier, self.result_classifier)
         takes = "a region and returns its name"
         _validate.check_callable("normalize", self.normalize, takes, optional=True)
 
@@ -104,8 +104,11 @@ class _Settings:
         return named
 
 
-class CircuitBreakerRegistry:
+class CircuitBreakerRegistry(KeepsIdentity):
     """Makes one breaker per region on first use, and returns the same one from then on.
+
+    Copying it returns the same registry, and pickling it is a `TypeError`: there is one circuit for
+    a region.
 
     Args:
         policy: The thresholds of every region that has none of its own.
@@ -122,9 +125,15 @@ class CircuitBreakerRegistry:
             `resilience.integrations.redis.RedisSharing`; None: they belong to this process alone.
 
     Raises:
-        TypeError: An argument has the wrong type.
-        ValueError: An argument has a wrong value.
+        TypeError: An argument has the wrong type, a function among them is an `async def`, a
+            classifier is an exception type, or the clock does not return a number.
+        ValueError: An argument has a wrong value, or the clock raises.
     """
+
+    NOT_PICKLED = (
+        "the copy would have a second circuit for each region. Import it from its module in the"
+        " other process; circuits of several processes can be shared through Redis"
+    )
 
     def __init__(
         self,
@@ -149,6 +158,7 @@ class CircuitBreakerRegistry:
             sharing=sharing,
         )
         self._policies = settings.policies_by_name()
+        _validate.first_reading(clock)
         if sharing is not None:
             sharing.bind(self)
         self._settings = settings
@@ -194,7 +204,7 @@ class CircuitBreakerRegistry:
             settings: The keywords of the registry itself; what is not given stays as it is.
 
         Raises:
-            TypeError: A setting is unknown or has the wrong type.
+            TypeError: A setting is unknown or has the wrong type, as with the registry itself.
             ValueError: A setting has a wrong value.
             RuntimeError: `normalize`, `clock` or `sharing` is changed while there are breakers.
         """
@@ -203,7 +213,7 @@ class CircuitBreakerRegistry:
         new = replace(old, **settings)
         policies = new.policies_by_name()
         fixed = [name for name in _FIXED_SETTINGS if getattr(new, name) is not getattr(old, name)]
-        now = _time_of(new.clock)
+        now = _validate.first_reading(new.clock)
         with lock:
             if fixed and self._all_breakers():
                 raise RuntimeError(f"{fixed[0]} can be set only while the registry is empty")

@@ -233,7 +233,9 @@ class WatchedOutcomes:
             if Outcome.FAILURE in recorded:
                 return Outcome.FAILURE
             outcomes.append(recorded[-1] if recorded else None)
-        return None if None in outcomes else outcomes[-1]
+        if None in outcomes:
+            return None
+        return Outcome.ANSWERED if Outcome.ANSWERED in outcomes else outcomes[-1]
 
 
 def members_of(error: BaseException) -> list[BaseException]:

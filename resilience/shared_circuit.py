@@ -36,10 +36,10 @@ addition to those of circuit.py:
     the lease at the same time, so that rare calls recover too. Where another process had the lease
     a moment ago, only the next such call does so. A call whose request was not answered in time
     probes as well. If another process turns out to hold the lease, such a probe is late.
-7.  The holder makes the remaining probes, reports each success to the store, and renews the lease
-    only while a probe runs within its time-out. It gives the lease back when no call comes, or when
-    its probe hangs, and then requests it later than the others. The result of a probe whose lease
-    has run out meanwhile counts for nothing.
+7.  The holder makes the remaining probes, reports each success to the store (ANSWERED counts as
+    one), and renews the lease only while a probe runs within its time-out. It gives the lease back
+    when no call comes, or when its probe hangs, and then requests it later than the others. The
+    result of a probe whose lease has run out meanwhile counts for nothing.
 8.  A forced opening and a reset concern the whole fleet.
 """
 
@@ -58,7 +58,7 @@ from resilience.circuit import (
     State,
     Ticket,
 )
-from resilience.outcome import IGNORED, Outcome, Report
+from resilience.outcome import Outcome, Report
 from resilience.policy import BreakerPolicy
 from resilience.shared_lease import (
     ANSWER_TIMEOUT,
@@ -75,6 +75,8 @@ from resilience.shared_record import Change, Command, RecordState, RecordView
 _MAX_WAIT_FOR_LEASE: Final = 1.0
 # Seconds. A reset that did not reach the store in time is dropped if the fleet has moved on.
 _RESET_LASTS: Final = 5.0
+# The report of a probe whose lease has run out.
+_TOO_LATE: Final = Report(Outcome.IGNORED, "longer than the lease")
 
 
 class SharedCircuit(Circuit):
@@ -176,7 +178,7 @@ class SharedCircuit(Circuit):
         state = self.state
         is_holder = self._lease.mine and isinstance(state, HalfOpen)
         if is_holder and self.shared and not self._lease.is_valid(now):
-            report = IGNORED  # rule 7
+            report = _TOO_LATE  # rule 7
         super().record(ticket, report, now)
         has_changed = self.state is not state
         if has_changed:

@@ -1,6 +1,8 @@
 """Classifying errors and answers: is the region that was called down?"""
 
+from resilience.classify.arguments import check_classifiers
 from resilience.classify.client_errors import says_client_errors
+from resilience.classify.failures import CountTypes, failures
 from resilience.classify.reading import safe_getattr
 from resilience.classify.rules import (
     classify_error,
@@ -8,7 +10,6 @@ from resilience.classify.rules import (
     describe,
     describe_as,
     examine,
-    failures,
     is_throttled,
     root_error,
 )
@@ -16,6 +17,8 @@ from resilience.classify.status import status_of
 from resilience.classify.type_names import full_name
 
 __all__ = [
+    "CountTypes",
+    "check_classifiers",
     "classify_error",
     "classify_status",
     "describe",

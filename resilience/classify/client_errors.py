@@ -23,7 +23,7 @@ _MOST_TYPES = 1_000
 
 
 def says_client_errors(kind: type) -> bool:
-    """Return whether errors of a type, or of one derived from it, also say a 4xx or its like.
+    """Return whether errors of a type, or of one that its library derives, say a 4xx or its like.
 
     ``failures()`` of such a type counts those, too: ten times 404 would open the circuit of a
     healthy region.
@@ -38,8 +38,13 @@ def says_client_errors(kind: type) -> bool:
         if _says_client_errors(one):
             return True
         derived: list[type] = type.__subclasses__(one)
-        kinds += [new for new in derived if new not in kinds][: _MOST_TYPES - len(kinds)]
+        new = [two for two in derived if two not in kinds and _package(two) == _package(kind)]
+        kinds += new[: _MOST_TYPES - len(kinds)]
     return False
+
+
+def _package(kind: type) -> str:
+    return str(kind.__module__).partition(".")[0]
 
 
 def _says_client_errors(kind: type) -> bool | None:

@@ -14,6 +14,12 @@ def safe_getattr(thing: object, name: str) -> object:
         return None
 
 
+def arguments_of(error: object) -> tuple[object, ...]:
+    """Return the arguments of an error, or none where its class hides them."""
+    arguments = safe_getattr(error, "args")
+    return arguments if isinstance(arguments, tuple) else ()
+
+
 def read(thing: object, path: str) -> object:
     """Follow a path such as ``response["Error"]["Code"]``, ``args[0]`` or ``code().name``.
 

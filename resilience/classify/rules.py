@@ -40,7 +40,7 @@ from resilience.classify.status import (
 from resilience.classify.this_machine import is_local, is_own_trouble, numbers_of
 from resilience.classify.wrapping import handled_error, is_raised_by_library, wrapped_errors
 from resilience.errors import CircuitBreakerOpenError
-from resilience.outcome import Classifier, Outcome
+from resilience.outcome import Outcome
 
 _MAX_DEPTH = 16  # wrapped errors may form a circle
 
@@ -68,10 +68,10 @@ Finding: TypeAlias = tuple[Outcome | None, BaseException, int | None]
 def classify_error(error: BaseException) -> Outcome:
     """Classify an exception: the default classifier.
 
-    HTTP status 500 and up, timeouts and connection errors are a FAILURE. A status of 400 to 499,
-    or what a client has in its place, is ANSWERED. ``tenacity.RetryError`` is judged by its last
-    attempt, an error raised ``from`` another by that other if it says nothing itself, and an
-    exception group is a failure if any of its errors is.
+    HTTP status 500 and up, timeouts and connection errors are a FAILURE. Status 400 to 499, except
+    407, or what a client has in its place, is ANSWERED. ``tenacity.RetryError`` is judged by its
+    last attempt, an error raised ``from`` another by that other if it says nothing itself, and an
+    exception group is a FAILURE if any of its errors is, else ANSWERED if any is.
 
     Args:
         error: What the protected function raised.
@@ -102,30 +102,6 @@ def classify_status(response: object) -> Outcome:
     return _outcome_of_status(status, below=Outcome.SUCCESS)
 
 
-def failures(*types: type[Exception]) -> Classifier:
-    """Make a classifier for which these exception types are failures too.
-
-    Args:
-        types: Exception types that count, whatever their status; every other error is judged as
-            `classify_error` does it.
-
-    Returns:
-        A classifier for a breaker, a registry or a decorator.
-
-    Raises:
-        TypeError: No type was given, or something that is not a subclass of Exception.
-    """
-    given: tuple[object, ...] = types
-    wrong = [kind for kind in given if not _is_exception_type(kind)]
-    if wrong or not given:
-        raise TypeError(f"failures() takes subclasses of Exception, got {wrong or 'none'!r}")
-
-    def classify(error: BaseException) -> Outcome:
-        return _Examination(types).of(error)[0] or _IGNORED
-
-    return classify
-
-
 def examine(error: BaseException) -> Finding:
     """Find the outcome that an error stands for.
 
@@ -138,14 +114,14 @@ def examine(error: BaseException) -> Finding:
         if not attributes:
             if facts.is_bare and facts.library is None and error.__context__ is None:
                 return None, error, None
-            return _Examination().of(error)
+            return Examination().of(error)
         status: object = attributes.get("status")
         if type(status) is int and _WEIGHS_MORE.isdisjoint(attributes):
             if CLIENT_ERROR <= status < SERVER_ERROR:
                 return _IGNORED if status == PROXY_AUTHENTICATION else _ANSWERED, error, status
             if SERVER_ERROR <= status <= LARGEST_STATUS:
                 return _FAILURE, error, status
-    return _Examination().of(error)
+    return Examination().of(error)
 
 
 # What may say more than the status of an error does.
@@ -184,22 +160,23 @@ def describe_as(root: object, status: int | None) -> str:
     return one_line(name if status is None else f"{name} {status}")
 
 
-_Types: TypeAlias = tuple[type[BaseException], ...]
+Types: TypeAlias = tuple[type[BaseException], ...]
 
 
-class _Examination:
+class Examination:
     """The longer look at one error and all that it wraps.
 
     Args:
         counted: The types that are failures too.
     """
 
-    def __init__(self, counted: _Types = ()) -> None:
+    def __init__(self, counted: Types = ()) -> None:
         self._counted = counted
         # By identity, with the error itself, which keeps it alive: errors share what they wrap.
         self._findings: dict[int, tuple[BaseException, Finding]] = {}
 
     def of(self, error: BaseException, depth: int = 0) -> Finding:
+        """Find what an error stands for."""
         if isinstance(error, self._counted):
             return _FAILURE, error, status_of(error)
         nothing = (None, error, None)
@@ -312,7 +289,3 @@ def _is_malformed_answer(error: Exception, facts: TypeFacts) -> bool:
     is_unparsable = FACTS[kind].library is facts.library
     is_unparsable = is_unparsable and is_one_of(kind, facts.library.unparsable)
     return is_unparsable and safe_getattr(error, "headers") is None
-
-
-def _is_exception_type(kind: object) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Exception)

@@ -5,7 +5,7 @@ from concurrent.futures import Future
 
 from resilience.classify.known_types import FACTS
 from resilience.classify.library import ClientLibrary
-from resilience.classify.reading import read, safe_getattr
+from resilience.classify.reading import arguments_of, read, safe_getattr
 
 CLIENT_ERROR, SERVER_ERROR = 400, 500
 PROXY_AUTHENTICATION, REQUEST_TIMEOUT, TOO_MANY_REQUESTS = 407, 408, 429
@@ -115,7 +115,7 @@ _LONGEST_TEXT = 10_000
 
 def texts_of(error: object, library: ClientLibrary | None) -> list[str]:
     """Return the messages of an error; no code of the error's own class makes them."""
-    arguments = error.args if isinstance(error, BaseException) else ()
+    arguments = arguments_of(error)
     if not arguments and (library is None or not library.text):
         return []
     texts = [text for text in arguments if type(text) is str]

@@ -9,6 +9,7 @@ from errno import EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM
 
 from resilience.classify.known_types import FACTS, is_pool_wait
 from resilience.classify.library import Meaning
+from resilience.classify.reading import arguments_of
 from resilience.classify.status import texts_of
 from resilience.classify.wrapping import wrapped_errors
 
@@ -92,7 +93,7 @@ def _parts(error: BaseException) -> list[BaseException]:
     parts = wrapped_errors(error)
     if error.__cause__ is not None:
         parts.append(error.__cause__)
-    parts += [part for part in error.args if isinstance(part, BaseException)]
+    parts += [part for part in arguments_of(error) if isinstance(part, BaseException)]
     if isinstance(error, BaseExceptionGroup):
         parts += error.exceptions
     return parts

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from resilience.classify.known_types import FACTS, library_of_module
-from resilience.classify.reading import read, safe_getattr
+from resilience.classify.reading import arguments_of, read, safe_getattr
 from resilience.classify.status import last_attempt
 
 
@@ -24,7 +24,7 @@ def wrapped_errors(error: BaseException) -> list[BaseException]:
         return [error.__cause__]
     if library is None:
         return []
-    found = _errors_in(error.args)
+    found = _errors_in(arguments_of(error))
     if not found and library.hides_cause:
         handled = handled_error(error)
         found = [] if handled is None else [handled]

@@ -47,6 +47,7 @@ class Reading:
         return {
             "success": self.snapshot.successes,
             "failure": self.snapshot.failures,
+            "answered": self.snapshot.answered,
             "ignored": self.snapshot.ignored,
             "rejected": self.snapshot.rejected,
         }

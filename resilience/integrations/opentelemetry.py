@@ -141,6 +141,10 @@ def _probes(reading: Reading) -> _Values:
     yield reading.snapshot.probes, {}
 
 
+def _ignored_probes(reading: Reading) -> _Values:
+    yield reading.snapshot.ignored_probes, {}
+
+
 def _trips(reading: Reading) -> _Values:
     yield reading.snapshot.trips, {}
 
@@ -208,6 +212,13 @@ _INSTRUMENTS = (
         unit="{call}",
         text="Calls that were admitted in HALF_OPEN.",
         values=_probes,
+    ),
+    _Instrument(
+        name="ignored_probes",
+        kind="gauge",
+        unit="{call}",
+        text="Probes in a row, until now, that were ignored; 0 unless the circuit is HALF_OPEN.",
+        values=_ignored_probes,
     ),
     _Instrument(
         name="trips",

@@ -62,6 +62,10 @@ class _Families:
             "transitions", "State transitions of the circuit.", "from", "to"
         )
         self.probes = _counter("probes", "Calls that were admitted in HALF_OPEN.")
+        self.ignored_probes = _gauge(
+            "ignored_probes",
+            "Probes in a row, until now, that were ignored; 0 unless the circuit is HALF_OPEN.",
+        )
         self.trips = _counter("trips", "How many times failures opened the CLOSED circuit.")
         self.shared = _gauge(
             "shared", "1 while the circuit is shared with other processes, 0 while it is not."
@@ -77,6 +81,7 @@ class _Families:
             self.calls,
             self.transitions,
             self.probes,
+            self.ignored_probes,
             self.trips,
             self.shared,
         )
@@ -95,6 +100,7 @@ class _Families:
         for (old, new), count in reading.transitions().items():
             self.transitions.add_metric([region, old.value, new.value], count)
         self.probes.add_metric([region], snapshot.probes)
+        self.ignored_probes.add_metric([region], snapshot.ignored_probes)
         self.trips.add_metric([region], snapshot.trips)
         if snapshot.shared is not None:  # None: this registry shares nothing
             self.shared.add_metric([region], snapshot.shared)

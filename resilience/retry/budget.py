@@ -10,19 +10,38 @@ from resilience.scope import HasClock
 
 _SLOTS = 10  # of a window: calls that are older than the window are dropped slot by slot
 
+# What a retry costs. After a failure it is likely to fail too, and loads a region that is in
+# trouble. A 429 is a cheap answer of a region that works, with which it steers its load itself.
+# The prices are those that the AWS SDKs charge from November 2026.
+_AFTER_FAILURE, _AFTER_THROTTLING = 14, 5
+
 
 class _Account:
-    """The calls and the retries of one region in the last window, by slot."""
+    """The calls of one region in the last window, and what its retries cost, by slot."""
 
     def __init__(self) -> None:
         self.calls: Counter[int] = Counter()
-        self.retries: Counter[int] = Counter()
+        self.spent: Counter[int] = Counter()
 
     def keep(self, slots: range) -> None:
         """Drop all other slots."""
-        for counter in (self.calls, self.retries):
+        for counter in (self.calls, self.spent):
             for old in counter.keys() - set(slots):
                 del counter[old]
+
+
+class Payment:
+    """What was paid for one retry."""
+
+    def __init__(self, spent: Counter[int], slot: int, price: int) -> None:
+        self._spent, self._slot, self._price = spent, slot, price
+
+    def refund(self) -> None:
+        """Give it back, once, unless it is forgotten already."""
+        with lock:
+            price, self._price = self._price, 0
+            if price <= self._spent.get(self._slot, 0):
+                self._spent[self._slot] -= price
 
 
 class RetryBudget:
@@ -30,12 +49,16 @@ class RetryBudget:
 
     A region that half works stays below the threshold of its circuit, and then retries multiply its
     load. Give one budget to all functions that call the same regions: it keeps one account for
-    each circuit. When an account is empty a loop ends with its attempt's own error. Outside a
-    protected call there is no region, and no budget.
+    each circuit. When an account is empty a loop ends with its attempt's own error; a first attempt
+    is always made. Outside a protected call there is no region, and no budget.
+
+    A retry after a 429 costs 5/14 of a retry after a failure. A retry that goes well costs nothing
+    in the end: its price is refunded.
 
     Args:
-        ratio: How many retries each call pays for.
-        minimum_per_second: Retries a second that are always allowed, for regions with few calls.
+        ratio: How many retries after a failure each call pays for.
+        minimum_per_second: Retries after a failure that are always allowed each second, for regions
+            with few calls.
         window: Seconds over which calls and retries are counted.
 
     Raises:
@@ -59,15 +82,34 @@ class RetryBudget:
         with lock:
             self._account(breaker, slot).calls[slot] += 1
 
-    def allows_retry(self, breaker: HasClock) -> bool:
-        """Take out one retry; False if there is none left."""
+    def allows_retry(self, breaker: HasClock, *, throttled: bool = False) -> bool:
+        """Pay for one retry; return False where the account does not hold its price.
+
+        Args:
+            breaker: The circuit breaker of the call.
+            throttled: Whether the attempt before it was answered with a 429, and did not fail.
+        """
+        return self.pay(breaker, throttled=throttled) is not None
+
+    def pay(self, breaker: HasClock, *, throttled: bool = False) -> Payment | None:
+        """Pay for one retry; return None where the account does not hold its price.
+
+        Args:
+            breaker: The circuit breaker of the call.
+            throttled: Whether the attempt before it was answered with a 429, and did not fail.
+
+        Returns:
+            What was paid, to be refunded if the retry goes well.
+        """
+        price = _AFTER_THROTTLING if throttled else _AFTER_FAILURE
         slot = self._slot(breaker)
         with lock:
             account = self._account(breaker, slot)
-            limit = self._ratio * account.calls.total() + self._always
-            allowed = account.retries.total() + 1 <= limit
-            account.retries[slot] += allowed
-        return allowed
+            limit = _AFTER_FAILURE * (self._ratio * account.calls.total() + self._always)
+            if account.spent.total() + price > limit:
+                return None
+            account.spent[slot] += price
+        return Payment(account.spent, slot, price)
 
     def _slot(self, breaker: HasClock) -> int:
         return math.floor(breaker.now() / self._window * _SLOTS)

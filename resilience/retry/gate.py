@@ -8,7 +8,8 @@ import tenacity
 from tenacity import AsyncRetrying, BaseRetrying, RetryCallState, Retrying
 
 from resilience import _validate, scope
-from resilience.protect import CONTAINS_RETRIES, check_protectable
+from resilience.protect import CONTAINS_RETRIES
+from resilience.protectable import check_protectable
 from resilience.retry.hooks import Hooks
 
 L = TypeVar("L", bound=BaseRetrying)
@@ -20,6 +21,7 @@ Sleep: TypeAlias = Callable[[float], Any]
 _DEFAULT_SLEEPS = Retrying().sleep, AsyncRetrying().sleep
 # The attribute by which the stop condition of a loop that is gated already is recognised.
 _IS_GATED = "__resilience_gated__"
+_NOTHING = object()
 _NO_HOOKS = None, tenacity.before_nothing, tenacity.after_nothing
 
 
@@ -27,7 +29,7 @@ _NO_HOOKS = None, tenacity.before_nothing, tenacity.after_nothing
 def gate(target: L) -> L: ...
 @overload
 def gate(target: F) -> F: ...
-def gate(target: Any) -> Any:
+def gate(target: Any = _NOTHING) -> Any:
     """Make tenacity loops of your own stop when the circuit of their call opens.
 
     Args:
@@ -43,6 +45,8 @@ def gate(target: Any) -> Any:
         TypeError: The target is none of these, or another decorator stands between `gate` and
             tenacity's.
     """
+    if target is _NOTHING:
+        raise TypeError("gate takes what it decorates and has no parentheses: @gate")
     if isinstance(target, BaseRetrying):
         return gate_loop(target, Hooks())
     check_protectable(target, "gate")
@@ -91,6 +95,7 @@ def gate_loop(loop: BaseRetrying, hooks: Hooks) -> BaseRetrying:
     stop = _stop_if_either(loop.stop, hooks.stop)
     setattr(stop, _IS_GATED, True)
     return loop.copy(
+        retry=_before_the_end(loop.retry, hooks.accepted) if hooks.has_budget else loop.retry,
         before=_around(hooks.check_circuits, loop.before, last),
         after=_before(hooks.after, loop.after),
         stop=stop,
@@ -151,6 +156,24 @@ def _stop_if_either(user_stop: Hook, stop: Callable[[RetryCallState], bool]) -> 
         return await user_stop(state) or stop(state)
 
     return run_async if _validate.is_async(user_stop) else run
+
+
+def _before_the_end(user_retry: Hook, hook: Hook) -> Hook:
+    """Run a hook where the user's own condition ends the loop."""
+
+    def run(state: RetryCallState) -> bool:
+        retries: bool = user_retry(state)
+        if not retries:
+            hook(state)
+        return retries
+
+    async def run_async(state: RetryCallState) -> bool:
+        retries: bool = await user_retry(state)
+        if not retries:
+            hook(state)
+        return retries
+
+    return run_async if _validate.is_async(user_retry) else run
 
 
 def _woken_by_circuits(user_sleep: Sleep, *, is_async: bool) -> Sleep:

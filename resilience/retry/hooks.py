@@ -1,19 +1,25 @@
 """What a gated loop does around its attempts, by tenacity's own hooks.
 
-Of these hooks only `before` is called for an attempt that goes well.
+Of these hooks only `before` is called for an attempt that goes well, and `accepted` where a budget
+is set.
 """
 
 from tenacity import RetryCallState
 
 from resilience import scope
 from resilience.circuit import CircuitState
+from resilience.classify import examine, status_of
 from resilience.outcome import Outcome
 from resilience.permit import Permit
-from resilience.retry.budget import RetryBudget
+from resilience.retry.budget import Payment, RetryBudget
 from resilience.retry.conditions import error_of
 
 # tenacity forgets the error of an attempt before the next one begins.
 _LAST_ERROR = "resilience_last_error"
+# What the attempt that runs was paid with.
+_PAYMENT = "resilience_payment"
+
+_TOO_MANY_REQUESTS = 429
 
 
 class Hooks:
@@ -29,6 +35,8 @@ class Hooks:
         self._budget = budget
         #: Whether `count_attempt` has anything to do.
         self.counts = self._counts_attempts or budget is not None
+        #: Whether `accepted` has anything to do.
+        self.has_budget = budget is not None
 
     def check_circuits(self, state: RetryCallState) -> None:
         """Let no attempt start that a circuit does not allow."""
@@ -60,20 +68,39 @@ class Hooks:
         if permit is not None and permit.judge().of_error(error).outcome is Outcome.FAILURE:
             permit.attempt_failed(error)
 
-    def stop(self, _: RetryCallState) -> bool:
+    def stop(self, state: RetryCallState) -> bool:
         """Return whether the loop ends, because its circuit or its budget allows no retry."""
         if scope.blocking_call(first=False) is not None:
             return True
         if self._budget is None:
             return False
         permit = current_permit()
-        return permit is not None and not self._budget.allows_retry(permit.breaker)
+        if permit is None:
+            return False
+        payment = self._budget.pay(permit.breaker, throttled=_is_throttled(state))
+        vars(state)[_PAYMENT] = payment
+        return payment is None
+
+    def accepted(self, state: RetryCallState) -> None:
+        """Look at the attempt after which the loop ends by its own condition."""
+        payment = vars(state).get(_PAYMENT)
+        if isinstance(payment, Payment) and error_of(state) is None:
+            payment.refund()
 
 
 def current_permit() -> Permit | None:
     """Return the permit of the innermost protected call; None outside of any."""
     call = scope.current()
     return call if isinstance(call, Permit) else None
+
+
+def _is_throttled(state: RetryCallState) -> bool:
+    """Return whether an attempt was answered with a 429, as an error or as a result."""
+    error = error_of(state)
+    if error is not None:
+        return examine(error)[2] == _TOO_MANY_REQUESTS
+    result = None if state.outcome is None else state.outcome.result()
+    return status_of(result) == _TOO_MANY_REQUESTS
 
 
 def _rejection(call: Permit, last_error: BaseException | None) -> BaseException:

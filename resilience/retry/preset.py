@@ -9,7 +9,7 @@ import tenacity
 from tenacity.wait import wait_exponential_jitter
 
 from resilience import _validate
-from resilience.protect import check_protectable
+from resilience.protectable import check_protectable
 from resilience.retry.budget import RetryBudget
 from resilience.retry.conditions import is_transient
 from resilience.retry.gate import gate_function
@@ -33,6 +33,7 @@ class RetryDecorator(Protocol):
     def __call__(self, fn: Callable[P, T], /) -> _RetryDecorated[P, T]: ...  # noqa: D102 - documented on the class
 
 
+@_validate.keyword_only("@transient_retry()")
 def transient_retry(
     *,
     attempts: int = 5,
@@ -49,8 +50,8 @@ def transient_retry(
 
     Args:
         attempts: How often the function is called at most.
-        wait: How long to wait between attempts; a tenacity wait. The default is what the server
-            asks for in `Retry-After`, else 1 s, 2 s, 4 s, ... at most 32 s, each plus up to 1 s.
+        wait: How long to wait between attempts; a tenacity wait. The default is 1 s, 2 s, 4 s, ...
+            at most 32 s, each plus up to 1 s, and never less than the server asks for.
         retry: Which errors are worth another attempt; a tenacity condition.
         count_per: What the circuit counts: "call" is one outcome for each call, however many
             attempts it made; with "attempt" each failed attempt counts, when it happens.

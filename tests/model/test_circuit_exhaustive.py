@@ -14,7 +14,15 @@ from loguru import logger
 
 from resilience import BreakerPolicy, CircuitBreakerOpenError, CircuitState, Outcome, Permit
 from resilience.circuit import Closed, HalfOpen, Open, Probe
-from tests.support.explore import CALLERS, MOST_BEHIND, UNAIDED, settle, walk
+from tests.support.explore import (
+    CALLERS,
+    MOST_BEHIND,
+    OUTCOMES,
+    REFUSED,
+    UNAIDED,
+    settle,
+    walk,
+)
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 
@@ -106,8 +114,9 @@ def test_the_walk_meets_what_it_is_for(walked):
     worlds = walked.states.values()
     print(f"states explored: {len(worlds)}, steps: {len(walked.steps)}")
     assert {type(world.circuit.state) for world in worlds} == {Closed, Open, HalfOpen}
+    assert set(OUTCOMES.values()) == set(Outcome)
     assert {step.name for step in walked.steps} >= {
-        *("acquire", "succeed", "fail", "ignore", "go away"),
+        *("acquire", "go away", *OUTCOMES),
         *("reset", "force", "tick", "step back"),
     }
     assert max(sum(call.late for call in world.calls) for world in worlds) == CALLERS
@@ -194,6 +203,8 @@ def test_a_live_report_moves_one_counter_and_nobody_elses(walked):
             case "fail":
                 expected["failures"] = 1
                 expected["trips"] = int(step.before.circuit.state.name is CLOSED and moved(step))
+            case "answered":
+                expected["answered"] = 1
             case "ignore":
                 expected["ignored"] = 1
             case "acquire" if len(step.after.calls) == len(step.before.calls):
@@ -214,10 +225,11 @@ def moved(step):
 # Never stuck
 
 
-def test_closed_can_be_reached_again_from_every_state_that_is_not_forced(walked):
+@pytest.mark.parametrize("unaided", [UNAIDED, REFUSED], ids=["by successes", "by refusals"])
+def test_closed_can_be_reached_again_from_every_state_that_is_not_forced(walked, unaided):
     leads_to = {}
     for step in walked.steps:
-        if step.name in UNAIDED:
+        if step.name in unaided:
             leads_to.setdefault(step.after.key(), set()).add(step.before.key())
     reached = {key for key, world in walked.states.items() if world.circuit.state.name is CLOSED}
     ahead = list(reached)
@@ -271,10 +283,10 @@ def test_open_and_close_alternate(walked):
         "force": {(CLOSED, OPEN), (OPEN, OPEN), (HALF_OPEN, OPEN)},
     }
     caused_by = {
-        (CLOSED, OPEN): "fail",
-        (OPEN, HALF_OPEN): "acquire",
-        (HALF_OPEN, OPEN): "fail",
-        (HALF_OPEN, CLOSED): "succeed",
+        (CLOSED, OPEN): ("fail",),
+        (OPEN, HALF_OPEN): ("acquire",),
+        (HALF_OPEN, OPEN): ("fail",),
+        (HALF_OPEN, CLOSED): ("succeed", "answered"),
     }
     met = set()
     for step in walked.steps:
@@ -285,7 +297,7 @@ def test_open_and_close_alternate(walked):
         edge = (step.transition.old, step.transition.new)
         assert edge == (old, new)
         assert edge in by_hand.get(step.name, by_itself)
-        assert step.name in by_hand or caused_by[edge] == step.name
+        assert step.name in by_hand or step.name in caused_by[edge]
         met.add((step.name in by_hand, edge))
     assert {edge for hand, edge in met if not hand} == by_itself
     assert {edge for hand, edge in met if hand} == set().union(*by_hand.values())
@@ -300,6 +312,48 @@ def test_a_transition_says_what_is_so_at_that_moment(walked):
             assert step.transition.streak == circuit.state.streak
         elif step.transition is not None:  # made before the probe took its place
             assert step.transition.retry_after == 0.0
+
+
+# Answered and ignored
+
+
+def decisive(world):
+    """Return what decides in a CLOSED circuit."""
+    state = world.circuit.state
+    return state.name, state.streak, state.since
+
+
+def test_an_answered_or_ignored_call_moves_no_streak(walked):
+    met = set()
+    for step in walked.steps:
+        if step.name in ("answered", "ignore") and step.transition is None:
+            before, after = step.before.circuit.state, step.after.circuit.state
+            assert decisive(step.after) == decisive(step.before)
+            met.add((step.name, after.name))
+            if isinstance(after, HalfOpen):
+                assert after.successes - before.successes == (step.name == "answered")
+                assert after.ignored_probes == (step.name == "ignore") * (before.ignored_probes + 1)
+    assert met == {
+        (name, state) for name in ("answered", "ignore") for state in (CLOSED, HALF_OPEN)
+    }
+
+
+def test_an_answered_probe_closes_exactly_where_a_success_would(walked):
+    """The two differ in the streak and in the counters, and in nothing else."""
+    compared = 0
+    by_name = {}
+    for step in walked.steps:
+        if step.name in ("succeed", "answered"):
+            if not isinstance(step.before.circuit.state, HalfOpen):
+                continue
+            by_name.setdefault(id(step.before), {}).setdefault(step.name, []).append(step.after)
+    for ends in by_name.values():
+        assert len(ends["succeed"]) == len(ends["answered"])
+        for good, refused in zip(ends["succeed"], ends["answered"], strict=True):
+            compared += 1
+            assert refused.key() == good.key()
+            assert [event.new for event in refused.events] == [event.new for event in good.events]
+    assert compared
 
 
 # Reading

@@ -12,6 +12,7 @@ Every time is a multiple of 1/8 s, so that no float is rounded and all compariso
 import asyncio
 import contextvars
 import itertools
+import sys
 import types
 from collections import Counter
 from dataclasses import asdict, dataclass, field
@@ -33,7 +34,13 @@ from resilience import BreakerPolicy, CircuitBreakerOpenError, CircuitBreakerReg
 from resilience.testing import FakeClock
 
 CLOSED, OPEN, HALF_OPEN = "CLOSED", "OPEN", "HALF_OPEN"
-SUCCESS, FAILURE, IGNORED = "SUCCESS", "FAILURE", "IGNORED"
+SUCCESS, FAILURE, ANSWERED, IGNORED = "SUCCESS", "FAILURE", "ANSWERED", "IGNORED"
+COUNTERS = {
+    SUCCESS: "successes",
+    FAILURE: "failures",
+    ANSWERED: "answered",
+    IGNORED: "ignored",
+}
 REGION = "eu-west-1"
 
 
@@ -51,10 +58,15 @@ class Model:
     reason: str | None = None
     streak: int = 0
     good_probes: int = 0
+    refused_probes: int = 0
+    mute_probes: int = 0  # in a row
+    mute_reasons: list[str] = field(default_factory=list)
+    warned_at: float | None = None
+    warnings: list[str] = field(default_factory=list)
     may_report: dict[int, tuple[float, float]] = field(default_factory=dict)  # call -> its lease
     counts: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(
-            ("successes", "failures", "ignored", "rejected", "probes", "trips"), 0
+            ("successes", "failures", "answered", "ignored", "rejected", "probes", "trips"), 0
         )
     )
     moves: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -85,8 +97,7 @@ class Model:
             return
         if final or self.state == HALF_OPEN:
             del self.may_report[call]
-        counter = {SUCCESS: "successes", FAILURE: "failures", IGNORED: "ignored"}[outcome]
-        self.counts[counter] += 1
+        self.counts[COUNTERS[outcome]] += 1
         if outcome == FAILURE:
             self.streak += 1
             if self.state == HALF_OPEN:
@@ -96,12 +107,37 @@ class Model:
                 self.move(OPEN, reason, now, reason=reason)
         elif outcome == SUCCESS:
             self.streak = 0
-            if self.state == HALF_OPEN:
-                self.good_probes += 1
-                if self.good_probes >= self.policy.success_threshold:
-                    many = self.good_probes > 1
-                    how = "consecutive successes" if many else "success"
-                    self.move(CLOSED, f"{self.good_probes} {how}", now)
+            self.answer(now, refused=False)
+        elif outcome == ANSWERED:
+            self.answer(now, refused=True)
+        elif self.state == HALF_OPEN:
+            self.say_nothing(reason, now)
+
+    def answer(self, now: float, *, refused: bool) -> None:
+        """Take in that the region has answered: enough answers to probes close the circuit."""
+        if self.state != HALF_OPEN:
+            return
+        self.mute_probes, self.mute_reasons = 0, []
+        self.good_probes += 1
+        self.refused_probes += refused
+        if self.good_probes >= self.policy.success_threshold:
+            one, many = ("answer", "answers") if self.refused_probes else ("success", "successes")
+            how = f"consecutive {many}" if self.good_probes > 1 else one
+            self.streak = 0
+            self.move(CLOSED, f"{self.good_probes} {how}", now)
+
+    def say_nothing(self, reason: str, now: float) -> None:
+        """Take in a probe that says nothing, and warn about a long row of them."""
+        self.mute_probes += 1
+        if reason in self.mute_reasons:
+            self.mute_reasons.remove(reason)
+        self.mute_reasons = [*self.mute_reasons, reason][-5:]
+        last = self.warned_at
+        is_time = last is None or now < last or now - last >= self.policy.recovery_timeout
+        if self.mute_probes >= 10 and is_time:
+            self.warned_at = now
+            names = ", ".join(self.mute_reasons)
+            self.warnings.append(f"{self.mute_probes} probes in a row were ignored: {names}")
 
     def drop(self, call: int) -> None:
         """End a call whose failure was counted already."""
@@ -121,6 +157,8 @@ class Model:
         lasted, rejected = max(0.0, now - self.since), self.rejected_here
         self.since, self.forced, self.reason = now, forced, reason
         self.may_report, self.good_probes, self.rejected_here = {}, 0, 0
+        self.refused_probes, self.mute_probes, self.mute_reasons = 0, 0, []
+        self.warned_at = None
         if not silent:
             self.moves[old, new] += 1
             self.events.append((old, new, why, now, self.streak, self.wait(now), rejected, lasted))
@@ -169,6 +207,8 @@ class Model:
             **self.counts,
             "transitions": tuple((*move, count) for move, count in self.moves.items()),
             "shared": None,
+            "ignored_probes": self.mute_probes,
+            "ignored_reasons": tuple(self.mute_reasons),
         }
 
 
@@ -177,6 +217,10 @@ class Model:
 
 class ServerError(Exception):
     status = 503
+
+
+class RefusedError(Exception):
+    status = 404
 
 
 @types.coroutine
@@ -195,6 +239,8 @@ async def work():
 class PermitCall:
     """`permit = breaker.acquire()`, settled by hand."""
 
+    why_ignored = "reported by the caller"
+
     def __init__(self, breaker):
         self.permit = breaker.acquire()
 
@@ -206,6 +252,10 @@ class PermitCall:
         self.permit.fail(ServerError())
         self.permit.succeed()
 
+    def answered(self):
+        self.permit.answered()
+        self.permit.fail(ServerError())
+
     def ignore(self):
         self.permit.ignore()
         self.permit.attempt_failed(ServerError())
@@ -213,6 +263,8 @@ class PermitCall:
 
 class BlockCall:
     """`with breaker.acquire():`, in a context of its own as a task has it."""
+
+    why_ignored = "ValueError"
 
     def __init__(self, breaker):
         self.context = contextvars.Context()
@@ -228,12 +280,17 @@ class BlockCall:
     def fail(self):
         self.end(ServerError, ServerError(), None)
 
+    def answered(self):
+        self.end(RefusedError, RefusedError(), None)
+
     def ignore(self):
         self.end(ValueError, ValueError("a bug in the block"), None)
 
 
 class CoroutineCall:
     """`await breaker.call(work)`, driven by hand, in a context of its own as a task has it."""
+
+    why_ignored = "cancelled"
 
     def __init__(self, breaker):
         self.context = contextvars.Context()
@@ -252,6 +309,9 @@ class CoroutineCall:
 
     def fail(self):
         self.end(ServerError(), ServerError)
+
+    def answered(self):
+        self.end(RefusedError(), RefusedError)
 
     def ignore(self):
         self.end(asyncio.CancelledError(), asyncio.CancelledError)
@@ -275,6 +335,16 @@ class DecoratedAwaitableCall(CoroutineCall):
 
     def ignore(self):
         self.context.run(self.coroutine.close)
+
+
+def settle(call, outcome):
+    ends = {
+        SUCCESS: call.succeed,
+        FAILURE: call.fail,
+        ANSWERED: call.answered,
+        IGNORED: call.ignore,
+    }
+    ends[outcome]()
 
 
 WAYS = (
@@ -301,7 +371,7 @@ policies = st.one_of(
     ),
 )
 ways = st.sampled_from(WAYS)
-outcomes = st.sampled_from([SUCCESS, FAILURE, IGNORED])
+outcomes = st.sampled_from([SUCCESS, FAILURE, ANSWERED, IGNORED])
 some = st.integers(0, 2**16)
 
 
@@ -317,6 +387,10 @@ class BreakerAgainstModel(RuleBasedStateMachine):
         self.numbers = itertools.count()
         self.calls = {}  # number -> how it was made
         self.counted = set()  # those of which an attempt has been counted
+        self.lines = []
+        self.sink = logger.add(
+            lambda message: self.lines.append(message.record["message"]), level="WARNING"
+        )
 
     def start(self, way):
         number = next(self.numbers)
@@ -333,11 +407,12 @@ class BreakerAgainstModel(RuleBasedStateMachine):
 
     def end(self, number, outcome):
         call = self.calls.pop(number)
-        {SUCCESS: call.succeed, FAILURE: call.fail, IGNORED: call.ignore}[outcome]()
+        settle(call, outcome)
         if outcome == FAILURE and number in self.counted:
             self.model.drop(number)
         else:
-            self.model.end(number, outcome, "ServerError 503", self.clock())
+            reason = call.why_ignored if outcome == IGNORED else "ServerError 503"
+            self.model.end(number, outcome, reason, self.clock())
 
     @rule(way=ways)
     def start_a_call(self, way):
@@ -357,7 +432,7 @@ class BreakerAgainstModel(RuleBasedStateMachine):
             self.start(acquire_inside)
         else:
             inner = acquire_inside(self.breaker)
-            {SUCCESS: inner.succeed, FAILURE: inner.fail, IGNORED: inner.ignore}[outcome]()
+            settle(inner, outcome)
 
     @precondition(lambda self: self.calls)
     @rule(which=some, outcome=outcomes)
@@ -380,7 +455,20 @@ class BreakerAgainstModel(RuleBasedStateMachine):
         for _ in range(probes):
             self.start(way)
 
-    @rule(fault=st.sampled_from([None, ServerError, ValueError]))
+    @precondition(lambda self: not self.model.forced)
+    @rule(row=st.lists(ways, min_size=8, max_size=13), pause=st.sampled_from([0.0, 0.5, 8.0]))
+    def probes_that_say_nothing(self, row, pause):
+        while self.model.state == CLOSED:
+            self.end(self.start(PermitCall), FAILURE)
+        self.clock.advance(self.breaker.retry_after)
+        for way in row:
+            number = self.start(way)
+            if number is not None:
+                self.end(number, IGNORED)
+            self.clock.advance(pause)
+            self.the_warnings_about_probes_that_say_nothing_are_the_same()
+
+    @rule(fault=st.sampled_from([None, ServerError, RefusedError, ValueError]))
     def a_plain_function_call(self, fault):
         @self.breaker
         def deliver():
@@ -398,8 +486,9 @@ class BreakerAgainstModel(RuleBasedStateMachine):
         else:
             with pytest.raises(fault):
                 deliver()
-            outcome = FAILURE if fault is ServerError else IGNORED
-            self.model.end(number, outcome, "ServerError 503", now)
+            outcome = {ServerError: FAILURE, RefusedError: ANSWERED, ValueError: IGNORED}[fault]
+            reason = "ValueError" if outcome == IGNORED else "ServerError 503"
+            self.model.end(number, outcome, reason, now)
 
     @precondition(lambda self: self.model.state == HALF_OPEN and self.model.may_report)
     @rule(way=ways, early=st.sampled_from([0.0, 0.125]))
@@ -483,17 +572,25 @@ class BreakerAgainstModel(RuleBasedStateMachine):
         states = [CLOSED, *(event.new for event in self.events)]
         assert [event.old for event in self.events] == states[:-1]
 
+    @invariant()
+    def the_warnings_about_probes_that_say_nothing_are_the_same(self):
+        seen = [line for line in self.lines if "stays HALF_OPEN" in line]
+        start = f"Circuit breaker stays HALF_OPEN for region {REGION}, "
+        assert seen == [start + warning for warning in self.model.warnings]
+
     def teardown(self):
         for number in list(getattr(self, "calls", ())):
             self.end(number, FAILURE)
             self.all_that_can_be_seen_is_the_same()
+        logger.remove(self.sink)
 
 
 @pytest.fixture
 def quiet():
-    logger.disable("resilience")
+    """Keep thousands of lines out of the reports; the machine has a sink of its own."""
+    logger.remove()
     yield
-    logger.enable("resilience")
+    logger.add(sys.stderr)
 
 
 @pytest.mark.usefixtures("quiet")

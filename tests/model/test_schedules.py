@@ -41,6 +41,10 @@ class UnavailableError(Exception):
     status = 503
 
 
+class RefusedError(Exception):
+    status = 404
+
+
 class Region:
     """A region, and the rules that every call of it has to keep."""
 
@@ -52,6 +56,7 @@ class Region:
         self.events = []
         self.breaker.listen(self.events.append)
         self.up = True
+        self.refuses = False
         self.on_the_wire = Counter()  # by the circuit's state when they were sent
         self.sent = 0
         self.steps = 0
@@ -77,6 +82,8 @@ class Region:
             self.on_the_wire[state] -= 1
         if not up:
             raise UnavailableError
+        if self.refuses:
+            raise RefusedError
         return "sent"
 
     async def _send(self, region):
@@ -121,7 +128,7 @@ async def outcomes(coroutines):
     """Run calls at the same time; gives what became of each."""
     results = await asyncio.gather(*coroutines, return_exceptions=True)
     for result in results:
-        expected = UnavailableError | CircuitBreakerOpenError | asyncio.CancelledError
+        expected = UnavailableError, RefusedError, CircuitBreakerOpenError, asyncio.CancelledError
         if isinstance(result, BaseException) and not isinstance(result, expected):
             raise result
     return [result if isinstance(result, str) else type(result) for result in results]
@@ -180,6 +187,34 @@ async def retries_while_it_trips(region):
     assert region.breaker.snapshot().trips == 1
 
 
+async def refused_probes(region):
+    region.trip()
+    region.clock.advance(60)
+    region.refuses = True
+    calls = [region.send_twice(REGION), region.send_with_retries(REGION)]
+    calls += [region.send(REGION) for _ in range(3)]
+    results = await outcomes(calls)
+    assert region.sent == results.count(RefusedError) >= 1
+    await outcomes([region.send(REGION)])
+    assert region.breaker.state is CLOSED
+    # More where a call of the CLOSED circuit was made inside another one: both are counted.
+    assert region.breaker.snapshot().answered >= region.sent
+
+
+async def waiting_for_refusals(region):
+    region.trip()
+    region.refuses = True
+
+    async def wait_and_send():
+        while True:
+            assert await region.breaker.wait_until_ready()
+            with contextlib.suppress(CircuitBreakerOpenError):
+                return await region.send(REGION)
+
+    assert await outcomes([wait_and_send() for _ in range(3)]) == [RefusedError] * 3
+    assert region.breaker.state is CLOSED
+
+
 async def retries_of_a_probe(region):
     region.trip()
     region.clock.advance(60)
@@ -209,6 +244,8 @@ STORIES = {
     nested_calls: {},
     retries: {},
     retries_while_it_trips: {},
+    refused_probes: {},
+    waiting_for_refusals: {},
     retries_of_a_probe: {},
     waiting: {"success_threshold": 1},
 }
@@ -259,7 +296,7 @@ def test_under_random_schedules(story):
 
 @pytest.mark.parametrize(
     "story",
-    [half_open_crowd, nested_calls, retries_while_it_trips, waiting],
+    [half_open_crowd, nested_calls, refused_probes, retries_while_it_trips, waiting],
     ids=lambda story: story.__name__,
 )
 def test_a_cancellation_at_every_step_leaves_nothing_behind(story):

@@ -4,11 +4,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resilience.outcome import SUCCESS
-from tests.support.fleet import FAILURE, IGNORED, KEY, POLICY, World
+from tests.support.fleet import ANSWERED, FAILURE, IGNORED, KEY, POLICY, World
 
 PROCESSES = 3
 who = st.integers(0, PROCESSES - 1)
-reports = st.sampled_from((SUCCESS, SUCCESS, FAILURE, IGNORED))
+reports = st.sampled_from((SUCCESS, SUCCESS, FAILURE, ANSWERED, IGNORED))
 STEPS = st.one_of(
     st.tuples(st.just("call"), who, reports),
     st.tuples(st.just("trip"), who),
@@ -102,8 +102,8 @@ def check_events(world):
 
 
 @settings(deadline=None, max_examples=100)
-@given(st.lists(STEPS, max_size=40), st.sampled_from((1, 2)))
-def test_when_calm_is_back_the_fleet_agrees_and_recovers(steps, quorum):
+@given(st.lists(STEPS, max_size=40), st.sampled_from((1, 2)), st.sampled_from((SUCCESS, ANSWERED)))
+def test_when_calm_is_back_the_fleet_agrees_and_recovers(steps, quorum, answer):
     world = World(PROCESSES, quorum=quorum)
     chaos = Chaos(world)
     for step in steps:
@@ -122,7 +122,7 @@ def test_when_calm_is_back_the_fleet_agrees_and_recovers(steps, quorum):
     for _ in range(int((POLICY.recovery_timeout + 10) / 0.25)):
         if world.states() == ["CLOSED"] * PROCESSES:
             break
-        probing = [p.call() for p in world.processes if p.state != "CLOSED"]
+        probing = [p.call(answer) for p in world.processes if p.state != "CLOSED"]
         if quorum == 1:
             assert probing.count("called") <= 1, "one probe at a time"
         world.pass_(0.25)

@@ -17,13 +17,23 @@ LEVELS = (
     {"registry"},
     {"eviction"},
     {"breaker"},
-    {"permit", "protect", "judge", "listeners", "scope", "waiters"},
+    {
+        "permit",
+        "protect",
+        "protectable",
+        "unfinished",
+        "judge",
+        "hints",
+        "listeners",
+        "scope",
+        "waiters",
+    },
     {"log", "classify", "history"},
     {"errors", "events"},
     {"shared_circuit", "shared_lease", "shared_record"},
     {"circuit"},
     {"outcome", "policy"},
-    {"genesys", "_lock", "_text", "_validate", "_by_type"},
+    {"genesys", "identity", "_lock", "_text", "_validate", "_by_type"},
 )
 # What decides has no I/O, no clock, no chance, no log, and belongs to no library.
 PURE = (

@@ -219,7 +219,7 @@ def test_the_diagram_is_drawn_from_what_a_breaker_does(diagram):
     drawing = ET.fromstring(diagram.svg())
     words = {text.text for text in drawing.iter("{http://www.w3.org/2000/svg}text")}
     assert {"CLOSED", "OPEN", "HALF_OPEN", "OPEN (forced)"} <= words
-    assert len(diagram.changes()) == 11
+    assert len(diagram.changes()) == 12
 
 
 def test_the_diagram_refuses_a_breaker_that_does_something_else(diagram, monkeypatch):

@@ -38,7 +38,7 @@ STORIES = {
     ],
     "genesys_worker": [
         "INFO     the token is no longer valid, fetching a new one\n",
-        "WARNING  attempt 1 failed: ClientResponseError 429; next in 1 s\n",
+        "WARNING  attempt 1 failed: ClientResponseError 429; next in 1",
         "ERROR    Circuit breaker OPEN for region eu-west-1 after 10 failures",
         "INFO     back to the queue: circuit breaker for region 'eu-west-1' is OPEN",
         "requests opened the circuit; the eleventh call made none\n",

@@ -29,6 +29,14 @@ def requests_error(status, headers=None):
     return requests.HTTPError(response=response)
 
 
+class ClientError(Exception):
+    """An error with any attributes."""
+
+    def __init__(self, **attributes):
+        super().__init__()
+        vars(self).update(attributes)
+
+
 CLIENTS = {
     "aiohttp": aiohttp_error,
     "httpx": httpx_error,

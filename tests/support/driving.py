@@ -79,7 +79,7 @@ def moves(events):
 
 def counters(breaker):
     snapshot = breaker.snapshot()
-    names = ("successes", "failures", "ignored", "rejected", "probes", "trips")
+    names = ("successes", "failures", "answered", "ignored", "rejected", "probes", "trips")
     return {name: getattr(snapshot, name) for name in names if getattr(snapshot, name)}
 
 

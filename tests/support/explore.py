@@ -36,6 +36,8 @@ OLDEST = 1
 
 # What nobody has to do by hand: from every state that is not forced, this leads back to CLOSED.
 UNAIDED = ("acquire", "succeed", "tick", "go away")
+# A region that refuses every request leads back as well.
+REFUSED = ("acquire", "answered", "tick", "go away")
 
 
 @dataclass
@@ -197,6 +199,8 @@ def settle(permit: Permit, outcome: Outcome) -> None:
         permit.succeed()
     elif outcome is Outcome.FAILURE:
         permit.fail()
+    elif outcome is Outcome.ANSWERED:
+        permit.answered()
     else:
         permit.ignore()
 
@@ -220,7 +224,12 @@ def steps(world: World) -> Iterator[tuple[str, Callable[[World], object]]]:
         yield "step back", World.step_back
 
 
-OUTCOMES = {"succeed": Outcome.SUCCESS, "fail": Outcome.FAILURE, "ignore": Outcome.IGNORED}
+OUTCOMES = {
+    "succeed": Outcome.SUCCESS,
+    "fail": Outcome.FAILURE,
+    "answered": Outcome.ANSWERED,
+    "ignore": Outcome.IGNORED,
+}
 
 
 @dataclass

@@ -4,10 +4,10 @@ from benchmarks.twin import Twin
 from resilience import BreakerPolicy
 from resilience.circuit import Rejection, Transition, time_until
 from resilience.integrations.redis.protocol import RecordProtocol, parse_replies, parse_reply
-from resilience.outcome import IGNORED, SUCCESS, Outcome, Report
+from resilience.outcome import ANSWERED, IGNORED, SUCCESS, Outcome, Report
 from resilience.shared_circuit import SharedCircuit
 
-__all__ = ["FAILURE", "IGNORED", "KEY", "POLICY", "Process", "World"]
+__all__ = ["ANSWERED", "FAILURE", "IGNORED", "KEY", "POLICY", "Process", "World"]
 
 POLICY = BreakerPolicy(failure_threshold=2, recovery_timeout=60.0, success_threshold=3)
 FAILURE = Report(Outcome.FAILURE, "TimeoutError")

@@ -29,9 +29,9 @@ class Worker:
         for _ in range(times):
             self.breaker.acquire().fail(TimeoutError())
 
-    def call(self):
+    def call(self, how="succeed"):
         try:
-            self.breaker.acquire().succeed()
+            getattr(self.breaker.acquire(), how)()
         except CircuitBreakerOpenError as error:
             return error.retry_after
         return "called"

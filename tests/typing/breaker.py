@@ -50,6 +50,7 @@ def permits() -> None:
     assert_type(permit.succeed(), None)
     assert_type(permit.fail(), None)
     permit.fail(TimeoutError())
+    assert_type(permit.answered(), None)
     assert_type(permit.ignore(), None)
     assert_type(permit.attempt_failed(TimeoutError()), None)
 
@@ -85,7 +86,10 @@ def snapshots(snapshot: CircuitSnapshot) -> None:
     assert_type(snapshot.reason, str | None)
     assert_type(snapshot.successes, int)
     assert_type(snapshot.failures, int)
+    assert_type(snapshot.answered, int)
     assert_type(snapshot.ignored, int)
+    assert_type(snapshot.ignored_probes, int)
+    assert_type(snapshot.ignored_reasons, tuple[str, ...])
     assert_type(snapshot.rejected, int)
     assert_type(snapshot.probes, int)
     assert_type(snapshot.trips, int)
@@ -134,7 +138,10 @@ def classifiers() -> None:
     CircuitBreaker("eu-west-1", classifier=wrong)  # type: ignore[arg-type]
     CircuitBreaker("eu-west-1", classifier=awaited)  # type: ignore[arg-type]
     failures("ValueError")  # type: ignore[arg-type]
-    failures(KeyboardInterrupt)  # type: ignore[arg-type]
+
+    class OwnTimeout(BaseException): ...
+
+    assert_type(failures(OwnTimeout)(OwnTimeout()), Outcome)
 
 
 def policies() -> None:

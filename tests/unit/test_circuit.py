@@ -10,11 +10,20 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from resilience import BreakerPolicy, CircuitBreaker, CircuitState, Outcome
-from resilience.circuit import Circuit, Probe, ProbeExpired, Rejection, Transition
+from resilience.circuit import (
+    Circuit,
+    Probe,
+    ProbeExpired,
+    ProbesIgnored,
+    Rejection,
+    Totals,
+    Transition,
+)
 from resilience.outcome import Report
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
-SUCCESS, IGNORED = Report(Outcome.SUCCESS), Report(Outcome.IGNORED)
+SUCCESS, ANSWERED = Report(Outcome.SUCCESS), Report(Outcome.ANSWERED)
+IGNORED = Report(Outcome.IGNORED)
 FAILURE = Report(Outcome.FAILURE, "ServerError 503")
 
 
@@ -75,7 +84,7 @@ def test_a_new_circuit_is_closed_since_it_was_made():
     assert circuit.phase(9.0) is CLOSED
     assert circuit.phase_since(9.0) == 7.0
     assert circuit.retry_after(9.0) == 0.0
-    assert astuple(circuit.totals()) == (0, 0, 0, 0, 0, 0)
+    assert circuit.totals() == Totals()
 
 
 def test_a_transition_says_all_that_a_listener_needs():
@@ -90,6 +99,7 @@ def test_a_report_that_changes_no_state_gives_no_transition():
     circuit = circuit_of(failure_threshold=2)
     assert report(circuit, SUCCESS) is None
     assert report(circuit, FAILURE) is None
+    assert report(circuit, ANSWERED) is None
     assert report(circuit, IGNORED) is None
 
 
@@ -126,22 +136,24 @@ def test_failures_do_not_age_while_the_circuit_is_closed():
     assert move(report(circuit, FAILURE, now=1e6)) == (CLOSED, OPEN)
 
 
-def test_an_ignored_call_leaves_the_streak_as_it_is():
+@pytest.mark.parametrize("what", [ANSWERED, IGNORED])
+def test_an_answered_or_ignored_call_leaves_the_streak_as_it_is(what):
     circuit = circuit_of()
     report(circuit, FAILURE, times=2)
-    report(circuit, IGNORED)
+    report(circuit, what)
     assert circuit.state.streak == 2
 
 
+@pytest.mark.parametrize("counter", ["successes", "answered", "ignored"])
 @pytest.mark.parametrize("leave", [Circuit.reset, lambda c, now: c.force_open("by hand", now)])
-def test_successes_that_a_caller_counts_itself_count_only_until_the_state_is_left(leave):
+def test_what_a_caller_counts_itself_counts_only_until_the_state_is_left(leave, counter):
     circuit = circuit_of()
     left = admitted(circuit, now=0.0)
-    left.successes += 1
+    setattr(left, counter, 1)
+    assert circuit.totals() == Totals(**{counter: 1})
     leave(circuit, 0.0)
-    left.successes += 1
-    successes, *_ = astuple(circuit.totals())
-    assert successes == 1
+    setattr(left, counter, 2)
+    assert circuit.totals() == Totals(**{counter: 1})
 
 
 # Rule 3: OPEN
@@ -204,6 +216,28 @@ def test_one_failure_opens_it_again_for_a_full_fresh_time(successes):
     admitted(circuit, now=135.0)
 
 
+@pytest.mark.parametrize("reports", [[ANSWERED] * 3, [ANSWERED, SUCCESS, ANSWERED]])
+def test_answers_that_are_refusals_close_it_as_successes_do(reports):
+    circuit = opened(recovery_timeout=60, success_threshold=3)
+    for what in reports[:-1]:
+        assert report(circuit, what, now=60.0) is None
+        assert circuit.state.name is HALF_OPEN
+    closing = report(circuit, reports[-1], now=60.0)
+    assert (move(closing), closing.reason) == ((HALF_OPEN, CLOSED), "3 consecutive answers")
+
+
+def test_one_answer_that_closes_is_named_in_the_singular():
+    circuit = opened(recovery_timeout=60, success_threshold=1)
+    assert report(circuit, ANSWERED, now=60.0).reason == "1 answer"
+
+
+def test_a_failure_after_an_answered_probe_opens_it_again():
+    circuit = opened(recovery_timeout=60, success_threshold=3)
+    report(circuit, ANSWERED, now=60.0, times=2)
+    assert move(report(circuit, FAILURE, now=60.0)) == (HALF_OPEN, OPEN)
+    assert report(circuit, ANSWERED, now=120.0, times=2) is None
+
+
 def test_successes_before_a_reopening_do_not_count_in_the_next_half_open():
     circuit = opened(recovery_timeout=60, success_threshold=3)
     report(circuit, SUCCESS, now=60.0, times=2)
@@ -216,6 +250,8 @@ def test_a_failed_first_probe_adds_to_the_streak_and_a_success_ends_it():
     circuit = opened(recovery_timeout=60, failure_threshold=10)
     assert report(circuit, FAILURE, now=60.0).streak == 11
     assert report(circuit, FAILURE, now=120.0).streak == 12
+    report(circuit, ANSWERED, now=180.0)
+    assert circuit.state.streak == 12
     report(circuit, SUCCESS, now=180.0)
     assert circuit.state.streak == 0
     assert report(circuit, FAILURE, now=180.0).streak == 1
@@ -225,8 +261,7 @@ def test_only_opening_from_closed_is_a_trip():
     circuit = opened(recovery_timeout=60)
     report(circuit, FAILURE, now=60.0)
     circuit.force_open("by hand", 60.0)
-    *_, trips = astuple(circuit.totals())
-    assert trips == 1
+    assert circuit.totals().trips == 1
 
 
 def test_a_reopening_names_the_new_failure_and_half_open_the_last_one():
@@ -285,10 +320,10 @@ def test_late_failures_of_a_burst_open_it_once_and_count_no_further():
     transitions = [transition_of(circuit.record, ticket, FAILURE, 1.0) for ticket in tickets]
     assert [move(t) for t in transitions if t is not None] == [(CLOSED, OPEN)]
     assert circuit.state.streak == 10
-    assert astuple(circuit.totals()) == (0, 10, 0, 0, 0, 1)
+    assert circuit.totals() == Totals(failures=10, trips=1)
 
 
-@pytest.mark.parametrize("what", [SUCCESS, FAILURE, IGNORED])
+@pytest.mark.parametrize("what", [SUCCESS, FAILURE, ANSWERED, IGNORED])
 def test_a_closed_ticket_is_late_in_every_later_state(what):
     circuit = circuit_of(failure_threshold=1, recovery_timeout=60, success_threshold=1)
     late = admitted(circuit, now=0.0)
@@ -304,7 +339,7 @@ def test_a_closed_ticket_is_late_in_every_later_state(what):
         assert circuit.state.streak == (0 if circuit.state.name is CLOSED else 1)
 
 
-@pytest.mark.parametrize("what", [SUCCESS, FAILURE, IGNORED])
+@pytest.mark.parametrize("what", [SUCCESS, FAILURE, ANSWERED, IGNORED])
 def test_a_sibling_of_the_probe_that_failed_is_late(what):
     circuit = opened(recovery_timeout=60, half_open_probes=2)
     first, second = admitted(circuit, now=60.0), admitted(circuit, now=60.0)
@@ -331,14 +366,14 @@ def test_a_reset_keeps_the_counts_since_the_start():
     report(circuit, FAILURE)
     circuit.reset(0.0)
     report(circuit, SUCCESS)
-    assert astuple(circuit.totals())[:2] == (4, 1)
+    assert circuit.totals() == Totals(successes=4, failures=1)
 
 
 # Rule 7: a probe's ticket is good for one report
 
 
-@pytest.mark.parametrize("again", [SUCCESS, FAILURE, IGNORED])
-@pytest.mark.parametrize("first", [SUCCESS, IGNORED])
+@pytest.mark.parametrize("again", [SUCCESS, FAILURE, ANSWERED, IGNORED])
+@pytest.mark.parametrize("first", [SUCCESS, ANSWERED, IGNORED])
 def test_a_second_report_of_a_probe_changes_nothing(first, again):
     circuit = opened(recovery_timeout=60, success_threshold=2)
     probe = admitted(circuit, now=60.0)
@@ -394,7 +429,7 @@ def test_a_slow_probe_counts_as_long_as_nobody_took_its_place():
     assert move(transition_of(circuit.record, slow, SUCCESS, 90.0)) == (HALF_OPEN, CLOSED)
 
 
-@pytest.mark.parametrize("what", [SUCCESS, FAILURE, IGNORED])
+@pytest.mark.parametrize("what", [SUCCESS, FAILURE, ANSWERED, IGNORED])
 def test_a_slow_probe_changes_nothing_once_its_place_is_taken(what):
     circuit = opened(recovery_timeout=60, probe_timeout=5, success_threshold=1)
     slow = admitted(circuit, now=60.0)
@@ -467,13 +502,14 @@ def probes_in_memory():
     return sum(isinstance(thing, Probe) for thing in gc.get_objects())
 
 
-# Rule 9: an ignored outcome moves no streak
+# Rule 9: an answered or ignored outcome moves no streak
 
 
-def test_nine_failures_one_ignored_one_failure_is_ten():
+@pytest.mark.parametrize("what", [ANSWERED, IGNORED])
+def test_nine_failures_one_other_outcome_and_one_failure_are_ten(what):
     circuit = circuit_of(failure_threshold=10)
     report(circuit, FAILURE, times=9)
-    assert report(circuit, IGNORED) is None
+    assert report(circuit, what) is None
     assert circuit.state.streak == 9
     assert move(report(circuit, FAILURE)) == (CLOSED, OPEN)
 
@@ -743,3 +779,96 @@ def test_where_floats_round_down_the_wait_is_rounded_up(at, timeout, now):
 
 def test_a_timeout_too_small_for_the_clock_is_over_immediately():
     admitted(opened(at=1e9, recovery_timeout=sys.float_info.min), now=1e9)
+
+
+# Rule 13: nothing but ignored probes
+
+
+def ignored(reason):
+    return Report(Outcome.IGNORED, reason)
+
+
+def reported(circuit):
+    """Return the events about ignored probes, oldest first."""
+    return [event for event in circuit.events if isinstance(event, ProbesIgnored)]
+
+
+def test_the_tenth_ignored_probe_in_a_row_is_an_event_and_the_ninth_is_not():
+    circuit = opened(recovery_timeout=60)
+    report(circuit, ignored("ValueError"), now=60.0, times=9)
+    assert reported(circuit) == []
+    report(circuit, ignored("cancelled"), now=60.0)
+    assert reported(circuit) == [ProbesIgnored(10, ("ValueError", "cancelled"))]
+
+
+def test_while_it_goes_on_there_is_one_event_for_each_recovery_timeout():
+    circuit = opened(recovery_timeout=60)
+    for second in range(60, 60 + 190):
+        report(circuit, ignored("ValueError"), now=float(second))
+    # The tenth probe comes at 69 s, and from then on each recovery timeout has one.
+    assert [event.count for event in reported(circuit)] == [10, 70, 130, 190]
+
+
+def test_rare_probes_are_reported_each_time():
+    circuit = opened(recovery_timeout=60)
+    for number in range(1, 13):
+        report(circuit, ignored("ValueError"), now=60.0 * number)
+    assert [event.count for event in reported(circuit)] == [10, 11, 12]
+
+
+@pytest.mark.parametrize("answer", [SUCCESS, ANSWERED])
+def test_an_answer_between_them_begins_the_count_again(answer):
+    circuit = opened(recovery_timeout=60, success_threshold=3)
+    report(circuit, ignored("ValueError"), now=60.0, times=9)
+    report(circuit, answer, now=60.0)
+    assert circuit.ignored_probes() == ProbesIgnored(0, ())
+    report(circuit, ignored("cancelled"), now=60.0, times=9)
+    assert reported(circuit) == []
+    report(circuit, ignored("cancelled"), now=60.0)
+    assert reported(circuit) == [ProbesIgnored(10, ("cancelled",))]
+
+
+def test_answers_between_them_do_not_bring_more_events_than_one_each_recovery_timeout():
+    circuit = opened(recovery_timeout=60, success_threshold=100)
+    for _ in range(5):
+        report(circuit, ignored("ValueError"), now=60.0, times=10)
+        report(circuit, ANSWERED, now=60.0)
+    assert [event.count for event in reported(circuit)] == [10]
+    report(circuit, ignored("ValueError"), now=120.0, times=10)
+    assert [event.count for event in reported(circuit)] == [10, 10]
+
+
+def test_the_next_half_open_counts_from_the_beginning():
+    circuit = opened(recovery_timeout=60)
+    report(circuit, ignored("ValueError"), now=60.0, times=9)
+    report(circuit, FAILURE, now=60.0)
+    assert circuit.ignored_probes() == ProbesIgnored(0, ())
+    report(circuit, ignored("ValueError"), now=120.0, times=9)
+    assert reported(circuit) == []
+    assert circuit.ignored_probes() == ProbesIgnored(9, ("ValueError",))
+
+
+def test_the_last_five_different_reasons_are_kept_the_latest_last():
+    circuit = opened(recovery_timeout=60)
+    for kind in "ABCDEFGAC":
+        report(circuit, ignored(kind), now=60.0)
+    report(circuit, IGNORED, now=60.0)  # without a reason
+    assert reported(circuit) == [ProbesIgnored(10, ("E", "F", "G", "A", "C"))]
+
+
+def test_a_clock_that_steps_back_does_not_silence_the_events():
+    circuit = opened(at=1000.0, recovery_timeout=60)
+    report(circuit, ignored("ValueError"), now=1060.0, times=10)
+    report(circuit, ignored("ValueError"), now=3.0, times=2)
+    assert [event.count for event in reported(circuit)] == [10, 11]
+    report(circuit, ignored("ValueError"), now=62.75)
+    report(circuit, ignored("ValueError"), now=63.0)
+    assert [event.count for event in reported(circuit)] == [10, 11, 14]
+
+
+def test_late_probes_are_not_among_them():
+    circuit = opened(recovery_timeout=60, probe_timeout=5)
+    slow = admitted(circuit, now=60.0)
+    admitted(circuit, now=65.0)
+    circuit.record(slow, ignored("ValueError"), 66.0)
+    assert circuit.ignored_probes() == ProbesIgnored(0, ())

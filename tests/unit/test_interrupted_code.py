@@ -550,10 +550,11 @@ def failure_of(error):
     with scope.watch_outcomes() as outcomes:
         outcomes.record(RECORDED, Outcome.FAILURE)
         outcomes.record(OTHER, Outcome.IGNORED)
+        outcomes.record(REFUSED, Outcome.ANSWERED)
         return outcomes.outcome_of(error)
 
 
-RECORDED, OTHER = TimeoutError("recorded"), ValueError("other")
+RECORDED, REFUSED, OTHER = TimeoutError("recorded"), KeyError("refused"), ValueError("other")
 
 
 def raised_beside(error):
@@ -587,6 +588,10 @@ def nested_groups():
         (raised_beside(RECORDED), Outcome.FAILURE),
         (ExceptionGroup("", [OTHER, RECORDED]), Outcome.FAILURE),
         (ExceptionGroup("", [OTHER, ExceptionGroup("", [OTHER])]), Outcome.IGNORED),
+        (REFUSED, Outcome.ANSWERED),
+        (ExceptionGroup("", [REFUSED, OTHER]), Outcome.ANSWERED),
+        (ExceptionGroup("", [REFUSED, ExceptionGroup("", [OTHER, RECORDED])]), Outcome.FAILURE),
+        (ExceptionGroup("", [REFUSED, LookupError()]), None),
         (ExceptionGroup("", [OTHER, LookupError()]), None),
         (raised_beside(ExceptionGroup("", [RECORDED])), Outcome.FAILURE),
         (LookupError(), None),

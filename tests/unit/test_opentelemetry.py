@@ -54,6 +54,7 @@ def reject(registry, name="a"):
 def test_the_figures_equal_the_snapshots(registry, clock, export):
     for _ in range(5):
         registry.get("b").acquire().succeed()
+    registry.get("b").acquire().answered()
     registry.get("b").acquire().ignore()
     down(registry)
     reject(registry)
@@ -72,6 +73,7 @@ def test_the_figures_equal_the_snapshots(registry, clock, export):
         for outcome, value in (
             ("success", one.successes),
             ("failure", one.failures),
+            ("answered", one.answered),
             ("ignored", one.ignored),
             ("rejected", one.rejected),
         )
@@ -83,6 +85,7 @@ def test_the_figures_equal_the_snapshots(registry, clock, export):
         "circuit_breaker.time_in_state": {("a",): 20.0, ("b",): 20.0},
         "circuit_breaker.streak": {("a",): 1, ("b",): 0},
         "circuit_breaker.probes": {("a",): 0, ("b",): 0},
+        "circuit_breaker.ignored_probes": {("a",): 0, ("b",): 0},
         "circuit_breaker.trips": {("a",): 1, ("b",): 0},
     }
 
@@ -101,11 +104,20 @@ def test_kinds_and_units_are_as_opentelemetry_wants_them(registry, export):
         "calls": ("{call}", True),
         "transitions": ("{transition}", True),
         "probes": ("{call}", True),
+        "ignored_probes": ("{call}", None),
         "trips": ("{trip}", True),
         "streak": ("{failure}", None),
         "retry_after": ("s", None),
         "time_in_state": ("s", None),
     }
+
+
+def test_probes_that_say_nothing_are_shown_while_it_is_half_open(registry, clock, export):
+    down(registry)
+    clock.advance(60)
+    for number in range(12):
+        assert points(export()["circuit_breaker.ignored_probes"]) == {("a",): number}
+        registry.get("a").acquire().ignore()
 
 
 def test_a_forced_opening_has_no_retry_after(registry, export):

@@ -5,11 +5,11 @@ import math
 import pytest
 
 from resilience import BreakerPolicy
-from resilience.circuit import Closed, RejectionsBegan
+from resilience.circuit import Closed, ProbesIgnored, RejectionsBegan
 from resilience.integrations.redis.protocol import parse_replies, parse_reply
 from resilience.outcome import SUCCESS
 from resilience.shared_record import Change
-from tests.support.fleet import FAILURE, IGNORED, KEY, POLICY, World
+from tests.support.fleet import ANSWERED, FAILURE, IGNORED, KEY, POLICY, World
 
 
 @pytest.fixture
@@ -174,12 +174,13 @@ def test_an_opinion_that_opens_again_votes_again():
 # The lease
 
 
-def test_one_process_makes_all_the_probes_and_closes_for_all():
+@pytest.mark.parametrize("answer", [SUCCESS, ANSWERED])
+def test_one_process_makes_all_the_probes_and_closes_for_all(answer):
     world = opened(8)
     calls = []
     for _ in range(200):
         for process in world.processes:
-            calls += [process] * (process.state != "CLOSED" and process.call() == "called")
+            calls += [process] * (process.state != "CLOSED" and process.call(answer) == "called")
         world.pass_(0.01)
         world.settle()
     assert world.states() == ["CLOSED"] * 8
@@ -341,13 +342,14 @@ def test_a_lone_probe_that_gets_the_lease_counts_with_it():
     assert world.states() == ["CLOSED"] * 3
 
 
-def test_three_lone_successes_close_for_all():
+@pytest.mark.parametrize("answer", [SUCCESS, ANSWERED])
+def test_three_lone_answers_close_for_all(answer):
     world = opened()
     other = world.processes[1]
     other.call()
     world.pass_(0.25)
     for _ in range(3):
-        assert other.call() == "called"
+        assert other.call(answer) == "called"
     assert other.send() == ["close"]
     world.settle()
     assert world.states() == ["CLOSED", "CLOSED"]
@@ -433,6 +435,20 @@ def test_a_holder_that_slept_over_its_lease_reports_too_late():
     other.end(late, FAILURE)
     assert other.state == "HALF_OPEN"
     assert other.circuit.totals().failures == 0
+    assert other.circuit.ignored_probes() == ProbesIgnored(1, ("longer than the lease",))
+
+
+def test_an_answered_probe_is_reported_to_the_store_like_a_success():
+    world = opened()
+    other = granted(world, world.processes[1])
+    other.call(ANSWERED)
+    assert other.send() == ["renew"]
+    assert world.record().successes == 1
+    other.call()
+    other.call(ANSWERED)
+    assert other.events[-1].reason == "3 consecutive answers"
+    world.settle()
+    assert world.states() == ["CLOSED", "CLOSED"]
 
 
 def test_a_cancelled_probe_gives_its_place_back_immediately():

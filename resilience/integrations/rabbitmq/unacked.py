@@ -42,11 +42,13 @@ class Delivery:
 
         Args:
             now: The event loop's time.
-            at_least: Seconds that must pass before the next attempt.
+            at_least: Seconds that must pass before the next attempt. Up to a fifth is added, so
+                that messages with the same request are not attempted at the same moment.
         """
         jitter = random.uniform(0.75, 1.25)  # noqa: S311 - not a secret
         pause = min(2.0**self._doublings, _LONGEST_PAUSE) * jitter
-        self.due = now + max(pause, at_least)
+        spread = random.uniform(0, 0.2 * at_least)  # noqa: S311 - the same
+        self.due = now + max(pause, at_least) + spread
         self._doublings = min(self._doublings + 1, _MAX_DOUBLINGS)
 
     def region_recovered(self, now: float) -> None:

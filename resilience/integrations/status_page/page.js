@@ -8,7 +8,7 @@
 const HOUR = 3600; // seconds
 const STATES = ["OPEN", "HALF_OPEN", "CLOSED"]; // in the order of the table
 const COUNTS = {
-  successes: "Succeeded", failures: "Failed", ignored: "Ignored",
+  successes: "Succeeded", failures: "Failed", answered: "Answered", ignored: "Ignored",
   rejected: "Rejected", probes: "Probes", trips: "Trips",
 };
 const MAX_EVENTS = 200; // in the list
@@ -68,6 +68,7 @@ function createRow(region) {
     node: element("tr", { role: "row" }),
     pill: element("span", { class: "pill" }),
     reason: element("bdi", { class: "reason" }),
+    ignored: element("bdi", { class: "reason ignored" }),
     nextProbe: element("span"),
     progress: element("progress", { max: "1", "aria-hidden": "true" }),
     age: cell("age"),
@@ -79,7 +80,7 @@ function createRow(region) {
     drawn: "", // what the timeline shows
   };
   const name = element("th", { role: "rowheader", scope: "row", class: "name" });
-  name.append(element("bdi", {}, region), row.reason);
+  name.append(element("bdi", {}, region), row.reason, row.ignored);
   const state = cell("state");
   const next = cell("next");
   const hour = cell("hour");
@@ -100,6 +101,7 @@ function showCircuit(circuit) {
   row.pill.className = `pill ${circuit.state}`;
   setText(row.pill, circuit.state);
   setText(row.reason, circuit.reason && circuit.state !== "CLOSED" ? circuit.reason : "");
+  setText(row.ignored, ignoredText(circuit));
   setText(row.streak, String(circuit.streak));
   row.streak.classList.toggle("zero", !circuit.streak);
   for (const [name, node] of row.counts) {
@@ -127,6 +129,15 @@ function nextProbeText(circuit, left) {
   if (circuit.forced) return "after a manual reset";
   if (circuit.state === "HALF_OPEN") return circuit.retry_after > 0 ? "in progress" : "due now";
   return left > 0 ? `in ${formatDuration(left)}` : "due now";
+}
+
+// Returns why a circuit that is probed can neither close nor open.
+function ignoredText(circuit) {
+  if (!circuit.ignored_probes) return "";
+  const probes = circuit.ignored_probes === 1 ? "1 probe was"
+    : `${circuit.ignored_probes.toLocaleString("en")} probes in a row were`;
+  const reasons = circuit.ignored_reasons.join(", ");
+  return `${probes} ignored${reasons && ": "}${reasons}`;
 }
 
 function showRows() {
@@ -323,6 +334,8 @@ function receiveTransition(event) {
       forced: event.new === "OPEN" && event.retry_after === null,
       streak: event.streak,
       reason: event.new === "OPEN" ? event.reason : row.circuit.reason,
+      ignored_probes: 0,
+      ignored_reasons: [],
     });
   }
   scheduleShow();

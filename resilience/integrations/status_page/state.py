@@ -25,11 +25,14 @@ class CircuitData(TypedDict):
     reason: str | None
     successes: int
     failures: int
+    answered: int
     ignored: int
     rejected: int
     probes: int
     trips: int
     shared: bool | None
+    ignored_probes: int
+    ignored_reasons: list[str]
 
 
 class TransitionData(TypedDict):
@@ -114,11 +117,14 @@ def describe_circuit(reading: Reading) -> CircuitData:
         "reason": snapshot.reason,
         "successes": snapshot.successes,
         "failures": snapshot.failures,
+        "answered": snapshot.answered,
         "ignored": snapshot.ignored,
         "rejected": snapshot.rejected,
         "probes": snapshot.probes,
         "trips": snapshot.trips,
         "shared": snapshot.shared,
+        "ignored_probes": snapshot.ignored_probes,
+        "ignored_reasons": list(snapshot.ignored_reasons),
     }
 
 

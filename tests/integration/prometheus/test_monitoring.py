@@ -53,7 +53,7 @@ def queries(dashboard):
 
 
 def test_the_rules_are_rules(promtool):
-    assert "5 rules found" in promtool("check", "rules", RULES)
+    assert "6 rules found" in promtool("check", "rules", RULES)
 
 
 def test_each_alert_fires_when_it_should_and_not_before(promtool, tmp_path):
@@ -86,7 +86,7 @@ def test_each_query_of_the_dashboard_is_one(dashboard, promtool, tmp_path):
 
 def test_the_dashboard_is_whole(dashboard):
     panels = dashboard["panels"]
-    assert len({panel["id"] for panel in panels}) == len(panels) == 10
+    assert len({panel["id"] for panel in panels}) == len(panels) == 11
     taken = set()
     for panel in panels:
         assert panel["title"]

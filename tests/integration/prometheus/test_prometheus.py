@@ -58,6 +58,8 @@ def busy(registry, clock, count):
             breaker.acquire().succeed()
         for _ in range(number % 3):
             breaker.acquire().ignore()
+        for _ in range(number % 5):
+            breaker.acquire().answered()
         if number % 4:
             for _ in range(number % 4):
                 if breaker.state is CircuitState.CLOSED:
@@ -82,6 +84,7 @@ def test_a_scrape_equals_the_snapshots_of_1000_regions(registry, clock, scrape):
         for outcome, count in (
             ("success", one.successes),
             ("failure", one.failures),
+            ("answered", one.answered),
             ("ignored", one.ignored),
             ("rejected", one.rejected),
         ):
@@ -92,7 +95,8 @@ def test_a_scrape_equals_the_snapshots_of_1000_regions(registry, clock, scrape):
         wait = math.inf if one.retry_after is None else one.retry_after
         assert seen["retry_after_seconds", name] == pytest.approx(wait)
         assert seen["time_in_state_seconds", name] == pytest.approx(clock() - one.since)
-    assert len(seen) == 1000 * 18
+        assert seen["ignored_probes", name] == one.ignored_probes
+    assert len(seen) == 1000 * 20
 
 
 def test_transitions_are_counted_by_from_and_to(registry, clock, scrape):
@@ -116,6 +120,21 @@ def test_transitions_are_counted_by_from_and_to(registry, clock, scrape):
     }
 
 
+def test_probes_that_say_nothing_are_shown_while_it_is_half_open(registry, clock, scrape):
+    breaker = registry.get("a")
+    for _ in range(2):
+        breaker.acquire().fail(ServerError())
+    clock.advance(60)
+    for number in range(12):
+        assert figures(scrape())["ignored_probes", "a"] == number
+        breaker.acquire().ignore()
+    for _ in range(3):
+        breaker.acquire().answered()
+    seen = figures(scrape())
+    assert (seen["ignored_probes", "a"], seen["calls_total", "a", "answered"]) == (0, 3)
+    assert seen["calls_total", "a", "ignored"] == 12
+
+
 def test_a_region_that_the_registry_evicts_disappears(registry, scrape):
     registry.configure(max_regions=2)
     for name in "abc":
@@ -134,7 +153,7 @@ def test_looking_changes_nothing(registry, clock, scrape):
 def test_a_hostile_name_stays_a_label(registry, scrape, name):
     registry.get(name).force_open("a test")
     seen = figures(scrape())
-    assert len(seen) == 18
+    assert len(seen) == 20
     assert {key[1] for key in seen} == {display_name(name)}
     assert len(display_name(name)) <= 200
 
@@ -154,7 +173,7 @@ def test_the_same_registry_twice_is_refused(registry):
 
 def test_an_empty_registry_shows_the_metrics_without_figures(scrape):
     assert figures(scrape()) == {}
-    assert scrape().count("# TYPE circuit_breaker_") == 9
+    assert scrape().count("# TYPE circuit_breaker_") == 10
 
 
 def test_names_and_units_are_as_prometheus_wants_them(registry, clock, scrape):

@@ -354,6 +354,33 @@ async def test_a_rate_limit_is_waited_for_and_is_not_a_failure(bench, registry, 
     assert region.breaker.snapshot().failures == 0
 
 
+@pytest.mark.parametrize("status", [404, 429])
+async def test_a_region_that_is_back_but_refuses_every_message_closes_its_circuit(
+    bench, http_error, status
+):
+    registry = make_registry(threshold=1, successes=3)
+    region = Region(registry)
+    region.error = TimeoutError()
+    queue, refused = await bench.queue(), []
+    await bench.publish(queue, *range(6))
+
+    async def on_error(message, error):
+        refused.append(message.body.decode())
+        await message.ack()
+
+    async with consume(queue, region, registry, on_error, prefetch=6):
+        await until(lambda: region.breaker.snapshot().trips == 1)
+        region.error = http_error(status)
+        await until(lambda: region.breaker.state is CircuitState.CLOSED)
+        region.error = None
+        await until(lambda: len(refused) + len(region.done) == 6)
+    snapshot = region.breaker.snapshot()
+    assert (snapshot.ignored, snapshot.trips) == (0, 1)
+    assert snapshot.answered >= 3
+    assert sorted(refused + region.done) == numbers(6)
+    assert bool(refused) == (status == 404)
+
+
 async def test_any_other_error_goes_to_on_error_once(bench, registry, region, http_error):
     queue = await bench.queue()
     await bench.publish(queue, "bad", "good")

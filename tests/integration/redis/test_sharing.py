@@ -194,7 +194,8 @@ def texts(log, level):
 # Several processes
 
 
-def test_one_trips_all_open_one_probes_all_close(store, workers):
+@pytest.mark.parametrize("how", ["succeed", "answered"])
+def test_one_trips_all_open_one_probes_all_close(store, workers, how):
     one, *others = workers(store.url, 4)
     one.tell("fail", 2)
     until(lambda: {w.state() for w in others} <= {"OPEN", "HALF_OPEN"}, "all are open")
@@ -207,10 +208,12 @@ def test_one_trips_all_open_one_probes_all_close(store, workers):
 
     def steadily():
         for worker in everybody:
-            worker.tell("call")
+            worker.tell("call", how)
         return {w.state() for w in everybody} == {"CLOSED"}
 
     until(steadily, "all are closed")
+    closed_by = [w.tell("seen")["events"][-1][2] for w in everybody]
+    assert closed_by.count(f"3 consecutive {'successes' if how == 'succeed' else 'answers'}") == 1
     probes = [w.tell("seen")["probes"] for w in everybody]
     assert sum(probes) == 3  # by one process, unless it comes too late for its own lease
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import re
 import shutil
 import time
@@ -53,6 +54,19 @@ async def url(registry):
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     yield f"http://127.0.0.1:{runner.addresses[0][1]}/circuits"
     await runner.cleanup()
+
+
+@pytest.fixture
+def half_open(registry, clock):
+    """A region with long numbers and texts in its row."""
+    breaker = registry.get("ap-southeast-2")
+    for _ in range(1_000):
+        breaker.acquire().succeed()
+    for _ in range(3):
+        breaker.acquire().fail(ServerError())
+    clock.advance(60)
+    breaker.acquire().ignore()
+    return breaker
 
 
 @contextlib.asynccontextmanager
@@ -112,6 +126,32 @@ async def test_an_outage_is_seen_from_its_beginning_to_its_end(browser, url, reg
         await shows(page.locator("#events li").first, "2 consecutive successes")
         await expect(page).to_have_title("Circuits", timeout=LIMIT)
         assert await page.locator("#events li").count() == 3
+        assert "hunter2" not in await page.content()
+
+
+async def test_probes_that_say_nothing_are_seen_with_what_they_raised(
+    browser, url, registry, clock
+):
+    breaker = registry.get("eu-west-1")
+    for _ in range(3):
+        breaker.acquire().fail(ServerError())
+    clock.advance(60)
+    async with opened(browser, url) as page:
+        seen = row(page, "eu-west-1")
+        ignored = seen.locator(".ignored")
+        await shows(seen, "HALF_OPEN")
+        await expect(ignored).to_have_text("")
+        with pytest.raises(KeyError), breaker.acquire():
+            raise KeyError("Bearer hunter2")
+        await shows(ignored, "1 probe was ignored: KeyError")
+        for _ in range(999):
+            breaker.acquire().ignore()
+        await shows(ignored, "1,000 probes in a row were ignored: KeyError, reported by the caller")
+        breaker.acquire().answered()
+        breaker.acquire().answered()
+        await shows(seen, "CLOSED")
+        await expect(ignored).to_have_text("")
+        await expect(seen.locator('[data-label="Answered"]')).to_have_text("2", timeout=LIMIT)
         assert "hunter2" not in await page.content()
 
 
@@ -204,11 +244,16 @@ async def test_a_region_that_is_evicted_disappears(browser, url, registry):
         await expect(page.locator("tbody tr")).to_have_count(1, timeout=LIMIT)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [320, 390, 768, 1024, 1440])
+WIDTHS = (320, 390, 768, 1024, 1281, 1440)
+
+
+LOOKS = list(itertools.product(("light", "dark"), WIDTHS))
+
+
+@pytest.mark.parametrize(("scheme", "width"), LOOKS)
+@pytest.mark.usefixtures("half_open")
 async def test_nothing_sticks_out(browser, url, registry, scheme, width):
     registry.get("x" * 190).force_open("y" * 190)
-    registry.get("eu-west-1").acquire().succeed()
     size = {"width": width, "height": 800}
     async with opened(browser, url, color_scheme=scheme, viewport=size) as page:
         await expect(page.locator("tbody tr")).to_have_count(2)

@@ -111,6 +111,7 @@ async def test_it_runs_by_itself(registry):
 async def test_the_json_has_all_that_the_snapshots_say(registry, clock):
     breaker = registry.get("eu-west-1")
     breaker.acquire().succeed()
+    breaker.acquire().answered()
     breaker.acquire().fail(ServerError("Bearer hunter2"))
     with pytest.raises(CircuitBreakerOpenError):
         breaker.acquire()
@@ -124,12 +125,29 @@ async def test_the_json_has_all_that_the_snapshots_say(registry, clock):
     (region,) = seen["regions"]
     snapshot = breaker.snapshot()
     for name in ("region", "state", "since", "streak", "retry_after", "reason", "successes",
-                 "failures", "ignored", "rejected", "probes", "trips"):  # fmt: skip
+                 "failures", "answered", "ignored", "rejected", "probes", "trips",
+                 "ignored_probes"):  # fmt: skip
         assert region[name] == getattr(snapshot, name)
     assert (region["seconds_in_state"], region["recovery_timeout"]) == (20.0, 60.0)
     assert region["forced"] is False
     (event,) = seen["history"]
     assert (event["old"], event["new"], event["reason"]) == ("CLOSED", "OPEN", "ServerError 503")
+
+
+async def test_the_json_shows_probes_that_say_nothing(registry, clock):
+    breaker = registry.get("eu-west-1")
+    breaker.acquire().fail(ServerError())
+    clock.advance(60)
+    for _ in range(2):
+        with pytest.raises(KeyError), breaker.acquire():
+            raise KeyError("Bearer hunter2")
+    breaker.acquire().ignore()
+    async with asking(status_page(registry)) as session, session.get("/api/circuits") as answer:
+        text = await answer.text()
+    (region,) = json.loads(text)["regions"]
+    assert (region["state"], region["ignored_probes"]) == ("HALF_OPEN", 3)
+    assert region["ignored_reasons"] == ["KeyError", "reported by the caller"]
+    assert "hunter2" not in text
 
 
 async def test_the_json_says_since_when_everything_is_known(registry, clock):

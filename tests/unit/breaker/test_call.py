@@ -5,6 +5,7 @@ import contextlib
 import functools
 import gc
 import inspect
+from collections.abc import Awaitable
 
 import pytest
 
@@ -40,7 +41,7 @@ async def test_call_tracks_a_function_that_returns_an_awaitable(breaker):
 
 
 async def test_call_tracks_a_function_that_raises_before_it_returns_an_awaitable(breaker):
-    def refuse():
+    def refuse() -> Awaitable[None]:
         raise ConnectionRefusedError
 
     with pytest.raises(ConnectionRefusedError):
@@ -219,11 +220,11 @@ def test_the_breaker_decorates_a_plain_function(breaker):
 
     assert not inspect.iscoroutinefunction(send)
     assert send() == "sent"
-    for error in (ServerError(), ServerError(404)):
+    for error in (ServerError(), ServerError(404), ServerError(407)):
         with pytest.raises(ServerError) as caught:
             send(error)
         assert caught.value is error
-    assert counters(breaker) == {"successes": 1, "failures": 1, "ignored": 1}
+    assert counters(breaker) == {"successes": 1, "failures": 1, "answered": 1, "ignored": 1}
 
 
 async def test_the_breaker_tracks_a_plain_function_that_returns_an_awaitable(breaker):

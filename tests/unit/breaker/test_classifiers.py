@@ -133,10 +133,10 @@ async def test_a_result_classifier_judges_results(clock):
     breaker = CircuitBreaker(
         "eu-west-1", BreakerPolicy(), result_classifier=classify_status, clock=clock
     )
-    for status in (200, 503, 404):
+    for status in (200, 503, 404, 407):
         response = Response(status)
         assert await breaker.call(answer, response) is response
-    assert counters(breaker) == {"successes": 1, "failures": 1, "ignored": 1}
+    assert counters(breaker) == {"successes": 1, "failures": 1, "answered": 1, "ignored": 1}
 
 
 def test_a_result_classifier_judges_results_of_plain_functions(clock):

@@ -28,6 +28,7 @@ def old_permit(breaker):
 REPORTS = [
     pytest.param(lambda permit: permit.succeed(), id="succeed"),
     pytest.param(lambda permit: permit.fail(ServerError(500)), id="fail"),
+    pytest.param(lambda permit: permit.answered(), id="answered"),
     pytest.param(lambda permit: permit.ignore(), id="ignore"),
     pytest.param(lambda permit: permit.attempt_failed(ServerError(500)), id="attempt_failed"),
 ]

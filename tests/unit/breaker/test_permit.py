@@ -58,11 +58,15 @@ def test_a_with_block_counts_its_success(breaker):
 
 
 def test_a_with_block_asks_the_classifier_and_passes_the_error_on(breaker):
-    for error in (ServerError(503), ServerError(404), TimeoutError(), ValueError("a bug")):
+    for error in (
+        *(ServerError(503), TimeoutError()),
+        *(ServerError(404), ServerError(429)),
+        *(ServerError(407), ValueError("a bug")),
+    ):
         with pytest.raises(type(error)) as caught, breaker.acquire():
             raise error
         assert caught.value is error
-    assert counters(breaker) == {"failures": 2, "ignored": 2}
+    assert counters(breaker) == {"failures": 2, "answered": 2, "ignored": 2}
 
 
 @pytest.mark.parametrize(
@@ -102,7 +106,12 @@ async def test_a_with_block_that_is_cancelled_gives_its_place_back(breaker, cloc
 
 @pytest.mark.parametrize(
     ("report", "counted"),
-    [("succeed", "successes"), ("fail", "failures"), ("ignore", "ignored")],
+    [
+        ("succeed", "successes"),
+        ("fail", "failures"),
+        ("answered", "answered"),
+        ("ignore", "ignored"),
+    ],
 )
 def test_what_a_with_block_settled_itself_stands(breaker, report, counted):
     with pytest.raises(ServerError), breaker.acquire() as permit:

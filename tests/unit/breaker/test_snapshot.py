@@ -109,6 +109,8 @@ def test_a_snapshot_shows_since_when(breaker, clock):
 
 def test_the_counters_tell_a_whole_outage(breaker, clock):
     breaker.acquire().succeed()
+    breaker.acquire().answered()
+    breaker.acquire().answered()
     breaker.acquire().ignore()
     trip(breaker)
     rejection(breaker)
@@ -120,6 +122,7 @@ def test_the_counters_tell_a_whole_outage(breaker, clock):
     assert counters(breaker) == {
         "successes": 4,
         "failures": 11,
+        "answered": 2,
         "ignored": 1,
         "rejected": 2,
         "probes": 4,

@@ -1,7 +1,10 @@
 """`failures`: types of a user's own that count."""
 
+import asyncio
+
 import aiohttp
 import pytest
+import trio
 
 from resilience import BreakerPolicy, CircuitBreaker, classify_error, failures
 from tests.support.classifying import ANSWERED, FAILURE, IGNORED, caused, retried
@@ -40,6 +43,34 @@ def test_failures_takes_only_exception_types_and_says_what_came(bad):
         failures(KeyError, bad)
 
 
+class OwnTimeout(BaseException):
+    """As of gevent: it ends a call from inside, and is no Exception."""
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        asyncio.CancelledError,
+        GeneratorExit,
+        KeyboardInterrupt,
+        SystemExit,
+        trio.Cancelled,
+        type("Exit", (SystemExit,), {}),
+        BaseException,
+        BaseExceptionGroup,
+    ],
+)
+def test_a_cancellation_or_an_exit_never_counts(kind):
+    with pytest.raises(TypeError, match=rf"^failures\(\) never counts {kind.__name__}: "):
+        failures(TimeoutError, kind)
+
+
+def test_a_timeout_that_is_not_an_exception_may_count():
+    assert failures(OwnTimeout)(OwnTimeout()) is FAILURE
+    assert failures(LookupError)(OwnTimeout()) is IGNORED
+    assert classify_error(OwnTimeout()) is IGNORED
+
+
 # A breaker that never counts is noticed
 
 
@@ -70,9 +101,10 @@ class TestABreakerThatNeverCounts:
         assert "failures(" in log[0]["message"]
         assert "a secret" not in log[0]["message"]
 
-    def test_is_not_logged_when_a_success_came_between(self, call, log):
+    def test_is_not_logged_when_most_calls_succeed(self, call, log):
         call(LookupError(), 99)
-        call.success()
+        for _ in range(102):
+            call.success()
         call(LookupError(), 99)
         assert log == []
 

@@ -172,3 +172,12 @@ def test_numbers_and_texts_of_any_class_are_survived():
     assert classify_error(TimeoutError(OddText("Too many open files"))) is FAILURE
     assert classify_error(ConnectionError("x" * 50_000 + "Too many open files")) is FAILURE
     assert classify_error(StatusError(args=7, reason=[TimeoutError()])) is FAILURE
+
+
+def test_an_error_that_hides_its_arguments_is_judged_by_the_rest_of_it():
+    class HiddenError(TimeoutError):
+        @property
+        def args(self):
+            raise RuntimeError("hidden")
+
+    assert classify_error(HiddenError()) is FAILURE

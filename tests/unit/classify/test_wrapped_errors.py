@@ -120,11 +120,14 @@ def test_a_group_is_a_failure_if_any_leaf_is(http_error):
     assert classify_error(caused(ValueError(), inner)) is FAILURE
 
 
-def test_a_group_without_a_failing_leaf_is_ignored(http_error):
+def test_a_group_without_a_failing_leaf_is_an_answer_if_any_leaf_is(http_error):
     inner = ExceptionGroup("inner", [KeyError(), http_error(404)])
     own = OSError(errno.EMFILE, "Too many open files")
     assert classify_error(ExceptionGroup("", [ValueError(), inner])) is ANSWERED
     assert classify_error(ExceptionGroup("", [ValueError(), KeyError()])) is IGNORED
+    assert classify_error(ExceptionGroup("", [http_error(407), http_error(429)])) is ANSWERED
+    assert classify_error(ExceptionGroup("", [ValueError(), http_error(407)])) is IGNORED
+    assert classify_error(ExceptionGroup("", [http_error(404), TimeoutError()])) is FAILURE
     assert classify_error(ExceptionGroup("", [own])) is IGNORED
     assert classify_error(BaseExceptionGroup("", [asyncio.CancelledError()])) is IGNORED
 

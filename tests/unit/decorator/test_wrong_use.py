@@ -1,6 +1,7 @@
 """Wrong use is a TypeError when decorating."""
 
 import functools
+import inspect
 
 import pytest
 
@@ -14,8 +15,11 @@ from tests.support.decorated import EU, send_message
     ids=lambda region_from: type(region_from).__name__,
 )
 def test_a_region_from_of_the_wrong_type_is_a_type_error(region_from):
-    with pytest.raises(TypeError, match="region_from"):
-        region_breaker(region_from=region_from)(send_message)
+    kind = type(region_from).__name__
+    with pytest.raises(
+        TypeError, match=rf"^region_from must be a parameter's name, .*, got {kind}$"
+    ):
+        region_breaker(region_from=region_from)
 
 
 @pytest.mark.parametrize(
@@ -52,10 +56,47 @@ def test_a_region_from_that_names_the_rest_of_the_arguments_is_a_type_error(targ
 def test_region_from_has_to_be_given_and_by_name():
     with pytest.raises(TypeError, match="region_from"):
         region_breaker()
-    with pytest.raises(TypeError):
-        region_breaker("region")
-    with pytest.raises(TypeError):
-        region_breaker(send_message)
+
+
+LINE = '@region_breaker(region_from="credentials.region")'
+
+
+@pytest.mark.parametrize(
+    ("given", "got"),
+    [(send_message, "function"), ("region", "str"), (None, "NoneType"), (EU.upper, "builtin_func")],
+)
+def test_without_parentheses_or_keywords_the_error_shows_the_right_line(given, got):
+    with pytest.raises(TypeError) as caught:
+        region_breaker(given)
+    text = str(caught.value)
+    assert text.startswith(f"@region_breaker takes its arguments by keyword, got {got}")
+    assert text.endswith(f": {LINE}")
+    with pytest.raises(TypeError, match="by keyword"):
+        region_breaker(given, region_from="region")
+
+
+def test_the_signature_of_the_decorator_itself_is_kept():
+    assert next(iter(inspect.signature(region_breaker).parameters)) == "region_from"
+    assert region_breaker.__doc__.startswith("Protect each region")
+
+
+@pytest.mark.parametrize(
+    ("wrap", "name"),
+    [
+        (classmethod, "classmethod"),
+        (staticmethod, "staticmethod"),
+        (property, "property"),
+        (functools.cached_property, "cached_property"),
+    ],
+)
+def test_what_stands_over_the_decorator_is_named(protect, wrap, name):
+    def send(region):
+        return region
+
+    with pytest.raises(TypeError, match=rf"goes under @{name}, not over it, on .*send$"):
+        protect()(wrap(send))
+    with pytest.raises(TypeError, match=rf"goes under @{name}"):
+        CircuitBreaker(EU)(wrap(send))
 
 
 async def generate_async(region):

@@ -3,7 +3,9 @@
 import asyncio
 import gc
 import math
+import threading
 import weakref
+from types import SimpleNamespace
 
 import pytest
 import tenacity
@@ -11,6 +13,7 @@ from tenacity import wait_none
 
 from resilience import BreakerPolicy, CircuitBreaker
 from resilience.retry import RetryBudget, transient_retry
+from tests.support.client_errors import caused_by
 from tests.support.driving import ServerError
 from tests.support.retrying import Backend, Sleeps
 
@@ -38,15 +41,19 @@ async def call(send, times):
             await send()
 
 
-def spend(breaker, budget, calls, attempts=5):
-    backend = Backend(default=TimeoutError)
+def spend(breaker, budget, calls, attempts=5, error=TimeoutError):
     """Make calls that fail, and return how many retries they made."""
+    backend = Backend(default=error)
     policy = {"attempts": attempts, "wait": wait_none(), "budget": budget}
     protected = breaker(transient_retry(**policy)(backend.send_plain))
     for _ in range(calls):
-        with pytest.raises(TimeoutError):
+        with pytest.raises(type(error())):
             protected()
     return backend.attempts - calls
+
+
+def throttled():
+    return ServerError(429)
 
 
 # How much it allows
@@ -130,6 +137,195 @@ def test_a_loop_that_ends_anyway_takes_nothing_out(patient):
     budget = RetryBudget(0, minimum_per_second=0.5)
     assert spend(patient, budget, calls=10, attempts=1) == 0
     assert spend(patient, budget, calls=10) == 5
+
+
+# What a retry costs
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TimeoutError,
+        ConnectionResetError,
+        ServerError,
+        lambda: ServerError(500),
+        lambda: ServerError(504),
+        lambda: ServerError(408),
+        lambda: ServerError(503, {"Retry-After": "0"}),
+    ],
+)
+def test_a_retry_after_a_failure_costs_its_full_price(patient, error):
+    assert spend(patient, RetryBudget(0.2, minimum_per_second=0), 100, error=error) == 20
+
+
+@pytest.mark.parametrize("calls", [25, 50, 100, 250])
+def test_a_retry_after_a_429_costs_five_fourteenths_of_it(patient, calls):
+    budget = RetryBudget(0.2, minimum_per_second=0)
+    assert spend(patient, budget, calls, error=throttled) == calls // 5 * 14 // 5
+
+
+def test_a_429_that_another_error_wraps_is_cheap_too(patient):
+    budget = RetryBudget(0, minimum_per_second=1)  # ten retries after failures in ten seconds
+    assert spend(patient, budget, 100, error=lambda: caused_by(ServerError(429))) == 28
+
+
+def test_a_429_that_is_a_result_is_cheap_too(patient):
+    def spend_on(status):
+        calls = []
+
+        @patient
+        @transient_retry(
+            wait=wait_none(),
+            budget=RetryBudget(0, minimum_per_second=1),
+            retry=tenacity.retry_if_result(lambda _: True),
+        )
+        def send():
+            calls.append(1)
+            return SimpleNamespace(status_code=status)
+
+        for _ in range(20):
+            with pytest.raises(tenacity.RetryError):
+                send()
+        return len(calls) - 20
+
+    assert (spend_on(503), spend_on(429)) == (10, 28)
+
+
+def test_both_kinds_draw_on_one_account(patient):
+    budget = RetryBudget(0, minimum_per_second=1)  # 140 in all
+    assert spend(patient, budget, 1, error=throttled) == 4  # 20
+    assert spend(patient, budget, 2) == 8  # 112
+    assert spend(patient, budget, 1) == 0  # a failure would cost 14 of the 8 that are left
+    assert spend(patient, budget, 1, error=throttled) == 1  # and this costs 5 of them
+    assert spend(patient, budget, 1, error=throttled) == 0
+
+
+def test_an_empty_account_fails_no_first_attempt(patient):
+    budget = RetryBudget(0, minimum_per_second=0)
+    protected = patient(transient_retry(budget=budget)(Backend(default=None).send_plain))
+    for error in (TimeoutError, throttled):
+        assert spend(patient, budget, 10, error=error) == 0
+        assert protected() == "sent"
+
+
+# What comes back
+
+
+async def send_after(budget, breaker, *errors, **settings):
+    """Make one call that fails with these errors first, and return the attempts it made."""
+    backend = Backend(*errors, default=None)
+    send = budgeted(breaker, backend, budget, **settings)
+    try:
+        await send()
+    except Exception:
+        return -backend.attempts
+    return backend.attempts
+
+
+async def test_a_retry_that_goes_well_is_refunded(patient):
+    budget = RetryBudget(0, minimum_per_second=0.1)  # one retry after a failure
+    for _ in range(50):
+        assert await send_after(budget, patient, TimeoutError()) == 2
+        assert await send_after(budget, patient, throttled()) == 2
+    assert spend(patient, budget, 10) == 1
+
+
+def test_a_retry_that_goes_well_is_refunded_in_a_plain_loop(patient):
+    budget, backend = RetryBudget(0, minimum_per_second=0.1), Backend(default=None)
+    send = patient(transient_retry(wait=wait_none(), budget=budget)(backend.send_plain))
+    for _ in range(50):
+        backend.errors.append(TimeoutError())
+        assert send() == "sent"
+    assert spend(patient, budget, 10) == 1
+
+
+async def test_only_the_retry_that_goes_well_is_refunded(patient):
+    budget = RetryBudget(0, minimum_per_second=0.3)
+    assert await send_after(budget, patient, TimeoutError(), TimeoutError()) == 3
+    assert spend(patient, budget, 10) == 2
+
+
+@pytest.mark.parametrize("last", [ServerError(404), KeyError(), asyncio.CancelledError()], ids=repr)
+async def test_a_retry_that_fails_in_another_way_is_not_refunded(patient, last):
+    budget = RetryBudget(0, minimum_per_second=0.1)
+    backend = Backend(TimeoutError(), last)
+    with pytest.raises(type(last)):
+        await budgeted(patient, backend, budget)()
+    assert backend.attempts == 2
+    assert spend(patient, budget, 10) == 0
+
+
+async def test_a_first_attempt_that_goes_well_refunds_nothing(patient):
+    budget = RetryBudget(0, minimum_per_second=0.3)
+    assert spend(patient, budget, 1, attempts=3) == 2
+    for _ in range(50):
+        assert await send_after(budget, patient) == 1
+    assert spend(patient, budget, 10) == 1
+
+
+async def test_a_refund_that_comes_late_gives_back_nothing_of_the_others(patient, clock):
+    budget = RetryBudget(0, minimum_per_second=0.1, window=10)
+
+    async def sleep(_):
+        clock.advance(60)
+        assert spend(patient, budget, 10) == 1  # what was paid before is forgotten
+
+    assert await send_after(budget, patient, TimeoutError(), sleep=sleep) == 2
+    assert spend(patient, budget, 10) == 0
+
+
+def test_a_refund_that_comes_late_pays_for_nothing_when_the_clock_steps_back(patient, clock):
+    budget = RetryBudget(0, minimum_per_second=0.1, window=10)
+    payment = budget.pay(patient)
+    clock.advance(60)
+    assert budget.allows_retry(patient)
+    payment.refund()
+    clock.advance(-60)
+    assert [budget.allows_retry(patient) for _ in range(2)] == [True, False]
+
+
+def test_what_was_paid_is_refunded_once(patient):
+    budget = RetryBudget(0, minimum_per_second=0.2)
+    payments = [budget.pay(patient) for _ in range(3)]
+    assert payments[2] is None
+    for _ in range(3):
+        payments[0].refund()
+    assert [budget.allows_retry(patient) for _ in range(2)] == [True, False]
+
+
+async def test_conditions_of_a_user_see_a_budget_too(patient):
+    async def is_timeout(state):
+        return isinstance(state.outcome.exception(), TimeoutError)
+
+    budget = RetryBudget(0, minimum_per_second=0.1)
+    for _ in range(5):
+        assert await send_after(budget, patient, TimeoutError(), retry=is_timeout) == 2
+    assert await send_after(budget, patient, TimeoutError(), OSError(), retry=is_timeout) == -2
+    assert await send_after(budget, patient, TimeoutError(), retry=is_timeout) == -1
+
+
+def test_threads_overdraw_no_account_and_refund_what_they_paid(patient):
+    budget = RetryBudget(0, minimum_per_second=1)  # ten retries after failures
+    kept, start = [], threading.Barrier(8)
+
+    def use(refunds):
+        start.wait()
+        for _ in range(200):
+            payment = budget.pay(patient, throttled=refunds)
+            if payment is not None and refunds:
+                payment.refund()
+            elif payment is not None:
+                kept.append(payment)
+
+    threads = [threading.Thread(target=use, args=(number % 2 == 0,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    while (payment := budget.pay(patient)) is not None:
+        kept.append(payment)
+    assert len(kept) == 10
+    assert budget.pay(patient, throttled=True) is None
 
 
 # Time

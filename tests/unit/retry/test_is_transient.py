@@ -128,4 +128,4 @@ async def test_a_429_never_moves_the_circuit(clock):
         with pytest.raises(ServerError):
             await send()
     assert (backend.attempts, breaker.state) == (100, CircuitState.CLOSED)
-    assert (breaker.snapshot().failures, breaker.snapshot().ignored) == (0, 20)
+    assert (breaker.snapshot().failures, breaker.snapshot().answered) == (0, 20)

@@ -61,8 +61,17 @@ async def test_a_probe_that_succeeds_closes(breaker, clock, way):
     assert breaker.state is CLOSED
 
 
-async def test_a_probe_answered_429_makes_one_attempt_and_gives_its_place_back(breaker, clock):
+async def test_a_probe_answered_429_makes_one_attempt_and_closes(breaker, clock):
     backend = Backend(ServerError(429), default=None)
+    make_due(breaker, clock)
+    send = breaker(preset(backend.send))
+    with pytest.raises(ServerError):
+        await send()
+    assert (breaker.state, backend.attempts) == (CLOSED, 1)
+
+
+async def test_an_ignored_probe_makes_one_attempt_and_gives_its_place_back(breaker, clock):
+    backend = Backend(ServerError(407), default=None)
     make_due(breaker, clock)
     send = breaker(preset(backend.send))
     with pytest.raises(ServerError):

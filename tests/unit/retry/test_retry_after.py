@@ -1,8 +1,11 @@
-"""How long a loop waits: as the server asks, or until the circuit is due."""
+"""How long a loop waits: at least as long as the server asks, or until the circuit is due."""
 
+import asyncio
 import math
+import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -12,11 +15,13 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_fix
 
 from resilience import BreakerPolicy, CircuitBreaker, CircuitBreakerOpenError, CircuitState
 from resilience.retry import gate, is_transient, transient_retry, wait_retry_after, wait_until_ready
+from resilience.retry.retry_after import requested_delay
 from tests.support.client_errors import caused_by, each_client
 from tests.support.driving import ServerError
 from tests.support.retrying import AN_HOUR, Backend, Sleeps, state_after
+from tests.support.virtual_time import run_in_virtual_time
 
-# Seconds
+# The request and the loop's own backoff
 
 
 def wait_for(value, client=ServerError, status=429, maximum=60.0):
@@ -24,30 +29,126 @@ def wait_for(value, client=ServerError, status=429, maximum=60.0):
     return wait(state_after(client(status, headers={"Retry-After": value})))
 
 
+def draws(own, value, times=1000):
+    wait, state = wait_retry_after(wait_fixed(own)), state_after(ServerError(429, value))
+    return [wait(state) for _ in range(times)]
+
+
+@pytest.mark.parametrize(
+    ("own", "asked"), [(0, 2), (1, 2), (2, 2), (5, 2), (0.5, 60), (0, 0.5), (90, 60)]
+)
+def test_a_wait_is_the_longer_of_both_and_up_to_a_fifth_of_the_request(own, asked):
+    waits = draws(own, {"Retry-After": str(asked)})
+    shortest = max(own, asked)
+    assert shortest <= min(waits) < shortest + 0.02 * asked
+    assert shortest + 0.18 * asked < max(waits) <= shortest + 0.2 * asked
+
+
+def test_what_is_added_is_spread_evenly():
+    waits = draws(0, {"Retry-After": "10"}, times=4000)
+    halves = sum(wait < 11 for wait in waits)
+    assert 1700 < halves < 2300  # nine standard deviations
+
+
+def test_a_request_of_no_delay_leaves_the_loop_its_own_backoff():
+    assert set(draws(3.25, {"Retry-After": "0"})) == {3.25}
+
+
+def test_without_a_request_the_backoff_is_the_loops_own():
+    assert set(draws(3.25, {})) == {3.25}
+
+
+def attempts_of_fifty_loops(value, attempts, **settings):
+    """Return when each of fifty loops, all of which are answered alike, makes its attempts."""
+
+    async def run_one():
+        made = []
+
+        @transient_retry(attempts=attempts, **settings)
+        async def send():
+            made.append(asyncio.get_running_loop().time())
+            raise ServerError(503, {"Retry-After": value})
+
+        with pytest.raises(ServerError):
+            await send()
+        return made
+
+    async def run_all():
+        return await asyncio.gather(*(run_one() for _ in range(50)))
+
+    return run_in_virtual_time(run_all())
+
+
+def test_fifty_loops_with_the_same_answer_come_back_one_by_one():
+    second = [made[1] for made in attempts_of_fifty_loops("2", attempts=2)]
+    assert min(second) >= 2
+    assert max(second) <= 2.4 + 1e-9
+    # Fifty times are within half of that fifth once in 10^13 runs.
+    assert max(second) - min(second) > 0.2
+
+
+def test_fifty_loops_with_a_fixed_wait_come_back_one_by_one_too():
+    second = [made[1] for made in attempts_of_fifty_loops("2", 2, wait=wait_retry_after(AN_HOUR))]
+    assert min(second) >= 3600
+    assert max(second) - min(second) > 0.2
+
+
+def test_fifty_loops_that_are_asked_for_zero_follow_their_own_backoff():
+    for made in attempts_of_fifty_loops("0", attempts=5):
+        pauses = [later - earlier for earlier, later in pairwise(made)]
+        # 1 s, 2 s, 4 s, 8 s, each plus up to 1 s
+        assert [
+            least <= pause <= least + 1 for least, pause in zip((1, 2, 4, 8), pauses, strict=True)
+        ]
+
+
+# Seconds
+
+
+def asked(value, client=ServerError, status=429):
+    """Return the delay that an answer with this `Retry-After` asks for."""
+    return requested_delay(client(status, headers={"Retry-After": value}))
+
+
 @each_client
-@pytest.mark.parametrize("status", [429, 503])
-def test_what_the_server_asks_for_is_waited(client, status):
-    assert wait_for("7", client, status) == 7
+@pytest.mark.parametrize("status", [429, 503, 500, 403])
+def test_what_the_server_asks_for_is_found(client, status):
+    assert asked("7", client, status) == 7
 
 
 @pytest.mark.parametrize(
     ("value", "seconds"),
-    [("0", 0), ("1", 1), ("60", 60), (" 7 ", 7), ("1.5", 1.5), (4, 4)],
+    [
+        ("0", 0),
+        ("1", 1),
+        ("60", 60),
+        (" 7 ", 7),
+        ("1.5", 1.5),
+        (4, 4),
+        (b"7", 7),
+        ("007", 7),
+        ("9" * 30, 1e30),
+        ("9" * 5000, math.inf),
+    ],
 )
-def test_seconds_are_waited(value, seconds):
-    assert wait_for(value) == seconds
+def test_seconds_are_read(value, seconds):
+    assert asked(value) == seconds
 
 
-@pytest.mark.parametrize("name", ["Retry-After", "retry-after", "RETRY-AFTER"])
+@pytest.mark.parametrize("value", ["1, 20", "20,1", "7 , 20", ["1", "20"], ("20", "soon"), [b"20"]])
+def test_of_several_values_the_longest_counts(value):
+    assert asked(value) == 20
+
+
+@pytest.mark.parametrize("name", ["Retry-After", "retry-after", "RETRY-AFTER", b"Retry-After"])
 def test_the_spelling_of_the_header_does_not_matter(name):
-    wait = wait_retry_after(wait_fixed(3.25))
-    assert wait(state_after(ServerError(429, headers={name: "7"}))) == 7
+    assert requested_delay(ServerError(429, headers={name: "7"})) == 7
 
 
 def test_the_header_is_found_in_a_cause_and_in_a_result():
-    wait = wait_retry_after(wait_fixed(3.25))
-    assert wait(state_after(caused_by(ServerError(429, {"Retry-After": "7"})))) == 7
-    assert wait(state_after(result=SimpleNamespace(headers={"RETRY-AFTER": "7"}))) == 7
+    wait = wait_retry_after(wait_none())
+    assert 7 <= wait(state_after(caused_by(ServerError(429, {"Retry-After": "7"})))) <= 8.4
+    assert 7 <= wait(state_after(result=SimpleNamespace(headers={"RETRY-AFTER": "7"}))) <= 8.4
 
 
 # Dates
@@ -65,18 +166,52 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
     [
         DATE,
         "Tuesday, 24-Nov-26 12:00:30 GMT",
+        "Tue Nov 24 12:00:30 2026",
         "24 Nov 2026 12:00:30 GMT",
+        "Tue, 24 Nov 2026 12:00:30 -0000",
+        "Tue, 24 Nov 2026 13:00:30 +0100",
         format_datetime(NOW + timedelta(seconds=30)),
     ],
 )
-def test_an_http_date_is_waited_for(value):
-    assert wait_for(value) == 30
+def test_a_date_is_read(value):
+    assert asked(value) == 30
 
 
 @freeze_time(NOW)
 @each_client
-def test_an_http_date_of_every_client_is_waited_for(client):
-    assert wait_for(DATE, client) == 30
+def test_a_date_of_every_client_is_read(client):
+    assert asked(DATE, client) == 30
+
+
+def test_a_date_without_a_zone_is_in_utc_whatever_the_zone_of_the_machine(monkeypatch):
+    headers = {"Date": "Tue Nov 24 12:00:10 2026", "Retry-After": DATE}
+    try:
+        monkeypatch.setenv("TZ", "JST-9")
+        time.tzset()
+        assert requested_delay(ServerError(503, headers)) == 20
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+# A clock that is off by an hour, in either direction.
+@pytest.mark.parametrize("local", [NOW - timedelta(hours=1), NOW, NOW + timedelta(hours=1)])
+def test_a_date_is_compared_with_the_clock_of_the_server(local):
+    headers = {"Date": "Tue, 24 Nov 2026 12:00:10 GMT", "Retry-After": DATE}
+    with freeze_time(local):
+        assert requested_delay(ServerError(503, headers)) == 20
+
+
+@freeze_time(NOW)
+@pytest.mark.parametrize("date", ["", "now", "99", "Tue, 99 Nov 2026 12:00:10 GMT", None, b"\xff"])
+def test_a_clock_of_the_server_that_makes_no_sense_is_passed_over(date):
+    assert requested_delay(ServerError(503, {"Date": date, "Retry-After": DATE})) == 30
+
+
+@freeze_time(NOW)
+def test_of_several_dates_the_last_counts():
+    dates = [format_datetime(NOW + timedelta(seconds=20), usegmt=True), DATE]
+    assert asked(dates) == asked(dates[::-1]) == 30
 
 
 @freeze_time(NOW)
@@ -85,10 +220,10 @@ def test_an_http_date_of_every_client_is_waited_for(client):
     [
         format_datetime(NOW, usegmt=True),
         format_datetime(NOW - timedelta(seconds=20), usegmt=True),
-        "Tue, 24 Nov 2026 12:00:30 -0000",  # of an unknown time zone
+        format_datetime(NOW.replace(year=1970), usegmt=True),
     ],
 )
-def test_a_date_that_is_over_or_nowhere_falls_back(value):
+def test_a_date_that_is_over_falls_back(value):
     assert wait_for(value) == 3.25
 
 
@@ -111,8 +246,13 @@ NONSENSE = [
     "1e3",
     "0x10",
     "7 seconds",
-    "7,8",
-    "1, 2",
+    "7,",
+    "7, soon",
+    "1;2",
+    "7" * 10_000,
+    "+7",
+    "0x7",
+    "7\n8",
     "Mon, 99 Foo",
     "Tue, 99 Nov 2026 12:00:30 GMT",
     "Tue, 24 Nov 99999 12:00:30 GMT",
@@ -130,7 +270,7 @@ def test_nonsense_falls_back(value):
 
 @pytest.mark.parametrize(
     "value",
-    [None, math.nan, -1, [], object(), b"\xff"],
+    [None, math.nan, math.inf, -1, [], {}, object(), b"\xff", ["soon"], True],
     ids=lambda value: type(value).__name__,
 )
 def test_a_header_that_is_not_a_string_falls_back(value):
@@ -224,14 +364,16 @@ async def test_a_maximum_of_its_own_counts():
     wait = wait_retry_after(wait_none(), maximum=120)
     with pytest.raises(ServerError) as caught:
         await transient_retry(sleep=sleeps, wait=wait)(backend.send)()
-    assert (backend.attempts, sleeps) == (5, [120] * 4)
+    assert backend.attempts == 5
+    assert all(120 <= seconds <= 144 for seconds in sleeps)
     assert not hasattr(caught.value, "__notes__")
 
 
 async def test_the_preset_waits_what_the_server_asks_for():
     backend, sleeps = Backend(ServerError(429, {"Retry-After": "17"}), default=None), Sleeps()
     assert await transient_retry(sleep=sleeps)(backend.send)() == "sent"
-    assert sleeps == [17]
+    (seconds,) = sleeps
+    assert 17 <= seconds <= 17 * 1.2
 
 
 def test_the_preset_waits_it_in_a_protected_call_too(clock):
@@ -240,12 +382,13 @@ def test_the_preset_waits_it_in_a_protected_call_too(clock):
     backend = Backend(*errors, default=None)
     breaker = CircuitBreaker("eu-west-1", clock=clock)
     assert breaker(transient_retry(sleep=sleeps.plain)(backend.send_plain))() == "sent"
-    assert sleeps == [3, 60]
+    assert 3 <= sleeps[0] <= 3.6
+    assert 60 <= sleeps[1] <= 72
 
 
 def test_what_is_waited_can_be_combined():
     wait = wait_retry_after(wait_none()) + wait_fixed(2)
-    assert wait(state_after(ServerError(429, {"Retry-After": "7"}))) == 9
+    assert 9 <= wait(state_after(ServerError(429, {"Retry-After": "7"}))) <= 10.4
 
 
 # Outside the breaker: until it is due

@@ -1,0 +1,194 @@
+"""The headers of an answer that ask for a delay, wherever its client library keeps them.
+
+They come from the network, through objects of any class: nothing here raises, and nothing is read
+without a bound.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from itertools import islice
+from typing import cast
+
+from resilience import scope
+from resilience.classify import examine, safe_getattr, status_of
+
+_MOST_HEADERS = 1000
+_LONGEST_VALUE = 8192  # what servers accept as one line
+_MOST_DETAILS = 16
+_MOST_SECONDS, _NANOS = 10**12, 10**9  # of a protobuf Duration
+
+#: The name under which `Headers` has what Google's APIs ask for outside of headers, in seconds.
+RETRY_INFO = "retryinfo"
+
+# All others are passed over.
+_NAMES = {
+    "date",
+    "grpc-retry-pushback-ms",
+    "inin-ratelimit-allowed",
+    "inin-ratelimit-count",
+    "inin-ratelimit-reset",
+    "ratelimit",
+    "ratelimit-remaining",
+    "ratelimit-reset",
+    "retry-after",
+    "x-rate-limit-remaining",
+    "x-rate-limit-reset",
+    "x-ratelimit-remaining",
+    "x-ratelimit-reset",
+}
+
+
+class Headers:
+    """The headers of one answer: a header may have several values.
+
+    Args:
+        answer: An error or a response of a client library.
+    """
+
+    def __init__(self, answer: object) -> None:
+        self._answer = answer
+        self._values: dict[str, list[str]] = {}
+
+    def get(self, name: str) -> list[str]:
+        """Return the values of a header; the name is in lower case."""
+        return self._values.get(name, [])
+
+    def status(self) -> int | None:
+        """Return the HTTP status of the answer; None: unknown."""
+        metadata = _look_up(safe_getattr(self._answer, "response"), "ResponseMetadata")
+        status = _look_up(metadata, "HTTPStatusCode")  # botocore
+        return status if isinstance(status, int) else status_of(self._answer)
+
+    def now(self) -> datetime:
+        """Return the server's time, as far as it is known: its clock may differ from this one."""
+        dates = [date for text in self.get("date") if (date := parse_date(text)) is not None]
+        return dates[0] if dates else datetime.now(UTC)
+
+    def read(self, holder: object) -> None:
+        """Add the headers of a mapping, or of pairs of names and values."""
+        try:
+            items: object = getattr(holder, "items", None)
+            pairs = items() if callable(items) else holder
+            for pair in islice(cast("Iterable[object]", pairs), _MOST_HEADERS):
+                name, value = cast("tuple[object, object]", pair)
+                known = _text(name).lower()
+                if known in _NAMES:
+                    self.add(known, value)
+        except Exception:  # noqa: BLE001 - no headers, or an object that does not work
+            return
+
+    def add(self, name: str, value: object) -> None:
+        """Add a header, with a value or a list of values."""
+        values: Sequence[object] = value if isinstance(value, list | tuple) else (value,)
+        texts = [_text(one) for one in values[:_MOST_HEADERS]]
+        fitting = [text for text in texts if 0 < len(text) <= _LONGEST_VALUE]
+        if fitting:
+            self._values.setdefault(name, []).extend(fitting)
+
+
+def headers_of(answer: object) -> list[Headers]:
+    """Return the headers of an answer.
+
+    Args:
+        answer: An error or a response of a client library, or an error that wraps one or several.
+
+    Returns:
+        The headers of each answer that was found in it.
+    """
+    answers: list[object] = [answer]
+    if isinstance(answer, BaseExceptionGroup):
+        answers = list(scope.members_of(answer))
+    found: list[Headers] = []
+    for one in answers:
+        root = examine(one)[1] if isinstance(one, BaseException) else one
+        for candidate in (one,) if root is one else (one, root):
+            headers = _headers_of_one(candidate)
+            if headers is not None:
+                found.append(headers)
+    return found
+
+
+def parse_date(text: str) -> datetime | None:
+    """Return an HTTP date in any of the three forms of RFC 9110, or of an e-mail; None: not one."""
+    try:
+        date = parsedate_to_datetime(text)
+        # A date without a zone is in UTC: `asctime` makes such dates.
+        return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
+    except Exception:  # noqa: BLE001 - the header is the server's: it may hold anything
+        return None
+
+
+def _headers_of_one(answer: object) -> Headers | None:
+    """Return the headers of one answer; None, as for most errors, where it has none."""
+    response = safe_getattr(answer, "response")
+    places = [
+        safe_getattr(answer, "headers"),
+        safe_getattr(answer, "resp"),  # googleapiclient: a mapping, and the response as well
+        safe_getattr(safe_getattr(answer, "meta"), "headers"),  # elastic_transport
+    ]
+    if response is not None:
+        places.append(safe_getattr(response, "headers"))
+        places.append(_look_up(_look_up(response, "ResponseMetadata"), "HTTPHeaders"))  # botocore
+    # google.api_core keeps the error of grpc as its response.
+    rpc_error = response if isinstance(response, BaseException) else answer
+    trailing_metadata = safe_getattr(rpc_error, "trailing_metadata")
+    if trailing_metadata is not None and isinstance(rpc_error, BaseException):
+        places.append(_call(trailing_metadata))
+    details = safe_getattr(answer, "details")
+    headers = None if details is None else Headers(answer)
+    for place in places:
+        if place is not None:
+            headers = headers or Headers(answer)
+            headers.read(place)
+    if headers is not None:
+        _read_google(headers, details)
+    return headers
+
+
+def _call(trailing_metadata: object) -> object:
+    """Return the metadata of a gRPC call, which was over when its error was raised."""
+    try:
+        return cast("Callable[[], object]", trailing_metadata)()
+    except Exception:  # noqa: BLE001 - a method of a stranger's class may raise anything
+        return None
+
+
+def _read_google(headers: Headers, details: object) -> None:
+    """Read google.rpc.RetryInfo among the details of an error, as an object or from JSON."""
+    if not isinstance(details, list | tuple):
+        return
+    for detail in cast("Sequence[object]", details)[:_MOST_DETAILS]:
+        headers.add(RETRY_INFO, _text(_look_up(detail, "retryDelay")).removesuffix("s"))
+        headers.add(RETRY_INFO, _seconds_of(safe_getattr(detail, "retry_delay")))
+
+
+def _seconds_of(duration: object) -> str:
+    """Return a protobuf Duration, or a timedelta, in seconds; an empty text is neither."""
+    if isinstance(duration, timedelta):
+        return f"{duration.total_seconds():f}"
+    seconds, nanos = safe_getattr(duration, "seconds"), safe_getattr(duration, "nanos")
+    if not isinstance(seconds, int) or not isinstance(nanos, int):
+        return ""
+    is_valid = 0 <= seconds < _MOST_SECONDS and 0 <= nanos < _NANOS
+    return f"{seconds}.{nanos:09}" if is_valid else ""
+
+
+def _look_up(mapping: object, key: str) -> object:
+    """Return the value of a key, or None where there is none, or no mapping."""
+    if mapping is None:
+        return None
+    try:
+        return cast("Mapping[str, object]", mapping)[key]
+    except Exception:  # noqa: BLE001 - not a mapping, or one that does not work
+        return None
+
+
+def _text(value: object) -> str:
+    if type(value) is str:
+        return value.strip()
+    try:
+        text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
+        return text.strip()
+    except Exception:  # noqa: BLE001 - an object of a stranger's class may raise anything
+        return ""
