@@ -5,9 +5,10 @@ from resilience.classify.library import ClientLibrary, Codes, Meaning
 _OUTAGE, _REFUSAL = Meaning.OUTAGE, Meaning.REFUSAL
 _MISUSE, _LOCAL = Meaning.MISUSE, Meaning.LOCAL
 
-# Classes of SQLSTATE: connection, shutting down, starting up, too many connections, a server that
-# lacks something or has a fault of its own. What is left is about the statement or the login.
-_SQLSTATE_OUTAGES = ("08", "53", "57P0", "58", "HYT", "XX")
+# Classes of SQLSTATE: connection, too many connections, a statement that took too long, shutting
+# down, starting up, a server that lacks something or has a fault of its own. What is left is about
+# the statement or the login.
+_SQLSTATE_OUTAGES = ("08", "53", "57014", "57P0", "58", "HYT", "XX")
 
 
 def _sqlstate(path: str) -> Codes:
@@ -21,6 +22,7 @@ def _sqlstate(path: str) -> Codes:
 # Numbers of MySQL and MariaDB: from 2000 to 2999 they are the client's, the others the server's.
 _MYSQL_OUTAGES = (
     *(1021, 1037, 1040, 1041, 1043, 1053, 1077, 1079, 1080, 1152, 1158, 1159, 1160, 1161, 1184),
+    *(1290, 1836, 3024),
     *(1927, 2002, 2003, 2005, 2006, 2011, 2012, 2013, 2026, 2027, 2055, 3168, 3169, 4031),
 )
 
@@ -41,6 +43,7 @@ def _mssql(path: str) -> Codes:
     return Codes(
         path,
         outages=(
+            *(701, 802, 1105, 6005, 8645, 9002, 17142),
             *(64, 233, 10053, 10054, 10060, 10061, 40197, 40540, 40613),
             *(20002, 20003, 20004, 20006, 20009, 20017, 20047),
         ),
@@ -59,6 +62,8 @@ DATABASES = (
             "ConnectionError",
             "InvalidResponse",
             "MasterDownError",
+            "OutOfMemoryError",
+            "ReadOnlyError",
             "RedisClusterException",
             "SlotNotCoveredError",
             "TimeoutError",
@@ -69,11 +74,21 @@ DATABASES = (
             "AuthenticationError",
             "AuthorizationError",
             "NoPermissionError",
-            "ReadOnlyError",
             "ResponseError",
         ),
         misuse=("CrossSlotTransactionError", "DataError", "InvalidPipelineStack"),
         local=("MaxConnectionsError",),
+        # Errors that have no type of their own.
+        codes=(
+            Codes(
+                "args[0]",
+                outages=(
+                    *("BUSY ", "CLUSTERDOWN ", "LOADING ", "MASTERDOWN ", "NOREPLICAS "),
+                    *("OOM ", "READONLY ", "TRYAGAIN ", "UNKILLABLE "),
+                ),
+                types=("ResponseError",),
+            ),
+        ),
         texts=(("No connection available", _LOCAL), ("Too many connections", _LOCAL)),
         has_http_status=False,
         hides_cause=True,
@@ -209,20 +224,8 @@ DATABASES = (
             Codes(
                 "code",
                 outages=(
-                    6,
-                    7,
-                    89,
-                    91,
-                    189,
-                    262,
-                    317,
-                    9001,
-                    10058,
-                    10107,
-                    11600,
-                    11602,
-                    13435,
-                    13436,
+                    *(6, 7, 50, 89, 91, 133, 189, 202, 262, 317, 9001, 10058, 10107, 11600),
+                    *(11602, 13435, 13436, 14031),
                 ),
                 throttling=(16500,),
                 others=_REFUSAL,
@@ -259,6 +262,18 @@ DATABASES = (
         name="neo4j",
         packages=("neo4j",),
         outages=("DatabaseError", "DatabaseUnavailable", "ServiceUnavailable", "SessionExpired"),
+        codes=(
+            Codes(
+                "code",
+                outages=(
+                    "Neo.ClientError.Transaction.TransactionTimedOut",
+                    "Neo.TransientError.General.DatabaseUnavailable",
+                    "Neo.TransientError.General.MemoryPoolOutOfMemory",
+                    "Neo.TransientError.General.OutOfMemory",
+                ),
+                types=("ClientError", "TransientError"),
+            ),
+        ),
         refusals=("ClientError", "TransientError"),
         misuse=("ConfigurationError",),
         local=("ConnectionPoolError",),
@@ -277,8 +292,8 @@ DATABASES = (
         codes=(
             Codes(
                 "code",
-                outages=(159, 164, 198, 209, 210, 225, 236, 242, 279, 999),
-                throttling=(201, 202),
+                outages=(159, 164, 198, 202, 209, 210, 225, 236, 242, 279, 999),
+                throttling=(201,),
                 others=_REFUSAL,
                 types=("ServerException",),
             ),
@@ -335,8 +350,13 @@ DATABASES = (
             "ServerDead",
             "ServerDown",
         ),
-        refusals=("MemcacheClientError",),
-        texts=(("too large", _REFUSAL), ("out of memory", _REFUSAL)),
+        refusals=("ClientException", "MemcacheClientError"),
+        misuse=("MemcacheIllegalInputError", "ValidationException"),
+        texts=(
+            ("too large", _REFUSAL),
+            ("SERVER_ERROR", _OUTAGE),
+            ("failed: b''", _OUTAGE),
+        ),
         has_http_status=False,
     ),
     ClientLibrary(
@@ -355,7 +375,6 @@ DATABASES = (
         name="kazoo (ZooKeeper)",
         packages=("kazoo",),
         outages=(
-            "ConnectionClosedError",
             "ConnectionDropped",
             "ConnectionLoss",
             "KazooTimeoutError",
@@ -366,7 +385,7 @@ DATABASES = (
         ),
         throttling=("ThrottledOpError",),
         refusals=("ZookeeperError",),
-        misuse=("BadArgumentsError", "ConfigurationError", "MarshallingError"),
+        misuse=("ConfigurationError", "ConnectionClosedError", "MarshallingError"),
         has_http_status=False,
     ),
     ClientLibrary(

@@ -19,6 +19,7 @@ MESSAGING = (
             "ProbableAuthenticationError",
             "UnroutableError",
         ),
+        wrappers=("AMQPConnectionWorkflowFailed", "AMQPConnectorException"),
         misuse=(
             "ChannelClosedByClient",
             "ChannelWrongStateError",
@@ -28,7 +29,14 @@ MESSAGING = (
             "DuplicateConsumerTag",
         ),
         local=("NoFreeChannels",),
+        wrapped=("exceptions", "exception"),
         codes=(
+            # A broker that goes away while it is asked is not one that denies access.
+            Codes(
+                "args[0]",
+                outages=tuple(f"ConnectionClosedByBroker: ({code})" for code in _AMQP_OUTAGES),
+                types=("ProbableAccessDeniedError", "ProbableAuthenticationError"),
+            ),
             Codes(
                 "reply_code",
                 outages=_AMQP_OUTAGES,
@@ -66,6 +74,10 @@ MESSAGING = (
         outages=("ConnectionError", "TimeoutError"),
         wrappers=("BackendStoreError", "OperationalError"),
         refusals=(
+            "AMQPNotImplementedError",
+            "FrameSyntaxError",
+            "InvalidCommand",
+            "UnexpectedFrame",
             "ChannelError",
             "MessageNacked",
             "NotAllowed",
@@ -75,13 +87,7 @@ MESSAGING = (
             "NoConsumers",
             "ResourceLocked",
         ),
-        misuse=(
-            "AMQPNotImplementedError",
-            "ChannelNotOpen",
-            "FrameSyntaxError",
-            "InvalidCommand",
-            "UnexpectedFrame",
-        ),
+        misuse=("ChannelNotOpen",),
         local=("LimitExceeded",),
         has_http_status=False,
         hides_cause=True,
@@ -104,6 +110,11 @@ MESSAGING = (
             "NetworkExceptionError",
             "NoBrokersAvailable",
             "NodeNotReadyError",
+            "NotControllerError",
+            "NotCoordinatorError",
+            "NotCoordinatorForGroupError",
+            "NotLeaderForPartitionError",
+            "ReplicaNotAvailableError",
             "NotEnoughReplicasAfterAppendError",
             "NotEnoughReplicasError",
             "RequestTimedOutError",
@@ -122,6 +133,7 @@ MESSAGING = (
         name="confluent-kafka",
         packages=("cimpl", "confluent_kafka"),
         codes=(
+            Codes("args[0].code()", outages=(-1,)),
             Codes(
                 "args[0].name()",
                 outages=(
@@ -131,9 +143,11 @@ MESSAGING = (
                     "KAFKA_STORAGE_ERROR",
                     "LEADER_NOT_AVAILABLE",
                     "NETWORK_EXCEPTION",
+                    "NOT_COORDINATOR",
+                    "NOT_LEADER_FOR_PARTITION",
+                    "REPLICA_NOT_AVAILABLE",
                     "NOT_ENOUGH_REPLICAS",
                     "REQUEST_TIMED_OUT",
-                    "UNKNOWN_SERVER_ERROR",
                     "_ALL_BROKERS_DOWN",
                     "_MSG_TIMED_OUT",
                     "_RESOLVE",
@@ -163,6 +177,19 @@ MESSAGING = (
             "StaleConnectionError",
         ),
         refusals=("AuthorizationError",),
+        # What a server says before it hangs up.
+        codes=(
+            Codes(
+                "args[0]",
+                outages=(
+                    *("nats: 'maximum connections", "nats: 'stale connection", "nats: 'server"),
+                    *("nats: 'Stale Connection", "nats: 'Server", "nats: empty response"),
+                ),
+                throttling=("nats: 'maximum account",),
+                refusals=("nats: '",),
+                types=("Error",),
+            ),
+        ),
         misuse=("ConnectionClosedError", "ConnectionDrainingError", "MaxPayloadError"),
         local=("OutboundBufferLimitError", "SlowConsumerError"),
     ),
@@ -176,12 +203,14 @@ MESSAGING = (
         packages=("paho", "aiomqtt", "asyncio_mqtt"),
         outages=("MqttError",),
         misuse=("MqttReentrantError",),
-        texts=(
-            ("ot authori", Meaning.REFUSAL),
-            ("ad user name", Meaning.REFUSAL),
-            ("ad username", Meaning.REFUSAL),
-            ("dentifier rejected", Meaning.REFUSAL),
-            ("identifier not valid", Meaning.REFUSAL),
+        # Reason codes of MQTT 5: unspecified, unavailable, busy, shutting down, keep alive.
+        codes=(
+            Codes(
+                "rc.value",
+                outages=(128, 131, 136, 137, 139, 141),
+                throttling=(151, 159),
+                refusals=(range(129, 163),),
+            ),
         ),
         has_http_status=False,
     ),

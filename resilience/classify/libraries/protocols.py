@@ -7,7 +7,7 @@ _OUTAGE, _REFUSAL, _MISUSE = Meaning.OUTAGE, Meaning.REFUSAL, Meaning.MISUSE
 
 def _smtp(path: str) -> Codes:
     """Return what the replies of a mail server mean: its 5xx refuse a message for good."""
-    return Codes(path, outages=(421,), throttling=(450, 451, 452), refusals=(range(400, 600),))
+    return Codes(path, outages=(421, 454), throttling=(450, 451, 452), refusals=(range(400, 600),))
 
 
 PROTOCOLS = (
@@ -51,6 +51,10 @@ PROTOCOLS = (
         refusals=("NNTPPermanentError", "NNTPTemporaryError", "error", "error_proto", "readonly"),
         texts=(
             ("illegal in state", _MISUSE),
+            ("BYE", _OUTAGE),
+            ("[UNAVAILABLE]", _OUTAGE),
+            ("[SERVERBUG]", _OUTAGE),
+            ("[SYS/", _OUTAGE),
             ("-ERR EOF", _OUTAGE),
             ("line too long", _OUTAGE),
             ("400 ", _OUTAGE),
@@ -78,7 +82,11 @@ PROTOCOLS = (
         outages=("NoValidConnectionsError", "ProxyCommandFailure", "SSHException"),
         refusals=("AuthenticationException", "BadHostKeyException", "ChannelException"),
         misuse=("ConfigParseError", "PasswordRequiredException"),
-        texts=(("key file", _MISUSE), ("not found in known_hosts", _REFUSAL)),
+        texts=(
+            ("key file", _MISUSE),
+            ("not found in known_hosts", _REFUSAL),
+            ("transport shut down", _OUTAGE),
+        ),
         wrapped=("errors",),
         has_http_status=False,
         advice="`timeout=`, `banner_timeout=` and `auth_timeout=`.",

@@ -13,7 +13,8 @@ SQLSTATES = [
     *((state, FAILURE) for state in ("08000", "08006", "57P01", "57P03", "53300", "53200")),
     *((state, FAILURE) for state in ("58030", "XX000", "HYT00")),
     *((state, ANSWERED) for state in ("28P01", "42601", "23505", "22001", "3D000", "40001")),
-    *((state, ANSWERED) for state in ("57014", "P0001", "25006")),
+    *((state, ANSWERED) for state in ("55P03", "P0001", "25006")),
+    ("57014", FAILURE),
 ]
 
 
@@ -74,7 +75,7 @@ def test_a_code_weighs_more_than_the_words():
     ("number", "outcome"),
     [
         *((2003, FAILURE), (2006, FAILURE), (2013, FAILURE), (1040, FAILURE), (1053, FAILURE)),
-        *((1045, ANSWERED), (1064, ANSWERED), (1146, ANSWERED), (3024, ANSWERED)),
+        *((1045, ANSWERED), (1064, ANSWERED), (1146, ANSWERED), (3024, FAILURE)),
         *((2014, IGNORED), (2004, IGNORED), (0, IGNORED), (-1, IGNORED)),
     ],
 )
@@ -250,6 +251,35 @@ def test_a_websocket_that_was_closed_in_good_order_is_ignored():
 )
 def test_a_message_of_aiohttp_that_is_the_end_of_its_websocket(text, outcome):
     assert classify_error(error_of("aiohttp.WSMessageTypeError", text)) is outcome
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (error_of("valkey.exceptions.ResponseError", "CLUSTERDOWN The cluster is down"), FAILURE),
+        (error_of("redis.exceptions.ResponseError", "BUSY running a script"), FAILURE),
+        (error_of("redis.exceptions.ResponseError", "BUSYGROUP name already exists"), ANSWERED),
+        (error_of("nats.errors.Error", "nats: 'Authorization Violation'"), ANSWERED),
+        (error_of("nats.errors.Error", "nats: 'maximum connections exceeded'"), FAILURE),
+        (error_of("aiomqtt.MqttError", rc=SimpleNamespace(value=135)), ANSWERED),
+        (error_of("aiomqtt.MqttError", rc=SimpleNamespace(value=136)), FAILURE),
+        (error_of("aiomqtt.MqttError", rc=7), FAILURE),
+        (error_of("aiomcache.ClientException", "get failed: b'SERVER_ERROR no'"), FAILURE),
+        (error_of("aiomcache.ClientException", "get failed: b'CLIENT_ERROR no'"), ANSWERED),
+        (error_of("imaplib.error", b"* BYE server shutting down"), FAILURE),
+        (error_of("poplib.error_proto", b"-ERR [SYS/TEMP] down"), FAILURE),
+        (error_of("poplib.error_proto", b"-ERR [AUTH] bad password"), ANSWERED),
+        (error_of("pytds.OperationalError", number=6005), FAILURE),
+        (error_of("pytds.LoginError", number=18456), ANSWERED),
+        (error_of("pg8000.exceptions.DatabaseError", {"C": "57P01"}), FAILURE),
+        (error_of("pg8000.exceptions.DatabaseError", {"C": "28P01"}), ANSWERED),
+        (error_of("pg8000.exceptions.InterfaceError", "network error"), FAILURE),
+        (error_of("pg8000.exceptions.InterfaceError", "connection is closed"), IGNORED),
+    ],
+    ids=repr,
+)
+def test_what_servers_say_in_words_of_their_own(error, outcome):
+    assert classify_error(error) is outcome
 
 
 # The codes themselves
