@@ -26,6 +26,8 @@ NO_POSITION = sys.maxsize  # of an argument that no call has among the positiona
 
 # The attribute by which `resilience.retry.gate` marks a function that contains retry loops.
 CONTAINS_RETRIES = "__resilience_contains_retries__"
+# The attribute in which a function that `resilience.retry` has made keeps its `FirstAttempt`.
+FIRST_ATTEMPT = "__resilience_first_attempt__"
 
 
 class AdmittedCall(Protocol):
@@ -70,6 +72,27 @@ class AdmitsCalls(Protocol):
         """End the streak of failures, after a success without a permit."""
 
 
+class CallWithPermit(Protocol):
+    """Calls a function with a permit, in a circuit that is CLOSED."""
+
+    def __call__(
+        self, breaker: AdmitsCalls, closed: Closed, args: Arguments, kwargs: Keywords, /
+    ) -> Any:
+        """Call the function, and settle by its result or error."""
+
+
+class FirstAttempt(Protocol):
+    """What a wrapper needs of a retried function, to make the first attempt by itself."""
+
+    @property
+    def retried(self) -> object:
+        """The function."""
+
+    def in_circuit(self, classifiers: Classifiers | None, /) -> CallWithPermit:
+        """Return what calls the function in a CLOSED circuit."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class BreakerLookup:
     """How the calls of a function find their breaker.
@@ -103,15 +126,43 @@ def protect(
         lookup: How its calls find their breaker.
         classifiers: The function's own; None: the breaker's are asked.
     """
-    contains_retries = _contains_retries(fn)
-    judges_results = classifiers is not None and classifiers.result_classifier is not None
     wrap = _protect_async if is_async(fn) else _protect_sync
-    protected = wrap(fn, lookup, classifiers, needs_permit=contains_retries or judges_results)
+    protected = wrap(fn, lookup, classifiers, _call_with_permit(fn, classifiers))
     functools.update_wrapper(protected, fn)
     retry_with: Callable[..., Callable[P, T]] | None = getattr(fn, "retry_with", None)
     if retry_with is not None:
         _protect_variants(protected, retry_with, lookup, classifiers)
     return protected
+
+
+def _call_with_permit(
+    fn: Callable[..., Any], classifiers: Classifiers | None
+) -> CallWithPermit | None:
+    """Return how a function is called in a CLOSED circuit; None: without a permit."""
+    if classifiers is not None and classifiers.result_classifier is not None:
+        pass
+    elif (first_attempt := first_attempt_of(fn)) is not None:
+        return first_attempt.in_circuit(classifiers)
+    elif not _contains_retries(fn):
+        return None
+    calls_async = is_async(fn)
+
+    def call_with_permit(
+        breaker: AdmitsCalls, closed: Closed, args: Arguments, kwargs: Keywords, /
+    ) -> Any:
+        permit = breaker.permit_in(closed, classifiers)
+        call = permit.call_async if calls_async else permit.call_sync
+        return call(fn, args, kwargs)
+
+    return call_with_permit
+
+
+def first_attempt_of(fn: object) -> FirstAttempt | None:
+    """Return how the first attempt of a retried function is made; None: as its loop makes it."""
+    first_attempt: FirstAttempt | None = getattr(fn, FIRST_ATTEMPT, None)
+    if first_attempt is None or first_attempt.retried is not fn:  # `functools.wraps` has copied it
+        return None
+    return first_attempt
 
 
 def _contains_retries(fn: object) -> bool:
@@ -133,8 +184,7 @@ def _protect_async(
     fn: Callable[..., Any],
     lookup: BreakerLookup,
     classifiers: Classifiers | None,
-    *,
-    needs_permit: bool,
+    call_with_permit: CallWithPermit | None,
 ) -> Callable[..., Any]:
     breakers, follow = lookup.breakers, lookup.follow
     position, keyword = lookup.position, lookup.keyword
@@ -153,8 +203,10 @@ def _protect_async(
         except (KeyError, TypeError):  # TypeError: it cannot be hashed, so it is not a region
             breaker = lookup.find(region)
         closed = breaker.closed
-        if closed is None or needs_permit:
+        if closed is None:
             return await breaker.acquire(classifiers).call_async(fn, args, kwargs)
+        if call_with_permit is not None:
+            return await call_with_permit(breaker, closed, args, kwargs)
         try:
             result = await (fn(*args, **kwargs) if kwargs else fn(*args))
         except BaseException as error:
@@ -172,8 +224,7 @@ def _protect_sync(
     fn: Callable[..., Any],
     lookup: BreakerLookup,
     classifiers: Classifiers | None,
-    *,
-    needs_permit: bool,
+    call_with_permit: CallWithPermit | None,
 ) -> Callable[..., Any]:
     breakers, follow = lookup.breakers, lookup.follow
     position, keyword = lookup.position, lookup.keyword
@@ -192,8 +243,10 @@ def _protect_sync(
         except (KeyError, TypeError):  # TypeError: it cannot be hashed, so it is not a region
             breaker = lookup.find(region)
         closed = breaker.closed
-        if closed is None or needs_permit:
+        if closed is None:
             return breaker.acquire(classifiers).call_sync(fn, args, kwargs)
+        if call_with_permit is not None:
+            return call_with_permit(breaker, closed, args, kwargs)
         try:
             result = fn(*args, **kwargs) if kwargs else fn(*args)
         except BaseException as error:
