@@ -32,6 +32,7 @@ from resilience.events import Listener, StateChanged
 from resilience.judge import Classifiers, Judge, UnknownErrors
 from resilience.listeners import EventQueue, Listeners, Subscribers, call_listener
 from resilience.log import describe_exception, log_fault
+from resilience.loops import with_loops_stopped
 from resilience.outcome import (
     IGNORED,
     SUCCESS,
@@ -179,7 +180,8 @@ class CircuitBreaker:
         Raises:
             CircuitBreakerOpenError: The call was rejected; `fn` has not run.
         """
-        return await self.acquire().call_async(fn, args, kwargs)
+        stoppable = with_loops_stopped(fn)
+        return await self.acquire().call_async(stoppable, args, kwargs)
 
     # A decorated function passes its own classifiers; everybody else's are the breaker's.
     def acquire(self, classifiers: Classifiers | None = None, /) -> Permit:

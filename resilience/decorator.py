@@ -10,6 +10,7 @@ from resilience._by_type import ByType
 from resilience.breaker import CircuitBreaker
 from resilience.classify import classify_error
 from resilience.judge import Classifiers
+from resilience.loops import stop_loops_with
 from resilience.outcome import Classifier, ResultClassifier
 from resilience.protect import (
     NO_POSITION,
@@ -23,6 +24,7 @@ from resilience.registry import CircuitBreakerRegistry, default_registry
 
 P = ParamSpec("P")
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., object])
 
 _MISSING = inspect.Parameter.empty
 
@@ -39,6 +41,7 @@ def region_breaker(
     registry: CircuitBreakerRegistry | None = None,
     classifier: Classifier | None = None,
     result_classifier: ResultClassifier | None = None,
+    stop_retries: bool = True,
 ) -> RegionDecorator:
     """Protect each region that a function calls with its own circuit breaker.
 
@@ -49,6 +52,8 @@ def region_breaker(
         registry: Whose circuits to use; None means `default_registry`.
         classifier: Classifies the exceptions of this function; None: the registry's does.
         result_classifier: Classifies the values that it returns; None: the registry's does.
+        stop_retries: Whether the loop of a tenacity decorator below ends when the circuit opens, as
+            with `resilience.retry.gate` between the two; False leaves it as it is.
 
     Returns:
         A decorator for `async def` and `def`. Put it over (outside) a retry decorator, so that a
@@ -65,6 +70,7 @@ def region_breaker(
     _validate.check_type("registry", regions, CircuitBreakerRegistry)
     asked = classify_error if classifier is None else classifier
     _validate.check_classifiers(asked, result_classifier)
+    _validate.check_type("stop_retries", stop_retries, bool)
     classifiers: Classifiers | None = None
     if classifier is not None or result_classifier is not None:
         classifiers = Classifiers(classifier, result_classifier)
@@ -75,9 +81,19 @@ def region_breaker(
             lookup = _lookup_by_path(fn, region_from, regions)
         else:
             lookup = _lookup_by_function(fn, region_from, regions)
-        return protect(fn, lookup, classifiers)
+        return protect(fn, lookup, classifiers, stop_retries=stop_retries)
 
     return decorate
+
+
+def _stop_loops(fn: F, /) -> F:
+    # Only where a function may have a loop, because it imports tenacity; it then takes this place.
+    from resilience.retry.found import stop_found_loops  # noqa: PLC0415
+
+    return stop_found_loops(fn)
+
+
+stop_loops_with(_stop_loops)
 
 
 def _lookup_by_function(

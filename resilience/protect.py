@@ -10,12 +10,15 @@ import inspect
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, cast
+from weakref import WeakSet
 
 from resilience._by_type import ByType
 from resilience._validate import is_async, name_of
 from resilience.circuit import Closed
 from resilience.judge import Classifiers
+from resilience.loops import with_loops_stopped
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -28,6 +31,10 @@ NO_POSITION = sys.maxsize  # of an argument that no call has among the positiona
 CONTAINS_RETRIES = "__resilience_contains_retries__"
 # The attribute in which a function that `resilience.retry` has made keeps its `FirstAttempt`.
 FIRST_ATTEMPT = "__resilience_first_attempt__"
+# The attribute in which a protected function keeps the loop that its circuit does not stop.
+LEFT_ALONE = "__resilience_left_alone__"
+
+_protected: WeakSet[Callable[..., object]] = WeakSet()
 
 
 class AdmittedCall(Protocol):
@@ -117,7 +124,11 @@ class BreakerLookup:
 
 
 def protect(
-    fn: Callable[P, T], lookup: BreakerLookup, classifiers: Classifiers | None = None
+    fn: Callable[P, T],
+    lookup: BreakerLookup,
+    classifiers: Classifiers | None = None,
+    *,
+    stop_retries: bool = True,
 ) -> Callable[P, T]:
     """Wrap a function so that each call goes through its breaker.
 
@@ -125,25 +136,41 @@ def protect(
         fn: An `async def` or a `def`.
         lookup: How its calls find their breaker.
         classifiers: The function's own; None: the breaker's are asked.
+        stop_retries: Whether the retry loops that are found on it stop when the circuit opens.
     """
+    called = with_loops_stopped(fn) if stop_retries else fn
     wrap = _protect_async if is_async(fn) else _protect_sync
-    protected = wrap(fn, lookup, classifiers, _call_with_permit(fn, classifiers))
+    protected = wrap(called, lookup, classifiers, _call_with_permit(called, fn, classifiers))
     functools.update_wrapper(protected, fn)
+    if not stop_retries:
+        setattr(protected, LEFT_ALONE, getattr(fn, "retry", None))
+    elif first_attempt_of(called) is not None:
+        setattr(protected, FIRST_ATTEMPT, getattr(called, FIRST_ATTEMPT))
     retry_with: Callable[..., Callable[P, T]] | None = getattr(fn, "retry_with", None)
     if retry_with is not None:
-        _protect_variants(protected, retry_with, lookup, classifiers)
+        _protect_variants(
+            protected,
+            retry_with,
+            lambda variant: protect(variant, lookup, classifiers, stop_retries=stop_retries),
+        )
+    _protected.add(protected)
     return protected
 
 
+def is_protected(fn: object) -> bool:
+    """Whether a function is what `protect` has made."""
+    return isinstance(fn, FunctionType) and fn in _protected
+
+
 def _call_with_permit(
-    fn: Callable[..., Any], classifiers: Classifiers | None
+    fn: Callable[..., Any], decorated: object, classifiers: Classifiers | None
 ) -> CallWithPermit | None:
     """Return how a function is called in a CLOSED circuit; None: without a permit."""
     if classifiers is not None and classifiers.result_classifier is not None:
         pass
     elif (first_attempt := first_attempt_of(fn)) is not None:
         return first_attempt.in_circuit(classifiers)
-    elif not _contains_retries(fn):
+    elif not _contains_retries(decorated):
         return None
     calls_async = is_async(fn)
 
@@ -269,13 +296,12 @@ must_be_awaited: ByType[bool] = ByType(lambda kind: hasattr(kind, "__await__"))
 def _protect_variants(
     protected: Callable[..., object],
     retry_with: Callable[..., Callable[P, T]],
-    lookup: BreakerLookup,
-    classifiers: Classifiers | None,
+    protect_variant: Callable[[Callable[P, T]], Callable[P, T]],
 ) -> None:
     """Protect what tenacity's `retry_with` makes too: it must not get around the circuit."""
 
     def protected_retry_with(*args: object, **kwargs: object) -> Callable[P, T]:
-        return protect(retry_with(*args, **kwargs), lookup, classifiers)
+        return protect_variant(retry_with(*args, **kwargs))
 
     cast("Any", protected).retry_with = protected_retry_with
 

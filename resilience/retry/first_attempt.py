@@ -81,6 +81,11 @@ class FirstAttempt:
         #: The function with its loop.
         self.retried: Any = _retry_async(self) if is_async_loop else _retry_sync(self)
 
+    @property
+    def loop(self) -> BaseRetrying:
+        """The loop as its user knows it."""
+        return self.gated.loop
+
     def in_circuit(self, classifiers: Classifiers | None, /) -> Callable[..., Any]:
         """Return what calls the function in a CLOSED circuit.
 

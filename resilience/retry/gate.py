@@ -1,14 +1,21 @@
 """gate: tenacity loops that stop when the circuit of their call opens."""
 
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any, TypeVar, overload
 
 from tenacity import BaseRetrying
 
 from resilience import _validate
-from resilience.protect import CONTAINS_RETRIES, check_protectable, first_attempt_of
-from resilience.retry.first_attempt import retry_function
-from resilience.retry.gated_loop import GatedLoop, hooks_added, is_gated
+from resilience.log import log_gate_above_breaker
+from resilience.protect import (
+    CONTAINS_RETRIES,
+    check_protectable,
+    first_attempt_of,
+    is_protected,
+)
+from resilience.retry.found import gate_in_place, is_made_by_tenacity, make_again
+from resilience.retry.gated_loop import hooks_added, is_gated
 from resilience.retry.hooks import Hooks
 
 L = TypeVar("L", bound=BaseRetrying)
@@ -38,33 +45,14 @@ def gate(target: Any) -> Any:
     if isinstance(target, BaseRetrying):
         return gate_loop(target, Hooks())
     check_protectable(target, "gate")
-    if isinstance(getattr(target, "retry", None), BaseRetrying):
-        return gate_function(target, Hooks())
+    if first_attempt_of(target) is not None:
+        return target
+    if is_made_by_tenacity(target):
+        return make_again(target, Hooks())
+    _check_place(target)
+    if isinstance(target, FunctionType):
+        gate_in_place(target)
     return _mark(target)
-
-
-def gate_function(fn: Any, hooks: Hooks) -> Any:
-    """Gate the loop of a function with a tenacity decorator.
-
-    Args:
-        fn: The function.
-        hooks: What the loop does around its attempts.
-    """
-    if first_attempt_of(fn) is not None:
-        return fn
-    inner = fn.__wrapped__
-    if isinstance(getattr(inner, "retry", None), BaseRetrying):
-        if inner.retry is fn.retry:
-            name = _validate.name_of(fn)
-            raise TypeError(f"gate goes directly over the retry decorator of {name}, under others")
-        inner = gate_function(inner, Hooks())
-    gated = retry_function(inner, GatedLoop(fn.retry, hooks), fn.statistics)
-
-    def retry_with(*args: Any, **kwargs: Any) -> Any:
-        return gate_function(fn.retry_with(*args, **kwargs), hooks)
-
-    gated.retry_with = retry_with
-    return gated
 
 
 def gate_loop(loop: BaseRetrying, hooks: Hooks) -> BaseRetrying:
@@ -78,6 +66,22 @@ def gate_loop(loop: BaseRetrying, hooks: Hooks) -> BaseRetrying:
         TypeError: The loop is of another kind.
     """
     return loop if is_gated(loop) else loop.copy(**hooks_added(loop, hooks))
+
+
+def _check_place(fn: Any) -> None:
+    """Reject a gate that stands above what it is for, or warn about it."""
+    name = _validate.name_of(fn)
+    if is_protected(fn):
+        raise TypeError(f"gate goes under the circuit breaker of {name}, not over it")
+    loop: object = getattr(fn, "retry", None)
+    inner: Any = getattr(fn, "__wrapped__", None)
+    if isinstance(loop, BaseRetrying) and getattr(inner, "retry", None) is loop:
+        raise TypeError(f"gate goes directly over the retry decorator of {name}, under others")
+    while inner is not None:
+        if is_protected(inner):
+            log_gate_above_breaker(name)
+            return
+        inner = getattr(inner, "__wrapped__", None)
 
 
 def _mark(fn: Any) -> Any:

@@ -17,7 +17,7 @@ LEVELS = (
     {"registry"},
     {"eviction"},
     {"breaker"},
-    {"permit", "protect", "judge", "listeners", "scope", "waiters"},
+    {"permit", "protect", "judge", "listeners", "loops", "scope", "waiters"},
     {"log", "classify", "history"},
     {"errors", "events"},
     {"shared_circuit", "shared_lease", "shared_record"},
