@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum, auto
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, overload
 
 from resilience import _validate, scope
 from resilience._lock import lock, lock_is_held, postpone, postponed, settle_postponed
@@ -32,7 +32,7 @@ from resilience.events import Listener, StateChanged
 from resilience.judge import Classifiers, Judge, UnknownErrors
 from resilience.listeners import EventQueue, Listeners, Subscribers, call_listener
 from resilience.log import describe_exception, log_fault
-from resilience.loops import with_loops_stopped
+from resilience.loops import HasLoop, Retried, with_loops_stopped
 from resilience.outcome import (
     IGNORED,
     SUCCESS,
@@ -43,7 +43,12 @@ from resilience.outcome import (
 )
 from resilience.permit import NestedPermit, Permit
 from resilience.policy import BreakerPolicy
-from resilience.protect import NO_POSITION, BreakerLookup, check_protectable, protect
+from resilience.protect import (
+    NO_POSITION,
+    BreakerLookup,
+    check_protectable,
+    protect,
+)
 from resilience.waiters import AdvancingClock, WaitQueue
 
 P = ParamSpec("P")
@@ -202,7 +207,11 @@ class CircuitBreaker:
             return self._ask_circuit(now, classifiers)
         raise self._make_rejection(state.name, state.reason, time_until(state.until, now))
 
-    def __call__(self, fn: Callable[P, T]) -> Callable[P, T]:
+    @overload
+    def __call__(self, fn: HasLoop[P, T]) -> Retried[P, T]: ...
+    @overload
+    def __call__(self, fn: Callable[P, T]) -> Callable[P, T]: ...
+    def __call__(self, fn: Callable[P, T]) -> Any:
         """Decorate one function, `async def` or `def`, with this very breaker."""
         check_protectable(fn, "a circuit breaker")
         lookup = BreakerLookup(

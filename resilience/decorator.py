@@ -3,14 +3,14 @@
 import inspect
 from collections.abc import Callable, Mapping
 from operator import attrgetter, itemgetter
-from typing import ParamSpec, Protocol, TypeVar, cast
+from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
 
 from resilience import _validate
 from resilience._by_type import ByType
 from resilience.breaker import CircuitBreaker
 from resilience.classify import classify_error
 from resilience.judge import Classifiers
-from resilience.loops import stop_loops_with
+from resilience.loops import HasLoop, Retried, stop_loops_with
 from resilience.outcome import Classifier, ResultClassifier
 from resilience.protect import (
     NO_POSITION,
@@ -32,7 +32,11 @@ _MISSING = inspect.Parameter.empty
 class RegionDecorator(Protocol):
     """What `region_breaker` returns: it keeps the signature and the types of the function."""
 
-    def __call__(self, fn: Callable[P, T], /) -> Callable[P, T]: ...  # noqa: D102 - documented on the class
+    @overload
+    def __call__(self, fn: HasLoop[P, T], /) -> Retried[P, T]: ...
+    @overload
+    def __call__(self, fn: Callable[P, T], /) -> Callable[P, T]: ...
+    def __call__(self, fn: Callable[P, T], /) -> Any: ...  # noqa: D102 - documented on the class
 
 
 def region_breaker(
@@ -75,7 +79,7 @@ def region_breaker(
     if classifier is not None or result_classifier is not None:
         classifiers = Classifiers(classifier, result_classifier)
 
-    def decorate(fn: Callable[P, T], /) -> Callable[P, T]:
+    def decorate(fn: Callable[P, T], /) -> Any:
         check_protectable(fn, "@region_breaker")
         if isinstance(region_from, str):
             lookup = _lookup_by_path(fn, region_from, regions)
