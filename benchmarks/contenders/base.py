@@ -51,7 +51,7 @@ class Contender:
             fn: The function.
         """
         del fn
-        return None  # noqa: RET501 - a library that has retries returns something else
+        return None
 
     def use_classifier_that_raises(self) -> None:
         """Make the filter raise over a `PoisonError`, where `is_failure` is not the filter yet."""
