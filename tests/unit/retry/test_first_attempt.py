@@ -1,6 +1,7 @@
 """The first attempt, which is made outside tenacity: nobody can tell, but for the time it takes."""
 
 import asyncio
+import contextvars
 import gc
 import sys
 import threading
@@ -385,6 +386,38 @@ def test_a_success_after_a_failure_ends_the_streak(breaker):
         assert breaker.snapshot().streak == 1
         assert call() == "sent"
         assert (breaker.snapshot().streak, breaker.snapshot().successes) == (0, successes)
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+def test_a_permit_that_the_function_leaves_open_stays_open(breaker, other, is_async):
+    """As without retries: loops up to the end of its block belong to it."""
+    left = other.acquire()
+
+    async def leave_open_async():
+        left.__enter__()
+
+    def leave_open():
+        call = breaker(transient_retry()(leave_open_async if is_async else left.__enter__))
+        if is_async:
+            drive(call())
+        else:
+            call()
+        trip(other)
+        with pytest.raises(CircuitBreakerOpenError):
+            transient_retry()(Backend(default=None).send_plain)()
+        left.__exit__(None, None, None)
+
+    contextvars.copy_context().run(leave_open)
+    assert breaker.snapshot().successes == 1
+
+
+def test_after_its_end_a_call_has_no_budget(breaker):
+    budget = RetryBudget(ratio=1.0, minimum_per_second=0.0)
+    send = transient_retry(budget=budget)(Backend(default=None).send_plain)
+    with breaker.acquire() as permit:
+        permit.succeed()
+        assert send() == "sent"
+    assert not budget.allows_retry(breaker)
 
 
 # Which loops need tenacity from the start

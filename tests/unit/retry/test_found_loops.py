@@ -435,6 +435,20 @@ async def test_gate_takes_a_loop_around_a_protected_function_with_a_loop(breaker
     check_ended_by(breaker, await ended(task))
 
 
+def test_the_function_of_a_gated_loop_stops_too(breaker):
+    backend = Backend()
+    loop = gate(Retrying(**settings(wait=wait_none())))
+    send = breaker(loop.wraps(backend.send_plain))
+    assert send.retry is loop
+    backend.errors = [ServerError()]
+    backend.default = None
+    assert send() == "sent"
+    backend.default = lambda: trip(breaker) or ServerError()
+    with pytest.raises(ServerError):
+        send()
+    assert backend.attempts == 3
+
+
 # A gate where it does nothing
 
 
