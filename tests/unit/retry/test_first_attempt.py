@@ -5,6 +5,7 @@ import contextvars
 import gc
 import sys
 import threading
+import weakref
 from pathlib import Path
 
 import pytest
@@ -152,23 +153,33 @@ def test_a_success_leaves_no_garbage(breaker, place):
         gc.enable()
 
 
-def test_a_success_after_a_failed_attempt_leaves_no_garbage_of_ours():
-    def garbage(decorate):
-        backend = Backend(default=None)
-        send = decorate(backend.send_plain)
-        gc.collect()
-        gc.disable()
-        try:
-            for _ in range(10):
-                backend.errors.append(ServerError())
-                send()
-                backend.raised.clear()
-            return gc.collect()
-        finally:
-            gc.enable()
+@every_place
+@pytest.mark.parametrize("is_async", [True, False])
+def test_the_error_of_a_first_attempt_is_free_after_the_call(breaker, place, is_async):
+    errors = []
 
-    settings = {"wait": wait_none(), "sleep": lambda _: None, "reraise": True}
-    assert garbage(transient_retry(**settings)) <= garbage(tenacity.retry(**settings))
+    def remembered(error):
+        errors.append(weakref.ref(error))
+        return error
+
+    def fail_first():
+        if not errors:
+            raise remembered(ServerError())
+        return "sent"
+
+    async def fail_first_async():
+        return fail_first()
+
+    sleep = Sleeps()
+    settings = {"wait": wait_none(), "sleep": sleep if is_async else sleep.plain}
+    send = transient_retry(**settings)(fail_first_async if is_async else fail_first)
+    call = place(breaker, send)
+    gc.disable()
+    try:
+        assert (drive(call()) if is_async else call()) in ("sent", None)
+        assert errors[0]() is None
+    finally:
+        gc.enable()
 
 
 # What is set afterwards is seen
