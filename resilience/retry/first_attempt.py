@@ -262,22 +262,28 @@ def _retry_sync(first: FirstAttempt) -> Callable[..., object]:
     return retried
 
 
-# In a circuit that is CLOSED, and in no other, the permit is handled here too. That saves the call
-# of one function, 140 ns with `async def`.
+# In a circuit that is CLOSED, and in no other, the permit is handled here too, and what `begin`
+# does is written out. That saves the calls of two functions, 200 ns with `async def`.
 
 
 def _in_circuit_async(first: FirstAttempt, classifiers: Classifiers | None) -> Callable[..., Any]:
-    fn, begin = first.fn, first.begin
+    fn, loop, before, condition = first.fn, first.loop, first.before, first.condition
+    statistics, values, storage = first.statistics, first.statistics.values, storage_of(loop)
     innermost, count_call = scope.innermost, first.gated.hooks.count_call
 
     async def call(breaker: Any, closed: Closed, args: Arguments, kwargs: Keywords, /) -> object:
         permit = Permit(breaker, closed, classifiers)
-        if innermost.get() is not None or (start := begin()) is None:
+        is_set_again = loop.before is not before or loop.retry is not condition
+        if is_set_again or not loop.enabled or innermost.get() is not None:
             return await permit.call_async(first.retried, args, kwargs)
         innermost.set(permit)
         result: object = None
         failed: list[Exception] | None = None
         try:
+            storage.statistics = values
+            if statistics.is_stale:
+                statistics.renew()
+            start = values["start_time"] = time.monotonic()
             if count_call is not None:
                 count_call()
             try:
@@ -302,17 +308,23 @@ def _in_circuit_async(first: FirstAttempt, classifiers: Classifiers | None) -> C
 
 
 def _in_circuit_sync(first: FirstAttempt, classifiers: Classifiers | None) -> Callable[..., Any]:
-    fn, begin = first.fn, first.begin
+    fn, loop, before, condition = first.fn, first.loop, first.before, first.condition
+    statistics, values, storage = first.statistics, first.statistics.values, storage_of(loop)
     innermost, count_call = scope.innermost, first.gated.hooks.count_call
 
     def call(breaker: Any, closed: Closed, args: Arguments, kwargs: Keywords, /) -> object:
         permit = Permit(breaker, closed, classifiers)
-        if innermost.get() is not None or (start := begin()) is None:
+        is_set_again = loop.before is not before or loop.retry is not condition
+        if is_set_again or not loop.enabled or innermost.get() is not None:
             return permit.call_sync(first.retried, args, kwargs)
         innermost.set(permit)
         result: object = None
         failed: list[Exception] | None = None
         try:
+            storage.statistics = values
+            if statistics.is_stale:
+                statistics.renew()
+            start = values["start_time"] = time.monotonic()
             if count_call is not None:
                 count_call()
             try:
