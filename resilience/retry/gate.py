@@ -29,6 +29,9 @@ def gate(target: F) -> F: ...
 def gate(target: Any) -> Any:
     """Make tenacity loops of your own stop when the circuit of their call opens.
 
+    A tenacity decorator directly below a circuit breaker does not need it. A function that `gate`
+    returns makes its first attempt outside of tenacity, as with `transient_retry`.
+
     Args:
         target: A function with a tenacity decorator, put between that and `@region_breaker`; a
             function that contains tenacity loops, which is only marked, so that the loops find its
@@ -39,8 +42,8 @@ def gate(target: Any) -> Any:
         cancellation is never retried.
 
     Raises:
-        TypeError: The target is none of these, or another decorator stands between `gate` and
-            tenacity's.
+        TypeError: The target is none of these, or it is protected already, or another decorator
+            stands between `gate` and tenacity's.
     """
     if isinstance(target, BaseRetrying):
         return gate_loop(target, Hooks())
