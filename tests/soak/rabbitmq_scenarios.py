@@ -299,9 +299,9 @@ class Play:
 
     async def all_settled(self):
         """Wait until every message was accepted or dead-lettered."""
-        await until(lambda: not self.unsettled())
+        await until(lambda: not self._unsettled())
 
-    def unsettled(self):
+    def _unsettled(self):
         return self._undelivered() - {*self.dead_letters}
 
     def _undelivered(self):
@@ -316,7 +316,7 @@ class Play:
         queues = [queue for queue in self._queues() if queue != self.dead]
         left = [name for queue in queues async for name in self._drain(queue)]
         with contextlib.suppress(TimeoutError):  # then they are lost
-            await until(lambda: self.unsettled() <= {*left}, within=5)
+            await until(lambda: self._unsettled() <= {*left}, within=5)
         delivered = sum((region.delivered for region in self.regions.values()), Counter())
         second_copies = [name for name in left if name in delivered]  # no test has to wait for them
         return Report(
@@ -325,7 +325,7 @@ class Play:
             duplicates=delivered.total() - len(delivered) + len(second_copies),
             dead_lettered=len(self.dead_letters),
             left=len(left) - len(second_copies),
-            lost=len(self.unsettled() - {*left}),
+            lost=len(self._unsettled() - {*left}),
             most_deliveries=self.wire.most_deliveries(),
             deliveries=len(self.wire.deliveries),
             requests=sum(len(region.seen) for region in self.regions.values()),

@@ -153,7 +153,7 @@ class _Talk:
         self._wire = wire
         self._queues = {}  # (channel, consumer tag) -> queue
         self._begun = {}  # (who, channel) -> the method whose header is to come
-        self.unsettled = defaultdict(dict)  # channel -> delivery tag -> message id
+        self._unsettled = defaultdict(dict)  # channel -> delivery tag -> message id
         self._unconfirmed = defaultdict(dict)  # channel -> number of the publish -> message id
         self._publishes = Counter()  # channel -> how many there were
 
@@ -177,7 +177,7 @@ class _Talk:
             return
         deliver = self._begun.pop(("broker", channel))
         name = said.properties.message_id
-        self.unsettled[channel][deliver.delivery_tag] = name
+        self._unsettled[channel][deliver.delivery_tag] = name
         queue = self._queues[channel, deliver.consumer_tag]
         self._wire.deliveries.append(Delivery(time.monotonic(), queue, name))
 
@@ -191,7 +191,7 @@ class _Talk:
 
     def _settle(self, channel, said):
         how = said.name.partition(".")[2].lower()
-        for name in _take(self.unsettled[channel], said):
+        for name in _take(self._unsettled[channel], said):
             self._wire.settled[how, name] += 1
             if how == "ack" and any(name in names.values() for names in self._unconfirmed.values()):
                 self._wire.acked_too_early.append(name)
