@@ -139,6 +139,10 @@ bench-count: $(STAMP) ## each kind of call in instructions (valgrind), against a
 call-depth: $(STAMP) ## the files and functions that a call passes, into where-the-time-goes.md; ARGS=--names
 	@$(RUN) benchmarks.call_depth $(ARGS)
 
+.PHONY: tenacity-entries
+tenacity-entries: $(STAMP) ## where a success through tenacity goes, into where-the-time-goes.md; ARGS=--names
+	@$(RUN) benchmarks.tenacity_entries $(ARGS)
+
 .PHONY: scoreboard
 scoreboard: $(BENCH_STAMP) ## every breaker in the same situations, into docs/scoreboard.md
 	@$(BENCH)/bin/python -m benchmarks.scoreboard $(ARGS)
