@@ -6,7 +6,8 @@ behaves badly in each of five situations, lets the set-up make one call, and jud
 - a situation, and an entry of `outages`, is a FAILURE: raised and judged by `classify_error`, or
   returned and judged by `classify_status`;
 - an entry of `refusals` is ANSWERED: the server works and refuses this request;
-- an entry of `misuse` is IGNORED: the mistake, or the shortage, is on this side.
+- an entry of `misuse` is IGNORED: the mistake, or the shortage, is on this side; so is an entry of
+  `ignored`, the refusal of a proxy for example.
 
 A call gets the address of the server, makes one request without retries and with time-outs of
 `TIMEOUT` seconds, and closes what it opened. It may be a coroutine function. It does not catch what
@@ -48,10 +49,11 @@ class ClientSetup:
             behaviour (`servers.HTTP`); DEAD has none.
         left_out: The situations that this client cannot meet, each with the reason.
         outages: More that is a FAILURE: a name and what the server does.
-        refusals: What is ANSWERED: a name and what the server does. The name "407" stands for the
-            proxy's refusal, which is IGNORED.
-        misuse: What is IGNORED: a name and a call like `call` that raises. The server hangs, so
-            that a pool can be filled; most mistakes do not reach it.
+        refusals: What is ANSWERED: a name and what the server does.
+        ignored: What is IGNORED although it comes from the server: a name and what the server does.
+        misuse: What is IGNORED: a name and a call like `call` that raises. Most mistakes do not
+            reach the server. It sends half an answer and then hangs (`servers.stall`), so that a
+            response that is not read keeps its connection and fills a pool of one.
         returns_status: Whether the client returns an answer with a bad status instead of raising.
     """
 
@@ -62,5 +64,6 @@ class ClientSetup:
     left_out: Mapping[Situation, str] = field(default_factory=dict)
     outages: Mapping[str, Behaviour] = field(default_factory=dict)
     refusals: Mapping[str, Behaviour] = field(default_factory=dict)
+    ignored: Mapping[str, Behaviour] = field(default_factory=dict)
     misuse: Mapping[str, Callable[[str, int], object]] = field(default_factory=dict)
     returns_status: bool = False

@@ -24,6 +24,7 @@ class Server:
         self._threads: list[threading.Thread] = []
         self.host, self.port = self._listener.getsockname()
         self.accepted = 0
+        self._farewell: object = None
         self.errors: list[BaseException] = []
 
     def start(self) -> None:
@@ -32,11 +33,13 @@ class Server:
         self._acceptor.start()
 
     def stop(self) -> None:
-        """Close the listening socket and every connection, and wait for the threads."""
-        # A shutdown wakes the thread that waits in accept(); a close alone does not.
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._acceptor.join()
+        """Accept what has been connected so far, then close everything and wait for the threads."""
+        # Connections are accepted in order: when the farewell is, all earlier ones have been.
+        with socket.socket() as farewell:
+            farewell.bind((self.host, 0))
+            self._farewell = farewell.getsockname()
+            farewell.connect((self.host, self.port))
+            self._acceptor.join()
         self._listener.close()
         for connection in self._connections:
             with contextlib.suppress(OSError):
@@ -46,9 +49,9 @@ class Server:
 
     def _accept(self) -> None:
         while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
+            connection, peer = self._listener.accept()
+            if peer == self._farewell:
+                connection.close()
                 return
             self.accepted += 1
             self._connections.append(connection)
@@ -158,11 +161,20 @@ def answer(
 def cut(connection: socket.socket) -> None:
     """Promise a body of 1000 bytes, send half of it, and close."""
     read_request(connection)
-    half = b'{"half": "' + b"x" * 490
-    connection.sendall(
-        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n" + half
-    )
+    connection.sendall(_HALF)
 
+
+def stall(connection: socket.socket) -> None:
+    """Send half of an answer as `cut` does, and go on without a word until the client has gone."""
+    read_request(connection)
+    connection.sendall(_HALF)
+    hang(connection)
+
+
+_HALF = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
+    b'{"half": "' + b"x" * 490
+)
 
 # What the harness serves where a set-up says nothing else; the keys are the situations' values.
 HTTP: dict[str, Behaviour] = {
@@ -171,6 +183,11 @@ HTTP: dict[str, Behaviour] = {
     "hanging": hang,
     "cutting": cut,
 }
+
+
+def redirect(connection: socket.socket) -> None:
+    """Send the client from one place to the next, without an end."""
+    answer(302, headers=("Location: /again",))(connection)
 
 
 def refusals(*statuses: int, body: bytes = b'{"message": "no"}') -> dict[str, Behaviour]:
