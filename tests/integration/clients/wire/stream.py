@@ -1,0 +1,61 @@
+"""Reading from a client, and breaking off in the middle of an answer."""
+
+import socket
+
+from tests.integration.clients.servers import Behaviour, reset
+
+
+def read_exactly(connection: socket.socket, size: int) -> bytes:
+    """Read this many bytes.
+
+    Raises:
+        EOFError: The client closed the connection before.
+    """
+    data = b""
+    while len(data) < size:
+        more = connection.recv(size - len(data))
+        if not more:
+            raise EOFError("the client closed the connection")
+        data += more
+    return data
+
+
+def read_line(connection: socket.socket) -> bytes:
+    """Read until the end of a line, and return the line without it.
+
+    Raises:
+        EOFError: The client closed the connection before.
+    """
+    line = b""
+    while not line.endswith(b"\n"):
+        line += read_exactly(connection, 1)
+    return line.rstrip(b"\r\n")
+
+
+def greet(*parts: bytes) -> Behaviour:
+    """Return a behaviour that sends a greeting, reads what comes back, and ends."""
+
+    def serve(connection: socket.socket) -> None:
+        connection.sendall(b"".join(parts))
+        linger(connection)
+
+    return serve
+
+
+def linger(connection: socket.socket) -> None:
+    """Close for writing, and read until the client has closed too: nothing that was sent is lost."""
+    connection.shutdown(socket.SHUT_WR)
+    while connection.recv(65536):
+        pass
+
+
+def cut_off(connection: socket.socket, half: bytes) -> None:
+    """Send the first half of an answer, then reset the connection."""
+    connection.sendall(half)
+    # A reset that overtakes the half would be "dropping": wait until the client has it.
+    connection.settimeout(0.05)
+    try:
+        connection.recv(1)
+    except TimeoutError:
+        pass
+    reset(connection)
