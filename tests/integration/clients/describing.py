@@ -1,6 +1,7 @@
 """What an error is made of, for a test that fails: types, attributes and the errors behind it."""
 
-ATTRIBUTES = ("status", "status_code", "code", "http_status", "errno", "reason", "args", "headers")
+# Some are properties or methods, which an error's own dictionary does not show.
+ATTRIBUTES = ("args", "status", "status_code", "code", "http_status", "errno")
 
 
 def describe(error, indent=""):
@@ -12,14 +13,10 @@ def describe(error, indent=""):
     """
     names = [f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__[:-2]]
     lines = [f"{indent}{' < '.join(names)}"]
-    for name in ATTRIBUTES:
+    for name in dict.fromkeys((*ATTRIBUTES, *getattr(error, "__dict__", ()))):
         value = _value(error, name)
         if value is not None:
             lines.append(f"{indent}  .{name} = {value}")
-    response = getattr(error, "response", None)
-    if response is not None:
-        shown = response if isinstance(response, dict) else _value(response, "status_code")
-        lines.append(f"{indent}  .response = {type(response).__name__} {str(shown)[:200]}")
     for link in ("__cause__", "__context__"):
         behind = getattr(error, link)
         # The context is shown too where `from None` hides it, and not a second time as the cause.
@@ -36,7 +33,7 @@ def describe(error, indent=""):
 def _value(thing, name):
     try:
         value = getattr(thing, name, None)
-        value = value() if callable(value) and name == "code" else value
+        value = value() if callable(value) and name in ("code", "status") else value
         return None if value is None else repr(value)[:200]
     except Exception as error:
         return f"raises {type(error).__name__}"

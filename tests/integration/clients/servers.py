@@ -108,6 +108,11 @@ def reset(connection: socket.socket) -> None:
 # HTTP
 
 
+def end_after_request(connection: socket.socket) -> None:
+    """Read a request and close the connection in an orderly way."""
+    read_request(connection)
+
+
 def read_request(connection: socket.socket) -> bytes:
     """Read one HTTP request, its body included where a Content-Length says how long it is.
 

@@ -58,7 +58,8 @@ def check(setup, call, address, expected):
     else:
         assert setup.returns_status, f"nothing was raised, but {type(result)} returned"
         outcome, came = classify_status(result).name, f"returned: {result!r}"
-    assert outcome == expected, f"not {expected} but {outcome}:\n{came}"
+    if outcome != expected:
+        pytest.fail(f"not {expected} but {outcome}:\n{came}", pytrace=False)
 
 
 def check_at(behaviour, setup, expected):
