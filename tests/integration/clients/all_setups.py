@@ -1,5 +1,17 @@
 """All client set-ups, in the order of the documentation's table."""
 
-from tests.integration.clients import setups_httpx, setups_requests
+from tests.integration.clients import (
+    setups_http_others,
+    setups_httpx,
+    setups_requests,
+    setups_rpc,
+    setups_streams,
+)
 
-SETUPS = [*setups_httpx.SETUPS, *setups_requests.SETUPS]
+SETUPS = [
+    *setups_httpx.SETUPS,
+    *setups_requests.SETUPS,
+    *setups_http_others.SETUPS,
+    *setups_rpc.SETUPS,
+    *setups_streams.SETUPS,
+]

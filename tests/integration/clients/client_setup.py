@@ -10,19 +10,41 @@ behaves badly in each of five situations, lets the set-up make one call, and jud
   `ignored`, the refusal of a proxy for example.
 
 A call gets the address of the server, makes one request without retries and with time-outs of
-`TIMEOUT` seconds, and closes what it opened. It may be a coroutine function. It does not catch what
-the client raises, and does not wrap it.
+`timeout()` seconds, and closes what it opened. It may be a coroutine function. It does not catch
+what the client raises, and does not wrap it.
 """
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from tests.integration.clients.servers import Behaviour
 
-# Seconds. Every call sets it as its client's time-out, the one for connecting included. Servers
-# that hang do so until the client has gone.
+# Seconds. Every call sets `timeout()` as its client's time-outs, the one for connecting included;
+# where a call shall wait in vain, for a place in a full pool, it is TIMEOUT.
 TIMEOUT = 0.25
+_patient = False
+
+
+def timeout() -> float:
+    """Return the client's time-out in seconds: short where a server may hang, else long.
+
+    A call that is expected to fail may be cut short on a slow machine, and has failed then too. One
+    that is expected to be answered may not.
+    """
+    return 20.0 if _patient else TIMEOUT
+
+
+@contextlib.contextmanager
+def patience() -> Iterator[None]:
+    """Make `timeout()` long for the time of a with block."""
+    global _patient  # noqa: PLW0603 (one test at a time runs in a process)
+    _patient = True
+    try:
+        yield
+    finally:
+        _patient = False
 
 
 class Situation(StrEnum):

@@ -7,7 +7,7 @@ worker of a run needs only some of them.
 from functools import partial
 from importlib import import_module
 
-from tests.integration.clients.client_setup import TIMEOUT
+from tests.integration.clients.client_setup import TIMEOUT, timeout
 from tests.integration.clients.http_setup import PROXY_AND_REDIRECTS, http_setup, raw_setup
 
 # aiohttp
@@ -16,8 +16,8 @@ from tests.integration.clients.http_setup import PROXY_AND_REDIRECTS, http_setup
 async def aiohttp_raises(host, port, scheme="http", **options):
     import aiohttp
 
-    timeout = aiohttp.ClientTimeout(total=TIMEOUT)
-    async with aiohttp.ClientSession(timeout=timeout, raise_for_status=True) as session:
+    limit = aiohttp.ClientTimeout(total=timeout())
+    async with aiohttp.ClientSession(timeout=limit, raise_for_status=True) as session:
         async with session.get(f"{scheme}://{host}:{port}/", **options) as response:
             return await response.read()
 
@@ -25,8 +25,8 @@ async def aiohttp_raises(host, port, scheme="http", **options):
 async def aiohttp_returns(host, port):
     import aiohttp
 
-    timeout = aiohttp.ClientTimeout(sock_connect=TIMEOUT, sock_read=TIMEOUT)
-    async with aiohttp.ClientSession(timeout=timeout) as session:
+    limit = aiohttp.ClientTimeout(sock_connect=timeout(), sock_read=timeout())
+    async with aiohttp.ClientSession(timeout=limit) as session:
         async with session.get(f"http://{host}:{port}/") as response:
             await response.read()
             return response
@@ -35,8 +35,8 @@ async def aiohttp_returns(host, port):
 async def aiohttp_streams(host, port):
     import aiohttp
 
-    timeout = aiohttp.ClientTimeout(sock_connect=TIMEOUT, sock_read=TIMEOUT)
-    async with aiohttp.ClientSession(timeout=timeout, raise_for_status=True) as session:
+    limit = aiohttp.ClientTimeout(sock_connect=timeout(), sock_read=timeout())
+    async with aiohttp.ClientSession(timeout=limit, raise_for_status=True) as session:
         async with session.post(f"http://{host}:{port}/", json={"stream": True}) as response:
             return [line async for line in response.content]
 
@@ -53,13 +53,13 @@ async def aiohttp_closed(host, port):
 
 
 def sync_client(library, host, port, scheme="http", **options):
-    with import_module(library).Client(timeout=TIMEOUT, follow_redirects=True) as client:
+    with import_module(library).Client(timeout=timeout(), follow_redirects=True) as client:
         return client.get(f"{scheme}://{host}:{port}/", **options).raise_for_status().json()
 
 
 async def async_client(library, host, port, scheme="http", **options):
     httpx = import_module(library)
-    async with httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=True) as client:
+    async with httpx.AsyncClient(timeout=timeout(), follow_redirects=True) as client:
         response = await client.get(f"{scheme}://{host}:{port}/", **options)
         return response.raise_for_status().json()
 
@@ -71,12 +71,12 @@ def on_trio(library, host, port):
 
 
 async def returned(library, host, port):
-    async with import_module(library).AsyncClient(timeout=TIMEOUT) as client:
+    async with import_module(library).AsyncClient(timeout=timeout()) as client:
         return await client.get(f"http://{host}:{port}/")
 
 
 async def streamed(library, host, port):
-    async with import_module(library).AsyncClient(timeout=TIMEOUT) as client:
+    async with import_module(library).AsyncClient(timeout=timeout()) as client:
         async with client.stream("GET", f"http://{host}:{port}/") as response:
             response.raise_for_status()
             return [chunk async for chunk in response.aiter_bytes()]
@@ -97,7 +97,7 @@ async def closed_async_client(library, host, port):
 def full_pool(library, host, port):
     httpx = import_module(library)
     limits = httpx.Limits(max_connections=1)
-    with httpx.Client(timeout=TIMEOUT, limits=limits) as client:
+    with httpx.Client(timeout=httpx.Timeout(timeout(), pool=TIMEOUT), limits=limits) as client:
         with client.stream("GET", f"http://{host}:{port}/"):
             client.get(f"http://{host}:{port}/")
 
@@ -105,7 +105,8 @@ def full_pool(library, host, port):
 async def full_async_pool(library, host, port):
     httpx = import_module(library)
     limits = httpx.Limits(max_connections=1)
-    async with httpx.AsyncClient(timeout=TIMEOUT, limits=limits) as client:
+    limit = httpx.Timeout(timeout(), pool=TIMEOUT)
+    async with httpx.AsyncClient(timeout=limit, limits=limits) as client:
         async with client.stream("GET", f"http://{host}:{port}/"):
             await client.get(f"http://{host}:{port}/")
 
@@ -148,31 +149,33 @@ def httpx_setups(library):
     ]
 
 
-TIMEOUTS = {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), TIMEOUT)}
+def timeouts(**others):
+    """Return the time-outs of one request as httpcore wants them."""
+    return {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), timeout()) | others}
 
 
 def sync_core(library, host, port, scheme="http", **options):
     with import_module(library).ConnectionPool() as pool:
-        options.setdefault("extensions", TIMEOUTS)
+        options.setdefault("extensions", timeouts())
         return pool.request("GET", f"{scheme}://{host}:{port}/", **options)
 
 
 async def async_core(library, host, port, scheme="http", **options):
     async with import_module(library).AsyncConnectionPool() as pool:
-        options.setdefault("extensions", TIMEOUTS)
+        options.setdefault("extensions", timeouts())
         return await pool.request("GET", f"{scheme}://{host}:{port}/", **options)
 
 
 def full_core_pool(library, host, port):
     with import_module(library).ConnectionPool(max_connections=1) as pool:
-        with pool.stream("GET", f"http://{host}:{port}/", extensions=TIMEOUTS):
-            pool.request("GET", f"http://{host}:{port}/", extensions=TIMEOUTS)
+        with pool.stream("GET", f"http://{host}:{port}/", extensions=timeouts()):
+            pool.request("GET", f"http://{host}:{port}/", extensions=timeouts(pool=TIMEOUT))
 
 
 async def full_async_core_pool(library, host, port):
     async with import_module(library).AsyncConnectionPool(max_connections=1) as pool:
-        async with pool.stream("GET", f"http://{host}:{port}/", extensions=TIMEOUTS):
-            await pool.request("GET", f"http://{host}:{port}/", extensions=TIMEOUTS)
+        async with pool.stream("GET", f"http://{host}:{port}/", extensions=timeouts()):
+            await pool.request("GET", f"http://{host}:{port}/", extensions=timeouts(pool=TIMEOUT))
 
 
 def httpcore_setups(library):

@@ -3,33 +3,33 @@
 from functools import partial
 from importlib import import_module
 
-from tests.integration.clients.client_setup import TIMEOUT
+from tests.integration.clients.client_setup import TIMEOUT, Situation, timeout
 from tests.integration.clients.http_setup import PROXY_AND_REDIRECTS, http_setup, raw_setup
-from tests.integration.clients.servers import answer, refusals
+from tests.integration.clients.servers import answer, read_request, refusals
 
 # requests, and niquests with the same interface
 
 
 def plain(library, host, port, scheme="http://", **options):
-    options.setdefault("timeout", TIMEOUT)
+    options.setdefault("timeout", timeout())
     response = import_module(library).get(f"{scheme}{host}:{port}/", **options)
     response.raise_for_status()
     return response.json()
 
 
 def returned(library, host, port):
-    return import_module(library).get(f"http://{host}:{port}/", timeout=TIMEOUT)
+    return import_module(library).get(f"http://{host}:{port}/", timeout=timeout())
 
 
 async def asynchronous(library, host, port, scheme="http://", **options):
     async with import_module(library).AsyncSession() as session:
-        response = await session.get(f"{scheme}{host}:{port}/", timeout=TIMEOUT, **options)
+        response = await session.get(f"{scheme}{host}:{port}/", timeout=timeout(), **options)
         return response.raise_for_status().json()
 
 
 def streamed(library, host, port):
     url = f"http://{host}:{port}/"
-    with import_module(library).get(url, timeout=TIMEOUT, stream=True) as response:
+    with import_module(library).get(url, timeout=timeout(), stream=True) as response:
         response.raise_for_status()
         return list(response.iter_content(16))
 
@@ -42,14 +42,13 @@ def with_retry(library, host, port):
     )
     with requests.Session() as session:
         session.mount("http://", requests.adapters.HTTPAdapter(max_retries=retry))
-        response = session.get(f"http://{host}:{port}/", timeout=TIMEOUT)
+        response = session.get(f"http://{host}:{port}/", timeout=timeout())
         response.raise_for_status()
         return response.json()
 
 
 def bad_json(library, host, port):
-    return import_module(library).post(f"http://{host}:{port}/", json=object(), timeout=TIMEOUT)
-
+    return import_module(library).post(f"http://{host}:{port}/", json=object(), timeout=timeout())
 
 
 def mistakes(call):
@@ -83,7 +82,7 @@ def requests_setups(library):
 def urllib3_pool(host, port, scheme="http://", **options):
     import urllib3
 
-    with urllib3.PoolManager(retries=False, timeout=TIMEOUT) as pool:
+    with urllib3.PoolManager(retries=False, timeout=timeout()) as pool:
         return pool.request("GET", f"{scheme}{host}:{port}/", **options)
 
 
@@ -93,14 +92,14 @@ def urllib3_retries(host, port, scheme="http://", **options):
     retries = urllib3.Retry(
         total=1, redirect=2, status_forcelist=(429, 503), respect_retry_after_header=False
     )
-    with urllib3.PoolManager(retries=retries, timeout=TIMEOUT) as pool:
+    with urllib3.PoolManager(retries=retries, timeout=timeout()) as pool:
         return pool.request("GET", f"{scheme}{host}:{port}/", **options)
 
 
 def urllib3_closed(host, port):
     import urllib3
 
-    pool = urllib3.HTTPConnectionPool(host, port, timeout=TIMEOUT)
+    pool = urllib3.HTTPConnectionPool(host, port, timeout=timeout())
     pool.close()
     return pool.request("GET", "/")
 
@@ -108,7 +107,7 @@ def urllib3_closed(host, port):
 def urllib3_full(host, port):
     import urllib3
 
-    with urllib3.HTTPConnectionPool(host, port, timeout=TIMEOUT, maxsize=1, block=True) as pool:
+    with urllib3.HTTPConnectionPool(host, port, timeout=timeout(), maxsize=1, block=True) as pool:
         pool.request("GET", "/", preload_content=False)
         return pool.request("GET", "/", pool_timeout=TIMEOUT)
 
@@ -120,7 +119,7 @@ def urlopen(host, port, scheme="http://", **options):
     import urllib.request
 
     with urllib.request.urlopen(
-        f"{scheme}{host}:{port}/", timeout=TIMEOUT, **options
+        f"{scheme}{host}:{port}/", timeout=timeout(), **options
     ) as response:
         return response.read()
 
@@ -128,7 +127,7 @@ def urlopen(host, port, scheme="http://", **options):
 def http_client(host, port, **options):
     import http.client
 
-    connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT)
+    connection = http.client.HTTPConnection(host, port, timeout=timeout())
     try:
         connection.request("GET", "/", **options)
         response = connection.getresponse()
@@ -141,7 +140,7 @@ def http_client(host, port, **options):
 def http_client_not_ready(host, port):
     import http.client
 
-    connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT)
+    connection = http.client.HTTPConnection(host, port, timeout=timeout())
     try:
         connection.getresponse()
     finally:
@@ -151,7 +150,7 @@ def http_client_not_ready(host, port):
 def http_client_busy(host, port):
     import http.client
 
-    connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT)
+    connection = http.client.HTTPConnection(host, port, timeout=timeout())
     try:
         connection.request("GET", "/")
         connection.request("GET", "/")
@@ -162,7 +161,7 @@ def http_client_busy(host, port):
 def httplib2_call(host, port, scheme="http://"):
     import httplib2
 
-    return httplib2.Http(timeout=TIMEOUT).request(f"{scheme}{host}:{port}/")
+    return httplib2.Http(timeout=timeout()).request(f"{scheme}{host}:{port}/")
 
 
 def xmlrpc_call(host, port, argument=1, method="add", scheme="http://"):
@@ -172,7 +171,7 @@ def xmlrpc_call(host, port, argument=1, method="add", scheme="http://"):
 
     class Transport(xmlrpc.client.Transport):
         def make_connection(self, host):
-            connection = http.client.HTTPConnection(host, timeout=TIMEOUT)
+            connection = http.client.HTTPConnection(host, timeout=timeout())
             self._connection = host, connection
             return connection
 
@@ -182,6 +181,14 @@ def xmlrpc_call(host, port, argument=1, method="add", scheme="http://"):
 
 def _xml(text):
     return answer(200, text.encode(), headers=("Content-Type: text/xml",))
+
+
+def cut_xml(connection):
+    read_request(connection)
+    connection.sendall(
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nContent-Length: 1000\r\n\r\n"
+        b"<?xml version='1.0'?><methodResponse><params><param>"
+    )
 
 
 XMLRPC_FAULT = _xml(
@@ -194,7 +201,9 @@ XMLRPC_FAULT = _xml(
 SETUPS = [
     *requests_setups("requests"),
     http_setup(
-        "requests, Retry(status_forcelist)", ("requests", "urllib3"), partial(with_retry, "requests")
+        "requests, Retry(status_forcelist)",
+        ("requests", "urllib3"),
+        partial(with_retry, "requests"),
     ),
     *requests_setups("niquests"),
     http_setup(
@@ -260,6 +269,7 @@ SETUPS = [
         "xmlrpc.client",
         (),
         xmlrpc_call,
+        behaviours={Situation.CUTTING: cut_xml},
         refusals=refusals() | {"fault": XMLRPC_FAULT},
         misuse={
             "bad scheme": partial(xmlrpc_call, scheme="nonsense://"),

@@ -9,7 +9,7 @@ import pytest
 
 from resilience import classify_error, classify_status
 from tests.integration.clients.all_setups import SETUPS
-from tests.integration.clients.client_setup import Situation
+from tests.integration.clients.client_setup import Situation, patience
 from tests.integration.clients.describing import describe
 from tests.integration.clients.servers import HTTP, dead_port, serving, stall
 
@@ -89,15 +89,17 @@ def test_so_is_another_outage(setup, outage):
 
 @pytest.mark.parametrize(("setup", "refusal"), cases(of=lambda setup: setup.refusals))
 def test_a_refusal_is_answered(setup, refusal):
-    check_at(setup.refusals[refusal], setup, "ANSWERED")
+    with patience():
+        check_at(setup.refusals[refusal], setup, "ANSWERED")
 
 
 @pytest.mark.parametrize(("setup", "answer"), cases(of=lambda setup: setup.ignored))
 def test_an_answer_that_says_nothing_about_the_server_is_ignored(setup, answer):
-    check_at(setup.ignored[answer], setup, "IGNORED")
+    with patience():
+        check_at(setup.ignored[answer], setup, "IGNORED")
 
 
 @pytest.mark.parametrize(("setup", "mistake"), cases(of=lambda setup: setup.misuse))
 def test_a_mistake_or_shortage_on_this_side_is_ignored(setup, mistake):
-    with serving(stall) as server:
+    with patience(), serving(stall) as server:
         check(setup, setup.misuse[mistake], (server.host, server.port), "IGNORED")
