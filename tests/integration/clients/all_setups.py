@@ -1,10 +1,13 @@
 """All client set-ups, in the order of the documentation's table."""
 
 from tests.integration.clients import (
+    setups_ai,
+    setups_grpc,
     setups_http_others,
     setups_httpx,
     setups_requests,
     setups_rpc,
+    setups_saas,
     setups_streams,
 )
 
@@ -14,4 +17,7 @@ SETUPS = [
     *setups_http_others.SETUPS,
     *setups_rpc.SETUPS,
     *setups_streams.SETUPS,
+    *setups_grpc.SETUPS,
+    *setups_ai.SETUPS,
+    *setups_saas.SETUPS,
 ]

@@ -5,7 +5,7 @@ from importlib import import_module
 
 from tests.integration.clients.client_setup import TIMEOUT, Situation, timeout
 from tests.integration.clients.http_setup import PROXY_AND_REDIRECTS, http_setup, raw_setup
-from tests.integration.clients.servers import answer, read_request, refusals
+from tests.integration.clients.servers import answer, refusals
 
 # requests, and niquests with the same interface
 
@@ -183,14 +183,6 @@ def _xml(text):
     return answer(200, text.encode(), headers=("Content-Type: text/xml",))
 
 
-def cut_xml(connection):
-    read_request(connection)
-    connection.sendall(
-        b"HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nContent-Length: 1000\r\n\r\n"
-        b"<?xml version='1.0'?><methodResponse><params><param>"
-    )
-
-
 XMLRPC_FAULT = _xml(
     "<?xml version='1.0'?><methodResponse><fault><value><struct>"
     "<member><name>faultCode</name><value><int>4</int></value></member>"
@@ -269,7 +261,9 @@ SETUPS = [
         "xmlrpc.client",
         (),
         xmlrpc_call,
-        behaviours={Situation.CUTTING: cut_xml},
+        left_out={
+            Situation.CUTTING: "it takes half an answer for a whole one, and the parser complains"
+        },
         refusals=refusals() | {"fault": XMLRPC_FAULT},
         misuse={
             "bad scheme": partial(xmlrpc_call, scheme="nonsense://"),

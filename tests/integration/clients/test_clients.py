@@ -18,11 +18,9 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def cases(*, of):
-    """Return a parameter for each set-up and each of its named cases; one worker for a client."""
+    """Return a parameter for each set-up and each of its named cases."""
     return [
-        pytest.param(
-            setup, name, id=f"{setup.name}: {name}", marks=pytest.mark.xdist_group(setup.name)
-        )
+        pytest.param(setup, name, id=f"{setup.name}: {name}")
         for setup in SETUPS
         for name in of(setup)
     ]
@@ -43,11 +41,11 @@ def _is_async(call):
 
 
 def _is_mistake_of_the_setup(error):
+    if isinstance(error, (NameError, ImportError, SyntaxError)):
+        return True
     innermost = list(traceback.walk_tb(error.__traceback__))[-1][0].f_code.co_filename
     raised_here = Path(innermost).parent == Path(__file__).parent
-    return isinstance(error, (NameError, ImportError, AssertionError, SyntaxError)) or (
-        raised_here and isinstance(error, AttributeError)
-    )
+    return raised_here and isinstance(error, (AttributeError, AssertionError))
 
 
 def check(setup, call, address, expected):
