@@ -2,12 +2,14 @@
 
 from tests.integration.clients import (
     setups_ai,
+    setups_cloud,
     setups_grpc,
     setups_http_others,
     setups_httpx,
     setups_requests,
     setups_rpc,
     setups_saas,
+    setups_search,
     setups_streams,
 )
 
@@ -20,4 +22,6 @@ SETUPS = [
     *setups_grpc.SETUPS,
     *setups_ai.SETUPS,
     *setups_saas.SETUPS,
+    *setups_cloud.SETUPS,
+    *setups_search.SETUPS,
 ]
