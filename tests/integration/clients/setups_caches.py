@@ -2,26 +2,11 @@
 
 import asyncio
 import contextlib
-from types import ModuleType
+import importlib
 
-import aiomcache
-import redis
-import redis.asyncio
-import redis.asyncio.retry
-import redis.backoff
-import redis.retry
-import valkey
-import valkey.asyncio
-import valkey.asyncio.retry
-import valkey.backoff
-import valkey.retry
-from pymemcache.client.base import Client as Memcache
-
-from tests.integration.clients.client_setup import TIMEOUT, ClientSetup, Situation
+from tests.integration.clients.client_setup import ClientSetup, Situation, timeout
 from tests.integration.clients.servers import drop, hang, serving
 from tests.integration.clients.wire import memcached, resp
-
-_TIMEOUTS = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT}
 
 _RESP_BEHAVIOURS = {
     Situation.UNAVAILABLE: resp.answering("LOADING Redis is loading the dataset in memory"),
@@ -50,7 +35,9 @@ _RESP_REFUSALS = {
     # The clients derive this one from their ConnectionError.
     "WRONGPASS": resp.refusing_all("WRONGPASS invalid username-password pair or user is disabled."),
     "NOPERM": resp.answering("NOPERM this user has no permissions to run the 'get' command"),
-    "WRONGTYPE": resp.answering("WRONGTYPE Operation against a key holding the wrong kind of value"),
+    "WRONGTYPE": resp.answering(
+        "WRONGTYPE Operation against a key holding the wrong kind of value"
+    ),
     "unknown command": resp.answering("ERR unknown command 'GETT'"),
     "wrong arguments": resp.answering("ERR wrong number of arguments for 'get' command"),
     "NOSCRIPT": resp.answering("NOSCRIPT No matching script. Please use EVAL."),
@@ -58,76 +45,76 @@ _RESP_REFUSALS = {
 }
 
 
-def _sync_client(library: ModuleType, host: str, port: int, **settings: object):
-    client = library.Redis if library is redis else library.Valkey
-    retry = library.retry.Retry(library.backoff.NoBackoff(), 0)
-    return client(
-        host=host, port=port, username="u", password="p", retry=retry, **_TIMEOUTS | settings
+def _client(library, host, port, *, asynchronous=False, **settings):
+    """Return a client of redis-py, or of valkey-py, which is a copy of it."""
+    name = "Redis" if library == "redis" else "Valkey"
+    module = importlib.import_module(f"{library}.asyncio" if asynchronous else library)
+    retry = importlib.import_module(f"{module.__name__}.retry").Retry
+    backoff = importlib.import_module(f"{library}.backoff").NoBackoff()
+    return getattr(module, name)(
+        host=host,
+        port=port,
+        username="u",
+        password="p",
+        socket_timeout=timeout(),
+        socket_connect_timeout=timeout(),
+        retry=retry(backoff, 0),
+        **settings,
     )
 
 
-def _async_client(library: ModuleType, host: str, port: int, **settings: object):
-    client = library.asyncio.Redis if library is redis else library.asyncio.Valkey
-    retry = library.asyncio.retry.Retry(library.backoff.NoBackoff(), 0)
-    return client(
-        host=host, port=port, username="u", password="p", retry=retry, **_TIMEOUTS | settings
-    )
-
-
-def _sync_setup(library: ModuleType, name: str) -> ClientSetup:
+def _sync_setup(library, name):
     def get(host, port):
-        with contextlib.closing(_sync_client(library, host, port)) as client:
+        with contextlib.closing(_client(library, host, port)) as client:
             client.get("key")
 
     def full_pool(host, port):
-        client = _sync_client(library, host, port, max_connections=1)
-        with serving(resp.idle) as server, contextlib.closing(client):
-            client.connection_pool.connection_kwargs["port"] = server.port
+        with serving(resp.idle) as server:
+            client = _client(library, host, server.port, max_connections=1)
             held = client.connection_pool.get_connection("GET")
             try:
                 client.get("key")
             finally:
                 client.connection_pool.release(held)
+                client.close()
 
     def wrong_type(host, port):
-        with serving(resp.idle) as server:
-            with contextlib.closing(_sync_client(library, host, server.port)) as client:
-                client.set("key", object())
+        with (
+            serving(resp.idle) as server,
+            contextlib.closing(_client(library, host, server.port)) as client,
+        ):
+            client.set("key", object())
 
-    return ClientSetup(
-        name=name,
-        distributions=(library.__name__,),
-        call=get,
-        behaviours=_RESP_BEHAVIOURS,
-        outages=_RESP_OUTAGES,
-        refusals=_RESP_REFUSALS,
-        misuse={"exhausted pool": full_pool, "a value of a wrong type": wrong_type},
-    )
+    return _setup(library, name, get, full_pool, wrong_type)
 
 
-def _async_setup(library: ModuleType, name: str) -> ClientSetup:
+def _async_setup(library, name):
     async def get(host, port):
-        async with _async_client(library, host, port) as client:
+        async with _client(library, host, port, asynchronous=True) as client:
             await client.get("key")
 
     async def full_pool(host, port):
         with serving(resp.idle) as server:
-            async with _async_client(library, host, server.port, max_connections=1) as client:
-                pool = client.connection_pool
-                held = await pool.get_connection("GET")
+            settings = {"asynchronous": True, "max_connections": 1}
+            async with _client(library, host, server.port, **settings) as client:
+                held = await client.connection_pool.get_connection("GET")
                 try:
                     await client.get("key")
                 finally:
-                    await pool.release(held)
+                    await client.connection_pool.release(held)
 
     async def wrong_type(host, port):
         with serving(resp.idle) as server:
-            async with _async_client(library, host, server.port) as client:
+            async with _client(library, host, server.port, asynchronous=True) as client:
                 await client.set("key", object())
 
+    return _setup(library, name, get, full_pool, wrong_type)
+
+
+def _setup(library, name, get, full_pool, wrong_type):
     return ClientSetup(
         name=name,
-        distributions=(library.__name__,),
+        distributions=(library,),
         call=get,
         behaviours=_RESP_BEHAVIOURS,
         outages=_RESP_OUTAGES,
@@ -150,7 +137,9 @@ def _pymemcache(host, port):
 
 
 def _memcache(host, port):
-    return Memcache((host, port), timeout=TIMEOUT, connect_timeout=TIMEOUT)
+    from pymemcache.client.base import Client
+
+    return Client((host, port), timeout=timeout(), connect_timeout=timeout())
 
 
 def _illegal_key(host, port):
@@ -159,16 +148,20 @@ def _illegal_key(host, port):
 
 
 async def _aiomcache(host, port):
+    import aiomcache
+
     client = aiomcache.Client(host, port)
     try:
         # The library has no time-out of its own: its users do what stands here.
-        async with asyncio.timeout(TIMEOUT):
+        async with asyncio.timeout(timeout()):
             await client.get(b"key")
     finally:
         await client.close()
 
 
 async def _illegal_key_async(host, port):
+    import aiomcache
+
     client = aiomcache.Client(host, port)
     try:
         await client.get(b"a key with spaces")
@@ -177,10 +170,10 @@ async def _illegal_key_async(host, port):
 
 
 SETUPS = (
-    _sync_setup(redis, "redis-py"),
-    _async_setup(redis, "redis-py, async"),
-    _sync_setup(valkey, "valkey-py"),
-    _async_setup(valkey, "valkey-py, async"),
+    _sync_setup("redis", "redis-py"),
+    _async_setup("redis", "redis-py, async"),
+    _sync_setup("valkey", "valkey-py"),
+    _async_setup("valkey", "valkey-py, async"),
     ClientSetup(
         name="pymemcache",
         distributions=("pymemcache",),

@@ -1,12 +1,6 @@
 """Clients of Cassandra, Neo4j and ClickHouse."""
 
-import clickhouse_driver
-import neo4j
-from cassandra.auth import PlainTextAuthProvider
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
-from cassandra.policies import FallthroughRetryPolicy
-
-from tests.integration.clients.client_setup import TIMEOUT, ClientSetup, Situation
+from tests.integration.clients.client_setup import TIMEOUT, ClientSetup, Situation, timeout
 from tests.integration.clients.servers import drop, hang, serving
 from tests.integration.clients.wire import cassandra, clickhouse
 from tests.integration.clients.wire import neo4j as bolt
@@ -15,13 +9,17 @@ _QUERY = "SELECT provoked"
 
 
 def _cluster(host, port):
-    profile = ExecutionProfile(request_timeout=TIMEOUT, retry_policy=FallthroughRetryPolicy())
+    from cassandra.auth import PlainTextAuthProvider
+    from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
+    from cassandra.policies import FallthroughRetryPolicy
+
+    profile = ExecutionProfile(request_timeout=timeout(), retry_policy=FallthroughRetryPolicy())
     return Cluster(
         [host],
         port=port,
         auth_provider=PlainTextAuthProvider("u", "p"),
-        connect_timeout=TIMEOUT,
-        control_connection_timeout=TIMEOUT,
+        connect_timeout=timeout(),
+        control_connection_timeout=timeout(),
         protocol_version=4,
         schema_metadata_enabled=False,
         token_metadata_enabled=False,
@@ -54,7 +52,8 @@ def _cassandra_wrong_argument(host, port):
             cluster.shutdown()
 
 
-_NEO4J_TIMES = {"connection_timeout": TIMEOUT, "connection_acquisition_timeout": 2 * TIMEOUT}
+def _neo4j_times():
+    return {"connection_timeout": timeout(), "connection_acquisition_timeout": 2 * timeout()}
 
 
 def _neo4j(host, port):
@@ -63,14 +62,18 @@ def _neo4j(host, port):
 
 
 def _driver(host, port, **settings):
-    times = _NEO4J_TIMES | settings
+    import neo4j
+
+    times = _neo4j_times() | settings
     return neo4j.GraphDatabase.driver(f"bolt://{host}:{port}", auth=("u", "p"), **times)
 
 
 async def _neo4j_async(host, port):
+    import neo4j
+
     async with (
         neo4j.AsyncGraphDatabase.driver(
-            f"bolt://{host}:{port}", auth=("u", "p"), **_NEO4J_TIMES
+            f"bolt://{host}:{port}", auth=("u", "p"), **_neo4j_times()
         ) as driver,
         driver.session() as session,
     ):
@@ -84,18 +87,29 @@ def _neo4j_closed(host, port):
     driver.session()
 
 
+# The driver insists on waiting for a place at least as long as for a connection.
+_SMALL_POOL = {
+    "connection_timeout": TIMEOUT,
+    "connection_acquisition_timeout": 2 * TIMEOUT,
+    "max_connection_pool_size": 1,
+}
+
+
 def _neo4j_pool(host, port):
-    with serving(bolt.refusing("Neo.ClientError.Statement.SyntaxError")) as server:
-        with (
-            _driver(host, server.port, max_connection_pool_size=1) as driver,
-            driver.session() as one,
-            driver.session() as other,
-        ):
-            with one.begin_transaction(), other.begin_transaction():
-                pass
+    with (
+        serving(bolt.refusing("Neo.ClientError.Statement.SyntaxError")) as server,
+        _driver(host, server.port, **_SMALL_POOL) as driver,
+        driver.session() as one,
+        driver.session() as other,
+        one.begin_transaction(),
+        other.begin_transaction(),
+    ):
+        pass
 
 
 def _neo4j_wrong_argument(host, port):
+    import neo4j
+
     neo4j.GraphDatabase.driver(f"no-such-scheme://{host}:{port}")
 
 
@@ -133,8 +147,15 @@ _NEO4J_REFUSALS = {
 
 
 def _clickhouse(host, port):
+    import clickhouse_driver
+
     client = clickhouse_driver.Client(
-        host, port, user="u", password="p", connect_timeout=TIMEOUT, send_receive_timeout=TIMEOUT
+        host,
+        port,
+        user="u",
+        password="p",
+        connect_timeout=timeout(),
+        send_receive_timeout=timeout(),
     )
     try:
         client.execute(_QUERY)
@@ -143,6 +164,8 @@ def _clickhouse(host, port):
 
 
 def _clickhouse_wrong_argument(host, port):
+    import clickhouse_driver
+
     with serving(clickhouse.hanging_queries) as server:
         client = clickhouse_driver.Client(host, server.port)
         try:

@@ -1,14 +1,9 @@
 """Clients of Kafka."""
 
-import aiokafka
-import confluent_kafka
-import kafka
-
-from tests.integration.clients.client_setup import TIMEOUT, ClientSetup, Situation
+from tests.integration.clients.client_setup import TIMEOUT, ClientSetup, Situation, timeout
 from tests.integration.clients.servers import drop, hang, serving
 from tests.integration.clients.wire import kafka as wire
 
-_MILLISECONDS = int(TIMEOUT * 1000)
 _TOPIC = "provoked"
 
 _BEHAVIOURS = {
@@ -49,21 +44,27 @@ _REFUSALS_OF_AIOKAFKA = {
 }
 
 
+def _milliseconds():
+    return int(timeout() * 1000)
+
+
 def _kafka_python(host, port):
     producer = _producer(host, port)
     try:
-        producer.send(_TOPIC, b"x").get(timeout=10 * TIMEOUT)
+        producer.send(_TOPIC, b"x").get(timeout=10 * timeout())
     finally:
         producer.close(timeout=0)
 
 
 def _producer(host, port):
+    import kafka
+
     return kafka.KafkaProducer(
         bootstrap_servers=f"{host}:{port}",
-        bootstrap_timeout_ms=_MILLISECONDS,
-        request_timeout_ms=_MILLISECONDS,
-        delivery_timeout_ms=2 * _MILLISECONDS,
-        max_block_ms=_MILLISECONDS,
+        bootstrap_timeout_ms=_milliseconds(),
+        request_timeout_ms=_milliseconds(),
+        delivery_timeout_ms=2 * _milliseconds(),
+        max_block_ms=_milliseconds(),
         enable_idempotence=False,
         retries=0,
         acks=1,
@@ -78,8 +79,10 @@ def _kafka_python_closed(host, port):
 
 
 async def _aiokafka(host, port):
+    import aiokafka
+
     producer = aiokafka.AIOKafkaProducer(
-        bootstrap_servers=f"{host}:{port}", request_timeout_ms=_MILLISECONDS, acks=1
+        bootstrap_servers=f"{host}:{port}", request_timeout_ms=_milliseconds(), acks=1
     )
     try:
         await producer.start()
@@ -89,6 +92,8 @@ async def _aiokafka(host, port):
 
 
 async def _aiokafka_closed(host, port):
+    import aiokafka
+
     with serving(wire.answering()) as server:
         producer = aiokafka.AIOKafkaProducer(bootstrap_servers=f"{host}:{server.port}")
         await producer.start()
@@ -97,10 +102,14 @@ async def _aiokafka_closed(host, port):
 
 
 async def _aiokafka_wrong_argument(host, port):
+    import aiokafka
+
     aiokafka.AIOKafkaProducer(bootstrap_servers=f"{host}:{port}", acks="some")
 
 
 def _confluent_full_queue(host, port):
+    import confluent_kafka
+
     settings = {"bootstrap.servers": f"{host}:{port}", "log_level": 0}
     producer = confluent_kafka.Producer(settings | {"queue.buffering.max.messages": 1})
     try:
@@ -112,23 +121,27 @@ def _confluent_full_queue(host, port):
 
 
 def _confluent_wrong_setting(host, port):
+    import confluent_kafka
+
     confluent_kafka.Producer({"no.such.setting": 1})
 
 
 def _confluent(host, port):
+    import confluent_kafka
+
     reported = []
     producer = confluent_kafka.Producer(
         {
             "bootstrap.servers": f"{host}:{port}",
-            "socket.timeout.ms": _MILLISECONDS,
-            "message.timeout.ms": 2 * _MILLISECONDS,
+            "socket.timeout.ms": _milliseconds(),
+            "message.timeout.ms": 2 * _milliseconds(),
             "retries": 0,
             "acks": 1,
             "log_level": 0,
         }
     )
     producer.produce(_TOPIC, b"x", on_delivery=lambda error, _: reported.append(error))
-    producer.flush(10 * TIMEOUT)
+    producer.flush(10 * timeout())
     # What the library's own documentation does with an error that was reported.
     if reported and reported[0] is not None:
         raise confluent_kafka.KafkaException(reported[0])

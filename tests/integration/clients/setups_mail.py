@@ -5,9 +5,7 @@ import imaplib
 import poplib
 import smtplib
 
-import aiosmtplib
-
-from tests.integration.clients.client_setup import TIMEOUT, ClientSetup, Situation
+from tests.integration.clients.client_setup import ClientSetup, Situation, timeout
 from tests.integration.clients.servers import drop, hang, serving
 from tests.integration.clients.wire import lines
 from tests.integration.clients.wire.stream import greet
@@ -55,22 +53,26 @@ _SMTP_REFUSALS = {
 
 
 def _smtplib(host, port):
-    with smtplib.SMTP(host, port, timeout=TIMEOUT) as client:
+    with smtplib.SMTP(host, port, timeout=timeout()) as client:
         client.login("u", "p")
         client.sendmail("a@example.com", ["b@example.com"], _MESSAGE)
 
 
 def _smtplib_closed(host, port):
-    smtplib.SMTP(timeout=TIMEOUT).sendmail("a@example.com", ["b@example.com"], _MESSAGE)
+    smtplib.SMTP(timeout=timeout()).sendmail("a@example.com", ["b@example.com"], _MESSAGE)
 
 
 def _smtplib_no_tls(host, port):
-    with serving(lines.dialogue("220 mail.example ESMTP", _SMTP)) as server:
-        with smtplib.SMTP(host, server.port, timeout=TIMEOUT) as client:
-            client.starttls()
+    with (
+        serving(lines.dialogue("220 mail.example ESMTP", _SMTP)) as server,
+        smtplib.SMTP(host, server.port, timeout=timeout()) as client,
+    ):
+        client.starttls()
 
 
 async def _aiosmtplib(host, port):
+    import aiosmtplib
+
     await aiosmtplib.send(
         _MESSAGE,
         hostname=host,
@@ -80,12 +82,14 @@ async def _aiosmtplib(host, port):
         start_tls=False,
         sender="a@example.com",
         recipients=["b@example.com"],
-        timeout=TIMEOUT,
+        timeout=timeout(),
     )
 
 
 async def _aiosmtplib_wrong_argument(host, port):
-    await aiosmtplib.send(_MESSAGE, hostname=host, port=port, timeout=TIMEOUT)
+    import aiosmtplib
+
+    await aiosmtplib.send(_MESSAGE, hostname=host, port=port, timeout=timeout())
 
 
 # IMAP
@@ -103,15 +107,17 @@ def _imap(verb, answer, **settings):
 
 
 def _imaplib(host, port):
-    with imaplib.IMAP4(host, port, timeout=TIMEOUT) as client:
+    with imaplib.IMAP4(host, port, timeout=timeout()) as client:
         client.login("u", "p")
         client.select()
 
 
 def _imaplib_wrong_state(host, port):
-    with serving(lines.dialogue("* OK ready", _IMAP)) as server:
-        with imaplib.IMAP4(host, server.port, timeout=TIMEOUT) as client:
-            client.search(None, "ALL")
+    with (
+        serving(lines.dialogue("* OK ready", _IMAP)) as server,
+        imaplib.IMAP4(host, server.port, timeout=timeout()) as client,
+    ):
+        client.search(None, "ALL")
 
 
 # POP3
@@ -122,7 +128,7 @@ def _pop(verb, answer):
 
 
 def _poplib(host, port):
-    client = poplib.POP3(host, port, timeout=TIMEOUT)
+    client = poplib.POP3(host, port, timeout=timeout())
     try:
         client.user("u")
         client.pass_("p")
@@ -140,7 +146,7 @@ def _ftp(verb, answer):
 
 
 def _ftplib(host, port):
-    client = ftplib.FTP(timeout=TIMEOUT)
+    client = ftplib.FTP(timeout=timeout())
     try:
         client.connect(host, port)
         client.login("u", "p")
@@ -150,7 +156,7 @@ def _ftplib(host, port):
 
 
 def _ftplib_closed(host, port):
-    ftplib.FTP(timeout=TIMEOUT).cwd("folder")
+    ftplib.FTP(timeout=timeout()).cwd("folder")
 
 
 SETUPS = (

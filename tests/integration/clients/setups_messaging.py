@@ -3,12 +3,7 @@
 import contextlib
 import json
 
-import aiomqtt
-import nats
-import nats.js
-import stomp
-
-from tests.integration.clients.client_setup import TIMEOUT, ClientSetup, Situation
+from tests.integration.clients.client_setup import ClientSetup, Situation, timeout
 from tests.integration.clients.servers import drop, hang, serving
 from tests.integration.clients.wire import mqtt
 from tests.integration.clients.wire import nats as wire
@@ -18,15 +13,17 @@ from tests.integration.clients.wire.stream import greet
 async def _nats(host, port):
     client = await _connected(host, port)
     try:
-        await client.request("provoked", b"x", timeout=TIMEOUT)
+        await client.request("provoked", b"x", timeout=timeout())
     finally:
         await client.close()
 
 
 async def _connected(host, port):
+    import nats
+
     return await nats.connect(
         f"nats://{host}:{port}",
-        connect_timeout=TIMEOUT,
+        connect_timeout=timeout(),
         allow_reconnect=False,
         max_reconnect_attempts=1,
         reconnect_time_wait=0.01,
@@ -41,7 +38,7 @@ async def _keep_quiet(error):
 async def _jetstream(host, port):
     client = await _connected(host, port)
     try:
-        await client.jetstream(timeout=TIMEOUT).publish("provoked", b"x")
+        await client.jetstream(timeout=timeout()).publish("provoked", b"x")
     finally:
         await client.close()
 
@@ -85,8 +82,10 @@ _NATS_BEHAVIOURS = {
 
 
 async def _mqtt(host, port):
+    import aiomqtt
+
     async with aiomqtt.Client(
-        host, port, timeout=TIMEOUT, protocol=aiomqtt.ProtocolVersion.V5
+        host, port, timeout=timeout(), protocol=aiomqtt.ProtocolVersion.V5
     ) as client:
         granted = await client.subscribe("provoked", qos=1)
         if granted[0].is_failure:
@@ -94,22 +93,28 @@ async def _mqtt(host, port):
 
 
 async def _mqtt_3(host, port):
+    import aiomqtt
+
     async with aiomqtt.Client(
-        host, port, timeout=TIMEOUT, protocol=aiomqtt.ProtocolVersion.V311
+        host, port, timeout=timeout(), protocol=aiomqtt.ProtocolVersion.V311
     ) as client:
         await client.subscribe("provoked", qos=1)
 
 
 async def _mqtt_wrong_topic(host, port):
+    import aiomqtt
+
     with serving(mqtt.silent) as server:
         async with aiomqtt.Client(
-            host, server.port, timeout=TIMEOUT, protocol=aiomqtt.ProtocolVersion.V5
+            host, server.port, timeout=timeout(), protocol=aiomqtt.ProtocolVersion.V5
         ) as client:
             await client.publish("no/#/wildcards")
 
 
 async def _mqtt_not_connected(host, port):
-    await aiomqtt.Client(host, port, timeout=TIMEOUT).publish("provoked")
+    import aiomqtt
+
+    await aiomqtt.Client(host, port, timeout=timeout()).publish("provoked")
 
 
 _MQTT_BEHAVIOURS = {
@@ -121,7 +126,9 @@ _MQTT_BEHAVIOURS = {
 
 
 def _stomp(host, port):
-    connection = stomp.Connection([(host, port)], timeout=TIMEOUT, reconnect_attempts_max=1)
+    import stomp
+
+    connection = stomp.Connection([(host, port)], timeout=timeout(), reconnect_attempts_max=1)
     try:
         connection.connect("u", "p", wait=True)
     finally:
@@ -212,7 +219,7 @@ SETUPS = (
             Situation.DROPPING: drop,
             Situation.CUTTING: greet(b"CONNEC"),
         },
-        # It raises the same error, without a word, where it was never connected: misuse is not shown.
+        # A client that was never connected raises the same error, and without a word.
         left_out={Situation.HANGING: "it waits for the answer to its login without a time-out"},
     ),
 )

@@ -1,20 +1,21 @@
 """The client of MongoDB."""
 
-import pymongo
-
-from tests.integration.clients.client_setup import TIMEOUT, ClientSetup, Situation
+from tests.integration.clients.client_setup import ClientSetup, Situation, timeout
 from tests.integration.clients.servers import drop, hang, serving
 from tests.integration.clients.wire import mongo
 
-_MILLISECONDS = int(TIMEOUT * 1000)
-_SETTINGS = {
-    "directConnection": True,
-    "connectTimeoutMS": _MILLISECONDS,
-    "socketTimeoutMS": _MILLISECONDS,
-    "serverSelectionTimeoutMS": _MILLISECONDS,
-    "retryReads": False,
-    "retryWrites": False,
-}
+
+def _settings():
+    milliseconds = int(timeout() * 1000)
+    return {
+        "directConnection": True,
+        "connectTimeoutMS": milliseconds,
+        "socketTimeoutMS": milliseconds,
+        "serverSelectionTimeoutMS": milliseconds,
+        "retryReads": False,
+        "retryWrites": False,
+    }
+
 
 _BEHAVIOURS = {
     Situation.UNAVAILABLE: mongo.refusing(91, "ShutdownInProgress"),
@@ -53,39 +54,55 @@ _REFUSALS = {
 
 
 def _find(host, port):
-    with pymongo.MongoClient(host, port, **_SETTINGS) as client:
+    import pymongo
+
+    with pymongo.MongoClient(host, port, **_settings()) as client:
         client.database.collection.find_one()
 
 
 async def _find_async(host, port):
-    async with pymongo.AsyncMongoClient(host, port, **_SETTINGS) as client:
+    import pymongo
+
+    async with pymongo.AsyncMongoClient(host, port, **_settings()) as client:
         await client.database.collection.find_one()
 
 
 def _log_in(host, port):
-    with pymongo.MongoClient(host, port, username="u", password="p", **_SETTINGS) as client:
+    import pymongo
+
+    with pymongo.MongoClient(host, port, username="u", password="p", **_settings()) as client:
         client.database.collection.find_one()
 
 
 def _closed(host, port):
-    client = pymongo.MongoClient(host, port, **_SETTINGS)
+    import pymongo
+
+    client = pymongo.MongoClient(host, port, **_settings())
     client.close()
     client.database.collection.find_one()
 
 
 async def _closed_async(host, port):
-    client = pymongo.AsyncMongoClient(host, port, **_SETTINGS)
+    import pymongo
+
+    client = pymongo.AsyncMongoClient(host, port, **_settings())
     await client.close()
     await client.database.collection.find_one()
 
 
 def _wrong_document(host, port):
-    with serving(mongo.refusing(26, "NamespaceNotFound")) as server:
-        with pymongo.MongoClient(host, server.port, **_SETTINGS) as client:
-            client.database.collection.insert_one({"value": object()})
+    import pymongo
+
+    with (
+        serving(mongo.refusing(26, "NamespaceNotFound")) as server,
+        pymongo.MongoClient(host, server.port, **_settings()) as client,
+    ):
+        client.database.collection.insert_one({"value": object()})
 
 
 def _wrong_setting(host, port):
+    import pymongo
+
     pymongo.MongoClient(host, port, no_such_setting=1)
 
 

@@ -3,23 +3,16 @@
 import asyncio
 import contextlib
 
-import aiomysql
-import mysql.connector
-import mysql.connector.aio
-import mysql.connector.pooling
-import pymysql
-
-from tests.integration.clients.client_setup import TIMEOUT, ClientSetup, Situation
+from tests.integration.clients.client_setup import ClientSetup, Situation, timeout
 from tests.integration.clients.servers import drop, hang, serving
 from tests.integration.clients.wire import mysql as wire
 
 # A word that the server knows the query by.
 _QUERY = "SELECT provoked"
 _LOGIN = {"user": "u", "password": "p"}
-_TIMEOUTS = {"connect_timeout": TIMEOUT, "read_timeout": TIMEOUT, "write_timeout": TIMEOUT}
 
 BEHAVIOURS = {
-    Situation.UNAVAILABLE: wire.refusing_connections(1040, "08004"),  # too many connections
+    Situation.UNAVAILABLE: wire.refusing_connections(1040),  # too many connections
     Situation.DROPPING: drop,
     Situation.HANGING: hang,
     Situation.CUTTING: wire.cutting,
@@ -38,7 +31,7 @@ OUTAGES = {
 REFUSALS = {
     "1045 wrong password": wire.refusing_logins(1045, "28000"),
     "1049 no such database": wire.refusing_logins(1049, "42000"),
-    "1130 this host may not connect": wire.refusing_connections(1130, "HY000"),
+    "1130 this host may not connect": wire.refusing_connections(1130),
     # A limit of this one user: the like of a 429.
     "1226 the user's limit is reached": wire.refusing_logins(1226, "42000"),
     "1146 no such table": wire.refusing_queries(1146, "42S02"),
@@ -54,12 +47,17 @@ REFUSALS = {
 
 
 def _pymysql(host, port):
-    connection = pymysql.connect(host=host, port=port, **_LOGIN, **_TIMEOUTS)
+    import pymysql
+
+    times = {"connect_timeout": timeout(), "read_timeout": timeout(), "write_timeout": timeout()}
+    connection = pymysql.connect(host=host, port=port, **_LOGIN, **times)
     with connection, connection.cursor() as cursor:
         cursor.execute(_QUERY)
 
 
 def _pymysql_closed(host, port):
+    import pymysql
+
     with serving(wire.idle) as server:
         connection = pymysql.connect(host=host, port=server.port, **_LOGIN)
         connection.close()
@@ -67,6 +65,8 @@ def _pymysql_closed(host, port):
 
 
 def _pymysql_wrong_argument(host, port):
+    import pymysql
+
     with serving(wire.idle) as server:
         connection = pymysql.connect(host=host, port=server.port, **_LOGIN)
         with connection, connection.cursor() as cursor:
@@ -75,13 +75,17 @@ def _pymysql_wrong_argument(host, port):
 
 async def _aiomysql(host, port):
     # Its time-out for connecting ends with the TCP connection: its users do what stands here.
-    async with asyncio.timeout(TIMEOUT):
+    import aiomysql
+
+    async with asyncio.timeout(timeout()):
         connection = await aiomysql.connect(host=host, port=port, **_LOGIN)
         async with connection, connection.cursor() as cursor:
             await cursor.execute(_QUERY)
 
 
 async def _aiomysql_closed(host, port):
+    import aiomysql
+
     with serving(wire.idle) as server:
         connection = await aiomysql.connect(host=host, port=server.port, **_LOGIN)
         connection.close()
@@ -89,9 +93,10 @@ async def _aiomysql_closed(host, port):
 
 
 def _connector(host, port):
-    # This client takes whole seconds.
-    connect = mysql.connector.connect
-    connection = connect(host=host, port=port, connection_timeout=1, use_pure=True, **_LOGIN)
+    import mysql.connector
+
+    times = {"connection_timeout": max(1, int(timeout()))}  # it takes whole seconds
+    connection = mysql.connector.connect(host=host, port=port, use_pure=True, **_LOGIN, **times)
     with contextlib.closing(connection):
         cursor = connection.cursor()
         cursor.execute(_QUERY)
@@ -99,6 +104,8 @@ def _connector(host, port):
 
 
 def _connector_closed(host, port):
+    import mysql.connector
+
     with serving(wire.idle) as server:
         connection = mysql.connector.connect(host=host, port=server.port, use_pure=True, **_LOGIN)
         connection.close()
@@ -106,6 +113,8 @@ def _connector_closed(host, port):
 
 
 def _connector_pool(host, port):
+    import mysql.connector.pooling
+
     with serving(wire.idle) as server:
         pool = mysql.connector.pooling.MySQLConnectionPool(
             pool_size=1, host=host, port=server.port, use_pure=True, **_LOGIN
@@ -115,6 +124,8 @@ def _connector_pool(host, port):
 
 
 def _connector_wrong_argument(host, port):
+    import mysql.connector
+
     mysql.connector.connect(host=host, port=port, no_such_option=1, **_LOGIN)
 
 

@@ -2,20 +2,12 @@
 
 import contextlib
 
-import asyncpg
-import pg8000.dbapi
-import psycopg
-import psycopg2
-import psycopg_pool
-
-from tests.integration.clients.client_setup import TIMEOUT, ClientSetup, Situation
+from tests.integration.clients.client_setup import TIMEOUT, ClientSetup, Situation, timeout
 from tests.integration.clients.servers import drop, hang, serving
 from tests.integration.clients.wire import postgres
 
 # A word that the server knows the query by.
 _QUERY = "SELECT provoked"
-# libpq takes whole seconds, and makes 2 out of 1.
-_LOGIN = {"user": "u", "password": "p", "dbname": "d", "connect_timeout": 2, "sslmode": "disable"}
 _SHORT_LOGIN = {"user": "u", "password": "p", "database": "d"}
 
 BEHAVIOURS = {
@@ -54,65 +46,98 @@ REFUSALS = {
 }
 
 
+def _login():
+    """Return how to log in with libpq: it takes whole seconds, and makes 2 out of 1."""
+    seconds = max(2, int(timeout()))
+    login = {"user": "u", "password": "p", "dbname": "d", "sslmode": "disable"}
+    return login | {"connect_timeout": seconds}
+
+
 def _psycopg(host, port):
-    with psycopg.connect(host=host, port=port, **_LOGIN) as connection:
+    import psycopg
+
+    with psycopg.connect(host=host, port=port, **_login()) as connection:
         connection.execute(_QUERY)
 
 
 def _psycopg_closed(host, port):
+    import psycopg
+
     with serving(postgres.idle) as server:
-        connection = psycopg.connect(host=host, port=server.port, **_LOGIN)
+        connection = psycopg.connect(host=host, port=server.port, **_login())
         connection.close()
         connection.execute(_QUERY)
 
 
 def _psycopg_wrong_argument(host, port):
-    with serving(postgres.idle) as server:
-        with psycopg.connect(host=host, port=server.port, **_LOGIN) as connection:
-            connection.execute("SELECT %s", ("one", "too many"))
+    import psycopg
+
+    with (
+        serving(postgres.idle) as server,
+        psycopg.connect(host=host, port=server.port, **_login()) as connection,
+    ):
+        connection.execute("SELECT %s", ("one", "too many"))
 
 
 def _psycopg_pool(host, port):
+    import psycopg_pool
+
     with serving(postgres.idle) as server:
         address = {"host": host, "port": server.port}
-        with psycopg_pool.ConnectionPool(
-            kwargs=_LOGIN | address, min_size=1, max_size=1, timeout=5
-        ) as pool:
-            with pool.connection(), pool.connection(timeout=TIMEOUT):
-                pass
+        with (
+            psycopg_pool.ConnectionPool(
+                kwargs=_login() | address, min_size=1, max_size=1, timeout=5
+            ) as pool,
+            pool.connection(),
+            pool.connection(timeout=TIMEOUT),
+        ):
+            pass
 
 
 async def _psycopg_async(host, port):
+    import psycopg
+
     connect = psycopg.AsyncConnection.connect
-    async with await connect(host=host, port=port, **_LOGIN) as connection:
+    async with await connect(host=host, port=port, **_login()) as connection:
         await connection.execute(_QUERY)
 
 
 async def _psycopg_async_closed(host, port):
+    import psycopg
+
     with serving(postgres.idle) as server:
-        connection = await psycopg.AsyncConnection.connect(host=host, port=server.port, **_LOGIN)
+        connection = await psycopg.AsyncConnection.connect(host=host, port=server.port, **_login())
         await connection.close()
         await connection.execute(_QUERY)
 
 
 async def _psycopg_async_pool(host, port):
+    import psycopg_pool
+
     with serving(postgres.idle) as server:
         address = {"host": host, "port": server.port}
-        async with psycopg_pool.AsyncConnectionPool(
-            kwargs=_LOGIN | address, min_size=1, max_size=1, timeout=5, open=False
-        ) as pool:
-            async with pool.connection(), pool.connection(timeout=TIMEOUT):
-                pass
+        async with (
+            psycopg_pool.AsyncConnectionPool(
+                kwargs=_login() | address, min_size=1, max_size=1, timeout=5, open=False
+            ) as pool,
+            pool.connection(),
+            pool.connection(timeout=TIMEOUT),
+        ):
+            pass
 
 
 def _psycopg2(host, port):
-    with contextlib.closing(psycopg2.connect(host=host, port=port, **_LOGIN)) as connection:
+    import psycopg2
+
+    with contextlib.closing(psycopg2.connect(host=host, port=port, **_login())) as connection:
         connection.cursor().execute(_QUERY)
 
 
 def _psycopg2_closed(host, port):
+    import psycopg2
+
     with serving(postgres.idle) as server:
-        connection = psycopg2.connect(host=host, port=server.port, **_LOGIN)
+        connection = psycopg2.connect(host=host, port=server.port, **_login())
         connection.close()
         connection.cursor()
 
@@ -121,19 +146,28 @@ def _psycopg2_pool(host, port):
     from psycopg2.pool import ThreadedConnectionPool
 
     with serving(postgres.idle) as server:
-        pool = ThreadedConnectionPool(1, 1, host=host, port=server.port, **_LOGIN)
+        pool = ThreadedConnectionPool(1, 1, host=host, port=server.port, **_login())
         with contextlib.closing(pool):
             pool.getconn()
             pool.getconn()
 
 
 def _psycopg2_wrong_argument(host, port):
-    psycopg2.connect(host=host, port=port, **_LOGIN, no_such_option=1)
+    import psycopg2
+
+    psycopg2.connect(host=host, port=port, **_login(), no_such_option=1)
 
 
 async def _asyncpg(host, port):
+    import asyncpg
+
     connection = await asyncpg.connect(
-        host=host, port=port, timeout=TIMEOUT, command_timeout=TIMEOUT, ssl=False, **_SHORT_LOGIN
+        host=host,
+        port=port,
+        timeout=timeout(),
+        command_timeout=timeout(),
+        ssl=False,
+        **_SHORT_LOGIN,
     )
     try:
         await connection.execute(_QUERY)
@@ -142,6 +176,8 @@ async def _asyncpg(host, port):
 
 
 async def _asyncpg_closed(host, port):
+    import asyncpg
+
     with serving(postgres.idle) as server:
         connection = await asyncpg.connect(host=host, port=server.port, ssl=False, **_SHORT_LOGIN)
         await connection.close()
@@ -149,10 +185,14 @@ async def _asyncpg_closed(host, port):
 
 
 async def _asyncpg_wrong_argument(host, port):
+    import asyncpg
+
     await asyncpg.connect(host=host, port=port, ssl=False, statement_cache_size=-1, **_SHORT_LOGIN)
 
 
 async def _asyncpg_closed_pool(host, port):
+    import asyncpg
+
     with serving(postgres.idle) as server:
         pool = asyncpg.create_pool(
             host=host, port=server.port, ssl=False, min_size=1, max_size=1, **_SHORT_LOGIN
@@ -163,12 +203,16 @@ async def _asyncpg_closed_pool(host, port):
 
 
 def _pg8000(host, port):
-    login = {"host": host, "port": port, "timeout": TIMEOUT, **_SHORT_LOGIN}
+    import pg8000.dbapi
+
+    login = {"host": host, "port": port, "timeout": timeout(), **_SHORT_LOGIN}
     with contextlib.closing(pg8000.dbapi.connect(**login)) as connection:
         connection.cursor().execute(_QUERY)
 
 
 def _pg8000_closed(host, port):
+    import pg8000.dbapi
+
     with serving(postgres.idle) as server:
         connection = pg8000.dbapi.connect(host=host, port=server.port, **_SHORT_LOGIN)
         connection.close()

@@ -3,23 +3,13 @@
 import asyncio
 import contextlib
 
-import aio_pika
-import aiormq
-import celery
-import kombu
-import pika
-from pamqp import commands
-
-from tests.integration.clients.client_setup import TIMEOUT, ClientSetup, Situation
+from tests.integration.clients.client_setup import ClientSetup, Situation, timeout
 from tests.integration.clients.servers import drop, hang, serving
 from tests.integration.clients.wire import amqp
 
-_AT_LOGIN, _AT_OPEN = commands.Connection.StartOk, commands.Connection.Open
-_AT_DECLARE = commands.Queue.Declare
-
 _BEHAVIOURS = {
     Situation.UNAVAILABLE: amqp.closing_connection(
-        320, "CONNECTION_FORCED - broker forced connection closure", at=_AT_DECLARE
+        320, "CONNECTION_FORCED - broker forced connection closure", at=amqp.DECLARE
     ),
     Situation.DROPPING: drop,
     Situation.HANGING: hang,
@@ -29,23 +19,25 @@ _BEHAVIOURS = {
 # AMQP's codes look like statuses of HTTP and are none: 320 says that the broker goes, and most of
 # those from 501 to 540 that the client is at fault.
 _OUTAGES = {
-    "320 while connecting": amqp.closing_connection(320, "CONNECTION_FORCED", at=_AT_OPEN),
-    "541 internal error": amqp.closing_connection(541, "INTERNAL_ERROR", at=_AT_DECLARE),
-    "506 resource error": amqp.closing_channel(506, "RESOURCE_ERROR", at=_AT_DECLARE),
+    "320 while connecting": amqp.closing_connection(320, "CONNECTION_FORCED", at=amqp.OPEN),
+    "541 internal error": amqp.closing_connection(541, "INTERNAL_ERROR", at=amqp.DECLARE),
+    "506 resource error": amqp.closing_channel(506, "RESOURCE_ERROR", at=amqp.DECLARE),
 }
 
 _REFUSALS = {
     "403 wrong password": amqp.closing_connection(
-        403, "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN", at=_AT_LOGIN
+        403,
+        "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN",
+        at=amqp.LOGIN,
     ),
     "530 no such vhost": amqp.closing_connection(
-        530, "NOT_ALLOWED - vhost provoked not found", at=_AT_OPEN
+        530, "NOT_ALLOWED - vhost provoked not found", at=amqp.OPEN
     ),
-    "404 no such queue": amqp.closing_channel(404, "NOT_FOUND - no queue", at=_AT_DECLARE),
-    "403 permission denied": amqp.closing_channel(403, "ACCESS_REFUSED", at=_AT_DECLARE),
-    "405 locked": amqp.closing_channel(405, "RESOURCE_LOCKED", at=_AT_DECLARE),
-    "406 other arguments": amqp.closing_channel(406, "PRECONDITION_FAILED", at=_AT_DECLARE),
-    "503 wrong command": amqp.closing_connection(503, "COMMAND_INVALID", at=_AT_DECLARE),
+    "404 no such queue": amqp.closing_channel(404, "NOT_FOUND - no queue", at=amqp.DECLARE),
+    "403 permission denied": amqp.closing_channel(403, "ACCESS_REFUSED", at=amqp.DECLARE),
+    "405 locked": amqp.closing_channel(405, "RESOURCE_LOCKED", at=amqp.DECLARE),
+    "406 other arguments": amqp.closing_channel(406, "PRECONDITION_FAILED", at=amqp.DECLARE),
+    "503 wrong command": amqp.closing_connection(503, "COMMAND_INVALID", at=amqp.DECLARE),
 }
 
 # Where a broker refuses the vhost, aiormq raises the error of a reply that it cannot read, and the
@@ -56,17 +48,21 @@ _REFUSALS_OF_AIORMQ = {
 
 
 def _pika_parameters(host, port):
+    import pika
+
     return pika.ConnectionParameters(
         host,
         port,
-        socket_timeout=TIMEOUT,
-        stack_timeout=TIMEOUT,
-        blocked_connection_timeout=TIMEOUT,
+        socket_timeout=timeout(),
+        stack_timeout=timeout(),
+        blocked_connection_timeout=timeout(),
         connection_attempts=1,
     )
 
 
 def _pika(host, port):
+    import pika
+
     connection = pika.BlockingConnection(_pika_parameters(host, port))
     try:
         channel = connection.channel()
@@ -79,6 +75,8 @@ def _pika(host, port):
 
 
 def _pika_closed(host, port):
+    import pika
+
     with serving(amqp.idle) as server:
         connection = pika.BlockingConnection(_pika_parameters(host, server.port))
         connection.close()
@@ -86,6 +84,8 @@ def _pika_closed(host, port):
 
 
 def _pika_closed_channel(host, port):
+    import pika
+
     with serving(amqp.idle) as server:
         connection = pika.BlockingConnection(_pika_parameters(host, server.port))
         with contextlib.closing(connection):
@@ -95,19 +95,25 @@ def _pika_closed_channel(host, port):
 
 
 def _pika_wrong_argument(host, port):
+    import pika
+
     pika.ConnectionParameters(host, port, heartbeat="often")
 
 
 async def _aio_pika(host, port):
-    connection = await aio_pika.connect(f"amqp://u:p@{host}:{port}/", timeout=TIMEOUT)
+    import aio_pika
+
+    connection = await aio_pika.connect(f"amqp://u:p@{host}:{port}/", timeout=timeout())
     async with connection:
         channel = await connection.channel(on_return_raises=True)
-        await channel.declare_queue("provoked", passive=True, timeout=TIMEOUT)
+        await channel.declare_queue("provoked", passive=True, timeout=timeout())
         message = aio_pika.Message(b"x")
-        await channel.default_exchange.publish(message, "provoked", timeout=TIMEOUT)
+        await channel.default_exchange.publish(message, "provoked", timeout=timeout())
 
 
 async def _aio_pika_closed(host, port):
+    import aio_pika
+
     with serving(amqp.idle) as server:
         connection = await aio_pika.connect(f"amqp://u:p@{host}:{server.port}/")
         await connection.close()
@@ -115,6 +121,8 @@ async def _aio_pika_closed(host, port):
 
 
 async def _aio_pika_closed_channel(host, port):
+    import aio_pika
+
     with serving(amqp.idle) as server:
         async with await aio_pika.connect(f"amqp://u:p@{host}:{server.port}/") as connection:
             channel = await connection.channel()
@@ -124,14 +132,18 @@ async def _aio_pika_closed_channel(host, port):
 
 async def _aiormq(host, port):
     # The library has no time-out of its own: its users do what stands here.
-    async with asyncio.timeout(TIMEOUT):
+    import aiormq
+
+    async with asyncio.timeout(timeout()):
         connection = await aiormq.connect(f"amqp://u:p@{host}:{port}/")
     async with connection:
         channel = await connection.channel()
-        await channel.queue_declare("provoked", passive=True, timeout=TIMEOUT)
+        await channel.queue_declare("provoked", passive=True, timeout=timeout())
 
 
 async def _aiormq_closed(host, port):
+    import aiormq
+
     with serving(amqp.idle) as server:
         connection = await aiormq.connect(f"amqp://u:p@{host}:{server.port}/")
         await connection.close()
@@ -139,17 +151,23 @@ async def _aiormq_closed(host, port):
 
 
 def _kombu(host, port):
-    with kombu.Connection(f"amqp://u:p@{host}:{port}/", connect_timeout=TIMEOUT) as connection:
+    import kombu
+
+    with kombu.Connection(f"amqp://u:p@{host}:{port}/", connect_timeout=timeout()) as connection:
         connection.ensure_connection(max_retries=1, interval_start=0)
         connection.channel().queue_declare("provoked", passive=True)
 
 
 def _kombu_pool(host, port):
-    with serving(amqp.idle) as server:
-        with kombu.Connection(f"amqp://u:p@{host}:{server.port}/") as connection:
-            pool = connection.Pool(1)
-            with pool.acquire():
-                pool.acquire()
+    import kombu
+
+    with (
+        serving(amqp.idle) as server,
+        kombu.Connection(f"amqp://u:p@{host}:{server.port}/") as connection,
+    ):
+        pool = connection.Pool(1)
+        with pool.acquire():
+            pool.acquire()
 
 
 def _celery(host, port):
@@ -164,9 +182,11 @@ def _celery_redis(host, port):
 
 @contextlib.contextmanager
 def _celery_app(broker):
+    import celery
+
     app = celery.Celery(broker=broker, set_as_current=False)
-    app.conf.broker_connection_timeout = TIMEOUT
-    times = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT}
+    app.conf.broker_connection_timeout = timeout()
+    times = {"socket_timeout": timeout(), "socket_connect_timeout": timeout()}
     app.conf.broker_transport_options = times if broker.startswith("redis") else {}
     try:
         yield app
@@ -175,9 +195,8 @@ def _celery_app(broker):
 
 
 def _celery_wrong_argument(host, port):
-    with serving(amqp.idle) as server:
-        with _celery_app(f"amqp://u:p@{host}:{server.port}/") as app:
-            app.send_task("task", args=(object(),), retry=False)
+    with serving(amqp.idle) as server, _celery_app(f"amqp://u:p@{host}:{server.port}/") as app:
+        app.send_task("task", args=(object(),), retry=False)
 
 
 SETUPS = (

@@ -1,114 +1,124 @@
 """SQLAlchemy over several drivers, synchronous and asynchronous."""
 
-import sqlalchemy
-import sqlalchemy.ext.asyncio
-from sqlalchemy import text
+import contextlib
 
 from tests.integration.clients import setups_mysql, setups_postgres
-from tests.integration.clients.client_setup import TIMEOUT, ClientSetup
+from tests.integration.clients.client_setup import TIMEOUT, ClientSetup, timeout
 from tests.integration.clients.servers import serving
 from tests.integration.clients.wire import mysql, postgres
 
 # A word that the server knows the query by.
 _QUERY = "SELECT provoked"
-# libpq takes whole seconds, and makes 2 out of 1.
-_LIBPQ = {"connect_timeout": 2, "sslmode": "disable"}
-_ASYNCPG = {"timeout": TIMEOUT, "command_timeout": TIMEOUT, "ssl": False}
-_PYMYSQL = {"connect_timeout": TIMEOUT, "read_timeout": TIMEOUT}
+_SMALL_POOL = {"pool_size": 1, "max_overflow": 0, "pool_timeout": TIMEOUT}
 
 
-def _setup(name, driver, *, options, family, idle, distributions):
+def _libpq():
+    """Return the options of libpq: it takes whole seconds, and makes 2 out of 1."""
+    return {"connect_timeout": max(2, int(timeout())), "sslmode": "disable"}
+
+
+def _asyncpg():
+    return {"timeout": timeout(), "command_timeout": timeout(), "ssl": False}
+
+
+def _pymysql():
+    return {"connect_timeout": timeout(), "read_timeout": timeout()}
+
+
+def _setup(name, distributions, driver, *, options, family, idle):
     """Return the set-up of an engine.
 
     Args:
         name: The set-up's name.
+        distributions: What is installed for it.
         driver: The dialect and the driver, as an address names them.
-        options: What the driver gets.
+        options: Returns what the driver gets.
         family: The module whose situations, outages and refusals hold for the driver too.
         idle: A server that answers every query.
-        distributions: What is installed for it.
     """
 
+    @contextlib.contextmanager
     def engine(host, port, **settings):
-        address = f"{driver}://u:p@{host}:{port}/d"
-        return sqlalchemy.create_engine(address, connect_args=options, **settings)
+        import sqlalchemy
 
-    def query(host, port):
-        opened = engine(host, port)
+        address = f"{driver}://u:p@{host}:{port}/d"
+        opened = sqlalchemy.create_engine(address, connect_args=options(), **settings)
         try:
-            with opened.connect() as connection:
-                connection.execute(text(_QUERY))
+            yield opened
         finally:
             opened.dispose()
 
+    def query(host, port):
+        from sqlalchemy import text
+
+        with engine(host, port) as opened, opened.connect() as connection:
+            connection.execute(text(_QUERY))
+
     def full_pool(host, port):
-        with serving(idle) as server:
-            opened = engine(host, server.port, pool_size=1, max_overflow=0, pool_timeout=TIMEOUT)
-            try:
-                with opened.connect(), opened.connect():
-                    pass
-            finally:
-                opened.dispose()
+        with (
+            serving(idle) as server,
+            engine(host, server.port, **_SMALL_POOL) as opened,
+            opened.connect(),
+            opened.connect(),
+        ):
+            pass
 
     def closed(host, port):
-        with serving(idle) as server:
-            opened = engine(host, server.port)
-            try:
-                connection = opened.connect()
-                connection.close()
-                connection.execute(text(_QUERY))
-            finally:
-                opened.dispose()
+        from sqlalchemy import text
+
+        with serving(idle) as server, engine(host, server.port) as opened:
+            connection = opened.connect()
+            connection.close()
+            connection.execute(text(_QUERY))
 
     def wrong_argument(host, port):
-        with serving(idle) as server:
-            opened = engine(host, server.port)
-            try:
-                with opened.connect() as connection:
-                    connection.execute(text("SELECT :missing"))
-            finally:
-                opened.dispose()
+        from sqlalchemy import text
 
-    return ClientSetup(
-        name=name,
-        distributions=distributions,
-        call=query,
-        behaviours=family.BEHAVIOURS,
-        outages=family.OUTAGES,
-        refusals=family.REFUSALS,
-        misuse={
-            "exhausted pool": full_pool,
-            "closed connection": closed,
-            "wrong argument": wrong_argument,
-        },
-    )
+        with (
+            serving(idle) as server,
+            engine(host, server.port) as opened,
+            opened.connect() as connection,
+        ):
+            connection.execute(text("SELECT :missing"))
+
+    misuse = {"closed connection": closed, "wrong argument": wrong_argument}
+    misuse["exhausted pool"] = full_pool
+    return _client_setup(name, distributions, query, family, misuse)
 
 
-def _async_setup(name, driver, *, options, family, idle, distributions):
+def _async_setup(name, distributions, driver, *, options, family, idle):
     """Return the set-up of an asynchronous engine; the arguments are those of `_setup`."""
 
-    def engine(host, port, **settings):
-        address = f"{driver}://u:p@{host}:{port}/d"
-        create = sqlalchemy.ext.asyncio.create_async_engine
-        return create(address, connect_args=options, **settings)
+    @contextlib.asynccontextmanager
+    async def engine(host, port, **settings):
+        from sqlalchemy.ext.asyncio import create_async_engine
 
-    async def query(host, port):
-        opened = engine(host, port)
+        address = f"{driver}://u:p@{host}:{port}/d"
+        opened = create_async_engine(address, connect_args=options(), **settings)
         try:
-            async with opened.connect() as connection:
-                await connection.execute(text(_QUERY))
+            yield opened
         finally:
             await opened.dispose()
 
+    async def query(host, port):
+        from sqlalchemy import text
+
+        async with engine(host, port) as opened, opened.connect() as connection:
+            await connection.execute(text(_QUERY))
+
     async def full_pool(host, port):
         with serving(idle) as server:
-            opened = engine(host, server.port, pool_size=1, max_overflow=0, pool_timeout=TIMEOUT)
-            try:
-                async with opened.connect(), opened.connect():
-                    pass
-            finally:
-                await opened.dispose()
+            async with (
+                engine(host, server.port, **_SMALL_POOL) as opened,
+                opened.connect(),
+                opened.connect(),
+            ):
+                pass
 
+    return _client_setup(name, distributions, query, family, {"exhausted pool": full_pool})
+
+
+def _client_setup(name, distributions, query, family, misuse):
     return ClientSetup(
         name=name,
         distributions=distributions,
@@ -116,49 +126,47 @@ def _async_setup(name, driver, *, options, family, idle, distributions):
         behaviours=family.BEHAVIOURS,
         outages=family.OUTAGES,
         refusals=family.REFUSALS,
-        misuse={"exhausted pool": full_pool},
+        misuse=misuse,
     )
 
+
+_POSTGRES = {"family": setups_postgres, "idle": postgres.idle}
+_MYSQL = {"family": setups_mysql, "idle": mysql.idle}
 
 SETUPS = (
     _setup(
         "SQLAlchemy with psycopg",
+        ("sqlalchemy", "psycopg"),
         "postgresql+psycopg",
-        options=_LIBPQ,
-        family=setups_postgres,
-        idle=postgres.idle,
-        distributions=("sqlalchemy", "psycopg"),
+        options=_libpq,
+        **_POSTGRES,
     ),
     _setup(
         "SQLAlchemy with psycopg2",
+        ("sqlalchemy", "psycopg2-binary"),
         "postgresql+psycopg2",
-        options=_LIBPQ,
-        family=setups_postgres,
-        idle=postgres.idle,
-        distributions=("sqlalchemy", "psycopg2-binary"),
+        options=_libpq,
+        **_POSTGRES,
     ),
     _setup(
         "SQLAlchemy with PyMySQL",
+        ("sqlalchemy", "pymysql"),
         "mysql+pymysql",
-        options=_PYMYSQL,
-        family=setups_mysql,
-        idle=mysql.idle,
-        distributions=("sqlalchemy", "pymysql"),
+        options=_pymysql,
+        **_MYSQL,
     ),
     _async_setup(
         "SQLAlchemy with asyncpg",
+        ("sqlalchemy", "asyncpg"),
         "postgresql+asyncpg",
-        options=_ASYNCPG,
-        family=setups_postgres,
-        idle=postgres.idle,
-        distributions=("sqlalchemy", "asyncpg"),
+        options=_asyncpg,
+        **_POSTGRES,
     ),
     _async_setup(
         "SQLAlchemy with psycopg, async",
+        ("sqlalchemy", "psycopg"),
         "postgresql+psycopg_async",
-        options=_LIBPQ,
-        family=setups_postgres,
-        idle=postgres.idle,
-        distributions=("sqlalchemy", "psycopg"),
+        options=_libpq,
+        **_POSTGRES,
     ),
 )

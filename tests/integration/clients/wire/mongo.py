@@ -4,8 +4,6 @@ import socket
 import struct
 from collections.abc import Mapping
 
-import bson
-
 from tests.integration.clients.servers import Behaviour
 from tests.integration.clients.wire.stream import cut_off, read_exactly
 
@@ -32,7 +30,8 @@ def refusing(code: int, name: str, **more: object) -> Behaviour:
         name: Its name.
         more: Fields of the answer in addition.
     """
-    refusal = {"ok": 0.0, "code": code, "codeName": name, "errmsg": "for the sake of a test", **more}
+    text = "for the sake of a test"
+    refusal = {"ok": 0.0, "code": code, "codeName": name, "errmsg": text, **more}
 
     def serve(connection: socket.socket) -> None:
         while True:
@@ -64,6 +63,8 @@ def hanging_commands(connection: socket.socket) -> None:
 
 
 def _read(connection: socket.socket) -> tuple[int, int, Mapping[str, object]]:
+    import bson
+
     size, number, _, kind = struct.unpack("<iiii", read_exactly(connection, 16))
     body = read_exactly(connection, size - 16)
     if kind == _OP_QUERY:
@@ -76,6 +77,8 @@ def _read(connection: socket.socket) -> tuple[int, int, Mapping[str, object]]:
 
 
 def _reply(number: int, kind: int, document: Mapping[str, object]) -> bytes:
+    import bson
+
     encoded = bson.encode(document)
     if kind == _OP_QUERY:
         operation, body = _OP_REPLY, struct.pack("<iqii", 8, 0, 0, 1) + encoded

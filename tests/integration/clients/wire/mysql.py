@@ -20,7 +20,7 @@ _CAPABILITIES = 1 | 8 | 0x200 | 0x2000 | 0x8000 | 0x80000
 _AUTOCOMMIT = 2
 
 
-def refusing_connections(code: int, sqlstate: str) -> Behaviour:
+def refusing_connections(code: int) -> Behaviour:
     """Return a behaviour that sends this error in the place of the greeting."""
 
     def serve(connection: socket.socket) -> None:
@@ -45,7 +45,7 @@ def refusing_logins(code: int, sqlstate: str) -> Behaviour:
 
 
 def refusing_queries(code: int, sqlstate: str) -> Behaviour:
-    """Return a behaviour that lets everybody in, and answers a query for "provoked" with this error."""
+    """Return a behaviour that lets everybody in, and answers the query with this error."""
 
     def serve(connection: socket.socket) -> None:
         _log_in(connection)

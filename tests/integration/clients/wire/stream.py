@@ -1,5 +1,6 @@
 """Reading from a client, and breaking off in the middle of an answer."""
 
+import contextlib
 import socket
 
 from tests.integration.clients.servers import Behaviour, reset
@@ -43,10 +44,16 @@ def greet(*parts: bytes) -> Behaviour:
 
 
 def linger(connection: socket.socket) -> None:
-    """Close for writing, and read until the client has closed too: nothing that was sent is lost."""
+    """Close for writing, and read until the client has closed too, so that nothing is lost."""
     connection.shutdown(socket.SHUT_WR)
     while connection.recv(65536):
         pass
+
+
+def reset_after_data(connection: socket.socket) -> None:
+    """Reset the connection as soon as the client has sent something."""
+    connection.recv(1)
+    reset(connection)
 
 
 def cut_off(connection: socket.socket, half: bytes) -> None:
@@ -54,8 +61,6 @@ def cut_off(connection: socket.socket, half: bytes) -> None:
     connection.sendall(half)
     # A reset that overtakes the half would be "dropping": wait until the client has it.
     connection.settimeout(0.05)
-    try:
+    with contextlib.suppress(TimeoutError):
         connection.recv(1)
-    except TimeoutError:
-        pass
     reset(connection)
