@@ -3,6 +3,7 @@
 from tests.integration.clients import (
     setups_ai,
     setups_cloud,
+    setups_data,
     setups_grpc,
     setups_http_others,
     setups_httpx,
@@ -24,4 +25,5 @@ SETUPS = [
     *setups_saas.SETUPS,
     *setups_cloud.SETUPS,
     *setups_search.SETUPS,
+    *setups_data.SETUPS,
 ]
