@@ -8,6 +8,7 @@ from tests.integration.clients import (
     setups_messaging,
     setups_mongo,
     setups_mysql,
+    setups_others,
     setups_postgres,
     setups_protocols,
     setups_rabbitmq,
@@ -17,6 +18,7 @@ from tests.integration.clients import (
 SETUPS = (
     *setups_postgres.SETUPS,
     *setups_mysql.SETUPS,
+    *setups_others.SETUPS,
     *setups_sqlalchemy.SETUPS,
     *setups_mongo.SETUPS,
     *setups_databases.SETUPS,

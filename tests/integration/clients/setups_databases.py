@@ -240,7 +240,6 @@ SETUPS = (
             Situation.CUTTING: clickhouse.cutting,
         },
         outages={
-            "241 out of memory": clickhouse.refusing_queries(241, "MEMORY_LIMIT_EXCEEDED"),
             "159 took too long": clickhouse.refusing_queries(159, "TIMEOUT_EXCEEDED"),
             "210 a shard is out": clickhouse.refusing_queries(210, "NETWORK_ERROR"),
             "242 read only": clickhouse.refusing_queries(242, "TABLE_IS_READ_ONLY"),

@@ -62,14 +62,6 @@ def _smtplib_closed(host, port):
     smtplib.SMTP(timeout=timeout()).sendmail("a@example.com", ["b@example.com"], _MESSAGE)
 
 
-def _smtplib_no_tls(host, port):
-    with (
-        serving(lines.dialogue("220 mail.example ESMTP", _SMTP)) as server,
-        smtplib.SMTP(host, server.port, timeout=timeout()) as client,
-    ):
-        client.starttls()
-
-
 async def _aiosmtplib(host, port):
     import aiosmtplib
 
@@ -167,7 +159,7 @@ SETUPS = (
         behaviours=_SMTP_BEHAVIOURS,
         outages=_SMTP_OUTAGES,
         refusals=_SMTP_REFUSALS,
-        misuse={"not connected": _smtplib_closed, "TLS is not offered": _smtplib_no_tls},
+        misuse={"not connected": _smtplib_closed},
     ),
     ClientSetup(
         name="aiosmtplib",

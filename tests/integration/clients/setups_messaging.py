@@ -111,12 +111,6 @@ async def _mqtt_wrong_topic(host, port):
             await client.publish("no/#/wildcards")
 
 
-async def _mqtt_not_connected(host, port):
-    import aiomqtt
-
-    await aiomqtt.Client(host, port, timeout=timeout()).publish("provoked")
-
-
 _MQTT_BEHAVIOURS = {
     Situation.UNAVAILABLE: mqtt.refusing(136),
     Situation.DROPPING: drop,
@@ -196,7 +190,6 @@ SETUPS = (
         },
         misuse={
             "wrong topic": _mqtt_wrong_topic,
-            "not connected": _mqtt_not_connected,
         },
     ),
     ClientSetup(

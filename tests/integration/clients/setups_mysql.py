@@ -24,7 +24,7 @@ OUTAGES = {
     "1021 the disk is full": wire.refusing_queries(1021, "HY000"),
     "1037 out of memory": wire.refusing_queries(1037, "HY001"),
     # After a failover: what was the primary takes no writes any more.
-    "1290 read only": wire.refusing_queries(1290, "HY000"),
+    "1836 read only": wire.refusing_queries(1836, "HY000"),
     "3024 the query took too long": wire.refusing_queries(3024, "HY000"),
 }
 

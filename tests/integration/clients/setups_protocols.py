@@ -62,17 +62,6 @@ def _ldap3(host, port):
             connection.unbind()
 
 
-def _ldap3_closed(host, port):
-    import ldap3
-
-    with serving(ldap.answering()) as server:
-        at = ldap3.Server(host, server.port, get_info=ldap3.NONE)
-        connection = ldap3.Connection(at, "cn=u", "p", raise_exceptions=True)
-        connection.bind()
-        connection.unbind()
-        connection.search("dc=provoked", "(cn=x)")
-
-
 def _ldap3_wrong_filter(host, port):
     import ldap3
 
@@ -288,7 +277,6 @@ SETUPS = (
         outages={
             "51 busy": ldap.answering(bind=51),
             "52 unavailable, to a search": ldap.answering(search=52),
-            "80 other": ldap.answering(search=80),
             "a search that hangs": ldap.silent,
         },
         refusals={
@@ -302,7 +290,7 @@ SETUPS = (
             # The like of a 429.
             "11 administrator's limit": ldap.answering(search=11),
         },
-        misuse={"closed connection": _ldap3_closed, "wrong filter": _ldap3_wrong_filter},
+        misuse={"wrong filter": _ldap3_wrong_filter},
     ),
     ClientSetup(
         name="paramiko",
