@@ -40,11 +40,15 @@ _REFUSALS = {
     "503 wrong command": amqp.closing_connection(503, "COMMAND_INVALID", at=amqp.DECLARE),
 }
 
-# Where a broker refuses the vhost, aiormq raises the error of a reply that it cannot read, and the
-# same one where the broker goes: nothing in it tells the two apart. Such a reply is an outage.
-_REFUSALS_OF_AIORMQ = {
-    name: behaviour for name, behaviour in _REFUSALS.items() if name != "530 no such vhost"
+# Where a broker refuses the vhost, aiormq raises the error of a reply that it did not expect, and the
+# same one where the broker goes meanwhile: nothing in it tells the two apart. Many callers share a
+# circuit, and a vhost that one of them has wrong must not open it.
+_VHOST = "530 no such vhost"
+_OF_AIORMQ = {
+    "outages": {name: _OUTAGES[name] for name in _OUTAGES if name != "320 while connecting"},
+    "ignored": {_VHOST: _REFUSALS[_VHOST]},
 }
+_REFUSALS_OF_AIORMQ = {name: _REFUSALS[name] for name in _REFUSALS if name != _VHOST}
 
 
 def _pika_parameters(host, port):
@@ -218,7 +222,7 @@ SETUPS = (
         distributions=("aio-pika",),
         call=_aio_pika,
         behaviours=_BEHAVIOURS,
-        outages=_OUTAGES,
+        **_OF_AIORMQ,
         refusals=_REFUSALS_OF_AIORMQ | {"312 no route": amqp.returning},
         misuse={
             "closed connection": _aio_pika_closed,
@@ -230,7 +234,7 @@ SETUPS = (
         distributions=("aiormq",),
         call=_aiormq,
         behaviours=_BEHAVIOURS,
-        outages=_OUTAGES,
+        **_OF_AIORMQ,
         refusals=_REFUSALS_OF_AIORMQ,
         misuse={"closed connection": _aiormq_closed},
     ),

@@ -23,6 +23,7 @@ _TEXTS = {
     "28P01": 'password authentication failed for user "u"',
     "3D000": 'database "d" does not exist',
     "53300": "sorry, too many clients already",
+    "57014": "canceling statement due to statement timeout",
     "57P01": "terminating connection due to administrator command",
     "57P03": "the database system is starting up",
 }
