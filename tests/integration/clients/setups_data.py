@@ -1,5 +1,7 @@
 """The set-ups of databases, caches, brokers, mail servers and other protocols than HTTP."""
 
+from dataclasses import replace
+
 from tests.integration.clients import (
     setups_caches,
     setups_databases,
@@ -14,8 +16,20 @@ from tests.integration.clients import (
     setups_rabbitmq,
     setups_sqlalchemy,
 )
+from tests.integration.clients.wire.stream import end_after_data, reset_after_data
 
-SETUPS = (
+# Both are "dropping", each in the way that is not left to luck.
+_ENDS = {"an orderly end": end_after_data, "a reset": reset_after_data}
+# To this one an orderly end is no error: it returns no bytes.
+_TRIO = "trio"
+
+
+def _with_ends(setup):
+    ends = {"a reset": reset_after_data} if setup.name == _TRIO else _ENDS
+    return replace(setup, outages=setup.outages | ends)
+
+
+_SETUPS = (
     *setups_postgres.SETUPS,
     *setups_mysql.SETUPS,
     *setups_others.SETUPS,
@@ -29,3 +43,5 @@ SETUPS = (
     *setups_mail.SETUPS,
     *setups_protocols.SETUPS,
 )
+
+SETUPS = tuple(_with_ends(setup) for setup in _SETUPS)

@@ -3,7 +3,7 @@
 import contextlib
 
 from tests.integration.clients.client_setup import ClientSetup, Situation, timeout
-from tests.integration.clients.servers import drop, hang, reset, serving
+from tests.integration.clients.servers import drop, hang, serving
 from tests.integration.clients.wire import dns as dns_wire
 from tests.integration.clients.wire import ldap, ssh, thrift, zookeeper
 from tests.integration.clients.wire.stream import greet, reset_after_data
@@ -334,7 +334,6 @@ SETUPS = (
             Situation.HANGING: hang,
             Situation.CUTTING: thrift.cutting,
         },
-        outages={"reset": reset},
         refusals={
             "1 unknown method": thrift.answering(1),
             "7 protocol error": thrift.answering(7),
@@ -362,7 +361,6 @@ SETUPS = (
         call=_anyio,
         behaviours=_STREAM,
         left_out=_NO_ANSWER_OF_ITS_OWN,
-        outages={"reset": reset},
         misuse={"closed stream": _anyio_closed},
     ),
     ClientSetup(
@@ -371,7 +369,6 @@ SETUPS = (
         call=_anyio_receive,
         behaviours=_STREAM,
         left_out=_NO_ANSWER_OF_ITS_OWN,
-        outages={"reset": reset},
     ),
     ClientSetup(
         name="trio",

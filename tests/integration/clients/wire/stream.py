@@ -50,10 +50,29 @@ def linger(connection: socket.socket) -> None:
         pass
 
 
+def end_after_data(connection: socket.socket) -> None:
+    """Close the connection in an orderly way when the client has sent something, or waits.
+
+    A server that closes without reading resets the connection where the client has sent something
+    already. Whether it has is a matter of luck, and clients tell the two ends apart.
+    """
+    _wait_for_data(connection)
+    connection.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while connection.recv(65536):
+            pass
+
+
 def reset_after_data(connection: socket.socket) -> None:
-    """Reset the connection as soon as the client has sent something."""
-    connection.recv(1)
+    """Reset the connection when the client has sent something, or waits."""
+    _wait_for_data(connection)
     reset(connection)
+
+
+def _wait_for_data(connection: socket.socket) -> None:
+    connection.settimeout(0.05)
+    with contextlib.suppress(TimeoutError):
+        connection.recv(1, socket.MSG_PEEK)
 
 
 def cut_off(connection: socket.socket, half: bytes) -> None:
