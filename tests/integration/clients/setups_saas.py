@@ -190,29 +190,29 @@ def consul_call(host, port, key="key", **options):
 
 
 def _genesys_client(host, port, scheme):
+    from PureCloudPlatformClientV2 import ApiClient
     from PureCloudPlatformClientV2.default_http_client import DefaultHttpClient
-    import PureCloudPlatformClientV2 as genesys
 
     http = DefaultHttpClient()
     # It has no setting for this.
     http.rest_client.pool_manager.connection_pool_kw |= {"timeout": timeout(), "retries": False}
-    client = genesys.ApiClient(f"{scheme}://{host}:{port}")
+    client = ApiClient(f"{scheme}://{host}:{port}")
     client.set_http_client(http)
     client.access_token = "token"
     return client
 
 
 def genesys_call(host, port, user="1", scheme="http"):
-    import PureCloudPlatformClientV2 as genesys
+    from PureCloudPlatformClientV2 import UsersApi
 
     client = _genesys_client(host, port, scheme)
-    return genesys.UsersApi(client).get_user(user)
+    return UsersApi(client).get_user(user)
 
 
 def genesys_wrong_argument(host, port):
-    import PureCloudPlatformClientV2 as genesys
+    from PureCloudPlatformClientV2 import UsersApi
 
-    genesys.UsersApi(_genesys_client(host, port, "http")).get_user("1", no_such_argument=1)
+    UsersApi(_genesys_client(host, port, "http")).get_user("1", no_such_argument=1)
 
 
 GENESYS_NO = b'{"message": "no", "code": "bad.request", "status": 400, "contextId": "1"}'

@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import traceback
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,8 @@ def run(call, host, port):
     try:
         result = asyncio.run(call(host, port)) if _is_async(call) else call(host, port)
     except Exception as error:
-        assert not _is_mistake_of_the_setup(error), traceback.format_exception(error)
+        if _is_mistake_of_the_setup(error):
+            raise
         return error, None
     return None, result
 
@@ -70,6 +72,12 @@ def check_at(behaviour, setup, expected):
 
 def situations(setup):
     return [situation for situation in Situation if situation not in setup.left_out]
+
+
+def test_urllib3_is_not_the_fork_that_takes_its_place():
+    import urllib3
+
+    assert urllib3.__version__ == version("urllib3")
 
 
 @pytest.mark.parametrize(("setup", "situation"), cases(of=situations))
