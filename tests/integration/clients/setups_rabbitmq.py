@@ -40,9 +40,9 @@ _REFUSALS = {
     "503 wrong command": amqp.closing_connection(503, "COMMAND_INVALID", at=amqp.DECLARE),
 }
 
-# Where a broker refuses the vhost, aiormq raises the error of a reply that it did not expect, and the
-# same one where the broker goes meanwhile: nothing in it tells the two apart. Many callers share a
-# circuit, and a vhost that one of them has wrong must not open it.
+# Where a broker refuses the vhost, aiormq raises the error of a reply that it did not expect, and
+# the same one where the broker goes meanwhile: nothing in it tells the two apart. Many callers
+# share a circuit, and a vhost that one of them has wrong must not open it.
 _VHOST = "530 no such vhost"
 _OF_AIORMQ = {
     "outages": {name: _OUTAGES[name] for name in _OUTAGES if name != "320 while connecting"},

@@ -25,6 +25,32 @@ def _pymysql():
     return {"connect_timeout": timeout(), "read_timeout": timeout()}
 
 
+@contextlib.contextmanager
+def _engine(address, options, **settings):
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(address, connect_args=options(), **settings)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+@contextlib.asynccontextmanager
+async def _async_engine(address, options, **settings):
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    engine = create_async_engine(address, connect_args=options(), **settings)
+    try:
+        yield engine
+    finally:
+        await engine.dispose()
+
+
+def _address(driver, host, port):
+    return f"{driver}://u:p@{host}:{port}/d"
+
+
 def _setup(name, distributions, driver, *, options, family, idle):
     """Return the set-up of an engine.
 
@@ -37,83 +63,61 @@ def _setup(name, distributions, driver, *, options, family, idle):
         idle: A server that answers every query.
     """
 
-    @contextlib.contextmanager
-    def engine(host, port, **settings):
-        import sqlalchemy
-
-        address = f"{driver}://u:p@{host}:{port}/d"
-        opened = sqlalchemy.create_engine(address, connect_args=options(), **settings)
-        try:
-            yield opened
-        finally:
-            opened.dispose()
-
     def query(host, port):
-        from sqlalchemy import text
-
-        with engine(host, port) as opened, opened.connect() as connection:
-            connection.execute(text(_QUERY))
-
-    def full_pool(host, port):
-        with (
-            serving(idle) as server,
-            engine(host, server.port, **_SMALL_POOL) as opened,
-            opened.connect(),
-            opened.connect(),
-        ):
-            pass
-
-    def closed(host, port):
-        from sqlalchemy import text
-
-        with serving(idle) as server, engine(host, server.port) as opened:
-            connection = opened.connect()
-            connection.close()
-            connection.execute(text(_QUERY))
+        _execute(_QUERY, _address(driver, host, port), options)
 
     def wrong_argument(host, port):
-        from sqlalchemy import text
+        with serving(idle) as server:
+            _execute("SELECT :missing", _address(driver, host, server.port), options)
 
-        with (
-            serving(idle) as server,
-            engine(host, server.port) as opened,
-            opened.connect() as connection,
-        ):
-            connection.execute(text("SELECT :missing"))
+    def closed(host, port):
+        with serving(idle) as server:
+            _execute_closed(_address(driver, host, server.port), options)
+
+    def full_pool(host, port):
+        with serving(idle) as server:
+            address = _address(driver, host, server.port)
+            with _engine(address, options, **_SMALL_POOL) as engine:
+                with engine.connect(), engine.connect():
+                    pass
 
     misuse = {"closed connection": closed, "wrong argument": wrong_argument}
     misuse["exhausted pool"] = full_pool
     return _client_setup(name, distributions, query, family, misuse)
 
 
+def _execute(query, address, options):
+    from sqlalchemy import text
+
+    with _engine(address, options) as engine, engine.connect() as connection:
+        connection.execute(text(query))
+
+
+def _execute_closed(address, options):
+    from sqlalchemy import text
+
+    with _engine(address, options) as engine:
+        connection = engine.connect()
+        connection.close()
+        connection.execute(text(_QUERY))
+
+
 def _async_setup(name, distributions, driver, *, options, family, idle):
     """Return the set-up of an asynchronous engine; the arguments are those of `_setup`."""
-
-    @contextlib.asynccontextmanager
-    async def engine(host, port, **settings):
-        from sqlalchemy.ext.asyncio import create_async_engine
-
-        address = f"{driver}://u:p@{host}:{port}/d"
-        opened = create_async_engine(address, connect_args=options(), **settings)
-        try:
-            yield opened
-        finally:
-            await opened.dispose()
 
     async def query(host, port):
         from sqlalchemy import text
 
-        async with engine(host, port) as opened, opened.connect() as connection:
+        address = _address(driver, host, port)
+        async with _async_engine(address, options) as engine, engine.connect() as connection:
             await connection.execute(text(_QUERY))
 
     async def full_pool(host, port):
         with serving(idle) as server:
-            async with (
-                engine(host, server.port, **_SMALL_POOL) as opened,
-                opened.connect(),
-                opened.connect(),
-            ):
-                pass
+            address = _address(driver, host, server.port)
+            async with _async_engine(address, options, **_SMALL_POOL) as engine:
+                async with engine.connect(), engine.connect():
+                    pass
 
     return _client_setup(name, distributions, query, family, {"exhausted pool": full_pool})
 
