@@ -300,7 +300,7 @@ SETUPS = [
         behaviours={Situation.CUTTING: cut_blob},
         misuse={
             "no container": partial(azure_blob, container=None),
-            "bad URL": partial(azure_blob, account_url="nonsense"),
+            "wrong credential": partial(azure_blob, credential=object()),
         },
     ),
     http_setup(
@@ -314,6 +314,8 @@ SETUPS = [
         "google-cloud-storage",
         ("google-cloud-storage", "google-api-core"),
         google_storage,
+        # After a 401 it would refresh its token, which is google-auth's.
+        refusals=refusals(400, 403, 404, 409, 422, 429),
         misuse={"wrong argument": partial(google_storage, name=object())},
     ),
     http_setup(
@@ -322,9 +324,9 @@ SETUPS = [
         google_auth,
         # It makes three attempts, seconds apart.
         outages={},
-        # What it raises has no status. The token of a user is refused with 400.
-        refusals={},
-        ignored={"bad token": answer(400, b'{"error": "invalid_grant"}')},
+        # What it raises has no status: other refusals look like a mistake of the client.
+        refusals={"bad token": answer(400, b'{"error": "invalid_grant"}')},
+        ignored={},
         misuse={"no token": partial(google_auth, refresh_token=None)},
     ),
     http_setup(

@@ -284,9 +284,9 @@ SETUPS = [
         "Authlib, fetching a token",
         ("authlib", "requests"),
         authlib_token,
-        # What it raises for a refusal says neither a status nor more than the protocol's word.
-        refusals={},
-        ignored={"wrong credentials": answer(401, b'{"error": "invalid_client"}')},
+        # What it raises for a refusal has no status, but the protocol's word.
+        refusals={"wrong credentials": answer(401, b'{"error": "invalid_client"}')},
+        ignored={},
     ),
     http_setup(
         "Authlib, httpx",
