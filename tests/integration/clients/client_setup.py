@@ -40,11 +40,11 @@ def timeout() -> float:
 def patience() -> Iterator[None]:
     """Make `timeout()` long for the time of a with block."""
     global _patient  # noqa: PLW0603 (one test at a time runs in a process)
-    _patient = True
+    before, _patient = _patient, True
     try:
         yield
     finally:
-        _patient = False
+        _patient = before
 
 
 class Situation(StrEnum):

@@ -6,7 +6,7 @@ Each call imports its client.
 from functools import partial
 
 from tests.integration.clients.client_setup import ClientSetup, Situation, timeout
-from tests.integration.clients.servers import reset
+from tests.integration.clients.servers import hang, reset, serving
 
 METHOD = "/region.Region/Call"
 
@@ -23,6 +23,7 @@ def _http2(answer):
         import h2.config
         import h2.connection
         import h2.events
+        import h2.exceptions
 
         http = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
         http.initiate_connection()
@@ -30,7 +31,10 @@ def _http2(answer):
         while data := connection.recv(65536):
             events = http.receive_data(data)
             requests = [event for event in events if isinstance(event, h2.events.StreamEnded)]
-            goes_on = [answer(http, request.stream_id) for request in requests]
+            try:
+                goes_on = [answer(http, request.stream_id) for request in requests]
+            except h2.exceptions.StreamClosedError:
+                return  # the client has given the call up
             connection.sendall(http.data_to_send())
             if not all(goes_on):
                 return
@@ -119,9 +123,10 @@ def grpc_closed(host, port):
 
 
 def grpc_cancelled(host, port):
+    """Cancel a call that a server of its own never answers."""
     import grpc
 
-    with grpc.insecure_channel(f"{host}:{port}") as channel:
+    with serving(hang) as server, grpc.insecure_channel(f"{server.host}:{server.port}") as channel:
         call = channel.unary_unary(METHOD).future(b"")
         call.cancel()
         call.result()
