@@ -103,11 +103,11 @@ def grpc_stream(host, port):
         return list(channel.unary_stream(METHOD)(b"", timeout=timeout()))
 
 
-async def grpc_async(host, port, **options):
+async def grpc_async(host, port, message=b""):
     import grpc.aio
 
     async with grpc.aio.insecure_channel(f"{host}:{port}", options=OPTIONS) as channel:
-        return await channel.unary_unary(METHOD, **options)(b"", timeout=timeout())
+        return await channel.unary_unary(METHOD)(message, timeout=timeout())
 
 
 def _no_serializer(message):
@@ -233,7 +233,7 @@ SETUPS = [
         ("grpcio",),
         grpc_async,
         misuse={
-            "serializer that fails": partial(grpc_async, **WRONG),
+            "wrong argument": partial(grpc_async, message=object()),
             "closed channel": grpc_async_closed,
         },
     ),
