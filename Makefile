@@ -14,6 +14,11 @@ STAMP := $(VENV)/stamp
 # The commands that measure other libraries have their own environment: no other target pays for it.
 BENCH := .venv-bench
 BENCH_STAMP := $(BENCH)/stamp
+# So do the tests that meet a hundred client libraries. The wheel of one puts itself in the place of
+# urllib3, unless it is built from source under this variable.
+CLIENTS := .venv-clients
+CLIENTS_STAMP := $(CLIENTS)/stamp
+export URLLIB3_NO_OVERRIDE := 1
 # `python -m` throughout: the scripts in .venv/bin hold absolute paths and break in a moved folder.
 RUN := $(VENV)/bin/python -m
 EXAMPLES := $(wildcard examples/*.py)
@@ -33,6 +38,9 @@ endif
 ifneq ($(CURDIR),$(shell test -x $(BENCH)/bin/python && cat $(BENCH_STAMP) 2>/dev/null))
 $(BENCH_STAMP): FORCE
 endif
+ifneq ($(CURDIR),$(shell test -x $(CLIENTS)/bin/python && cat $(CLIENTS_STAMP) 2>/dev/null))
+$(CLIENTS_STAMP): FORCE
+endif
 FORCE: ;
 
 $(STAMP): requirements.lock pyproject.toml scripts/set_up.py
@@ -40,6 +48,9 @@ $(STAMP): requirements.lock pyproject.toml scripts/set_up.py
 
 $(BENCH_STAMP): benchmarks/requirements.lock pyproject.toml scripts/set_up.py
 	@$(call set-up,$(BENCH) benchmarks/requirements.lock)
+
+$(CLIENTS_STAMP): tests/integration/clients/requirements.lock pyproject.toml scripts/set_up.py
+	@$(call set-up,$(CLIENTS) tests/integration/clients/requirements.lock)
 
 define set-up
 for python in python3.11 python3 "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.11.*/bin/python; do \
@@ -95,7 +106,7 @@ docs: $(STAMP) ## the documentation, into docs/_build/html; a warning is an erro
 
 .PHONY: ci
 ci: ## all that CI runs
-	@for step in check docs examples demo wheel test-lowest bench-count coverage; do \
+	@for step in check docs examples demo wheel test-lowest test-clients bench-count coverage; do \
 	    echo; echo "=== make $$step"; \
 	    $(MAKE) --no-print-directory $$step || exit 1; \
 	done
@@ -111,6 +122,10 @@ wheel: $(STAMP) ## build the wheel, install it elsewhere and test it there
 .PHONY: test-lowest
 test-lowest: $(STAMP) ## the tests with the lowest versions of the libraries that pyproject.toml allows
 	@$(VENV)/bin/python scripts/test_lowest.py
+
+.PHONY: test-clients
+test-clients: $(CLIENTS_STAMP) ## real clients meet servers that are out, or refuse; in an environment of its own
+	@CLIENT_TESTS=1 PYTHONDONTWRITEBYTECODE= $(CLIENTS)/bin/python -m pytest -q -n 4 tests/integration/clients
 
 .PHONY: test-all
 test-all: test ## the tests on Python 3.12, 3.13 and 3.14 too, where they are found
@@ -138,6 +153,10 @@ bench-count: $(STAMP) ## each kind of call in instructions (valgrind), against a
 .PHONY: call-depth
 call-depth: $(STAMP) ## the files and functions that a call passes, into where-the-time-goes.md; ARGS=--names
 	@$(RUN) benchmarks.call_depth $(ARGS)
+
+.PHONY: tenacity-entries
+tenacity-entries: $(STAMP) ## where a success through tenacity goes, into where-the-time-goes.md; ARGS=--names
+	@$(RUN) benchmarks.tenacity_entries $(ARGS)
 
 .PHONY: scoreboard
 scoreboard: $(BENCH_STAMP) ## every breaker in the same situations, into docs/scoreboard.md
@@ -176,6 +195,14 @@ lock-bench: $(STAMP) ## a new benchmarks/requirements.lock; packages of both loc
 	    -o benchmarks/requirements.lock $(ARGS)
 	@! grep -n '://' benchmarks/requirements.lock || { echo "lock: it names a host" >&2; exit 1; }
 	@echo "lock: $$(grep -c '^[a-z]' benchmarks/requirements.lock) packages in benchmarks/requirements.lock"
+
+.PHONY: lock-clients
+lock-clients: $(STAMP) ## a new tests/integration/clients/requirements.lock, as `make lock` makes its own
+	@$(RUN) uv pip compile -q --universal --generate-hashes --emit-build-options --python-version 3.11 \
+	    --custom-compile-command "make lock-clients" tests/integration/clients/requirements.in \
+	    -o tests/integration/clients/requirements.lock $(ARGS)
+	@! grep -n '://' tests/integration/clients/requirements.lock || { echo "lock: it names a host" >&2; exit 1; }
+	@echo "lock: $$(grep -c '^[a-z]' tests/integration/clients/requirements.lock) packages for the clients"
 
 .PHONY: screenshots
 screenshots: $(STAMP) ## new pictures of the status page for the docs (needs Debian's chromium)

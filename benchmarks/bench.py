@@ -37,11 +37,13 @@ HEAD = ("", "ns per call", "extra ns, least", "extra ns, median", "times the bas
 
 def cases(kind: AnyKind, libraries: Libraries) -> list[Case]:
     """Make the cases of a kind; the first one is the base."""
+    with_retries = ((library, kind.with_own_retries(library)) for library in libraries)
     return [
         Case(kind.alone, kind.unprotected()),
         Case(EMPTY, kind.empty()),
         *(Case(library.title(), kind.protected(library)) for library in libraries),
         *(Case(f"{OURS}, {name}", make()) for name, make in kind.variants.items()),
+        *(Case(f"{library.title()}, its own retries", run) for library, run in with_retries if run),
     ]
 
 

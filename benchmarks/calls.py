@@ -1,6 +1,7 @@
 """The functions that are protected, and the errors that they raise."""
 
 from collections.abc import Awaitable, Callable
+from itertools import count
 from types import SimpleNamespace
 from typing import TypeAlias, TypeVar, cast
 
@@ -78,6 +79,18 @@ async def not_found(region: str) -> str:
 async def bug(region: str) -> str:
     """Raise an error that says nothing about the server."""
     raise ValueError(region)
+
+
+def fails_first() -> Send:
+    """Make a function that fails in every other call."""
+    attempts = count(1)
+
+    async def send_again(region: str) -> str:
+        if next(attempts) % 2:
+            raise HttpError(503)
+        return region
+
+    return send_again
 
 
 def with_tenacity(fn: Function) -> Function:

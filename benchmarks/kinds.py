@@ -55,6 +55,7 @@ class Kind(Generic[Function]):
         is_rejected: Whether the circuit is opened first.
         alone: The name of the function without a circuit breaker.
         variants: Other loops of this package: what is different, and what makes the loop.
+        retried: The function without its retries, where it has some: other libraries add their own.
     """
 
     title: str
@@ -65,6 +66,7 @@ class Kind(Generic[Function]):
     is_rejected: bool = False
     alone: str = BARE
     variants: Mapping[str, Callable[[], Run]] = field(default_factory=dict)
+    retried: Function | None = None
 
     def unprotected(self) -> Run:
         """Make the loop of the function without a circuit breaker."""
@@ -82,6 +84,13 @@ class Kind(Generic[Function]):
         fn = cast("Send", protected)
         raising(fn, HttpError)(self.threshold)
         return raising(fn, library.rejection)
+
+    def with_own_retries(self, library: type[Contender]) -> Run | None:
+        """Make the loop of the function with the breaker and the retries of a library."""
+        if self.retried is None:
+            return None
+        protected = library(threshold=self.threshold).protect_with_retries(self.retried)
+        return None if protected is None else self.loop(protected)
 
 
 def empty_wrapper(fn: Function) -> Function:
@@ -111,6 +120,16 @@ def over_transient_retry() -> Run:
 def over_transient_retry_def() -> Run:
     """Make the same loop for a plain function."""
     return calling(RegionBreaker().protect(transient_retry()(send_now)))
+
+
+def transient_retry_alone() -> Run:
+    """Make a loop of successes through the retries of this package without a breaker."""
+    return awaiting(transient_retry()(send))
+
+
+def transient_retry_alone_def() -> Run:
+    """Make the same loop for a plain function."""
+    return calling(transient_retry()(send_now))
 
 
 AnyKind: TypeAlias = Kind[Send] | Kind[Plain]
@@ -169,13 +188,21 @@ KINDS: dict[str, AnyKind] = {
         with_tenacity(send),
         awaiting,
         alone=TENACITY,
-        variants={"over `transient_retry`": over_transient_retry},
+        variants={
+            "over `transient_retry`": over_transient_retry,
+            "`transient_retry` without a breaker": transient_retry_alone,
+        },
+        retried=send,
     ),
     "success over tenacity, def": Kind[Plain](
         "A success through tenacity, `def`",
         with_tenacity(send_now),
         calling,
         alone=TENACITY,
-        variants={"over `transient_retry`": over_transient_retry_def},
+        variants={
+            "over `transient_retry`": over_transient_retry_def,
+            "`transient_retry` without a breaker": transient_retry_alone_def,
+        },
+        retried=send_now,
     ),
 }

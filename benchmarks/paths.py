@@ -14,13 +14,21 @@ from collections.abc import Callable
 from functools import partial
 
 from loguru import logger
+from tenacity import wait_none
 
-from benchmarks.calls import HttpError, down, send, send_now, with_tenacity
+from benchmarks.calls import HttpError, down, fails_first, send, send_now, with_tenacity
 from benchmarks.circuits import ending_streaks, shared
 from benchmarks.contenders.ours import RegionBreaker
-from benchmarks.kinds import KINDS, over_transient_retry, over_transient_retry_def
+from benchmarks.kinds import (
+    KINDS,
+    over_transient_retry,
+    over_transient_retry_def,
+    transient_retry_alone,
+    transient_retry_alone_def,
+)
 from benchmarks.loops import Run, awaiting, calling, raising
 from resilience import CircuitBreakerOpenError
+from resilience.retry import transient_retry
 
 WARM_UP = 150  # the 100th unknown error in a row logs a warning, which is not what is counted
 
@@ -30,6 +38,16 @@ def rejected_by_a_shared_circuit() -> Run:
     fn = shared(down)
     raising(fn, HttpError)(10)
     return raising(fn, CircuitBreakerOpenError)
+
+
+def second_attempt_succeeds() -> Run:
+    """Make a loop of calls whose first attempt fails, and whose second one does not."""
+    retries = transient_retry(wait=wait_none(), sleep=no_sleep)
+    return awaiting(RegionBreaker().protect(retries(fails_first())))
+
+
+async def no_sleep(_seconds: float) -> None:
+    """Stand in for the sleep of a loop: what the sleep costs is not the question."""
 
 
 #: Each makes its loop when it is counted.
@@ -44,6 +62,9 @@ PATHS: dict[str, Callable[[], Run]] = {
     "rejection, shared": rejected_by_a_shared_circuit,
     "success over transient_retry": over_transient_retry,
     "success over transient_retry, def": over_transient_retry_def,
+    "transient_retry alone": transient_retry_alone,
+    "transient_retry alone, def": transient_retry_alone_def,
+    "a second attempt succeeds": second_attempt_succeeds,
 }
 
 

@@ -3,10 +3,10 @@
 Both orders run against a region that is down, with up to five attempts per call:
 
 breaker outside   A call counts once, however many attempts it makes. A short fault that a retry
-                  repairs does not count. The price: it takes more requests to open the circuit,
-                  and with plain tenacity each probe makes five requests instead of one.
-transient_retry   The same order, with retries that stop when the circuit opens. A probe makes one
-                  request. Optionally, each attempt counts, which opens the circuit sooner.
+                  repairs does not count. The price: it takes more requests to open the circuit.
+                  The retries stop when it opens, and a probe makes one request.
+transient_retry   The same order, with settings that suit an API. Optionally, each attempt counts,
+                  which opens the circuit sooner.
 retry outside     Each attempt goes through the circuit breaker and counts. The circuit opens
                   sooner, in the middle of a call, and short faults count. The retry must not
                   retry a rejection, or the call is rejected again and again.
@@ -168,7 +168,7 @@ def main() -> None:
     print(LEGEND)
 
     outside, preset, by_attempt, inside, any_error = runs.values()
-    assert outside == Run(10, 50, failed=10, rejected=10, rejections=10, probe=5, short_faults=0)
+    assert outside == Run(10, 50, failed=10, rejected=10, rejections=10, probe=1, short_faults=0)
     assert preset == Run(10, 50, failed=10, rejected=10, rejections=10, probe=1, short_faults=0)
     assert by_attempt == Run(2, 10, failed=2, rejected=18, rejections=18, probe=1, short_faults=20)
     assert inside == Run(2, 10, failed=2, rejected=18, rejections=18, probe=1, short_faults=20)

@@ -4,7 +4,7 @@ A call passes these files, from the top to the bottom:
 
 - `decorator`, `registry`: which circuit breaker a call goes through; `eviction`: which one a full
   registry drops.
-- `protect`: the wrapper that every call goes through.
+- `protect`: the wrapper that every call goes through; `loops`: has its retry loops stopped.
 - `breaker`, `permit`: admitting a call, and settling it; `scope`: nested calls and retry loops.
 - `judge`, `classify`: what counts as a failure; `hints`: who counts nothing, and may be mistaken.
 - `circuit`: the state machine, and its rules; `shared_circuit` follows other processes.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum, auto
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, overload
 
 from resilience import _validate, scope
 from resilience._lock import lock, lock_is_held, postpone, postponed, settle_postponed
@@ -34,6 +34,7 @@ from resilience.identity import KeepsIdentity
 from resilience.judge import Classifiers, Judge
 from resilience.listeners import EventQueue, Listeners, Subscribers, call_listener
 from resilience.log import describe_exception, log_fault
+from resilience.loops import HasLoop, Retried, with_loops_stopped
 from resilience.outcome import (
     ANSWERED,
     IGNORED,
@@ -201,7 +202,8 @@ class CircuitBreaker(KeepsIdentity):
                 It has not run.
         """
         check_awaitable(fn)
-        return await self.acquire().call_async(fn, args, kwargs)
+        stoppable = with_loops_stopped(fn)
+        return await self.acquire().call_async(stoppable, args, kwargs)
 
     # A decorated function passes its own classifiers; everybody else's are the breaker's.
     def acquire(self, classifiers: Classifiers | None = None, /) -> Permit:
@@ -222,7 +224,11 @@ class CircuitBreaker(KeepsIdentity):
             return self._ask_circuit(now, classifiers)
         raise self._make_rejection(state.name, state.reason, time_until(state.until, now))
 
-    def __call__(self, fn: Callable[P, T]) -> Callable[P, T]:
+    @overload
+    def __call__(self, fn: HasLoop[P, T]) -> Retried[P, T]: ...
+    @overload
+    def __call__(self, fn: Callable[P, T]) -> Callable[P, T]: ...
+    def __call__(self, fn: Callable[P, T]) -> Any:
         """Decorate one function, `async def` or `def`, with this very breaker.
 
         Raises:

@@ -4,13 +4,14 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from operator import attrgetter, itemgetter
-from typing import ParamSpec, Protocol, TypeVar, cast
+from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
 
 from resilience import _validate
 from resilience._by_type import ByType
 from resilience.breaker import CircuitBreaker
 from resilience.classify import check_classifiers, classify_error
 from resilience.judge import Classifiers
+from resilience.loops import HasLoop, Retried, stop_loops_with
 from resilience.outcome import Classifier, ResultClassifier
 from resilience.protect import (
     NO_POSITION,
@@ -24,6 +25,7 @@ from resilience.registry import CircuitBreakerRegistry, default_registry
 
 P = ParamSpec("P")
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., object])
 
 _MISSING = inspect.Parameter.empty
 
@@ -31,7 +33,11 @@ _MISSING = inspect.Parameter.empty
 class RegionDecorator(Protocol):
     """What `region_breaker` returns: it keeps the signature and the types of the function."""
 
-    def __call__(self, fn: Callable[P, T], /) -> Callable[P, T]: ...  # noqa: D102 - documented on the class
+    @overload
+    def __call__(self, fn: HasLoop[P, T], /) -> Retried[P, T]: ...
+    @overload
+    def __call__(self, fn: Callable[P, T], /) -> Callable[P, T]: ...
+    def __call__(self, fn: Callable[P, T], /) -> Any: ...  # noqa: D102 - documented on the class
 
 
 @_validate.keyword_only('@region_breaker(region_from="credentials.region")')
@@ -41,6 +47,7 @@ def region_breaker(
     registry: CircuitBreakerRegistry | None = None,
     classifier: Classifier | None = None,
     result_classifier: ResultClassifier | None = None,
+    stop_retries: bool = True,
 ) -> RegionDecorator:
     """Protect each region that a function calls with its own circuit breaker.
 
@@ -51,6 +58,8 @@ def region_breaker(
         registry: Whose circuits to use; None means `default_registry`.
         classifier: Classifies the exceptions of this function; None: the registry's does.
         result_classifier: Classifies the values that it returns; None: the registry's does.
+        stop_retries: Whether the loop of a tenacity decorator below ends when the circuit opens, as
+            with `resilience.retry.gate` between the two; False leaves it as it is.
 
     Returns:
         A decorator for `async def` and `def`. Put it over (outside) a retry decorator, so that a
@@ -68,6 +77,7 @@ def region_breaker(
     _validate.check_type("registry", regions, CircuitBreakerRegistry)
     asked = classify_error if classifier is None else classifier
     check_classifiers(asked, result_classifier)
+    _validate.check_type("stop_retries", stop_retries, bool)
     if not isinstance(region_from, str) and not callable(region_from):
         expected = "a parameter's name, a dotted path or a callable that takes the call's arguments"
         raise TypeError(f"region_from must be {expected}, got {_validate.kind_of(region_from)}")
@@ -75,14 +85,15 @@ def region_breaker(
     if classifier is not None or result_classifier is not None:
         classifiers = Classifiers(classifier, result_classifier)
 
-    def decorate(fn: Callable[P, T], /) -> Callable[P, T]:
+    def decorate(fn: Callable[P, T], /) -> Any:
         acquire = _acquire_by_hand(fn, region_from, regions)
         check_protectable(fn, "@region_breaker", acquire)
         if isinstance(region_from, str):
             lookup = _lookup_by_path(fn, region_from, regions)
         else:
             lookup = _lookup_by_function(fn, region_from, regions)
-        return protect(fn, replace(lookup, acquire=acquire), classifiers)
+        lookup = replace(lookup, acquire=acquire)
+        return protect(fn, lookup, classifiers, stop_retries=stop_retries)
 
     return decorate
 
@@ -92,6 +103,16 @@ def _acquire_by_hand(fn: object, region_from: object, registry: CircuitBreakerRe
     default = "default_registry" if registry is default_registry else "registry"
     region = region_from if isinstance(region_from, str) else "region"
     return f"{name_in_module(fn, registry, default)}.get({region}).acquire()"
+
+
+def _stop_loops(fn: F, /) -> F:
+    # Only where a function may have a loop, because it imports tenacity; it then takes this place.
+    from resilience.retry.found import stop_found_loops  # noqa: PLC0415
+
+    return stop_found_loops(fn)
+
+
+stop_loops_with(_stop_loops)
 
 
 def _lookup_by_function(

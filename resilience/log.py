@@ -109,6 +109,18 @@ def log_eviction(limit: int) -> None:
     log("WARNING", "", f"registry keeps {limit} regions (max_regions) and has evicted one: {hint}")
 
 
+def log_loop_not_stopped(function: str, kind: str) -> None:
+    """Warn that the retries of a function go on when its circuit opens."""
+    text = f"cannot stop the retries of {one_line(function)}: a loop of the type {one_line(kind)}"
+    log("WARNING", "", text)
+
+
+def log_gate_above_breaker(function: str) -> None:
+    """Warn that a gate stands where it does nothing."""
+    hint = "gate goes under it, around the loop"
+    log("WARNING", "", f"is between {one_line(function)} and its loops, and gate above it: {hint}")
+
+
 def log_fault(role: str, function: object, what: str, region: str) -> None:
     """Log that a user's function, such as a listener or a classifier, did what it must not."""
     log("ERROR", region, f"{role} {one_line(name_of(function))} for region {{}} {what}")

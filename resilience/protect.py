@@ -10,11 +10,14 @@ import inspect
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, cast
+from weakref import WeakSet
 
 from resilience._validate import is_async
 from resilience.circuit import Closed
 from resilience.judge import Classifiers
+from resilience.loops import with_loops_stopped
 from resilience.unfinished import ResultWatch, unfinished
 
 P = ParamSpec("P")
@@ -26,6 +29,12 @@ NO_POSITION = sys.maxsize  # of an argument that no call has among the positiona
 
 # The attribute by which `resilience.retry.gate` marks a function that contains retry loops.
 CONTAINS_RETRIES = "__resilience_contains_retries__"
+# The attribute in which a function that `resilience.retry` has made keeps its `FirstAttempt`.
+FIRST_ATTEMPT = "__resilience_first_attempt__"
+# The attribute in which a protected function keeps the loop that its circuit does not stop.
+LEFT_ALONE = "__resilience_left_alone__"
+
+_protected: WeakSet[Callable[..., object]] = WeakSet()
 
 
 class AdmittedCall(Protocol):
@@ -70,6 +79,27 @@ class AdmitsCalls(Protocol):
         """End the streak of failures, after a success without a permit."""
 
 
+class CallWithPermit(Protocol):
+    """Calls a function with a permit, in a circuit that is CLOSED."""
+
+    def __call__(
+        self, breaker: AdmitsCalls, closed: Closed, args: Arguments, kwargs: Keywords, /
+    ) -> Any:
+        """Call the function, and settle by its result or error."""
+
+
+class FirstAttempt(Protocol):
+    """What a wrapper needs of a retried function, to make the first attempt by itself."""
+
+    @property
+    def retried(self) -> object:
+        """The function."""
+
+    def in_circuit(self, classifiers: Classifiers | None, watch: ResultWatch, /) -> CallWithPermit:
+        """Return what calls the function in a CLOSED circuit."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class BreakerLookup:
     """How the calls of a function find their breaker.
@@ -96,7 +126,11 @@ class BreakerLookup:
 
 
 def protect(
-    fn: Callable[P, T], lookup: BreakerLookup, classifiers: Classifiers | None = None
+    fn: Callable[P, T],
+    lookup: BreakerLookup,
+    classifiers: Classifiers | None = None,
+    *,
+    stop_retries: bool = True,
 ) -> Callable[P, T]:
     """Wrap a function so that each call goes through its breaker.
 
@@ -104,16 +138,68 @@ def protect(
         fn: An `async def` or a `def`.
         lookup: How its calls find their breaker.
         classifiers: The function's own; None: the breaker's are asked.
+        stop_retries: Whether the retry loops that are found on it stop when the circuit opens.
     """
-    contains_retries = _contains_retries(fn)
-    judges_results = classifiers is not None and classifiers.result_classifier is not None
+    called = with_loops_stopped(fn) if stop_retries else fn
+    watch = ResultWatch(called, lookup.acquire)
+    call_with_permit = _call_with_permit(called, fn, classifiers, watch)
     wrap = _protect_async if is_async(fn) else _protect_sync
-    protected = wrap(fn, lookup, classifiers, needs_permit=contains_retries or judges_results)
+    protected = wrap(called, lookup, classifiers, watch, call_with_permit)
     functools.update_wrapper(protected, fn)
+    if not stop_retries:
+        setattr(protected, LEFT_ALONE, getattr(fn, "retry", None))
+    elif first_attempt_of(called) is not None:
+        setattr(protected, FIRST_ATTEMPT, getattr(called, FIRST_ATTEMPT))
     retry_with: Callable[..., Callable[P, T]] | None = getattr(fn, "retry_with", None)
     if retry_with is not None:
-        _protect_variants(protected, retry_with, lookup, classifiers)
+        _protect_variants(
+            protected,
+            retry_with,
+            lambda variant: protect(variant, lookup, classifiers, stop_retries=stop_retries),
+        )
+    _protected.add(protected)
     return protected
+
+
+def is_protected(fn: object) -> bool:
+    """Whether a function is what `protect` has made."""
+    return isinstance(fn, FunctionType) and fn in _protected
+
+
+def _call_with_permit(
+    fn: Callable[..., Any],
+    decorated: object,
+    classifiers: Classifiers | None,
+    watch: ResultWatch,
+) -> CallWithPermit | None:
+    """Return how a function is called in a CLOSED circuit; None: without a permit."""
+    if classifiers is not None and classifiers.result_classifier is not None:
+        pass
+    elif (first_attempt := first_attempt_of(fn)) is not None:
+        return first_attempt.in_circuit(classifiers, watch)
+    elif not _contains_retries(decorated):
+        return None
+
+    async def call_async(
+        breaker: AdmitsCalls, closed: Closed, args: Arguments, kwargs: Keywords, /
+    ) -> Any:
+        return await breaker.permit_in(closed, classifiers).call_async(fn, args, kwargs)
+
+    def call_sync(
+        breaker: AdmitsCalls, closed: Closed, args: Arguments, kwargs: Keywords, /
+    ) -> Any:
+        permit = breaker.permit_in(closed, classifiers)
+        return watch.checked(permit.call_sync(fn, args, kwargs))
+
+    return call_async if is_async(fn) else call_sync
+
+
+def first_attempt_of(fn: object) -> FirstAttempt | None:
+    """Return how the first attempt of a retried function is made; None: as its loop makes it."""
+    first_attempt: FirstAttempt | None = getattr(fn, FIRST_ATTEMPT, None)
+    if first_attempt is None or first_attempt.retried is not fn:  # `functools.wraps` has copied it
+        return None
+    return first_attempt
 
 
 def _contains_retries(fn: object) -> bool:
@@ -135,18 +221,19 @@ def _protect_async(
     fn: Callable[..., Any],
     lookup: BreakerLookup,
     classifiers: Classifiers | None,
-    *,
-    needs_permit: bool,
+    watch: ResultWatch,
+    call_with_permit: CallWithPermit | None,
 ) -> Callable[..., Any]:
     breakers, follow = lookup.breakers, lookup.follow
     position, keyword = lookup.position, lookup.keyword
-    watched = fn
+    watched, watched_with_permit = fn, call_with_permit
 
     def end_watch() -> None:
-        nonlocal fn
-        fn = watched
+        nonlocal fn, call_with_permit
+        fn, call_with_permit = watched, watched_with_permit
 
-    fn = ResultWatch(fn, lookup.acquire).watch_first_call(fn, end_watch)
+    fn = watch.watch_first_call(fn, end_watch)
+    call_with_permit = call_with_permit and watch.watch_first_call(call_with_permit, end_watch)
 
     async def protected(*args: Any, **kwargs: Any) -> Any:
         if position < len(args):
@@ -162,8 +249,10 @@ def _protect_async(
         except (KeyError, TypeError):  # TypeError: it cannot be hashed, so it is not a region
             breaker = lookup.find(region)
         closed = breaker.closed
-        if closed is None or needs_permit:
+        if closed is None:
             return await breaker.acquire(classifiers).call_async(fn, args, kwargs)
+        if call_with_permit is not None:
+            return await call_with_permit(breaker, closed, args, kwargs)
         try:
             result = await (fn(*args, **kwargs) if kwargs else fn(*args))
         except BaseException as error:
@@ -181,12 +270,11 @@ def _protect_sync(
     fn: Callable[..., Any],
     lookup: BreakerLookup,
     classifiers: Classifiers | None,
-    *,
-    needs_permit: bool,
+    watch: ResultWatch,
+    call_with_permit: CallWithPermit | None,
 ) -> Callable[..., Any]:
     breakers, follow = lookup.breakers, lookup.follow
     position, keyword = lookup.position, lookup.keyword
-    watch = ResultWatch(fn, lookup.acquire)
 
     def protected(*args: Any, **kwargs: Any) -> Any:
         if position < len(args):
@@ -202,20 +290,18 @@ def _protect_sync(
         except (KeyError, TypeError):  # TypeError: it cannot be hashed, so it is not a region
             breaker = lookup.find(region)
         closed = breaker.closed
-        if closed is None or needs_permit:
-            result = breaker.acquire(classifiers).call_sync(fn, args, kwargs)
-            if unfinished[type(result)] is not None:
-                watch.check(result)
-            return result
+        if closed is None:
+            return watch.checked(breaker.acquire(classifiers).call_sync(fn, args, kwargs))
+        if call_with_permit is not None:
+            return call_with_permit(breaker, closed, args, kwargs)
         try:
             result = fn(*args, **kwargs) if kwargs else fn(*args)
         except BaseException as error:
             breaker.record_error(closed, error, classifiers)
             raise
         if unfinished[type(result)] is not None:
-            result = breaker.permit_in(closed, classifiers).returned_by_sync(result)
-            watch.check(result)
-            return result
+            permit = breaker.permit_in(closed, classifiers)
+            return watch.checked(permit.returned_by_sync(result))
         if closed.streak:
             breaker.end_streak(closed)
         closed.successes += 1
@@ -227,12 +313,11 @@ def _protect_sync(
 def _protect_variants(
     protected: Callable[..., object],
     retry_with: Callable[..., Callable[P, T]],
-    lookup: BreakerLookup,
-    classifiers: Classifiers | None,
+    protect_variant: Callable[[Callable[P, T]], Callable[P, T]],
 ) -> None:
     """Protect what tenacity's `retry_with` makes too: it must not get around the circuit."""
 
     def protected_retry_with(*args: object, **kwargs: object) -> Callable[P, T]:
-        return protect(retry_with(*args, **kwargs), lookup, classifiers)
+        return protect_variant(retry_with(*args, **kwargs))
 
     cast("Any", protected).retry_with = protected_retry_with

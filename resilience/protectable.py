@@ -86,14 +86,14 @@ def _check_awaitable(fn: object) -> None:
 
 def name_in_module(fn: object, thing: object, default: str) -> str:
     """Return the name that something has in the module of a function, for an error to show."""
-    names: dict[str, object] = getattr(_layers(fn)[-1], "__globals__", {})
+    names: dict[str, object] = getattr(layers_of(fn)[-1], "__globals__", {})
     for name, value in list(names.items()):
         if value is thing:
             return name
     return default
 
 
-def _layers(fn: object) -> list[object]:
+def layers_of(fn: object) -> list[object]:
     """Return the functions that a call passes, as far as decorators show them, outermost first."""
     layers: list[object] = [called_function(fn)]
     while len(layers) < _MOST_LAYERS:
@@ -106,7 +106,7 @@ def _layers(fn: object) -> list[object]:
 
 def _makes_generator(fn: object) -> bool:
     """Return whether a call makes a generator, or a context manager of one: nothing runs in it."""
-    layers = _layers(fn)
+    layers = layers_of(fn)
     for layer, wrapped in zip(layers, [*layers[1:], None], strict=True):
         if is_generator(layer):
             return True
@@ -144,7 +144,7 @@ def _annotation_as_written(function: object) -> object:
 
 
 def _may_return_awaitable(fn: object) -> bool:
-    layers = _layers(fn)
+    layers = layers_of(fn)
     innermost = layers[-1]
     if any(map(is_async, layers)) or not isinstance(innermost, FunctionType):
         return True

@@ -55,22 +55,23 @@ class ProtectedCall(Protocol):
         ...
 
 
-_innermost: ContextVar[ProtectedCall | None] = ContextVar("resilience_innermost_call", default=None)
+#: The call that has begun last here; it may be settled.
+innermost: ContextVar[ProtectedCall | None] = ContextVar("resilienceinnermost_call", default=None)
 
 
 def enter(call: ProtectedCall) -> None:
     """Begin a call."""
-    outer = _innermost.get()
-    call.outer = outer if outer is None or outer.ticket is not None else _unsettled(outer)
-    _innermost.set(call)
+    outer = innermost.get()
+    call.outer = outer if outer is None or outer.ticket is not None else unsettled(outer)
+    innermost.set(call)
 
 
 def leave(call: ProtectedCall) -> None:
     """End a call."""
     # Calls may end in another order than they began, and in another context. What is left there is
     # a settled call, which is passed over.
-    if _innermost.get() is call:
-        _innermost.set(call.outer)
+    if innermost.get() is call:
+        innermost.set(call.outer)
 
 
 def current() -> ProtectedCall | None:
@@ -80,7 +81,7 @@ def current() -> ProtectedCall | None:
 
 def enclosing_calls() -> Iterator[ProtectedCall]:
     """Return the calls that the running code is part of, the innermost first."""
-    return _chain(_innermost.get())
+    return _chain(innermost.get())
 
 
 def blocking_call(*, first: bool) -> ProtectedCall | None:
@@ -89,7 +90,7 @@ def blocking_call(*, first: bool) -> ProtectedCall | None:
     Args:
         first: Whether it would be the first attempt of its retry loop: a probe makes only one.
     """
-    call = _innermost.get()
+    call = innermost.get()
     while call is not None:
         is_running = call.generator is None or call.generator.f_back is not None
         if call.ticket is not None and is_running and not call.allows_attempt(first=first):
@@ -98,14 +99,15 @@ def blocking_call(*, first: bool) -> ProtectedCall | None:
     return None
 
 
-def _unsettled(call: ProtectedCall | None) -> ProtectedCall | None:
+def unsettled(call: ProtectedCall | None) -> ProtectedCall | None:
+    """Return the next call that is not settled, from the inside out; None if there is none."""
     while call is not None and call.ticket is None:
         call = call.outer
     return call
 
 
 def _chain(call: ProtectedCall | None) -> Iterator[ProtectedCall]:
-    while (call := _unsettled(call)) is not None:
+    while (call := unsettled(call)) is not None:
         # A generator that is suspended has left its block open: the running code is outside.
         if call.generator is None or call.generator.f_back is not None:
             yield call

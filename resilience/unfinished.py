@@ -81,22 +81,22 @@ class ResultWatch:
         self._acquire = acquire
         self._first_lazy = log.Once()
 
-    def check(self, result: object) -> None:
-        """Look at what a `def` returned: refuse an async generator, and log that it is lazy once.
+    def checked(self, result: T) -> T:
+        """Return what a `def` returned: refuse an async generator, and log that it is lazy once.
 
         Raises:
             TypeError: It is an async generator. None of its work has begun.
         """
-        if must_be_awaited(result):
-            return
         how = unfinished[type(result)]
         if how is Unfinished.ASYNC_GENERATOR:
             raise TypeError(
                 f"{name_of(self._fn)}() returned an async generator, whose work begins when the"
                 f" call is over: write `with {self._acquire}:` around each call inside it"
             )
-        if how is Unfinished.LAZY and not _is_generator_expression(result):
+        is_lazy = how is Unfinished.LAZY and not must_be_awaited(result)
+        if is_lazy and not _is_generator_expression(result):
             self._log(result)
+        return result
 
     def watch_first_call(
         self, fn: Callable[..., Awaitable[T]], when_over: Callable[[], None]

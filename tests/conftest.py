@@ -35,7 +35,7 @@ def untouched_default_registry():
 @pytest.fixture(autouse=True)
 def outside_of_every_call():
     """Begin where no call is under way, whatever permit an earlier test has left unsettled."""
-    scope._innermost.set(None)
+    scope.innermost.set(None)
 
 
 @pytest.fixture

@@ -44,6 +44,15 @@ class Contender:
         """
         raise NotImplementedError
 
+    def protect_with_retries(self, fn: Function) -> Function | None:
+        """Decorate a function with the breaker over the library's own retries; None: it has none.
+
+        Args:
+            fn: The function.
+        """
+        del fn
+        return None
+
     def use_classifier_that_raises(self) -> None:
         """Make the filter raise over a `PoisonError`, where `is_failure` is not the filter yet."""
 

@@ -37,6 +37,9 @@ class Nopanic(Contender):
         by_region = nopanic.keyed(self._breaker, key=_key(fn, path), maxsize=10_000)
         return by_region(fn)
 
+    def protect_with_retries(self, fn: Function) -> Function | None:
+        return self.protect(nopanic.retry(attempts=5, on=is_failure)(fn))
+
     def state(self) -> str:
         return self._breaker(REGION).state.upper()
 

@@ -3,6 +3,10 @@
 Inside a protected call no attempt starts unless the circuit is CLOSED, or the call is its probe,
 which makes a single one. A loop that sleeps when the circuit opens is woken and ends. Outside of
 any protected call everything here is plain tenacity.
+
+`preset` and `gate` are what users write; `found` is what a circuit breaker does with a loop that it
+finds. All of them give the loop the hooks in `hooks`, by way of `gated_loop`, and make the first
+attempt without it, in `first_attempt`.
 """
 
 from resilience.retry.budget import RetryBudget

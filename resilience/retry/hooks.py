@@ -37,6 +37,8 @@ class Hooks:
         self.counts = self._counts_attempts or budget is not None
         #: Whether `accepted` has anything to do.
         self.has_budget = budget is not None
+        #: Called before a first attempt; None: there is nothing to count.
+        self.count_call = None if budget is None else self._count_call
 
     def check_circuits(self, state: RetryCallState) -> None:
         """Let no attempt start that a circuit does not allow."""
@@ -44,6 +46,14 @@ class Hooks:
         call = scope.blocking_call(first=is_first)
         if isinstance(call, Permit):
             raise _rejection(call, vars(state).get(_LAST_ERROR))
+
+    def check_first(self) -> None:
+        """Let no first attempt start that a circuit does not allow, and count it."""
+        call = scope.blocking_call(first=True)
+        if isinstance(call, Permit):
+            raise _rejection(call, None)
+        if self.count_call is not None:
+            self.count_call()
 
     def count_attempt(self, state: RetryCallState) -> None:
         """Check the circuits again, and note that an attempt starts."""
@@ -53,7 +63,12 @@ class Hooks:
             return
         if state.attempt_number > 1:
             permit.attempt_started()
-        elif self._budget is not None:
+        elif self.count_call is not None:
+            self.count_call()
+
+    def _count_call(self) -> None:
+        permit = current_permit()
+        if permit is not None and self._budget is not None:
             self._budget.count_call(permit.breaker)
 
     def after(self, state: RetryCallState) -> None:

@@ -12,7 +12,7 @@ from resilience import _validate
 from resilience.protectable import check_protectable
 from resilience.retry.budget import RetryBudget
 from resilience.retry.conditions import is_transient
-from resilience.retry.gate import gate_function
+from resilience.retry.found import make_again
 from resilience.retry.hooks import Hooks
 from resilience.retry.retry_after import wait_retry_after
 
@@ -85,6 +85,6 @@ def transient_retry(
     def decorate(fn: Callable[P, T], /) -> _RetryDecorated[P, T]:
         check_protectable(fn, "@transient_retry")
         retried = cast("Any", tenacity.retry)(**settings)(fn)
-        return cast("_RetryDecorated[P, T]", gate_function(retried, hooks))
+        return cast("_RetryDecorated[P, T]", make_again(retried, hooks))
 
     return decorate

@@ -25,6 +25,7 @@ LEVELS = (
         "judge",
         "hints",
         "listeners",
+        "loops",
         "scope",
         "waiters",
     },

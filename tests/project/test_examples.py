@@ -30,7 +30,7 @@ STORIES = {
         "4 calls succeeded, 10 failed, 2 were rejected",
     ],
     "retry_stack": [
-        "breaker outside               call 10        50      10        10          10      5",
+        "breaker outside               call 10        50      10        10          10      1",
         "... over transient_retry      call 10        50      10        10          10      1",
         "... counting per attempt       call 2        10       2        18          18      1",
         "retry outside                  call 2        10       2        18          18      1",

@@ -122,5 +122,5 @@ def wrong_settings_are_errors() -> None:
     region_breaker(region_from=lambda: 7)  # type: ignore[arg-type,return-value]
     region_breaker(region_from="r", registry={})  # type: ignore[arg-type]
     region_breaker(region_from="r", classifier=bool)  # type: ignore[arg-type]
-    region_breaker(region_from="r")("not a function")  # type: ignore[arg-type]
-    breaker("not a function")  # type: ignore[arg-type]
+    region_breaker(region_from="r")("not a function")  # type: ignore[call-overload]
+    breaker("not a function")  # type: ignore[call-overload]

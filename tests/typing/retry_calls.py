@@ -4,7 +4,7 @@
 # pyright: strict, reportUnnecessaryTypeIgnoreComment=true
 
 import asyncio
-from typing import assert_type
+from typing import Any, assert_type
 
 import tenacity
 from tenacity import AsyncRetrying, Retrying, stop_after_attempt, wait_fixed, wait_none
@@ -56,6 +56,12 @@ def with_a_plain_loop(text: str) -> int:
     return 0
 
 
+@breaker
+@tenacity.retry(stop=stop_after_attempt(3))
+def plain(text: str) -> int:
+    return len(text)
+
+
 class Client:
     @breaker
     @transient_retry()
@@ -82,6 +88,17 @@ async def wrong_calls_are_errors(client: Client) -> None:
     with_a_plain_loop(1)  # type: ignore[arg-type]
     await with_a_loop(1)  # type: ignore[arg-type]
     await client.send(1)  # type: ignore[arg-type]
+
+
+def a_protected_function_keeps_its_loop(client: Client) -> None:
+    stacked.retry.wait = wait_none()
+    stacked.retry.enabled = False
+    assert_type(stacked.statistics, dict[str, Any])
+    client.send.retry.wait = wait_none()
+    Client.send.retry.stop = stop_after_attempt(1)
+    plain.retry.wait = wait_none()
+    assert_type(plain.retry_with(wait=wait_none())("hello"), int)
+    with_a_plain_loop.retry.wait = wait_none()  # type: ignore[attr-defined]
 
 
 def loops_stay_loops() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import aiohttp
 import pytest
+import tenacity
 from tenacity import wait_fixed, wait_none
 
 from resilience import CircuitBreakerOpenError, CircuitBreakerRegistry, CircuitState, region_breaker
@@ -92,11 +93,18 @@ async def world(clock):
 # It opens
 
 
-@pytest.mark.parametrize("count_per", ["call", "attempt"])
+RETRIES = {
+    "call": transient_retry(wait=wait_none()),
+    "attempt": transient_retry(wait=wait_none(), count_per="attempt"),
+    "plain tenacity": tenacity.retry(stop=tenacity.stop_after_attempt(5), reraise=True),
+}
+
+
+@pytest.mark.parametrize("retries", RETRIES.values(), ids=RETRIES)
 @pytest.mark.parametrize("trouble", ["fail", "drop", "garbage", "refuse"])
-async def test_nothing_is_received_after_open_beyond_what_is_on_the_wire(world, trouble, count_per):
+async def test_nothing_is_received_after_open_beyond_what_is_on_the_wire(world, trouble, retries):
     getattr(world.genesys, trouble)()
-    send = world.protect(transient_retry(wait=wait_none(), count_per=count_per)(world.message))
+    send = world.protect(retries(world.message))
     await asyncio.gather(*(send("eu-west-1") for _ in range(TASKS)), return_exceptions=True)
     ((started, on_the_wire, received),) = world.at_open
     assert world.started == started
@@ -107,9 +115,10 @@ async def test_nothing_is_received_after_open_beyond_what_is_on_the_wire(world, 
     assert world.genesys.requests == at_rest
 
 
-async def test_loops_that_sleep_send_nothing_after_open(world):
+@pytest.mark.parametrize("decorate", [transient_retry, tenacity.retry])
+async def test_loops_that_sleep_send_nothing_after_open(world, decorate):
     world.genesys.fail(503)
-    patient = world.protect(transient_retry(wait=wait_fixed(3600))(world.message))
+    patient = world.protect(decorate(wait=wait_fixed(3600))(world.message))
     hasty = world.protect(world.message)
     tasks = [asyncio.create_task(patient("eu-west-1")) for _ in range(TASKS)]
     await until(lambda: world.genesys.requests == TASKS and not world.on_the_wire)

@@ -345,6 +345,15 @@ def test_stop_unless_closed_outside_any_breaker_never_stops(breaker):
     assert backend.attempts == 5
 
 
+def test_a_gated_loop_whose_stop_condition_is_replaced_makes_one_attempt_in_a_probe(due):
+    backend, loop = Backend(), gate(Retrying(**settings(wait=wait_none())))
+    loop.stop = stop_after_attempt(5)
+    with pytest.raises(ServerError) as caught, due.acquire():
+        loop(backend.send_plain)
+    assert caught.value is backend.raised[0]
+    assert backend.attempts == 1
+
+
 # What gate takes and returns
 
 

@@ -8,7 +8,14 @@ import pytest
 import tenacity
 from tenacity import stop_after_attempt, wait_fixed, wait_none
 
-from resilience import BreakerPolicy, CircuitBreaker, CircuitBreakerOpenError, CircuitState
+from resilience import (
+    BreakerPolicy,
+    CircuitBreaker,
+    CircuitBreakerOpenError,
+    CircuitBreakerRegistry,
+    CircuitState,
+    region_breaker,
+)
 from resilience.retry import gate, is_transient, transient_retry
 from tests.support.driving import ServerError
 from tests.support.retrying import settle
@@ -63,14 +70,23 @@ def test_without_a_breaker_the_storm_is_250_requests(breaker):
     assert run_in_virtual_time(storm(own(), breaker)).started == 250
 
 
-def test_retries_that_do_not_know_their_circuit_go_on_after_it_opened(breaker):
-    seen = run_in_virtual_time(storm(lambda send: breaker(own()(send)), breaker))
+def test_retries_that_are_left_as_they_are_go_on_after_the_circuit_opened(clock):
+    registry = CircuitBreakerRegistry(clock=clock)
+
+    def decorate(send):
+        return region_breaker(
+            region_from=lambda: "eu-west-1", registry=registry, stop_retries=False
+        )(own()(send))
+
+    seen = run_in_virtual_time(storm(decorate, registry.get("eu-west-1")))
     assert seen.started_open > 40
     assert seen.started > 150
 
 
 STORMS = {
     "transient_retry": (transient_retry(attempts=ATTEMPTS, wait=wait_fixed(PAUSE)), 130),
+    "plain tenacity": (own(), 130),
+    "plain tenacity by its own condition": (own(retry=is_transient), 130),
     "gate": (lambda send: gate(own(retry=is_transient)(send)), 130),
     "per attempt": (
         transient_retry(attempts=ATTEMPTS, wait=wait_fixed(PAUSE), count_per="attempt"),

@@ -1,0 +1,94 @@
+"""Loops: asks for the retry loops of a function to be stopped when its circuit opens.
+
+What knows about loops stands above this file, and imports tenacity. It is asked only where tenacity
+is imported already: a function cannot have a loop otherwise.
+"""
+
+import sys
+from collections.abc import Callable
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+
+if TYPE_CHECKING:
+    from tenacity import BaseRetrying
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+S = TypeVar("S")
+T_co = TypeVar("T_co", covariant=True)
+F = TypeVar("F", bound=Callable[..., object])
+
+
+class StopsLoops(Protocol):
+    """Returns what to call instead of a function, so that its loops stop with its circuit."""
+
+    def __call__(self, fn: F, /) -> F:
+        """Return the function itself where it has no loop."""
+        ...
+
+
+_stoppers: list[StopsLoops] = []
+
+
+def stop_loops_with(stopper: StopsLoops) -> None:
+    """Set what stops loops.
+
+    Args:
+        stopper: Stands in for the one before.
+    """
+    _stoppers[:] = [stopper]
+
+
+def with_loops_stopped(fn: F) -> F:
+    """Return what to call instead of a function, so that its retry loops stop with its circuit."""
+    asked: object = fn
+    is_plain = isinstance(asked, FunctionType) and not asked.__dict__
+    if is_plain or "tenacity" not in sys.modules:
+        return fn
+    for stopper in _stoppers:
+        fn = stopper(fn)
+    return fn
+
+
+# What type checkers see
+
+
+class HasLoop(Protocol[P, T_co]):
+    """A function with tenacity's decorator, as the type checkers see it.
+
+    tenacity declares no type of that kind in public.
+    """
+
+    retry: "BaseRetrying"
+    statistics: dict[str, Any]
+
+    def retry_with(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the function with another loop."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T_co:
+        """Call it."""
+        ...
+
+
+class Retried(Protocol[P, T_co]):
+    """A protected function that keeps what tenacity offers on it."""
+
+    retry: "BaseRetrying"
+    statistics: dict[str, Any]
+
+    def retry_with(self, *args: Any, **kwargs: Any) -> "Retried[P, T_co]":
+        """Return the function with another loop, protected as well."""
+        ...
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T_co:
+        """Call it."""
+        ...
+
+    @overload
+    def __get__(self, instance: None, owner: type | None = None, /) -> "Retried[P, T_co]": ...
+    @overload
+    def __get__(
+        self: "Retried[Concatenate[S, Q], T_co]", instance: S, owner: type | None = None, /
+    ) -> "Retried[Q, T_co]": ...
+    def __get__(self, instance: object, owner: type | None = None, /) -> Any:
+        """Bind a method, as a function does."""

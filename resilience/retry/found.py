@@ -1,0 +1,143 @@
+"""The loops that are found on functions: how each of them is stopped with its circuit.
+
+A function that tenacity's own decorator has made is made again, with its first attempt outside of
+tenacity; its loop and the function itself stay as they are. Where something stands between that
+function and the caller, or keeps a loop under another name, it cannot be made again. Its loop then
+gets hooks that do nothing outside of protected calls.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator
+from functools import partial
+from types import FunctionType, MethodType
+from typing import Any, TypeVar, cast
+from weakref import WeakKeyDictionary
+
+from tenacity import AsyncRetrying, BaseRetrying, RetryCallState, Retrying
+
+from resilience import scope
+from resilience._validate import name_of
+from resilience.log import log_loop_not_stopped
+from resilience.loops import stop_loops_with
+from resilience.protect import CONTAINS_RETRIES, FIRST_ATTEMPT, LEFT_ALONE, first_attempt_of
+from resilience.protectable import layers_of
+from resilience.retry.first_attempt import retry_function
+from resilience.retry.gated_loop import GatedLoop, hooks_added, is_gated
+from resilience.retry.hooks import Hooks
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def _nothing() -> None:
+    """Stand in for a function with a loop."""
+
+
+# The code of the functions that tenacity's decorator makes: they share it.
+_CODE_OF_TENACITY = {
+    cast("FunctionType", kind().wraps(_nothing)).__code__ for kind in (Retrying, AsyncRetrying)
+}
+_made_again: WeakKeyDictionary[FunctionType, Any] = WeakKeyDictionary()
+
+
+class HooksInCircuits(Hooks):
+    """The hooks of a loop that may also run where it is none of a circuit's business."""
+
+    def after(self, state: RetryCallState) -> None:
+        """Look at a failed attempt, in a protected call."""
+        if scope.current() is not None:
+            super().after(state)
+
+
+def stop_found_loops(fn: F) -> F:
+    """Return what to call instead of a function, so that the loops found on it stop.
+
+    Args:
+        fn: A function, a method, a `functools.partial`, or an object that can be called.
+
+    Returns:
+        The function itself where it has no loop, or where its loop has been changed in its place.
+    """
+    made: Any = fn
+    if isinstance(fn, FunctionType):
+        made = _stop_loops_of(fn)
+    elif isinstance(fn, MethodType):
+        stopped = stop_found_loops(fn.__func__)
+        made = fn if stopped is fn.__func__ else MethodType(stopped, fn.__self__)
+    elif isinstance(fn, partial):
+        stopped = stop_found_loops(fn.func)
+        made = fn if stopped is fn.func else partial(stopped, *fn.args, **fn.keywords)
+    else:
+        call: object = inspect.getattr_static(type(fn), "__call__", None)
+        if isinstance(call, FunctionType):
+            stopped = stop_found_loops(call)
+            made = fn if stopped is call else MethodType(stopped, fn)
+    return cast("F", made)
+
+
+stop_loops_with(stop_found_loops)  # without looking for this file again
+
+
+def is_made_by_tenacity(fn: object) -> bool:
+    """Whether a function is what tenacity's decorator has made, with a loop that can be gated."""
+    return (
+        isinstance(fn, FunctionType)
+        and fn.__code__ in _CODE_OF_TENACITY
+        and isinstance(vars(fn).get("retry"), Retrying | AsyncRetrying)
+    )
+
+
+def make_again(fn: Any, hooks: Hooks) -> Any:
+    """Make a function of tenacity's decorator again, with a gated loop.
+
+    Args:
+        fn: The function.
+        hooks: What the loop does around its attempts.
+    """
+    inner = stop_found_loops(fn.__wrapped__)
+    gated = retry_function(inner, GatedLoop(fn.retry, hooks), fn.statistics)
+    vars(gated).update({**vars(fn), **vars(gated)})  # what was set on the function afterwards
+
+    make_variant = fn.retry_with  # and no reference to the function, by which this one is found
+
+    def retry_with(*args: Any, **kwargs: Any) -> Any:
+        return make_again(make_variant(*args, **kwargs), hooks)
+
+    gated.retry_with = retry_with
+    return gated
+
+
+def gate_in_place(fn: FunctionType) -> None:
+    """Gate the loops that a function keeps, and those of the functions that it wraps."""
+    for loop in _loops_on(fn):
+        setattr(fn, CONTAINS_RETRIES, True)
+        if not isinstance(loop, Retrying | AsyncRetrying):
+            log_loop_not_stopped(name_of(fn), type(loop).__name__)
+        elif not is_gated(loop):
+            for name, hook in hooks_added(loop, HooksInCircuits()).items():
+                setattr(loop, name, hook)
+
+
+def _stop_loops_of(fn: FunctionType) -> Any:
+    if first_attempt_of(fn) is not None:
+        return fn
+    if not is_made_by_tenacity(fn):
+        gate_in_place(fn)
+        return fn
+    made = _made_again.get(fn)
+    if made is None:
+        made = _made_again[fn] = make_again(fn, Hooks())
+    return made
+
+
+def _loops_on(fn: FunctionType) -> Iterator[BaseRetrying]:
+    """Return the loops of a function that no circuit stops yet, from the outside in."""
+    handled: list[object] = []
+    for layer in layers_of(fn):
+        if not isinstance(layer, FunctionType) or first_attempt_of(layer) is not None:
+            return
+        kept = dict(vars(layer))
+        first_attempt = kept.pop(FIRST_ATTEMPT, None)
+        handled += [getattr(first_attempt, "loop", None), kept.pop(LEFT_ALONE, None)]
+        for value in kept.values():
+            if isinstance(value, BaseRetrying) and not any(value is one for one in handled):
+                yield value
