@@ -26,7 +26,7 @@ from errno import (
 from typing import TypeAlias
 
 from resilience._text import one_line
-from resilience.classify.known_types import FACTS, TypeFacts, is_one_of
+from resilience.classify.known_types import FACTS, GLANCES, SILENT, TypeFacts, is_one_of
 from resilience.classify.library import Meaning
 from resilience.classify.reading import read, safe_getattr
 from resilience.classify.status import (
@@ -111,11 +111,11 @@ def examine(error: BaseException) -> Finding:
     Most errors are simple: they wrap no other, and say nothing, or have a status by that very name.
     Every other error takes a longer look.
     """
-    facts = FACTS[type(error)]
-    if facts.is_quick and error.__cause__ is None:
+    glance = GLANCES[type(error)]
+    if glance and error.__cause__ is None:
         attributes = error.__dict__
         if not attributes:
-            if facts.is_bare and facts.library is None and error.__context__ is None:
+            if glance is SILENT and error.__context__ is None:
                 return None, error, None
             return Examination().of(error)
         status: object = attributes.get("status")
