@@ -17,6 +17,7 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
+    "client_table",
     "state_diagram",
 ]
 exclude_patterns = ["_build"]

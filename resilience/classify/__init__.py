@@ -2,18 +2,18 @@
 
 from resilience.classify.arguments import check_classifiers
 from resilience.classify.client_errors import says_client_errors
-from resilience.classify.libraries import safe_getattr
+from resilience.classify.failures import CountTypes, failures
+from resilience.classify.reading import safe_getattr
 from resilience.classify.rules import (
-    CountTypes,
     classify_error,
     classify_status,
     describe,
     describe_as,
     examine,
-    failures,
+    is_throttled,
     root_error,
-    status_of,
 )
+from resilience.classify.status import status_of
 from resilience.classify.type_names import full_name
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "examine",
     "failures",
     "full_name",
+    "is_throttled",
     "root_error",
     "safe_getattr",
     "says_client_errors",

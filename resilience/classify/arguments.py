@@ -1,7 +1,8 @@
 """Checks of the classifiers that are given to breakers, registries and decorators."""
 
 from resilience._validate import check_callable, kind_of, name_of
-from resilience.classify.rules import CountTypes, classify_error, failures
+from resilience.classify.failures import CountTypes, failures
+from resilience.classify.rules import classify_error
 
 
 def check_classifiers(classifier: object, result_classifier: object) -> None:

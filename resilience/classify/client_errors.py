@@ -1,12 +1,13 @@
-"""Which types of errors also report the client errors 4xx."""
+"""Which types of errors also report what the caller did wrong."""
 
-from functools import lru_cache
-from types import CodeType, FunctionType
+from types import FunctionType
 
+from resilience.classify.known_types import FACTS
+from resilience.classify.library import Meaning
 from resilience.classify.reading import safe_getattr
 
 # Where errors keep an HTTP status, or the response that has one.
-_NAMES = {
+_STATUS_NAMES = {
     "code",
     "http_code",
     "http_resp",
@@ -18,19 +19,45 @@ _NAMES = {
     "status",
     "status_code",
 }
+_MOST_TYPES = 1_000
 
 
-@lru_cache(maxsize=512)
 def says_client_errors(kind: type) -> bool:
-    """Return whether errors of a type have an HTTP status, and so may report a 4xx as well.
+    """Return whether errors of a type, or of one that its library derives, say a 4xx or its like.
 
-    ``failures()`` of such a type counts its 4xx, too: ten times 404 would open the circuit of a
+    ``failures()`` of such a type counts those, too: ten times 404 would open the circuit of a
     healthy region.
     """
-    return any(_has_status(one) for one in kind.__mro__ if one not in _OF_PYTHON)
+    if kind.__module__ == "builtins":
+        return False
+    by_itself = _says_client_errors(kind)
+    if by_itself is not None:
+        return by_itself
+    kinds = [kind]
+    for one in kinds:
+        if _says_client_errors(one):
+            return True
+        derived: list[type] = type.__subclasses__(one)
+        new = [two for two in derived if two not in kinds and _package(two) == _package(kind)]
+        kinds += new[: _MOST_TYPES - len(kinds)]
+    return False
 
 
-_OF_PYTHON = (*BaseExceptionGroup.__mro__, *OSError.__mro__, SystemExit)
+def _package(kind: type) -> str:
+    return str(kind.__module__).partition(".")[0]
+
+
+def _says_client_errors(kind: type) -> bool | None:
+    """Return what is known about a type alone; None: nothing."""
+    library, meaning, codes, _, _ = FACTS[kind]
+    if codes or meaning in (Meaning.REFUSAL, Meaning.THROTTLING):
+        return True
+    if meaning is not None:
+        return False
+    if library is not None and not library.has_http_status:
+        return None
+    bases = [base for base in kind.__mro__ if base.__module__ != "builtins"]
+    return True if any(_has_status(base) for base in bases) else None
 
 
 def _has_status(kind: type) -> bool:
@@ -39,6 +66,5 @@ def _has_status(kind: type) -> bool:
     made_by = vars(kind).get("__init__")
     if isinstance(made_by, FunctionType):
         # Its parameters, and the attributes that it sets.
-        code: CodeType = made_by.__code__
-        names |= {*code.co_varnames, *code.co_names}
-    return not names.isdisjoint(_NAMES)
+        names |= {*made_by.__code__.co_varnames, *made_by.__code__.co_names}
+    return not names.isdisjoint(_STATUS_NAMES)

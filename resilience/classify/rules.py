@@ -1,49 +1,64 @@
 """The rules: did this call fail?
 
 Only server-side failures count, that is 5xx answers, timeouts and connection errors; 4xx never do,
-429 included: they are ANSWERED, except for 407, which is a proxy's. An error is asked in this
-order, and the first answer stands: its HTTP status, its type, then the error that it wraps. An
-error that gives no answer is IGNORED, since a bug in the caller's code says nothing about a region.
+429 included. An error is asked in this order, and the first answer stands: a code of its library,
+its HTTP status, its type, then the error that it wraps, at last the one that was being handled when
+it was raised. An error that gives no answer is IGNORED, since a bug in the caller's code says
+nothing about a region. What is known about client libraries is in `libraries`.
 """
 
-from concurrent.futures import Future
-from errno import EHOSTDOWN, EHOSTUNREACH, EMFILE, ENETDOWN, ENETRESET, ENETUNREACH, ENFILE
-from functools import lru_cache
+from collections.abc import Sequence
+from errno import (
+    ECONNABORTED,
+    ECONNREFUSED,
+    ECONNRESET,
+    EHOSTDOWN,
+    EHOSTUNREACH,
+    ENETDOWN,
+    ENETRESET,
+    ENETUNREACH,
+    EPIPE,
+    ETIMEDOUT,
+)
 from typing import TypeAlias
 
 from resilience._text import one_line
-from resilience.classify.libraries import (
-    OUTAGES,
-    UNPARSABLE_ANSWERS,
-    is_one_of,
-    safe_getattr,
+from resilience.classify.known_types import FACTS, TypeFacts, is_one_of
+from resilience.classify.library import Meaning
+from resilience.classify.reading import read, safe_getattr
+from resilience.classify.status import (
+    CLIENT_ERROR,
+    LARGEST_STATUS,
+    NO_ANSWER,
+    PROXY_AUTHENTICATION,
+    SERVER_ERROR,
+    TOO_MANY_REQUESTS,
+    names_throttling,
+    status_of,
+    texts_of,
 )
+from resilience.classify.this_machine import is_local, is_own_trouble, numbers_of
+from resilience.classify.wrapping import handled_error, is_raised_by_library, wrapped_errors
 from resilience.errors import CircuitBreakerOpenError
-from resilience.outcome import Classifier, Outcome
+from resilience.outcome import Outcome
 
-_CLIENT_ERROR, _SERVER_ERROR = 400, 500
-_PROXY_ERROR = 407  # says nothing about the region behind the proxy
-# The Genesys SDK has the status 0 where no answer came.
-_NO_ANSWER = 0
-_LARGEST_STATUS = 999  # of the statuses that are shown
 _MAX_DEPTH = 16  # wrapped errors may form a circle
 
-# What ends a call from outside, which no classifier is asked about.
-_TOO_GENERAL = (BaseException, BaseExceptionGroup)
-_NEVER_COUNTED = (
-    "asyncio.CancelledError",
-    "builtins.GeneratorExit",
-    "builtins.KeyboardInterrupt",
-    "builtins.SystemExit",
-    "trio.Cancelled",
-)
-
-_UNREACHABLE = {EHOSTDOWN, EHOSTUNREACH, ENETDOWN, ENETRESET, ENETUNREACH}
-_OUT_OF_FILES = {EMFILE, ENFILE}
+_CONNECTION_FAILS = {
+    *(ECONNABORTED, ECONNREFUSED, ECONNRESET, EPIPE, ETIMEDOUT),
+    *(EHOSTDOWN, EHOSTUNREACH, ENETDOWN, ENETRESET, ENETUNREACH),
+}
 
 # Reading a member of an enumeration takes 65 ns.
 _FAILURE, _ANSWERED, _IGNORED = Outcome.FAILURE, Outcome.ANSWERED, Outcome.IGNORED
 
+_OUTCOMES = {
+    Meaning.OUTAGE: _FAILURE,
+    Meaning.REFUSAL: _ANSWERED,
+    Meaning.THROTTLING: _ANSWERED,
+    Meaning.MISUSE: _IGNORED,
+    Meaning.LOCAL: _IGNORED,
+}
 
 # What an error says; the error that says it, which is itself or one that it wraps; and the HTTP
 # status of that one. An outcome of None means that no rule knows the error.
@@ -53,10 +68,10 @@ Finding: TypeAlias = tuple[Outcome | None, BaseException, int | None]
 def classify_error(error: BaseException) -> Outcome:
     """Classify an exception: the default classifier.
 
-    HTTP status 500 and up, timeouts and connection errors are a FAILURE, and status 400 to 499,
-    except 407, is ANSWERED. ``tenacity.RetryError`` is judged by its last attempt, an error raised
-    ``from`` another by that other if it says nothing itself, and an exception group is a FAILURE if
-    any of its errors is, else ANSWERED if any is.
+    HTTP status 500 and up, timeouts and connection errors are a FAILURE. Status 400 to 499, except
+    407, or what a client has in its place, is ANSWERED. ``tenacity.RetryError`` is judged by its
+    last attempt, an error raised ``from`` another by that other if it says nothing itself, and an
+    exception group is a FAILURE if any of its errors is, else ANSWERED if any is.
 
     Args:
         error: What the protected function raised.
@@ -73,67 +88,18 @@ def classify_status(response: object) -> Outcome:
     A result classifier for clients that do not raise for a status.
 
     Args:
-        response: Anything with a ``status``, a ``status_code`` or a ``response`` that has one.
+        response: Anything with a ``status``, a ``status_code``, a ``code`` of 400 to 599, or a
+            ``response`` that has one; or a tuple whose first item does.
 
     Returns:
-        FAILURE for 500 and up, IGNORED for 407, ANSWERED for the others from 400 to 499, SUCCESS
-        for everything else.
+        FAILURE for 500 and up, ANSWERED for 400 to 499 but 407, which is IGNORED, SUCCESS for
+        everything else.
     """
-    status = status_of(response)
+    answer = response[0] if isinstance(response, tuple) and response else response
+    status = status_of(answer)
     if status is None:
         return Outcome.SUCCESS
     return _outcome_of_status(status, below=Outcome.SUCCESS)
-
-
-def failures(*types: type[BaseException]) -> Classifier:
-    """Make a classifier for which these exception types are failures too.
-
-    Args:
-        types: Exception types that count, whatever their status; every other error is judged as
-            `classify_error` does it. A timeout that is not an `Exception`, such as
-            ``gevent.Timeout``, can be one of them.
-
-    Returns:
-        A classifier for a breaker, a registry or a decorator.
-
-    Raises:
-        TypeError: No type was given, something that is not an exception type, or one that a
-            cancellation or an exit belongs to.
-    """
-    given: tuple[object, ...] = types
-    wrong = [kind for kind in given if not _is_exception_type(kind)]
-    if wrong or not given:
-        raise TypeError(f"failures() takes subclasses of Exception, got {wrong or 'none'!r}")
-    for kind in types:
-        same_kind: object = kind
-        if kind in _TOO_GENERAL or is_one_of(same_kind, _NEVER_COUNTED):
-            raise TypeError(
-                f"failures() never counts {kind.__name__}: a cancellation or an exit says nothing"
-                " about the region"
-            )
-    return CountTypes(types)
-
-
-class CountTypes:
-    """A classifier that counts exceptions by their type; `failures` makes it.
-
-    Args:
-        types: The exception types that count.
-    """
-
-    __slots__ = ("_base_exceptions", "_types")
-
-    def __init__(self, types: tuple[type[BaseException], ...]) -> None:
-        self._types = types
-        self._base_exceptions = tuple(kind for kind in types if not issubclass(kind, Exception))
-
-    def __call__(self, error: BaseException) -> Outcome:
-        """Classify an error."""
-        return _examine(error, self._types)[0] or _IGNORED
-
-    def counts_base_exception(self, error: BaseException) -> bool:
-        """Return whether an error counts although it is not an `Exception`."""
-        return isinstance(error, self._base_exceptions)
 
 
 def examine(error: BaseException) -> Finding:
@@ -142,23 +108,42 @@ def examine(error: BaseException) -> Finding:
     Most errors are simple: they wrap no other, and say nothing, or have a status by that very name.
     Every other error takes a longer look.
     """
-    kind: object = type(error)
-    if _is_simple(kind) and error.__cause__ is None:
+    facts = FACTS[type(error)]
+    if facts.is_quick and error.__cause__ is None:
         attributes = error.__dict__
         if not attributes:
-            return None, error, None
+            if facts.is_bare and facts.library is None and error.__context__ is None:
+                return None, error, None
+            return Examination().of(error)
         status: object = attributes.get("status")
-        if type(status) is int and "last_attempt" not in attributes:
-            if status >= _SERVER_ERROR or status == _NO_ANSWER:
+        if type(status) is int and _WEIGHS_MORE.isdisjoint(attributes):
+            if CLIENT_ERROR <= status < SERVER_ERROR:
+                return _IGNORED if status == PROXY_AUTHENTICATION else _ANSWERED, error, status
+            if SERVER_ERROR <= status <= LARGEST_STATUS:
                 return _FAILURE, error, status
-            is_answer = status >= _CLIENT_ERROR and status != _PROXY_ERROR
-            return _ANSWERED if is_answer else _IGNORED, error, status
-    return _examine(error)
+    return Examination().of(error)
+
+
+# What may say more than the status of an error does.
+_WEIGHS_MORE = frozenset({"code", "error_code", "last_attempt", "response"})
 
 
 def root_error(thing: object) -> object:
     """Return the error that speaks for one that wraps it; anything else speaks for itself."""
     return examine(thing)[1] if isinstance(thing, BaseException) else thing
+
+
+def is_throttled(root: BaseException, status: int | None) -> bool:
+    """Return whether a server refused a request only because there are too many of them.
+
+    Args:
+        root: The error that says it, as `examine` finds it.
+        status: Its HTTP status.
+    """
+    if status == TOO_MANY_REQUESTS or names_throttling(root):
+        return True
+    facts = FACTS[type(root)]
+    return (_meaning_by_itself(root, facts) or facts.meaning) is Meaning.THROTTLING
 
 
 def describe(thing: object) -> str:
@@ -172,152 +157,135 @@ def describe(thing: object) -> str:
 def describe_as(root: object, status: int | None) -> str:
     """Return the type of an error or a result, and its HTTP status, which is known."""
     name = type(root).__name__
-    if status is not None and 0 <= status <= _LARGEST_STATUS:
-        name = f"{name} {status}"
-    return one_line(name)
+    return one_line(name if status is None else f"{name} {status}")
 
 
-def status_of(thing: object) -> int | None:
-    """Return an HTTP status from where the known clients keep it; None is no status."""
-    attempt = _last_attempt(thing)
-    if attempt is not None and attempt.exception() is None:
-        return status_of(attempt.result())  # a result that the retries rejected
-    status = _own_status(thing)
-    return _own_status(safe_getattr(thing, "response")) if status is None else status
+Types: TypeAlias = tuple[type[BaseException], ...]
 
 
-_Types: TypeAlias = tuple[type[BaseException], ...]
-# Where errors keep what they say: the class of a simple error has none of these.
-_TELLING = ("__getattr__", "headers", "last_attempt", "reason", "response", "status", "status_code")
+class Examination:
+    """The longer look at one error and all that it wraps.
 
+    Args:
+        counted: The types that are failures too.
+    """
 
-@lru_cache(maxsize=512)
-def _is_simple(kind: type) -> bool:
-    if not issubclass(kind, Exception) or issubclass(
-        kind, OSError | BaseExceptionGroup | CircuitBreakerOpenError
-    ):
-        return False
-    if safe_getattr(kind, "__getattribute__") is not Exception.__getattribute__:
-        return False
-    for name in _TELLING:
-        if safe_getattr(kind, name) is not None:
-            return False
-    same_kind: object = kind
-    return not is_one_of(same_kind, OUTAGES)
+    def __init__(self, counted: Types = ()) -> None:
+        self._counted = counted
+        # By identity, with the error itself, which keeps it alive: errors share what they wrap.
+        self._findings: dict[int, tuple[BaseException, Finding]] = {}
 
+    def of(self, error: BaseException, depth: int = 0) -> Finding:
+        """Find what an error stands for."""
+        if isinstance(error, self._counted):
+            return _FAILURE, error, status_of(error)
+        nothing = (None, error, None)
+        if depth > _MAX_DEPTH:
+            return nothing
+        known = self._findings.get(id(error))
+        if known is not None:
+            return known[1]
+        self._findings[id(error)] = (error, nothing)  # for a circle
+        finding = self._look_at(error, depth)
+        self._findings[id(error)] = (error, finding)
+        return finding
 
-def _examine(error: BaseException, counted: _Types = (), depth: int = 0) -> Finding:
-    """Take the longer look; `counted` are the types that are failures too."""
-    if isinstance(error, counted):
-        return _FAILURE, error, status_of(error)
-    if depth > _MAX_DEPTH:
-        return None, error, None
-    if isinstance(error, BaseExceptionGroup):
-        return _examine_group(error, counted, depth)
-    if not isinstance(error, Exception) or isinstance(error, CircuitBreakerOpenError):
-        return _IGNORED, error, None
-    status = status_of(error)
-    outcome = _examine_alone(error, status)
-    wrapped = _wrapped_error(error) if outcome is None else None
-    if wrapped is None:
+    def _look_at(self, error: BaseException, depth: int) -> Finding:
+        if isinstance(error, BaseExceptionGroup):
+            return self._look_inside(error, error.exceptions, depth) or (None, error, None)
+        if not isinstance(error, Exception) or isinstance(error, CircuitBreakerOpenError):
+            return _IGNORED, error, None
+        facts = FACTS[type(error)]
+        status = status_of(error)
+        outcome = _examine_alone(error, facts, status)
+        if outcome is not None:
+            return outcome, error, status
+        finding = self._look_inside(error, wrapped_errors(error), depth)
+        if finding is not None:
+            return finding
+        outcome = None
+        if facts.meaning is Meaning.WRAPPER:
+            outcome = _IGNORED if is_local(error) else _FAILURE
         return outcome, error, status
-    finding = _examine(wrapped, counted, depth + 1)
-    return (None, error, status) if finding[0] is None else finding
 
+    def _look_inside(
+        self, error: BaseException, wrapped: Sequence[BaseException], depth: int
+    ) -> Finding | None:
+        """Return what the errors say that an error wraps, or what was handled when it was raised.
 
-def _examine_group(
-    group: BaseExceptionGroup[BaseException], counted: _Types, depth: int
-) -> Finding:
-    findings = [_examine(error, counted, depth + 1) for error in group.exceptions]
-    for telling in (_FAILURE, _ANSWERED, _IGNORED):
-        for finding in findings:
-            if finding[0] is telling:
+        The latter only where it is a failure.
+        """
+        findings = [self.of(one, depth + 1) for one in wrapped]
+        for outcome in (_FAILURE, _ANSWERED, _IGNORED):
+            for finding in findings:
+                if finding[0] is outcome:
+                    return finding
+        handled = handled_error(error)
+        if handled is not None:
+            finding = self.of(handled, depth + 1)
+            if finding[0] is _FAILURE:
                 return finding
-    return findings[0]
+        return None
 
 
-def _examine_alone(error: Exception, status: int | None) -> Outcome | None:
+def _examine_alone(error: Exception, facts: TypeFacts, status: int | None) -> Outcome | None:
     """Find the outcome of an error by itself, whatever it wraps."""
-    if _is_malformed_answer(error):
+    if _is_malformed_answer(error, facts):
         return _FAILURE
-    if status is not None:
+    meaning = _meaning_by_itself(error, facts)
+    is_outage = facts.meaning in (Meaning.OUTAGE, Meaning.WRAPPER)
+    if meaning is None and status is not None and not (is_outage and 0 < status < CLIENT_ERROR):
+        if status >= SERVER_ERROR and names_throttling(error):
+            return _ANSWERED
         return _outcome_of_status(status, below=_IGNORED)
-    if _is_out_of_files(error):
+    meaning = meaning or facts.meaning or _meaning_to_the_system(error)
+    if meaning is Meaning.OUTAGE:
+        return _IGNORED if is_local(error) else _FAILURE
+    if meaning is None and isinstance(error, OSError) and is_own_trouble(error):
         return _IGNORED
-    return _FAILURE if _is_outage(error) else None
+    return None if meaning is None else _OUTCOMES.get(meaning)
 
 
-def _outcome_of_status(status: int, *, below: Outcome) -> Outcome:
-    if status >= _SERVER_ERROR or status == _NO_ANSWER:
-        return _FAILURE
-    if status == _PROXY_ERROR:
-        return _IGNORED
-    return _ANSWERED if status >= _CLIENT_ERROR else below
+def _meaning_by_itself(error: BaseException, facts: TypeFacts) -> Meaning | None:
+    """Return what an error says in a code or a text of its library, or by a type that is final."""
+    library = facts.library
+    if library is not None:
+        for codes in facts.codes:
+            meaning = codes.meaning_of(read(error, codes.path))
+            if meaning is not None:
+                return meaning
+        if facts.meaning is not None and library.texts:
+            texts = texts_of(error, library)
+            for part, meaning in library.texts:
+                if any(part in text if part else not text for text in texts):
+                    return meaning
+    return facts.meaning if facts.meaning in (Meaning.LOCAL, Meaning.MISUSE) else None
 
 
-def _own_status(owner: object) -> int | None:
-    for name in ("status", "status_code"):
-        status = safe_getattr(owner, name)
-        if isinstance(status, int) and not isinstance(status, bool):
-            return int(status)
+def _meaning_to_the_system(error: Exception) -> Meaning | None:
+    """Return what an error of the operating system, or the end of a stream, means."""
+    if isinstance(error, EOFError):
+        return Meaning.OUTAGE if is_raised_by_library(error) else None
+    # asyncio joins the messages where several addresses were tried.
+    if isinstance(error, OSError) and (type(error) is OSError or error.errno is not None):
+        numbers = numbers_of(error)
+        return Meaning.OUTAGE if any(number in _CONNECTION_FAILS for number in numbers) else None
     return None
 
 
-def _wrapped_error(error: Exception) -> BaseException | None:
-    """Return the error that an error stands for: a last attempt, a reason, or its cause."""
-    attempt = _last_attempt(error)
-    if attempt is not None and attempt.exception() is not None:
-        return attempt.exception()
-    reason = safe_getattr(error, "reason")  # urllib3.MaxRetryError, urllib.error.URLError
-    return reason if isinstance(reason, BaseException) else error.__cause__
+def _outcome_of_status(status: int, *, below: Outcome) -> Outcome:
+    if status >= SERVER_ERROR or status == NO_ANSWER:
+        return _FAILURE
+    if status == PROXY_AUTHENTICATION:
+        return _IGNORED
+    return _ANSWERED if status >= CLIENT_ERROR else below
 
 
-def _last_attempt(error: object) -> Future[object] | None:
-    """Return what a tenacity.RetryError is about; one that is not over would block its reader."""
-    attempt = safe_getattr(error, "last_attempt")
-    if not isinstance(attempt, Future) or not attempt.done() or attempt.cancelled():
-        return None
-    return attempt
-
-
-def _is_malformed_answer(error: Exception) -> bool:
-    kind: object = type(error.__cause__)
-    return is_one_of(kind, UNPARSABLE_ANSWERS) and safe_getattr(error, "headers") is None
-
-
-def _is_outage(error: Exception) -> bool:
-    if isinstance(error, OSError) and _has_errno(error, _UNREACHABLE):
-        return True
-    kind: object = type(error)
-    return isinstance(error, TimeoutError | ConnectionError) or is_one_of(kind, OUTAGES)
-
-
-def _is_out_of_files(error: BaseException) -> bool:
-    """Return whether this machine ran out of files: clients wrap that as a connection error.
-
-    What was being handled when the error was raised (`__context__`) is not asked: a timeout that
-    is raised while EMFILE is handled is still a timeout.
-    """
-    seen: list[BaseException] = [error]
-    for one in seen:
-        if isinstance(one, OSError) and _has_errno(one, _OUT_OF_FILES):
-            return True
-        seen += _parts(one)[: _MAX_DEPTH - len(seen)]
-    return False
-
-
-def _has_errno(error: OSError, numbers: set[int]) -> bool:
-    number: object = error.errno  # whatever the error was made with
-    return isinstance(number, int) and number in numbers
-
-
-def _parts(error: BaseException) -> list[BaseException]:
-    """Return what an error consists of: its cause, and the errors in its arguments or its group."""
-    inner: tuple[object, ...] = error.args
-    if isinstance(error, BaseExceptionGroup):
-        inner = error.exceptions
-    return [part for part in (error.__cause__, *inner) if isinstance(part, BaseException)]
-
-
-def _is_exception_type(kind: object) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseException)
+def _is_malformed_answer(error: Exception, facts: TypeFacts) -> bool:
+    """Return whether a client made up the status of an answer that it could not parse."""
+    if facts.library is None or not facts.library.unparsable or error.__cause__ is None:
+        return False
+    kind = type(error.__cause__)
+    is_unparsable = FACTS[kind].library is facts.library
+    is_unparsable = is_unparsable and is_one_of(kind, facts.library.unparsable)
+    return is_unparsable and safe_getattr(error, "headers") is None

@@ -5,10 +5,10 @@ from tenacity.retry import retry_base
 from tenacity.stop import stop_base
 
 from resilience import scope
-from resilience.classify import examine
+from resilience.classify import examine, is_throttled
 from resilience.outcome import Outcome
 
-_WORTH_A_RETRY = {408, 429}  # the only 4xx that may be gone at the next attempt
+_REQUEST_TIMEOUT = 408  # may be gone at the next attempt, as throttling may
 
 
 class _IsTransient(retry_base):
@@ -18,16 +18,19 @@ class _IsTransient(retry_base):
         what: What tenacity passes to its conditions, or simply an exception.
 
     Returns:
-        True for what `classify_error` calls a failure, and for the statuses 408 and 429. False for
-        any other 4xx, a rejection by a circuit, a cancellation, a bug; and where there is no error.
+        True for what `classify_error` calls a failure, for the status 408, and for throttling: the
+        status 429, and what a client has in its place. False for any other 4xx, a rejection by a
+        circuit, a cancellation, a bug; and where there is no error.
     """
 
     def __call__(self, what: RetryCallState | BaseException) -> bool:
         error = error_of(what) if isinstance(what, RetryCallState) else what
         if not isinstance(error, Exception):
             return False
-        outcome, _, status = examine(error)
-        return outcome is Outcome.FAILURE or status in _WORTH_A_RETRY
+        outcome, root, status = examine(error)
+        if outcome is Outcome.ANSWERED:
+            return status == _REQUEST_TIMEOUT or is_throttled(root, status)
+        return outcome is Outcome.FAILURE
 
 
 is_transient = _IsTransient()

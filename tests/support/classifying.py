@@ -11,7 +11,7 @@ from aiohttp.client_reqrep import ConnectionKey
 
 from resilience import Outcome
 
-ANSWERED, FAILURE = Outcome.ANSWERED, Outcome.FAILURE
+FAILURE, ANSWERED = Outcome.FAILURE, Outcome.ANSWERED
 IGNORED, SUCCESS = Outcome.IGNORED, Outcome.SUCCESS
 
 
@@ -79,3 +79,25 @@ class Response:
 
     def __bool__(self):
         return False
+
+
+def type_of(name, *bases):
+    """Make a type as a client library defines it: `redis.exceptions.ConnectionError`."""
+    module, _, own = name.rpartition(".")
+    return type(own, bases or (Exception,), {"__module__": module})
+
+
+def error_of(name, *arguments, **attributes):
+    """Make an error of a library that is not installed here."""
+    error = type_of(name)(*arguments)
+    vars(error).update(attributes)
+    return error
+
+
+def raised(make):
+    """Return the error that a function raises, with its traceback and context."""
+    try:
+        make()
+    except Exception as error:
+        return error
+    raise AssertionError("nothing was raised")

@@ -217,11 +217,12 @@ def test_a_users_classifier_that_ignores_a_404_is_seen_to_keep_it_half_open(cloc
 
 
 def test_an_error_that_cannot_be_described_reaches_its_caller_all_the_same(breaker, clock, log):
-    class OddStatus(int):
-        def __int__(self):
+    class OddError(Exception):
+        @property
+        def __cause__(self):
             raise ZeroDivisionError
 
     half_open(breaker, clock)
-    raise_in(breaker, ServerError(OddStatus(404)), 10)
+    raise_in(breaker, OddError(), 10)
     assert shown(breaker) == (10, ())
     assert warnings(log) == [f"{STAYS}, 10 probes in a row were ignored"]

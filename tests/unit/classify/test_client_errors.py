@@ -126,7 +126,7 @@ WSMessageTypeError = getattr(aiohttp, "WSMessageTypeError", TypeError)
 
 
 @each(
-    aiohttp.ClientConnectionError("Connector is closed."),
+    aiohttp.ClientConnectionError("Cannot connect"),
     aiohttp.ClientConnectionResetError("Cannot write to closing transport"),
     aiohttp.ClientOSError(errno.ECONNRESET, "Connection reset by peer"),
     aiohttp.ClientConnectorError(KEY, REFUSED),
@@ -155,7 +155,9 @@ def test_aiohttp_failures(error):
     aiohttp.InvalidUrlClientError("http:///"),
     aiohttp.NonHttpUrlClientError("ftp://"),
     WSMessageTypeError("text expected"),
+    aiohttp.ClientConnectionError("Connector is closed."),
     aiohttp.ClientHttpProxyError(AIOHTTP_REQUEST, (), status=407),
+    aiohttp.TooManyRedirects(AIOHTTP_REQUEST, ()),
     aiohttp.ContentTypeError(AIOHTTP_REQUEST, (), status=200, message="unexpected mimetype"),
 )
 def test_aiohttp_errors_that_are_ignored(error):
@@ -168,10 +170,13 @@ def test_an_aiohttp_5xx_is_a_failure(http_error, status):
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 408, 429])
-def test_an_aiohttp_4xx_is_an_answer(http_error, status):
+def test_an_aiohttp_4xx_is_answered(http_error, status):
     assert classify_error(http_error(status)) is ANSWERED
-    handshake = aiohttp.WSServerHandshakeError(AIOHTTP_REQUEST, (), status=status)
-    assert classify_error(handshake) is ANSWERED
+
+
+def test_an_aiohttp_websocket_that_is_refused_is_answered():
+    error = aiohttp.WSServerHandshakeError(AIOHTTP_REQUEST, (), status=401)
+    assert classify_error(error) is ANSWERED
 
 
 def aiohttp_400(headers, cause):
@@ -204,7 +209,7 @@ def test_aiohttp_s_400_for_a_malformed_reply_is_a_failure(parser_error):
     ],
     ids=["answered", "answered, with a cause", "no header in it", "hand made", "other cause"],
 )
-def test_aiohttp_s_400_for_a_real_answer_is_an_answer(headers, cause):
+def test_aiohttp_s_400_for_a_real_answer_is_answered(headers, cause):
     assert classify_error(aiohttp_400(headers, cause)) is ANSWERED
 
 
@@ -221,7 +226,6 @@ def httpx_status_error(status):
     httpx.ConnectTimeout("slow"),
     httpx.ReadTimeout("slow"),
     httpx.WriteTimeout("slow"),
-    httpx.PoolTimeout("slow"),
     httpx.ProxyError("503 Service Unavailable"),
     httpx.RemoteProtocolError("Server disconnected without sending a response."),
     httpx_status_error(500),
@@ -238,6 +242,8 @@ def test_httpx_failures(error):
     httpx.InvalidURL("no host"),
     httpx.CookieConflict("two of them"),
     httpx.StreamConsumed(),
+    httpx.PoolTimeout("slow"),
+    httpx.ProxyError("407 Proxy Authentication Required"),
     httpx_status_error(407),
 )
 def test_httpx_errors_that_are_ignored(error):
@@ -245,7 +251,7 @@ def test_httpx_errors_that_are_ignored(error):
 
 
 @each(httpx_status_error(404), httpx_status_error(429))
-def test_an_httpx_4xx_is_an_answer(error):
+def test_an_httpx_4xx_is_answered(error):
     assert classify_error(error) is ANSWERED
 
 

@@ -119,3 +119,65 @@ def test_asking_changes_nothing_in_the_error(http_error):
 
 def test_the_default_classifier_can_be_pickled():
     assert pickle.loads(pickle.dumps(classify_error)) is classify_error
+
+
+# Errors made to be expensive
+
+
+@pytest.mark.timeout(10)
+def test_groups_that_share_their_children_cost_no_more_than_there_are():
+    group = ExceptionGroup("", [ValueError()])
+    for _ in range(15):
+        group = ExceptionGroup("", [group] * 8)
+    assert classify_error(group) is IGNORED
+    assert classify_error(caused(TimeoutError(), group)) is FAILURE
+    assert classify_error(caused(ValueError(), group)) is IGNORED
+
+
+@pytest.mark.timeout(10)
+def test_a_wide_group_is_read_to_its_end():
+    errors = [ValueError() for _ in range(20_000)]
+    assert classify_error(ExceptionGroup("", errors)) is IGNORED
+    assert classify_error(ExceptionGroup("", [*errors, TimeoutError()])) is FAILURE
+
+
+def test_an_error_that_makes_new_ones_without_end_ends():
+    class HydraError(Exception):
+        @property
+        def reason(self):
+            return HydraError()
+
+    assert classify_error(HydraError()) is IGNORED
+
+
+class OddText(str):
+    __slots__ = ()
+
+    def __contains__(self, part):
+        raise RuntimeError("no parts")
+
+
+def test_numbers_and_texts_of_any_class_are_survived():
+    class Number(int):
+        def __int__(self):
+            raise RuntimeError("no number")
+
+        def __ge__(self, other):
+            raise RuntimeError("no order")
+
+        __le__ = __gt__ = __lt__ = __ge__
+
+    for error in (OSError(Number(24), "odd"), OSError(10**5000, "huge"), OSError("24", "text")):
+        assert classify_error(error) in Outcome
+    assert classify_error(TimeoutError(OddText("Too many open files"))) is FAILURE
+    assert classify_error(ConnectionError("x" * 50_000 + "Too many open files")) is FAILURE
+    assert classify_error(StatusError(args=7, reason=[TimeoutError()])) is FAILURE
+
+
+def test_an_error_that_hides_its_arguments_is_judged_by_the_rest_of_it():
+    class HiddenError(TimeoutError):
+        @property
+        def args(self):
+            raise RuntimeError("hidden")
+
+    assert classify_error(HiddenError()) is FAILURE

@@ -26,12 +26,17 @@ def test_a_status_of_500_and_up_is_a_failure(carrier, status):
 
 @pytest.mark.parametrize("carrier", CARRIERS)
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 409, 413, 422, 429, 499])
-def test_a_status_of_4xx_is_an_answer(carrier, status):
+def test_a_status_of_4xx_is_answered(carrier, status):
     assert classify_error(CARRIERS[carrier](status)) is ANSWERED
 
 
 @pytest.mark.parametrize("carrier", CARRIERS)
-@pytest.mark.parametrize("status", [100, 200, 204, 302, 399, 407])
+def test_the_407_of_a_proxy_is_ignored(carrier):
+    assert classify_error(CARRIERS[carrier](407)) is IGNORED
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+@pytest.mark.parametrize("status", [100, 200, 204, 302])
 def test_any_other_status_of_an_error_is_ignored(carrier, status):
     assert classify_error(CARRIERS[carrier](status)) is IGNORED
 

@@ -8,7 +8,7 @@ import pytest
 import tenacity
 
 from resilience import classify_error
-from tests.support.classifying import ANSWERED, FAILURE, IGNORED, caused, retried
+from tests.support.classifying import ANSWERED, FAILURE, IGNORED, caused, error_of, retried
 
 
 def test_a_retry_error_is_judged_by_its_last_attempt(http_error):
@@ -72,16 +72,6 @@ def test_a_timeout_with_a_cause_stays_a_timeout():
     assert classify_error(caused(TimeoutError(), ValueError())) is FAILURE
 
 
-def test_an_error_raised_while_another_was_handled_is_judged_alone():
-    with pytest.raises(ValueError) as caught:
-        try:
-            raise TimeoutError
-        except TimeoutError:
-            raise ValueError  # noqa: B904 - the implicit context is what this test is about
-    assert isinstance(caught.value.__context__, TimeoutError)
-    assert classify_error(caught.value) is IGNORED
-
-
 def test_causes_that_run_in_a_circle_end():
     first, second = ValueError(), KeyError()
     first.__cause__, second.__cause__ = second, first
@@ -132,15 +122,12 @@ def test_a_group_is_a_failure_if_any_leaf_is(http_error):
 
 def test_a_group_without_a_failing_leaf_is_an_answer_if_any_leaf_is(http_error):
     inner = ExceptionGroup("inner", [KeyError(), http_error(404)])
-    proxy = http_error(407)
-    assert classify_error(ExceptionGroup("", [ValueError(), inner])) is ANSWERED
-    assert classify_error(ExceptionGroup("", [proxy, http_error(429)])) is ANSWERED
-    assert classify_error(ExceptionGroup("", [http_error(404), TimeoutError()])) is FAILURE
-
-
-def test_a_group_whose_leaves_say_nothing_is_ignored(http_error):
     own = OSError(errno.EMFILE, "Too many open files")
+    assert classify_error(ExceptionGroup("", [ValueError(), inner])) is ANSWERED
+    assert classify_error(ExceptionGroup("", [ValueError(), KeyError()])) is IGNORED
+    assert classify_error(ExceptionGroup("", [http_error(407), http_error(429)])) is ANSWERED
     assert classify_error(ExceptionGroup("", [ValueError(), http_error(407)])) is IGNORED
+    assert classify_error(ExceptionGroup("", [http_error(404), TimeoutError()])) is FAILURE
     assert classify_error(ExceptionGroup("", [own])) is IGNORED
     assert classify_error(BaseExceptionGroup("", [asyncio.CancelledError()])) is IGNORED
 
@@ -173,3 +160,52 @@ def test_a_status_speaks_for_itself_whatever_the_error_was_raised_from():
     error.status = 302
     error.__cause__ = TimeoutError()
     assert classify_error(error) is IGNORED
+
+
+class Failure(BaseException):
+    """What Twisted hands around in the place of an error."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+
+@pytest.mark.parametrize(
+    ("reasons", "outcome"),
+    [
+        ([Failure(TimeoutError())], FAILURE),
+        ([Failure(KeyError()), Failure(ConnectionResetError())], FAILURE),
+        ([Failure("nothing")], IGNORED),
+        ([], FAILURE),
+    ],
+)
+def test_a_failure_of_twisted_is_judged_by_its_error(reasons, outcome):
+    error = error_of("twisted.web._newclient.ResponseFailed", reasons, reasons=reasons)
+    assert classify_error(error) is outcome
+
+
+def test_an_error_that_wraps_is_an_outage_unless_what_it_wraps_says_something(http_error):
+    def hosts(**errors):
+        return error_of("cassandra.cluster.NoHostAvailable", "none", errors=errors)
+
+    refused = error_of("cassandra.AuthenticationFailed")
+    assert classify_error(hosts()) is FAILURE
+    assert classify_error(hosts(a=KeyError())) is FAILURE
+    assert classify_error(hosts(a=refused, b=TimeoutError())) is FAILURE
+    assert classify_error(hosts(a=refused, b=refused)) is ANSWERED
+    assert classify_error(hosts(a=OSError(errno.EMFILE, "Too many open files"))) is IGNORED
+
+
+def test_a_retry_error_of_requests_is_judged_by_its_argument():
+    def exhausted(text):
+        reason = error_of("urllib3.exceptions.ResponseError", text)
+        tried = error_of("urllib3.exceptions.MaxRetryError", "no more", reason=reason)
+        return error_of("requests.exceptions.RetryError", tried)
+
+    assert classify_error(exhausted("too many 503 error responses")) is FAILURE
+    assert classify_error(exhausted("too many 429 error responses")) is ANSWERED
+    assert classify_error(exhausted("too many redirects")) is IGNORED
+
+
+def test_the_arguments_of_an_error_of_the_users_do_not_speak_for_it():
+    assert classify_error(ValueError(TimeoutError())) is IGNORED

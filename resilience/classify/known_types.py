@@ -1,0 +1,106 @@
+"""What is known about a type of errors: its library, and what the type means.
+
+A type is found by its package and its own name, along its bases. Nothing is imported for it, and
+a class that only has the same name is not found.
+"""
+
+from typing import NamedTuple
+
+from resilience._by_type import ByType
+from resilience.classify.libraries import LIBRARIES
+from resilience.classify.library import ClientLibrary, Codes, Meaning
+from resilience.classify.reading import safe_getattr
+from resilience.errors import CircuitBreakerOpenError
+
+_BY_PACKAGE = {package: library for library in LIBRARIES for package in library.packages}
+_TYPES = {library.name: library.types() for library in LIBRARIES}
+_POOL_WAITS = frozenset(wait for library in LIBRARIES for wait in library.pool_waits)
+
+# Where errors keep what they say.
+_TELLING = (
+    "code",
+    "http_code",
+    "http_status",
+    "last_attempt",
+    "meta",
+    "reason",
+    "resp",
+    "response",
+    "response_code",
+    "sqlstate",
+    "status",
+    "status_code",
+)
+
+
+class TypeFacts(NamedTuple):
+    """What is known about a type of errors."""
+
+    #: The library that it comes from, or that its nearest known base comes from.
+    library: ClientLibrary | None
+    meaning: Meaning | None
+    #: The codes of its library that it may have.
+    codes: tuple[Codes, ...]
+    #: Whether a `status` that an error has by itself is what it says.
+    is_quick: bool
+    #: Whether an error has a status only if it has attributes of its own.
+    is_bare: bool
+
+
+def library_of_module(module: object) -> ClientLibrary | None:
+    """Return the library that a module belongs to."""
+    while isinstance(module, str) and module:
+        library = _BY_PACKAGE.get(module)
+        if library is not None:
+            return library
+        module = module.rpartition(".")[0]
+    return None
+
+
+def is_pool_wait(function: str, caller: str) -> bool:
+    """Return whether a function, or one that calls it, waits for a connection in a pool."""
+    return function in _POOL_WAITS or f"{caller} > {function}" in _POOL_WAITS
+
+
+def _facts(kind: type) -> TypeFacts:
+    library, meaning = None, None
+    for base in kind.__mro__:
+        found = library_of_module(safe_getattr(base, "__module__"))
+        if found is None:
+            continue
+        meaning = _TYPES[found.name].get(base.__name__)
+        # Every exception is derived from a built-in one.
+        if library is None and (meaning is not None or base.__module__ != "builtins"):
+            library = found
+        if meaning is not None:
+            break
+    codes = () if library is None else library.codes
+    codes = tuple(one for one in codes if not one.types or is_one_of(kind, one.types))
+    is_quick = meaning is None and not codes and _is_quick(kind, library)
+    is_bare = _is_plain(kind) and all(safe_getattr(kind, name) is None for name in _TELLING)
+    return TypeFacts(library, meaning, codes, is_quick, is_bare)
+
+
+def is_one_of(kind: type, names: tuple[str, ...]) -> bool:
+    """Return whether a type, or one of its bases, has one of the names."""
+    return any(base.__name__ in names for base in kind.__mro__)
+
+
+def _is_plain(kind: type) -> bool:
+    """Return whether the attributes of an error are those of its type and of its `__dict__`."""
+    is_standard = safe_getattr(kind, "__getattribute__") is BaseException.__getattribute__
+    return is_standard and safe_getattr(kind, "__getattr__") is None
+
+
+def _is_quick(kind: type, library: ClientLibrary | None) -> bool:
+    if not issubclass(kind, Exception) or not _is_plain(kind):
+        return False
+    if issubclass(kind, OSError | EOFError | BaseExceptionGroup | CircuitBreakerOpenError):
+        return False
+    if library is not None and (library.reads_status or not library.has_http_status):
+        return False
+    attributes = ("error_code", "last_attempt", "response", "status")
+    return all(safe_getattr(kind, name) is None for name in attributes)
+
+
+FACTS = ByType(_facts)

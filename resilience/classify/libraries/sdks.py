@@ -1,0 +1,119 @@
+"""The clients of services on the web, each made for one of them."""
+
+from resilience.classify.library import ClientLibrary, Codes, Meaning
+
+SDKS = (
+    ClientLibrary(
+        name="PureCloudPlatformClientV2 (Genesys Cloud)",
+        packages=("PureCloudPlatformClientV2",),
+        advice="It has no time-out, and repeats what was cut, a POST too: set both as shown below.",
+    ),
+    ClientLibrary(
+        name="openai, anthropic, groq, mistralai",
+        packages=("openai", "anthropic", "groq", "mistralai"),
+        outages=("APIConnectionError", "NoResponseError", "WebSocketConnectionClosedError"),
+        # An error in the middle of a stream: the status has been sent already, and it was 200.
+        codes=tuple(
+            Codes(
+                path,
+                outages=("api_error", "overloaded_error", "server_error", "timeout_error"),
+                throttling=("rate_limit_error",),
+            )
+            for path in ('body["error"]["type"]', "type")
+        ),
+        advice="A shorter `timeout` than its ten minutes, and `max_retries=0` below your own.",
+    ),
+    ClientLibrary(
+        name="stripe",
+        packages=("stripe",),
+        outages=("APIConnectionError",),
+    ),
+    ClientLibrary(name="twilio", packages=("twilio",)),
+    ClientLibrary(
+        name="slack_sdk",
+        packages=("slack_sdk",),
+        # Slack answers with status 200.
+        codes=(
+            Codes(
+                'response["error"]',
+                outages=("fatal_error", "internal_error", "service_unavailable"),
+                throttling=("rate_limited", "ratelimited"),
+                others=Meaning.REFUSAL,
+            ),
+        ),
+    ),
+    ClientLibrary(name="PyGithub", packages=("github",)),
+    ClientLibrary(
+        name="python-gitlab",
+        packages=("gitlab",),
+        outages=("GitlabConnectionError",),
+    ),
+    ClientLibrary(name="jira, atlassian-python-api", packages=("jira", "atlassian")),
+    ClientLibrary(
+        name="sendgrid",
+        packages=("python_http_client", "sendgrid"),
+    ),
+    ClientLibrary(
+        name="kubernetes, kubernetes_asyncio",
+        packages=("kubernetes", "kubernetes_asyncio"),
+        advice="`_request_timeout=`: there is none by default.",
+    ),
+    ClientLibrary(
+        name="algoliasearch",
+        packages=("algoliasearch",),
+        outages=("AlgoliaUnreachableHostException",),
+    ),
+    ClientLibrary(
+        name="meilisearch",
+        packages=("meilisearch",),
+        outages=("MeilisearchCommunicationError", "MeilisearchTimeoutError"),
+    ),
+    ClientLibrary(
+        name="typesense",
+        packages=("typesense",),
+        status=("errno",),
+    ),
+    ClientLibrary(
+        name="pysolr",
+        packages=("pysolr",),
+        status_text=r"\(HTTP (\d{3})\)",
+    ),
+    ClientLibrary(
+        name="SPARQLWrapper",
+        packages=("SPARQLWrapper",),
+        outages=("EndPointInternalError",),
+        refusals=("EndPointNotFound", "QueryBadFormed", "URITooLong", "Unauthorized"),
+    ),
+    ClientLibrary(name="docker", packages=("docker",)),
+    ClientLibrary(
+        name="hvac (Vault)",
+        packages=("hvac",),
+        # The status is known by the type only.
+        outages=(
+            "BadGateway",
+            "InternalServerError",
+            "UnexpectedError",
+            "VaultDown",
+            "VaultNotInitialized",
+        ),
+        # Any other status: Vault itself, and no gateway, says what is wrong.
+        codes=(Codes("errors[0]", others=Meaning.REFUSAL, types=("UnexpectedError",)),),
+        throttling=("RateLimitExceeded",),
+        misuse=("ParamValidationError",),
+        refusals=(
+            "Forbidden",
+            "InvalidPath",
+            "InvalidRequest",
+            "PreconditionFailed",
+            "Unauthorized",
+            "UnsupportedOperation",
+        ),
+    ),
+    ClientLibrary(
+        name="python-consul, py-consul",
+        packages=("consul",),
+        outages=("Timeout",),
+        refusals=("ACLDisabled", "ACLPermissionDenied", "BadRequest", "ClientError", "NotFound"),
+        status_text=r"^(\d{3})\b",
+    ),
+)

@@ -1,0 +1,126 @@
+"""The HTTP status of an error or an answer, wherever a client keeps it."""
+
+import re
+from concurrent.futures import Future
+
+from resilience.classify.known_types import FACTS
+from resilience.classify.library import ClientLibrary
+from resilience.classify.reading import arguments_of, read, safe_getattr
+
+CLIENT_ERROR, SERVER_ERROR = 400, 500
+PROXY_AUTHENTICATION, REQUEST_TIMEOUT, TOO_MANY_REQUESTS = 407, 408, 429
+#: The Genesys SDK has the status 0 where no answer came.
+NO_ANSWER = 0
+LARGEST_STATUS = 999
+
+_NAMES = ("status", "status_code", "http_status", "response_code", "http_code")
+# A number called `code` may be anything, but what tells a failure from a refusal is an HTTP status.
+_STATUS_CODES = range(400, 600)
+_ELSEWHERE = ('response["ResponseMetadata"]["HTTPStatusCode"]', "meta.status", "resp.status")
+
+# Codes that throttle a caller, of AWS and of those that speak as it does: their status may be 503.
+_THROTTLING = (
+    "BandwidthLimitExceeded",
+    "EC2Throttl",
+    "LimitExceededException",
+    "PriorRequestNotComplete",
+    "ProvisionedThroughputExceeded",
+    "RequestLimitExceeded",
+    "RequestThrottled",
+    "SlowDown",
+    "Throttl",
+    "TooManyRequests",
+    "TransactionInProgressException",
+)
+_THROTTLING_CODES = ('response["Error"]["Code"]', "code", "error_code")
+
+
+def status_of(thing: object) -> int | None:
+    """Return an HTTP status from where the known clients keep it; None is not a status."""
+    library = None
+    if isinstance(thing, BaseException):
+        library, _, _, _, is_bare = FACTS[type(thing)]
+        if is_bare and not thing.__dict__ and (library is None or not library.reads_status):
+            return None
+    attempt = last_attempt(thing)
+    if attempt is not None and attempt.exception() is None:
+        return status_of(attempt.result())  # a result that the retries rejected
+    if library is None:
+        return _general_status(thing)
+    for path in library.status:
+        status = _as_status(read(thing, path))
+        if status is not None:
+            return status
+    if library.status_text:
+        return _status_in_text(thing, library)
+    return _general_status(thing) if library.has_http_status else None
+
+
+def names_throttling(thing: object) -> bool:
+    """Return whether an error names a code that throttles the caller, whatever its status is."""
+    for path in _THROTTLING_CODES:
+        code = read(thing, path)
+        if isinstance(code, str) and str.startswith(code, _THROTTLING):
+            return True
+    return False
+
+
+def last_attempt(error: object) -> Future[object] | None:
+    """Return what a tenacity.RetryError is about; one that is not over would block its reader."""
+    attempt = safe_getattr(error, "last_attempt")
+    if not isinstance(attempt, Future) or not attempt.done() or attempt.cancelled():
+        return None
+    return attempt
+
+
+def _general_status(thing: object) -> int | None:
+    status = _own_status(thing)
+    if status is None:
+        status = _own_status(safe_getattr(thing, "response")) or None  # 0: there is no response
+    for path in _ELSEWHERE:
+        if status is not None:
+            break
+        status = _as_status(read(thing, path))
+    return status
+
+
+def _own_status(owner: object) -> int | None:
+    if owner is None:
+        return None
+    for name in _NAMES:
+        status = _as_status(safe_getattr(owner, name))
+        if status is not None:
+            return status
+    code = _as_status(safe_getattr(owner, "code"))
+    return code if code in _STATUS_CODES else None
+
+
+def _as_status(value: object) -> int | None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    number = int.__int__(value)  # of a subclass of int, such as HTTPStatus
+    return number if 0 <= number <= LARGEST_STATUS else None
+
+
+def _status_in_text(error: object, library: ClientLibrary) -> int | None:
+    for text in texts_of(error, library):
+        found = re.search(library.status_text, text)
+        if found is not None:
+            return int(found[1])
+    return _general_status(error) if library.has_http_status else None
+
+
+_LONGEST_TEXT = 10_000
+
+
+def texts_of(error: object, library: ClientLibrary | None) -> list[str]:
+    """Return the messages of an error; no code of the error's own class makes them."""
+    arguments = arguments_of(error)
+    if not arguments and (library is None or not library.text):
+        return []
+    texts = [text for text in arguments if type(text) is str]
+    texts += [text.decode(errors="replace") for text in arguments if type(text) is bytes]
+    if library is not None and library.text:
+        text = read(error, library.text)
+        texts += [text] if type(text) is str else []
+    return [text[:_LONGEST_TEXT] for text in texts]
