@@ -8,7 +8,7 @@ from tenacity import RetryCallState
 
 from resilience import scope
 from resilience.circuit import CircuitState
-from resilience.classify import examine, status_of
+from resilience.classify import examine, is_throttled, status_of
 from resilience.outcome import Outcome
 from resilience.permit import Permit
 from resilience.retry.budget import Payment, RetryBudget
@@ -110,10 +110,11 @@ def current_permit() -> Permit | None:
 
 
 def _is_throttled(state: RetryCallState) -> bool:
-    """Return whether an attempt was answered with a 429, as an error or as a result."""
+    """Return whether the server refused an attempt since there were too many of them."""
     error = error_of(state)
     if error is not None:
-        return examine(error)[2] == _TOO_MANY_REQUESTS
+        _, root, status = examine(error)
+        return is_throttled(root, status)
     result = None if state.outcome is None else state.outcome.result()
     return status_of(result) == _TOO_MANY_REQUESTS
 

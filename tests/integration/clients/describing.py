@@ -4,13 +4,17 @@
 ATTRIBUTES = ("args", "status", "status_code", "code", "http_status", "errno")
 
 
-def describe(error, indent=""):
+def describe(error, indent="", seen=()):
     """Return lines with the error's full types, what it says, and what is behind it.
 
     Args:
         error: The error.
         indent: The beginning of each line.
+        seen: The errors that it is behind of: errors may form a circle.
     """
+    if any(error is one for one in seen):
+        return f"{indent}{type(error).__name__}, as above"
+    seen = (*seen, error)
     names = [f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__[:-2]]
     lines = [f"{indent}{' < '.join(names)}"]
     for name in dict.fromkeys((*ATTRIBUTES, *getattr(error, "__dict__", ()))):
@@ -23,10 +27,10 @@ def describe(error, indent=""):
         if behind is not None and not (link == "__context__" and behind is error.__cause__):
             hidden = " (hidden)" if link == "__context__" and error.__suppress_context__ else ""
             lines.append(f"{indent}  {link}{hidden}:")
-            lines.append(describe(behind, indent + "    "))
+            lines.append(describe(behind, indent + "    ", seen))
     for nested in getattr(error, "exceptions", ()):
         lines.append(f"{indent}  of the group:")
-        lines.append(describe(nested, indent + "    "))
+        lines.append(describe(nested, indent + "    ", seen))
     return "\n".join(lines)
 
 
