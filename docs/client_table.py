@@ -47,7 +47,7 @@ def versions(lock: Path = LOCK) -> dict[str, str]:
 
 def rows(tested: dict[str, str]) -> list[Row]:
     """Return the table without its headings."""
-    return [_row(library, tested) for library in LIBRARIES]
+    return [row(library, tested) for library in LIBRARIES]
 
 
 def markdown(tested: dict[str, str]) -> str:
@@ -56,7 +56,8 @@ def markdown(tested: dict[str, str]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _row(library: ClientLibrary, tested: dict[str, str]) -> Row:
+def row(library: ClientLibrary, tested: dict[str, str]) -> Row:
+    """Return the row of one library."""
     has_status = library.has_http_status or library.reads_status
     return Row(
         ", ".join(_with_version(client, tested) for client in library.name.split(", ")),

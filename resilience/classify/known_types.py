@@ -41,10 +41,10 @@ class TypeFacts(NamedTuple):
     meaning: Meaning | None
     #: The codes of its library that it may have.
     codes: tuple[Codes, ...]
-    #: Whether a `status` that an error has by itself is what it says.
-    is_quick: bool
     #: Whether an error has a status only if it has attributes of its own.
     is_bare: bool
+    #: Whether a `status` that an error has by itself is what it says.
+    is_quick: bool
 
 
 def library_of_module(module: object) -> ClientLibrary | None:
@@ -78,7 +78,14 @@ def _facts(kind: type) -> TypeFacts:
     codes = tuple(one for one in codes if not one.types or is_one_of(kind, one.types))
     is_quick = meaning is None and not codes and _is_quick(kind, library)
     is_bare = _is_plain(kind) and all(safe_getattr(kind, name) is None for name in _TELLING)
-    return TypeFacts(library, meaning, codes, is_quick, is_bare)
+    return TypeFacts(library, meaning, codes, is_bare, is_quick)
+
+
+def _glance(kind: type) -> str:
+    facts = FACTS[kind]
+    if not facts.is_quick:
+        return ""
+    return SILENT if facts.is_bare and facts.library is None else BY_STATUS
 
 
 def is_one_of(kind: type, names: tuple[str, ...]) -> bool:
@@ -104,3 +111,8 @@ def _is_quick(kind: type, library: ClientLibrary | None) -> bool:
 
 
 FACTS = ByType(_facts)
+
+# How an error of a type can be judged at a glance, if it wraps no other: by its `status`; or,
+# without attributes, as one that says nothing. Empty: it cannot.
+BY_STATUS, SILENT = "by status", "silent"
+GLANCES = ByType(_glance)

@@ -9,6 +9,7 @@ nothing about a region. What is known about client libraries is in `libraries`.
 
 from collections.abc import Sequence
 from errno import (
+    EBADF,
     ECONNABORTED,
     ECONNREFUSED,
     ECONNRESET,
@@ -17,13 +18,15 @@ from errno import (
     ENETDOWN,
     ENETRESET,
     ENETUNREACH,
+    ENOTCONN,
     EPIPE,
+    ESHUTDOWN,
     ETIMEDOUT,
 )
 from typing import TypeAlias
 
 from resilience._text import one_line
-from resilience.classify.known_types import FACTS, TypeFacts, is_one_of
+from resilience.classify.known_types import FACTS, GLANCES, SILENT, TypeFacts, is_one_of
 from resilience.classify.library import Meaning
 from resilience.classify.reading import read, safe_getattr
 from resilience.classify.status import (
@@ -46,7 +49,7 @@ _MAX_DEPTH = 16  # wrapped errors may form a circle
 
 _CONNECTION_FAILS = {
     *(ECONNABORTED, ECONNREFUSED, ECONNRESET, EPIPE, ETIMEDOUT),
-    *(EHOSTDOWN, EHOSTUNREACH, ENETDOWN, ENETRESET, ENETUNREACH),
+    *(EHOSTDOWN, EHOSTUNREACH, ENETDOWN, ENETRESET, ENETUNREACH, ENOTCONN, ESHUTDOWN),
 }
 
 # Reading a member of an enumeration takes 65 ns.
@@ -108,11 +111,11 @@ def examine(error: BaseException) -> Finding:
     Most errors are simple: they wrap no other, and say nothing, or have a status by that very name.
     Every other error takes a longer look.
     """
-    facts = FACTS[type(error)]
-    if facts.is_quick and error.__cause__ is None:
+    glance = GLANCES[type(error)]
+    if glance and error.__cause__ is None:
         attributes = error.__dict__
         if not attributes:
-            if facts.is_bare and facts.library is None and error.__context__ is None:
+            if glance is SILENT and error.__context__ is None:
                 return None, error, None
             return Examination().of(error)
         status: object = attributes.get("status")
@@ -269,7 +272,10 @@ def _meaning_to_the_system(error: Exception) -> Meaning | None:
     # asyncio joins the messages where several addresses were tried.
     if isinstance(error, OSError) and (type(error) is OSError or error.errno is not None):
         numbers = numbers_of(error)
-        return Meaning.OUTAGE if any(number in _CONNECTION_FAILS for number in numbers) else None
+        # A client whose other thread has closed the socket, since the server hung up.
+        is_closed = EBADF in numbers and is_raised_by_library(error)
+        is_failed = is_closed or any(number in _CONNECTION_FAILS for number in numbers)
+        return Meaning.OUTAGE if is_failed else None
     return None
 
 

@@ -39,7 +39,7 @@ def status_of(thing: object) -> int | None:
     """Return an HTTP status from where the known clients keep it; None is not a status."""
     library = None
     if isinstance(thing, BaseException):
-        library, _, _, _, is_bare = FACTS[type(thing)]
+        library, _, _, is_bare, _ = FACTS[type(thing)]
         if is_bare and not thing.__dict__ and (library is None or not library.reads_status):
             return None
     attempt = last_attempt(thing)

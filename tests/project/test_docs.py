@@ -20,6 +20,8 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipP
 import resilience
 import resilience.retry
 from resilience import CircuitBreakerRegistry
+from resilience.classify.libraries import LIBRARIES
+from resilience.classify.library import ClientLibrary, Codes, Meaning
 from resilience.genesys import canonical_region
 from resilience.integrations import rabbitmq
 
@@ -231,3 +233,59 @@ def test_the_diagram_refuses_a_breaker_that_does_something_else(diagram, monkeyp
     monkeypatch.setattr(diagram, "changes", lambda: known - diagram.ARROWS[0].changes)
     with pytest.raises(diagram.ExtensionError, match=r"too much .*CLOSED.*OPEN"):
         diagram.svg()
+
+
+# The table of the clients
+
+
+@pytest.fixture
+def client_table(monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS))
+    yield importlib.import_module("client_table")
+    sys.modules.pop("client_table")
+
+
+def test_the_table_has_a_row_for_each_client(client_table):
+    lines = client_table.markdown({"redis": "8.1.0"}).splitlines()
+    rows = {line.split(" | ")[0].removeprefix("| "): line for line in lines[2:]}
+    assert len(rows) == len(LIBRARIES)
+    assert {re.sub(r" \d[\w.]*", "", name) for name in rows} == {
+        library.name for library in LIBRARIES
+    }
+    (redis,) = (line for name, line in rows.items() if name.startswith("redis 8.1.0, valkey"))
+    _, failure, answered, ignored, _ = redis.split(" | ")
+    assert "`BusyLoadingError`" in failure
+    assert "`AuthenticationError`" in answered
+    assert "`MaxConnectionsError`" in ignored
+
+
+def test_each_column_of_the_table_has_what_the_rules_know(client_table):
+    outage, refused, ignored = Meaning.OUTAGE, Meaning.REFUSAL, Meaning.LOCAL
+    library = ClientLibrary(
+        name="one, two (of two)",
+        packages=("one", "two"),
+        outages=("Down",),
+        wrappers=("Around",),
+        refusals=("No",),
+        throttling=("TooMany",),
+        misuse=("Wrong",),
+        local=("Full",),
+        codes=(Codes("code", outages=(7, range(1, 4)), others=refused),),
+        texts=(("fell|over", outage), ("", ignored)),
+        advice="Nothing.",
+    )
+    assert client_table.row(library, {"two": "2.0"}) == (
+        "one, two (of two) 2.0",
+        "5xx; `Around`; `Down`; `code`: 7, 1 to 3; “fell\\|over”",
+        "4xx; `No`; `TooMany`; `code`: others",
+        "407; `Full`; `Wrong`; an empty message",
+        "Nothing.",
+    )
+
+
+def test_the_versions_in_the_table_are_those_that_were_tested(client_table, tmp_path):
+    lock = tmp_path / "requirements.lock"
+    lock.write_text("# a comment\nmy-client==1.2.3 \\\n    --hash=x\nMy_Other==4 ; python\n")
+    assert client_table.versions(lock) == {"my-client": "1.2.3", "my-other": "4"}
+    assert client_table.versions(tmp_path / "missing") == {}
+    assert "aiohttp" in client_table.versions()

@@ -1,8 +1,10 @@
 """A stream that ends too early: a failure where the code of a client says so."""
 
 import asyncio
+import errno
 import ftplib
 import io
+import os
 import pickle
 import smtplib
 import socketserver
@@ -89,6 +91,24 @@ def test_the_end_of_a_file_of_the_caller_is_ignored():
     assert classify_error(error) is IGNORED
     assert classify_error(EOFError()) is IGNORED
     assert classify_error(caused(EOFError(), TimeoutError())) is FAILURE
+
+
+def test_a_socket_that_a_client_has_closed_since_its_server_hung_up_is_a_failure(server):
+    def ask():
+        client = ftplib.FTP()
+        client.connect(*server(b"220 ready\r\n"), timeout=30)
+        client.file.close()
+        client.sock.close()
+        try:
+            client.sendcmd("NOOP")
+        finally:
+            client.close()
+
+    error = raised(ask)
+    assert error.errno == errno.EBADF
+    assert classify_error(error) is FAILURE
+    assert classify_error(OSError(errno.EBADF, "Bad file descriptor")) is IGNORED
+    assert classify_error(raised(lambda: os.fstat(1_000_000))) is IGNORED
 
 
 def test_a_websocket_that_was_cut_is_a_failure():

@@ -247,6 +247,28 @@ async def test_a_region_that_fills_the_pool_of_httpx_leaves_the_others_alone(lim
         assert await failures_of(get, regions, wrap) == {"hangs": 1, "healthy": 0}
 
 
+POOL_OF_ASYNCPG = """
+import asyncio
+
+async def _acquire_impl(queue, connect):
+    connection = await queue.get()
+    await connect(connection)
+"""
+
+
+@pytest.mark.parametrize(("is_full", "outcome"), [(True, IGNORED), (False, FAILURE)])
+async def test_a_pool_that_also_connects_is_ignored_only_while_it_waits(is_full, outcome):
+    module = {"__name__": "asyncpg.pool"}
+    exec(POOL_OF_ASYNCPG, module)
+    queue = asyncio.Queue()
+    if not is_full:
+        queue.put_nowait("a place")
+    hang = module["_acquire_impl"](queue, lambda _: asyncio.sleep(3600))
+    with pytest.raises(TimeoutError) as caught:
+        await wait_for(hang)
+    assert classify_error(caught.value) is outcome
+
+
 # A session that is closed already
 
 

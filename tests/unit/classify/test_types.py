@@ -1,5 +1,6 @@
 """The name of a type, and whether its errors also say a 4xx."""
 
+import json
 import urllib.error
 
 import aiohttp
@@ -117,6 +118,7 @@ def test_a_type_that_also_says_4xx(kind):
     [
         SilentError,
         MessageError,
+        json.JSONDecodeError,  # although requests derives one with a response from it
         StatusError,
         TimeoutError,
         OSError,

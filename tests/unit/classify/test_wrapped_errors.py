@@ -194,6 +194,8 @@ def test_an_error_that_wraps_is_an_outage_unless_what_it_wraps_says_something(ht
     assert classify_error(hosts(a=refused, b=TimeoutError())) is FAILURE
     assert classify_error(hosts(a=refused, b=refused)) is ANSWERED
     assert classify_error(hosts(a=OSError(errno.EMFILE, "Too many open files"))) is IGNORED
+    told = error_of("kombu.exceptions.OperationalError", "[Errno 24] Too many open files")
+    assert classify_error(told) is IGNORED
 
 
 def test_a_retry_error_of_requests_is_judged_by_its_argument():
