@@ -220,7 +220,7 @@ class _Argument:
             return
         if parameter is None or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             known = ", ".join(parameters) or "none"
-            start = "starts with no parameter of the function"
+            start = "does not start at a parameter of the function"
             raise TypeError(f"{source} {start} (it has: {known})")
         self._default = parameter.default
         if parameter.kind is not parameter.KEYWORD_ONLY:
