@@ -268,7 +268,7 @@ def _make_step(step: str, source: _Source) -> Callable[[object], object]:
         try:
             return getters[type(holder)](holder)
         except (AttributeError, KeyError) as error:
-            raise TypeError(f"{source}: a {type(holder).__name__} has no {step!r}") from error
+            raise TypeError(f"{source}: {type(holder).__name__} has no {step!r}") from error
         except Exception as error:
             raise ValueError(f"{source}: {step!r} raised {type(error).__name__}") from error
 
