@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from resilience.classify.library import ClientLibrary, Code, Codes
 
 LOCK = Path(__file__).parents[1] / "tests" / "integration" / "clients" / "requirements.lock"
-HEADINGS = ("Client", "FAILURE", "ANSWERED", "IGNORED", "To set")
+HEADINGS = ("Client", "FAILURE", "ANSWERED", "IGNORED", "What to set")
 
 
 class Row(NamedTuple):

@@ -83,7 +83,7 @@ def check_text(name: str, value: object) -> str:
     """Reject anything that is not a string, or is empty; return it as a plain `str`."""
     if not isinstance(value, str):
         # Its type only: credentials passed instead of their region would show their secrets.
-        raise TypeError(f"{name} must be a str, got a {type(value).__name__}")
+        raise TypeError(f"{name} must be a str, got {type(value).__name__}")
     if not value.strip():
         raise ValueError(f"{name} must not be empty, got {value!r}")
     return str.__str__(value)  # the member of a StrEnum becomes its value

@@ -220,7 +220,7 @@ class _Argument:
             return
         if parameter is None or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             known = ", ".join(parameters) or "none"
-            start = "starts with no parameter of the function"
+            start = "does not start at a parameter of the function"
             raise TypeError(f"{source} {start} (it has: {known})")
         self._default = parameter.default
         if parameter.kind is not parameter.KEYWORD_ONLY:
@@ -268,7 +268,7 @@ def _make_step(step: str, source: _Source) -> Callable[[object], object]:
         try:
             return getters[type(holder)](holder)
         except (AttributeError, KeyError) as error:
-            raise TypeError(f"{source}: a {type(holder).__name__} has no {step!r}") from error
+            raise TypeError(f"{source}: {type(holder).__name__} has no {step!r}") from error
         except Exception as error:
             raise ValueError(f"{source}: {step!r} raised {type(error).__name__}") from error
 

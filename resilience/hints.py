@@ -15,7 +15,7 @@ from collections import Counter, deque
 from resilience import log
 from resilience._text import one_line
 from resilience.circuit import Circuit, Closed
-from resilience.classify import full_name, says_client_errors
+from resilience.classify import failures, full_name, says_client_errors
 
 # This many unknown errors among this many calls: the breaker may never count anything.
 _UNKNOWN_ERRORS, _AMONG_CALLS = 100, 200
@@ -158,7 +158,10 @@ class AbandonedCalls:
         is_due = self._calls >= _ABANDONED_CALLS and self._moments >= _MOMENTS
         if is_due and answers >= self._quiet_until:
             self._quiet_until = answers + _ANSWERS_WHEN_OVER
-            log.log_abandoned_calls(self._region, self._calls, error)
+            kind = type(error)
+            log.log_abandoned_calls(
+                self._region, self._calls, kind.__name__, can_count=_can_count(kind)
+            )
 
     def _begins_moment(self) -> bool:
         try:
@@ -173,6 +176,15 @@ class AbandonedCalls:
 
     def _end_moment(self) -> None:
         self._moment_of = None
+
+
+def _can_count(kind: type[BaseException]) -> bool:
+    """Return whether `failures` takes a type: a timeout, but not a cancellation or an exit."""
+    try:
+        failures(kind)
+    except TypeError:
+        return False
+    return True
 
 
 def _how_to_count(kind: type) -> str:

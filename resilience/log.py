@@ -84,14 +84,16 @@ def log_unknown_errors(region: str, count: int, calls: int, kind: str, advice: s
     log("WARNING", region, f"{text}; {advice}")
 
 
-def log_abandoned_calls(region: str, count: int, error: BaseException) -> None:
+def log_abandoned_calls(region: str, count: int, kind: str, *, can_count: bool) -> None:
     """Warn that a breaker learns nothing, since call after call was ended from outside."""
-    kind = one_line(type(error).__name__)
+    kind = one_line(kind)
     text = f"ignored {count} calls in a row for region {{}}: they were ended from outside ({kind})"
     hint = (
         "if a timeout around the protected function ends them, the circuit cannot open; set the"
         " timeout inside the function, best as the timeout of its client"
     )
+    if can_count:
+        hint += f"; if {kind} is a timeout from inside it, count it: classifier=failures({kind})"
     log("WARNING", region, f"{text}; {hint}")
 
 
@@ -117,8 +119,8 @@ def log_loop_not_stopped(function: str, kind: str) -> None:
 
 def log_gate_above_breaker(function: str) -> None:
     """Warn that a gate stands where it does nothing."""
-    hint = "gate goes under it, around the loop"
-    log("WARNING", "", f"is between {one_line(function)} and its loops, and gate above it: {hint}")
+    text = f"of {one_line(function)} is below gate, where gate does nothing"
+    log("WARNING", "", f"{text}: put gate below the circuit breaker, around the loop")
 
 
 def log_fault(role: str, function: object, what: str, region: str) -> None:

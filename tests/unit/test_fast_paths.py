@@ -277,16 +277,16 @@ def test_a_bad_holder_is_named_after_any_number_of_good_ones(registry):
     with pytest.raises(ValueError, match=r"'region' raised RuntimeError") as raised:
         send(Broken(None))
     assert "hunter2" not in str(raised.value)
-    with pytest.raises(TypeError, match=r"region must be a str, got a list"):
+    with pytest.raises(TypeError, match=r"region must be a str, got list"):
         send(Broken([]))
     with pytest.raises(ValueError, match=r"region must not be empty"):
         send(Broken(" "))
     assert send({"region": "a"}) == send({"region": "a"}) == "sent"
-    with pytest.raises(TypeError, match=r"a dict has no 'region'"):
+    with pytest.raises(TypeError, match=r": dict has no 'region'"):
         send({})
     with pytest.raises(TypeError, match=r"missing a required argument: 'credentials'"):
         send()
-    with pytest.raises(TypeError, match=r"a int has no 'region'"):
+    with pytest.raises(TypeError, match=r": int has no 'region'"):
         send(5)
     assert registry.get("a").snapshot().successes == 4
 

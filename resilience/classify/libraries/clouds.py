@@ -92,7 +92,10 @@ CLOUDS = (
         ),
         wrapped=('kwargs["error"]', "last_exception"),
         hides_cause=True,
-        advice="Shorter time-outs than its 60 s, and fewer retries, in `botocore.config.Config`.",
+        advice=(
+            '`Config(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 1})` of'
+            " `botocore.config`: its timeouts are 60 s, and it retries by itself."
+        ),
     ),
     ClientLibrary(
         name="azure-core, azure-storage, azure-cosmos, azure-identity",
@@ -105,7 +108,7 @@ CLOUDS = (
         ),
         refusals=("ClientAuthenticationError",),
         wrapped=("inner_exception",),
-        advice="`connection_timeout`, `read_timeout`, and `retry_total`, which is 10.",
+        advice="`connection_timeout=`, `read_timeout=`, and `retry_total=0`: it retries 10 times.",
     ),
     ClientLibrary(
         name="azure-servicebus, azure-eventhub",

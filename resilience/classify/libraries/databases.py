@@ -92,7 +92,7 @@ DATABASES = (
         texts=(("No connection available", _LOCAL), ("Too many connections", _LOCAL)),
         has_http_status=False,
         hides_cause=True,
-        advice="`socket_timeout`, `socket_connect_timeout`, and `Retry(NoBackoff(), 0)`.",
+        advice="`socket_timeout=`, `socket_connect_timeout=`, and `retry=Retry(NoBackoff(), 0)`.",
     ),
     ClientLibrary(
         name="psycopg, psycopg2, psycopg_pool",
@@ -212,7 +212,7 @@ DATABASES = (
         codes=(Codes("connection_invalidated", outages=(1,)),),
         wrapped=("orig",),
         has_http_status=False,
-        advice="The time-outs of the driver, in `connect_args`.",
+        advice="The timeouts of the driver, in `connect_args`.",
     ),
     ClientLibrary(
         name="pymongo, motor",

@@ -251,6 +251,6 @@ MESSAGING = (
         packages=("zmq",),
         outages=("Again",),
         has_http_status=False,
-        advice="`RCVTIMEO` and `SNDTIMEO`: there is no time-out by default.",
+        advice="`RCVTIMEO` and `SNDTIMEO`: there is no timeout by default.",
     ),
 )

@@ -6,7 +6,10 @@ SDKS = (
     ClientLibrary(
         name="PureCloudPlatformClientV2 (Genesys Cloud)",
         packages=("PureCloudPlatformClientV2",),
-        advice="It has no time-out, and repeats what was cut, a POST too: set both as shown below.",
+        advice=(
+            "It has no timeout, and sends a request again if the connection drops, even a POST."
+            " [Set both](../how-to/clients.md#the-official-genesys-sdk)."
+        ),
     ),
     ClientLibrary(
         name="openai, anthropic, groq, mistralai",
@@ -21,7 +24,7 @@ SDKS = (
             )
             for path in ('body["error"]["type"]', "type")
         ),
-        advice="A shorter `timeout` than its ten minutes, and `max_retries=0` below your own.",
+        advice="`timeout=`, which is ten minutes, and `max_retries=0` if you retry yourself.",
     ),
     ClientLibrary(
         name="stripe",

@@ -161,7 +161,7 @@ WEB = (
         codes=(_CURL,),
         status_text=r"returned error: (\d{3})",
         has_http_status=False,
-        advice="`FAILONERROR`, `CONNECTTIMEOUT` and `TIMEOUT`: there is no time-out by default.",
+        advice="`FAILONERROR`, `CONNECTTIMEOUT` and `TIMEOUT`: there is no timeout by default.",
     ),
     ClientLibrary(
         name="httplib2",

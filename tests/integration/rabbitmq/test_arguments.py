@@ -124,7 +124,7 @@ async def test_a_region_consumer_rejects(queue, settings, error, text):
         ({"regions": 7}, TypeError, "regions must be a Iterable, got int"),
         ({"regions": []}, ValueError, "regions must not be empty"),
         ({"regions": ["a", "a"]}, ValueError, "regions names a region twice: a, a"),
-        ({"regions": [7]}, TypeError, "a region must be a str, got a int"),
+        ({"regions": [7]}, TypeError, "a region must be a str, got int"),
         ({"wait_queue": "wait"}, ValueError, "wait_queue must have {region} in it, got 'wait'"),
         ({"wait_queue": "w" * 255 + "{region}"}, ValueError, "at most 255 bytes"),
         ({"wait_queue": "{region}", "regions": ["work"]}, ValueError, "another queue than 'work'"),

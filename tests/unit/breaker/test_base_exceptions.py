@@ -108,6 +108,15 @@ def test_it_is_ignored_where_nobody_names_it(clock, log):
     assert counters(breaker) == {"ignored": 150}
     assert [record["level"].name for record in log] == ["WARNING"]
     assert "ended from outside" in log[0]["message"]
+    assert log[0]["message"].endswith("count it: classifier=failures(OwnTimeout)")
+
+
+def test_a_cancellation_is_not_offered_to_be_counted(clock, log):
+    breaker = CircuitBreaker("eu-west-1", clock=clock)
+    for _ in range(150):
+        with pytest.raises(asyncio.CancelledError):
+            in_a_block(breaker, asyncio.CancelledError())
+    assert ["failures(" in record["message"] for record in log] == [False]
 
 
 def test_exceptions_are_judged_as_before_beside_it(breaker):

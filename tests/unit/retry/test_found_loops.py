@@ -479,7 +479,7 @@ def test_gate_further_over_a_protected_function_warns(breaker, warnings):
     (line,) = warnings
     assert line.startswith("WARNING")
     assert "send_plain" in line
-    assert "gate goes under it" in line
+    assert "put gate below the circuit breaker" in line
 
 
 async def test_gate_under_the_retries_is_not_needed_and_does_no_harm(breaker, warnings):

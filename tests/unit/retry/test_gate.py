@@ -441,5 +441,5 @@ def test_gate_refuses_a_loop_of_another_kind():
         def __call__(self, fn):
             return fn()
 
-    with pytest.raises(TypeError, match=r"takes a Retrying or an AsyncRetrying, got a Other"):
+    with pytest.raises(TypeError, match=r"takes a Retrying or an AsyncRetrying, got Other"):
         gate(Other())
