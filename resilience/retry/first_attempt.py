@@ -174,6 +174,7 @@ class FirstAttempt:
         """Return the state of a call whose first attempt has failed."""
         args, kwargs = call
         error = failed.pop()
+        loop.statistics["start_time"] = start
         state = RetryCallState(loop, self.fn, args, kwargs)
         state.start_time = start
         state.set_exception((type(error), error, error.__traceback__))
