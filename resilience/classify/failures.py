@@ -1,5 +1,6 @@
 """`failures`: a classifier that counts some types of exceptions, whatever they say."""
 
+from resilience._validate import kind_of
 from resilience.classify.rules import Examination
 from resilience.outcome import Classifier, Outcome
 
@@ -30,9 +31,9 @@ def failures(*types: type[BaseException]) -> Classifier:
             cancellation or an exit belongs to.
     """
     given: tuple[object, ...] = types
-    wrong = [kind for kind in given if not _is_exception_type(kind)]
+    wrong = ", ".join(kind_of(kind) for kind in given if not _is_exception_type(kind))
     if wrong or not given:
-        raise TypeError(f"failures() takes subclasses of Exception, got {wrong or 'none'!r}")
+        raise TypeError(f"failures() takes exception types, got {wrong or 'none'}")
     for kind in types:
         if kind in _TOO_GENERAL or _ends_a_call(kind):
             raise TypeError(

@@ -110,10 +110,18 @@ class TestABreakerThatNeverCounts:
 
 
 def test_failures_names_what_is_not_an_exception_type():
-    with pytest.raises(TypeError, match=r"^failures\(\) takes subclasses of Exception, got \[7\]$"):
-        failures(TimeoutError, 7)
-    with pytest.raises(TypeError, match=r"^failures\(\) takes subclasses of Exception, got 'none'"):
+    with pytest.raises(
+        TypeError, match=r"^failures\(\) takes exception types, got int, the class str$"
+    ):
+        failures(TimeoutError, 7, str)
+    with pytest.raises(TypeError, match=r"^failures\(\) takes exception types, got none$"):
         failures()
+
+
+def test_failures_shows_no_value_that_came_instead_of_a_type():
+    with pytest.raises(TypeError) as caught:
+        failures("Bearer a-secret")
+    assert "a-secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("levels", "outcome"), [(16, FAILURE), (17, IGNORED)])
