@@ -104,6 +104,12 @@ def check_seconds(name: str, value: object) -> None:
     _check_number(name, value, expected, lambda seconds: 0 < seconds < math.inf)
 
 
+def check_amount(name: str, value: object) -> None:
+    """Reject anything that is not a finite number of at least 0."""
+    expected = "a finite number of at least 0"
+    _check_number(name, value, expected, lambda amount: 0 <= amount < math.inf)
+
+
 def check_timeout(value: object) -> None:
     """Reject a timeout that is neither None nor a number of seconds from 0 on."""
     if value is not None:

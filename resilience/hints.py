@@ -147,8 +147,8 @@ class AbandonedCalls:
 
     def add(self, error: BaseException) -> None:
         """Note a call by what ended it, unless that was an error or an exit of the process."""
-        is_exit = isinstance(error, Exception | KeyboardInterrupt | SystemExit)
-        if is_exit or not isinstance(self._circuit.state, Closed):
+        is_error_or_exit = isinstance(error, Exception | KeyboardInterrupt | SystemExit)
+        if is_error_or_exit or not isinstance(self._circuit.state, Closed):
             return
         answers = self._circuit.count_outcomes()
         if answers != self._answers:

@@ -62,7 +62,7 @@ def check_awaitable(fn: object) -> None:
         _check_awaitable(fn)
 
 
-# Functions that are no `async def`, and may return an awaitable all the same.
+# Functions that are not an `async def`, and may return an awaitable all the same.
 _accepted: WeakSet[FunctionType] = WeakSet()
 
 

@@ -56,7 +56,7 @@ class ProtectedCall(Protocol):
 
 
 #: The call that has begun last here; it may be settled.
-innermost: ContextVar[ProtectedCall | None] = ContextVar("resilienceinnermost_call", default=None)
+innermost: ContextVar[ProtectedCall | None] = ContextVar("resilience_innermost_call", default=None)
 
 
 def enter(call: ProtectedCall) -> None:

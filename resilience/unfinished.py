@@ -105,17 +105,15 @@ class ResultWatch:
 
         Args:
             fn: The `async def`.
-            when_over: Called when a call is over, so that later ones need not be watched.
+            when_over: Called when a call has returned, so that later ones need not be watched.
 
         Returns:
             What is to be called instead until then.
         """
 
         async def first_call(*args: object, **kwargs: object) -> T:
-            try:
-                result = await fn(*args, **kwargs)
-            finally:
-                when_over()
+            result = await fn(*args, **kwargs)
+            when_over()
             if isinstance(result, _LAZY_WHEN_AWAITED):
                 self._log(result)
             return result

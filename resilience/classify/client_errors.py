@@ -2,23 +2,12 @@
 
 from types import FunctionType
 
-from resilience.classify.known_types import FACTS
+from resilience.classify.known_types import FACTS, STATUS_HOLDERS, STATUS_NAMES
 from resilience.classify.library import Meaning
 from resilience.classify.reading import safe_getattr
 
-# Where errors keep an HTTP status, or the response that has one.
-_STATUS_NAMES = {
-    "code",
-    "http_code",
-    "http_resp",
-    "http_status",
-    "meta",
-    "resp",
-    "response",
-    "response_code",
-    "status",
-    "status_code",
-}
+# Where errors keep an HTTP status, or take it from: an argument that is not kept under its name.
+_STATUS_NAMES = {*STATUS_NAMES, *STATUS_HOLDERS, "http_resp"}
 _MOST_TYPES = 1_000
 
 

@@ -1,5 +1,6 @@
 """`failures`: a classifier that counts some types of exceptions, whatever they say."""
 
+from resilience._validate import kind_of
 from resilience.classify.rules import Examination
 from resilience.outcome import Classifier, Outcome
 
@@ -32,10 +33,9 @@ def failures(*types: type[BaseException]) -> Classifier:
     given: tuple[object, ...] = types
     if not given:
         raise TypeError("failures() takes at least one exception type: failures(MyError)")
-    for kind in given:
-        if not _is_exception_type(kind):
-            got = type(kind).__name__
-            raise TypeError(f"failures() takes exception types, failures(MyError, ...), got {got}")
+    wrong = ", ".join(kind_of(kind) for kind in given if not _is_exception_type(kind))
+    if wrong:
+        raise TypeError(f"failures() takes exception types, failures(MyError, ...), got {wrong}")
     for kind in types:
         if kind in _TOO_GENERAL or _ends_a_call(kind):
             raise TypeError(

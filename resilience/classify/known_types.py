@@ -16,21 +16,12 @@ _BY_PACKAGE = {package: library for library in LIBRARIES for package in library.
 _TYPES = {library.name: library.types() for library in LIBRARIES}
 _POOL_WAITS = frozenset(wait for library in LIBRARIES for wait in library.pool_waits)
 
+#: The names under which errors and answers keep an HTTP status.
+STATUS_NAMES = ("status", "status_code", "http_status", "response_code", "http_code")
+#: Those of what may have one, and of what may be one.
+STATUS_HOLDERS = ("code", "meta", "resp", "response")
 # Where errors keep what they say.
-_TELLING = (
-    "code",
-    "http_code",
-    "http_status",
-    "last_attempt",
-    "meta",
-    "reason",
-    "resp",
-    "response",
-    "response_code",
-    "sqlstate",
-    "status",
-    "status_code",
-)
+_TELLING = (*STATUS_NAMES, *STATUS_HOLDERS, "last_attempt", "reason", "sqlstate")
 
 
 class TypeFacts(NamedTuple):

@@ -3,7 +3,7 @@
 import re
 from concurrent.futures import Future
 
-from resilience.classify.known_types import FACTS
+from resilience.classify.known_types import FACTS, STATUS_NAMES
 from resilience.classify.library import ClientLibrary
 from resilience.classify.reading import arguments_of, read, safe_getattr
 
@@ -13,7 +13,6 @@ PROXY_AUTHENTICATION, REQUEST_TIMEOUT, TOO_MANY_REQUESTS = 407, 408, 429
 NO_ANSWER = 0
 LARGEST_STATUS = 999
 
-_NAMES = ("status", "status_code", "http_status", "response_code", "http_code")
 # A number called `code` may be anything, but what tells a failure from a refusal is an HTTP status.
 _STATUS_CODES = range(400, 600)
 _ELSEWHERE = ('response["ResponseMetadata"]["HTTPStatusCode"]', "meta.status", "resp.status")
@@ -87,7 +86,7 @@ def _general_status(thing: object) -> int | None:
 def _own_status(owner: object) -> int | None:
     if owner is None:
         return None
-    for name in _NAMES:
+    for name in STATUS_NAMES:
         status = _as_status(safe_getattr(owner, name))
         if status is not None:
             return status

@@ -4,14 +4,14 @@ They come from the network, through objects of any class: nothing here raises, a
 without a bound.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from itertools import islice
 from typing import cast
 
 from resilience import scope
-from resilience.classify import examine, safe_getattr, status_of
+from resilience.classify import examine, read, safe_getattr, status_of
 
 _MOST_HEADERS = 1000
 _LONGEST_VALUE = 8192  # what servers accept as one line
@@ -56,9 +56,7 @@ class Headers:
 
     def status(self) -> int | None:
         """Return the HTTP status of the answer; None: unknown."""
-        metadata = _look_up(safe_getattr(self._answer, "response"), "ResponseMetadata")
-        status = _look_up(metadata, "HTTPStatusCode")  # botocore
-        return status if isinstance(status, int) else status_of(self._answer)
+        return status_of(self._answer)
 
     def now(self) -> datetime:
         """Return the server's time, as far as it is known: its clock may differ from this one."""
@@ -129,12 +127,12 @@ def _headers_of_one(answer: object) -> Headers | None:
     ]
     if response is not None:
         places.append(safe_getattr(response, "headers"))
-        places.append(_look_up(_look_up(response, "ResponseMetadata"), "HTTPHeaders"))  # botocore
+        places.append(read(response, '["ResponseMetadata"]["HTTPHeaders"]'))  # botocore
     # google.api_core keeps the error of grpc as its response.
     rpc_error = response if isinstance(response, BaseException) else answer
-    trailing_metadata = safe_getattr(rpc_error, "trailing_metadata")
-    if trailing_metadata is not None and isinstance(rpc_error, BaseException):
-        places.append(_call(trailing_metadata))
+    is_error = isinstance(rpc_error, BaseException)  # a call might wait here for its end
+    if is_error and safe_getattr(rpc_error, "trailing_metadata") is not None:
+        places.append(read(rpc_error, "trailing_metadata()"))
     details = safe_getattr(answer, "details")
     headers = None if details is None else Headers(answer)
     for place in places:
@@ -146,20 +144,12 @@ def _headers_of_one(answer: object) -> Headers | None:
     return headers
 
 
-def _call(trailing_metadata: object) -> object:
-    """Return the metadata of a gRPC call, which was over when its error was raised."""
-    try:
-        return cast("Callable[[], object]", trailing_metadata)()
-    except Exception:  # noqa: BLE001 - a method of a stranger's class may raise anything
-        return None
-
-
 def _read_google(headers: Headers, details: object) -> None:
     """Read google.rpc.RetryInfo among the details of an error, as an object or from JSON."""
     if not isinstance(details, list | tuple):
         return
     for detail in cast("Sequence[object]", details)[:_MOST_DETAILS]:
-        headers.add(RETRY_INFO, _text(_look_up(detail, "retryDelay")).removesuffix("s"))
+        headers.add(RETRY_INFO, _text(read(detail, '["retryDelay"]')).removesuffix("s"))
         headers.add(RETRY_INFO, _seconds_of(safe_getattr(detail, "retry_delay")))
 
 
@@ -172,16 +162,6 @@ def _seconds_of(duration: object) -> str:
         return ""
     is_valid = 0 <= seconds < _MOST_SECONDS and 0 <= nanos < _NANOS
     return f"{seconds}.{nanos:09}" if is_valid else ""
-
-
-def _look_up(mapping: object, key: str) -> object:
-    """Return the value of a key, or None where there is none, or no mapping."""
-    if mapping is None:
-        return None
-    try:
-        return cast("Mapping[str, object]", mapping)[key]
-    except Exception:  # noqa: BLE001 - not a mapping, or one that does not work
-        return None
 
 
 def _text(value: object) -> str:

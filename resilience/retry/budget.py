@@ -70,8 +70,8 @@ class RetryBudget:
     def __init__(
         self, ratio: float = 0.2, minimum_per_second: float = 1.0, window: float = 10.0
     ) -> None:
-        _check_amount("ratio", ratio)
-        _check_amount("minimum_per_second", minimum_per_second)
+        _validate.check_amount("ratio", ratio)
+        _validate.check_amount("minimum_per_second", minimum_per_second)
         _validate.check_seconds("window", window)
         self._ratio, self._always, self._window = ratio, minimum_per_second * window, window
         self._accounts: WeakKeyDictionary[HasClock, _Account] = WeakKeyDictionary()
@@ -118,11 +118,3 @@ class RetryBudget:
         account = self._accounts.setdefault(breaker, _Account())
         account.keep(range(slot - _SLOTS + 1, slot + 1))
         return account
-
-
-def _check_amount(name: str, value: object) -> None:
-    expected = "a finite number of at least 0"
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError(f"{name} must be {expected}, got {value!r}")
-    if not 0 <= value < math.inf:
-        raise ValueError(f"{name} must be {expected}, got {value!r}")

@@ -5,10 +5,8 @@ from tenacity.retry import retry_base
 from tenacity.stop import stop_base
 
 from resilience import scope
-from resilience.classify import examine, is_throttled
+from resilience.classify import REQUEST_TIMEOUT, examine, is_throttled
 from resilience.outcome import Outcome
-
-_REQUEST_TIMEOUT = 408  # may be gone at the next attempt, as throttling may
 
 
 class _IsTransient(retry_base):
@@ -29,7 +27,8 @@ class _IsTransient(retry_base):
             return False
         outcome, root, status = examine(error)
         if outcome is Outcome.ANSWERED:
-            return status == _REQUEST_TIMEOUT or is_throttled(root, status)
+            # A request that took too long may be in time at the next attempt.
+            return status == REQUEST_TIMEOUT or is_throttled(root, status)
         return outcome is Outcome.FAILURE
 
 

@@ -12,7 +12,7 @@ import functools
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import tenacity
 from tenacity import AsyncRetrying, BaseRetrying, DoAttempt, DoSleep, RetryCallState, Retrying
@@ -23,13 +23,11 @@ from resilience._validate import is_async
 from resilience.circuit import Closed
 from resilience.judge import Classifiers
 from resilience.permit import Permit
-from resilience.protect import FIRST_ATTEMPT
+from resilience.protect import FIRST_ATTEMPT, Arguments, Keywords
 from resilience.retry.conditions import is_transient
 from resilience.retry.gated_loop import FunctionStatistics, GatedLoop, storage_of
 from resilience.unfinished import ResultWatch, unfinished
 
-Arguments: TypeAlias = tuple[Any, ...]
-Keywords: TypeAlias = dict[str, Any]
 F = TypeVar("F", bound=Callable[..., Any])
 
 # Conditions that say no, and do nothing else, where an attempt has raised nothing.
@@ -174,6 +172,7 @@ class FirstAttempt:
         """Return the state of a call whose first attempt has failed."""
         args, kwargs = call
         error = failed.pop()
+        loop.statistics["start_time"] = start
         state = RetryCallState(loop, self.fn, args, kwargs)
         state.start_time = start
         state.set_exception((type(error), error, error.__traceback__))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from types import FunctionType, MethodType
 from typing import Any, TypeVar, cast
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from tenacity import AsyncRetrying, BaseRetrying, RetryCallState, Retrying
 
@@ -37,6 +37,8 @@ _CODE_OF_TENACITY = {
     cast("FunctionType", kind().wraps(_nothing)).__code__ for kind in (Retrying, AsyncRetrying)
 }
 _made_again: WeakKeyDictionary[FunctionType, Any] = WeakKeyDictionary()
+# All others whose loops were stopped, or that have none: `breaker.call` asks in each call.
+_gated_in_place: WeakSet[FunctionType] = WeakSet()
 
 
 class HooksInCircuits(Hooks):
@@ -72,9 +74,6 @@ def stop_found_loops(fn: F) -> F:
             stopped = stop_found_loops(call)
             made = fn if stopped is call else MethodType(stopped, fn)
     return cast("F", made)
-
-
-stop_loops_with(stop_found_loops)  # without looking for this file again
 
 
 def is_made_by_tenacity(fn: object) -> bool:
@@ -118,10 +117,11 @@ def gate_in_place(fn: FunctionType) -> None:
 
 
 def _stop_loops_of(fn: FunctionType) -> Any:
-    if first_attempt_of(fn) is not None:
+    if fn in _gated_in_place or first_attempt_of(fn) is not None:
         return fn
     if not is_made_by_tenacity(fn):
         gate_in_place(fn)
+        _gated_in_place.add(fn)
         return fn
     made = _made_again.get(fn)
     if made is None:
@@ -141,3 +141,7 @@ def _loops_on(fn: FunctionType) -> Iterator[BaseRetrying]:
         for value in kept.values():
             if isinstance(value, BaseRetrying) and not any(value is one for one in handled):
                 yield value
+
+
+# Without looking for this file again. Last: other threads may ask from now on.
+stop_loops_with(stop_found_loops)

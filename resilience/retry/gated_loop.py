@@ -23,6 +23,8 @@ _DEFAULT_SLEEPS = Retrying().sleep, AsyncRetrying().sleep
 _NO_HOOKS = None, tenacity.before_nothing, tenacity.after_nothing
 # The attribute by which the stop condition of a loop that is gated already is recognised.
 _IS_GATED = "__resilience_gated__"
+# The statistics of a call that begins, as tenacity has them, but for the time.
+_BEGUN = {"attempt_number": 1, "idle_for": 0, "delay_since_first_attempt": 0}
 
 
 class Added(TypedDict, total=False):
@@ -86,6 +88,25 @@ def hooks_added(loop: BaseRetrying, hooks: Hooks) -> Added:
     }
 
 
+class LoopStatistics(dict[str, Any]):
+    """The statistics of one running loop, which it also writes to those that its function shows.
+
+    A loop of tenacity counts in the ones of its function. Another call that begins clears these,
+    and a loop in another thread that counts at that moment fails with a KeyError.
+
+    Args:
+        shown: What the function shows: the loop that wrote last.
+    """
+
+    def __init__(self, shown: Statistics) -> None:
+        super().__init__(_BEGUN)
+        self._shown = shown
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        super().__setitem__(name, value)
+        self._shown[name] = value
+
+
 class FunctionStatistics:
     """The statistics of a function.
 
@@ -105,11 +126,8 @@ class FunctionStatistics:
 
     def renew(self) -> None:
         """Begin them as tenacity does at the start of a call; the caller adds the time."""
-        self.values.clear()
-        self.values["start_time"] = 0.0  # for the order of the keys
-        self.values["attempt_number"] = 1
-        self.values["idle_for"] = 0
-        self.values["delay_since_first_attempt"] = 0
+        self.values.setdefault("start_time", 0.0)  # for the order of the keys
+        self.values.update(_BEGUN)
         self.is_stale = self._running > 0
 
     def __enter__(self) -> None:
@@ -143,19 +161,20 @@ class GatedLoop:
         """Return a gated copy of the loop as it is set now.
 
         Args:
-            statistics: Where it keeps its statistics.
+            statistics: Those that its function shows.
         """
         loop = self.loop
-        before, after, stop, sleep, added = self._added
+        before, after, retry, stop, sleep, added = self._added
         if (
             loop.before is not before
             or loop.after is not after
+            or loop.retry is not retry
             or loop.stop is not stop
             or loop.sleep is not sleep
         ):
             added = self._set_again()
         copy = loop.copy(**added)
-        storage_of(copy).statistics = statistics
+        storage_of(copy).statistics = LoopStatistics(statistics)
         storage_of(loop).statistics = statistics
         return copy
 
@@ -163,9 +182,10 @@ class GatedLoop:
         self._added = self._add_hooks()
         return self._added[-1]
 
-    def _add_hooks(self) -> tuple[Hook, Hook, Hook, Sleep, Added]:
+    def _add_hooks(self) -> tuple[Hook, Hook, Hook, Hook, Sleep, Added]:
         loop = self.loop
-        return loop.before, loop.after, loop.stop, loop.sleep, hooks_added(loop, self.hooks)
+        added = hooks_added(loop, self.hooks)
+        return loop.before, loop.after, loop.retry, loop.stop, loop.sleep, added
 
 
 def _around(first: Hook, user_hook: Hook | None, last: Hook) -> Hook:

@@ -8,7 +8,7 @@ from tenacity import RetryCallState
 
 from resilience import scope
 from resilience.circuit import CircuitState
-from resilience.classify import examine, is_throttled, status_of
+from resilience.classify import TOO_MANY_REQUESTS, examine, is_throttled, status_of
 from resilience.outcome import Outcome
 from resilience.permit import Permit
 from resilience.retry.budget import Payment, RetryBudget
@@ -18,8 +18,6 @@ from resilience.retry.conditions import error_of
 _LAST_ERROR = "resilience_last_error"
 # What the attempt that runs was paid with.
 _PAYMENT = "resilience_payment"
-
-_TOO_MANY_REQUESTS = 429
 
 
 class Hooks:
@@ -116,7 +114,7 @@ def _is_throttled(state: RetryCallState) -> bool:
         _, root, status = examine(error)
         return is_throttled(root, status)
     result = None if state.outcome is None else state.outcome.result()
-    return status_of(result) == _TOO_MANY_REQUESTS
+    return status_of(result) == TOO_MANY_REQUESTS
 
 
 def _rejection(call: Permit, last_error: BaseException | None) -> BaseException:

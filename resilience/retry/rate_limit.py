@@ -7,9 +7,10 @@ every answer, so a reset alone does not ask for anything: see `asks_to_wait`.
 
 import re
 
+from resilience.classify import TOO_MANY_REQUESTS
 from resilience.retry.answer_headers import Headers
 
-_TOO_MANY_REQUESTS, _UNAVAILABLE = 429, 503
+_UNAVAILABLE = 503
 
 # Some servers send a time, in seconds or milliseconds since 1970, where others send the seconds
 # until then, under the same name. No limit lasts for the 31 years that the smallest time would be.
@@ -54,7 +55,7 @@ def asks_to_wait(status: int | None, remaining: float | None) -> bool:
     that states how many requests remain is about something else. With any other status a reset is
     merely information.
     """
-    if status == _TOO_MANY_REQUESTS:
+    if status == TOO_MANY_REQUESTS:
         return True
     if remaining is None:
         return status == _UNAVAILABLE

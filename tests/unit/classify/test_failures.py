@@ -111,11 +111,19 @@ class TestABreakerThatNeverCounts:
 
 def test_failures_names_what_is_not_an_exception_type():
     for wrong in (7, [TimeoutError], ValueError("a secret")):
-        got = rf"got {type(wrong).__name__}$"
+        got = rf"got a?n? ?{type(wrong).__name__}$"
         with pytest.raises(TypeError, match=rf"^failures\(\) takes exception types, .*, {got}"):
             failures(TimeoutError, wrong)
+    with pytest.raises(TypeError, match=r", got int, the class str$"):
+        failures(TimeoutError, 7, str)
     with pytest.raises(TypeError, match=r"^failures\(\) takes at least one exception type: "):
         failures()
+
+
+def test_failures_shows_no_value_that_came_instead_of_a_type():
+    with pytest.raises(TypeError) as caught:
+        failures("Bearer a-secret")
+    assert "a-secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("levels", "outcome"), [(16, FAILURE), (17, IGNORED)])

@@ -309,6 +309,23 @@ async def test_a_generator_that_can_be_awaited_is_awaited(protect, registry, log
 # An async def
 
 
+async def test_a_first_call_that_raises_hides_no_lazy_result(protect, log):
+    answers = [ValueError("unreadable"), rows(EU), rows(EU)]
+
+    @protect()
+    async def fetch(region):
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    with pytest.raises(ValueError, match="unreadable"):
+        await fetch(EU)
+    await fetch(EU)
+    await fetch(EU)
+    assert [record["level"].name for record in log] == ["WARNING"]
+
+
 @pytest.mark.parametrize(
     "make",
     [

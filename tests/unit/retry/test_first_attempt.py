@@ -220,6 +220,21 @@ async def test_what_a_user_sets_on_an_async_loop_afterwards_is_seen(breaker, is_
     assert seen == [1, 1, 2]
 
 
+@pytest.mark.parametrize("is_protected", [True, False])
+@pytest.mark.parametrize("budget", [None, RetryBudget()])
+def test_a_condition_that_is_set_afterwards_is_the_only_one(breaker, is_protected, budget):
+    backend = Backend()
+    send = transient_retry(attempts=3, wait=wait_none(), budget=budget)(backend.send_plain)
+    send = breaker(send) if is_protected else send
+    with pytest.raises(ServerError):
+        send()
+    assert backend.attempts == 3
+    send.retry.retry = tenacity.retry_never
+    with pytest.raises(ServerError):
+        send()
+    assert backend.attempts == 4
+
+
 def test_a_loop_whose_hooks_were_replaced_is_still_stopped(breaker):
     backend = Backend()
     send = breaker(transient_retry(wait=wait_none())(backend.send_plain))
@@ -281,6 +296,26 @@ async def test_a_success_beside_a_running_loop_shows_its_own_statistics(breaker)
     await slow
     await send()
     assert shown(send.statistics) == RIGHT
+
+
+@pytest.mark.parametrize(
+    "condition", [is_transient, is_transient | retry_if_result(lambda result: result != "sent")]
+)
+def test_a_call_that_begins_in_another_thread_disturbs_no_loop(breaker, condition):
+    backend, slept, seen = Backend(ServerError(), ServerError(), default=None), [], []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        send.statistics.clear()  # as tenacity does at the start of a call, in several steps
+
+    def look(state):
+        seen.append(shown(state.retry_object.statistics))
+
+    retried = transient_retry(wait=wait_none(), sleep=sleep, retry=condition, before_sleep=look)
+    send = breaker(retried(backend.send_plain))
+    send()
+    assert slept == [0, 0]
+    assert [one["attempt_number"] for one in seen] == [2, 3]
 
 
 def test_the_loop_shows_the_statistics_in_every_thread(breaker):

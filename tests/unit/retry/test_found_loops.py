@@ -526,6 +526,19 @@ def test_a_loop_of_another_kind_is_reported(breaker, warnings):
     assert "Other" in warnings[0]
 
 
+async def test_it_is_reported_once_however_often_it_is_called(breaker, warnings):
+    backend = Backend(default=None)
+
+    @functools.wraps(backend.send)
+    async def send():
+        return await backend.send()
+
+    send.retry = Other()
+    for _ in range(3):
+        assert await breaker.call(send) == "sent"
+    assert len(warnings) == 1
+
+
 def test_what_is_no_loop_is_left_alone(breaker):
     def send():
         return "sent"
