@@ -20,6 +20,8 @@ from resilience.integrations.rabbitmq.frames import FrameTransport, OnBlocked
 
 # Seconds. A connection that is blocked takes no leave.
 _CLOSE_TIMEOUT = 3.0
+# Seconds after which it is noticed that the user's connection is blocked, or no longer.
+_POLL_INTERVAL = 5.0
 # What aiormq ends a connection with when it cannot decode a frame.
 _UNDECODABLE = (InvalidFrameError, RecursionError, OverflowError)
 
@@ -100,6 +102,37 @@ class ReadingConnection:
                 "has received a message that aio-pika cannot decode, which has ended the "
                 f"connection ({server_text(error)}); it consumes over a connection of its own now",
             )
+
+    async def watch(self) -> None:
+        """Warn when the broker blocks the user's connection, until cancelled.
+
+        It does so in an alarm if somebody publishes over the connection, a handler for example, and
+        then it does not read what is acknowledged over the connection either.
+        """
+        while True:
+            await asyncio.sleep(_POLL_INTERVAL)
+            transport = self._users.transport
+            if transport is None or not self._users.connected.is_set():
+                continue
+            ready = asyncio.ensure_future(transport.ready())
+            try:
+                await self._warn_while_blocked(ready)
+            finally:
+                ready.cancel()
+
+    async def _warn_while_blocked(self, ready: asyncio.Future[object]) -> None:
+        await asyncio.wait([ready], timeout=_POLL_INTERVAL)
+        while not ready.done() and self._users.connected.is_set():
+            self._warnings.warn(
+                "blocked reading",
+                "cannot acknowledge messages, since the broker has blocked the connection in an "
+                "alarm: something publishes over it, for which it should use another connection",
+            )
+            await asyncio.wait([ready], timeout=_POLL_INTERVAL)
+        self._warnings.end(
+            "blocked reading",
+            "can acknowledge messages again: the broker has unblocked the connection",
+        )
 
     async def close(self) -> None:
         """Close the connection, if it is the consumer's own."""

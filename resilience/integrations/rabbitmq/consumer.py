@@ -56,6 +56,8 @@ class Consumer(ABC):
         self._settings = settings
         self._workers: Sequence[Worker] = ()
         self._runs: list[asyncio.Task[None]] = []
+        # Notices that the connection is blocked.
+        self._watch: asyncio.Future[None]
         # The task that runs the block of `async with`.
         self._block: asyncio.Task[object] | None = None
         self._stopping = False
@@ -88,6 +90,7 @@ class Consumer(ABC):
         if self._publishes_copies:
             await self._publisher.check()
         self._workers, self._block = self._make_workers(), asyncio.current_task()
+        self._watch = asyncio.create_task(self._reading.watch())
         for worker in self._workers:
             worker.attach()
             run = asyncio.create_task(worker.run())
@@ -100,6 +103,7 @@ class Consumer(ABC):
         for worker in self._workers:
             worker.stop()
         await self._wait_for_workers()
+        self._watch.cancel()
         await self._publisher.close()
         await self._reading.close()
         if self._interrupted and self._block is not None and self._block.uncancel() > 0:

@@ -150,9 +150,14 @@ class Publisher:
                 "since the queue is full or not available; the messages wait unacked",
             )
             return False
-        except CONNECTION_LOST:
+        except CONNECTION_LOST as error:
+            if not self.blocked:
+                self._warnings.warn(
+                    "publishing",
+                    "has no connection to publish over, and tries to open it again: "
+                    f"{server_text(error)}",
+                )
             return False
-        self._warnings.end(f"nacked {queue}", f"can publish to queue {one_line(queue)} again")
         return True
 
     async def _encode(

@@ -123,3 +123,36 @@ async def test_messages_that_cannot_be_dead_lettered_hold_up_no_others(own_broke
             await until(are_dead)
         letters = await bench.drain(dead)
     assert {letter.body.decode() for letter in letters} == set(region.fails_for)
+
+
+@pytest.mark.timeout(180)
+async def test_a_handler_that_publishes_over_the_consumers_connection_is_warned_of(
+    own_broker, alarm, registry, log, monkeypatch
+):
+    monkeypatch.setattr("resilience.integrations.rabbitmq.connections._POLL_INTERVAL", 0.05)
+    async with bench_at(own_broker.url) as bench:
+        queue, results = await bench.queue(), await bench.queue()
+        published = []
+
+        async def handler(message):
+            published.append(message.body)
+            await bench.publish(results, "result")
+
+        await bench.publish(queue, *range(3))
+        await alarm(on=True)
+        async with RegionConsumer(
+            queue, handler, region="up", on_error=refuse_errors, registry=registry
+        ):
+            await until(lambda: len(lines_about(queue, log)) == 1)
+            await alarm(on=False)
+            await until(lambda: len(lines_about(queue, log)) == 2)
+
+            async def is_empty():
+                return await bench.look(queue) == (0, 1)
+
+            await until(is_empty)
+    (level, blocked), unblocked = lines_about(queue, log)
+    assert level == "WARNING"
+    assert blocked.startswith("cannot acknowledge messages, since the broker has blocked the ")
+    assert unblocked[1].startswith("can acknowledge messages again")
+    assert published
