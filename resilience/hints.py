@@ -11,6 +11,7 @@ Everything here is done without the lock. At worst a race makes a hint late, or 
 import asyncio
 import weakref
 from collections import Counter, deque
+from contextlib import suppress
 
 from resilience import log
 from resilience._text import one_line
@@ -102,11 +103,13 @@ class UnknownErrors:
         return state
 
     def _warn(self, among: int, kinds: list[type]) -> None:
-        [(kind, _)] = Counter(kinds).most_common(1)
-        if kind not in self._named and len(self._named) < _MOST_NAMED:
-            self._named.add(kind)
-            name, advice = full_name(kind), _how_to_count(kind)
-            log.log_unknown_errors(self._region, len(kinds), among, name, advice)
+        # A type may be made in any way: a hint about it must not replace the call's own error.
+        with suppress(Exception):
+            [(kind, _)] = Counter(kinds).most_common(1)
+            if kind not in self._named and len(self._named) < _MOST_NAMED:
+                self._named.add(kind)
+                name, advice = full_name(kind), _how_to_count(kind)
+                log.log_unknown_errors(self._region, len(kinds), among, name, advice)
 
 
 class AbandonedCalls:
@@ -170,7 +173,10 @@ class AbandonedCalls:
             return True
         if self._moment_of is not None and self._moment_of() is loop:
             return False
-        self._moment_of = weakref.ref(loop)
+        try:
+            self._moment_of = weakref.ref(loop)
+        except TypeError:  # an event loop of another kind
+            return True
         loop.call_soon(self._end_moment)
         return True
 

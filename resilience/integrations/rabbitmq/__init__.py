@@ -13,10 +13,17 @@ Where to find what:
   queue; `publisher`: moving a message to another queue; `topology`: what must exist beforehand.
 """
 
-from resilience.integrations.rabbitmq.amqp import ConsumerError
+from resilience.integrations.rabbitmq.amqp import ConsumerError, MessageError
 from resilience.integrations.rabbitmq.handler import DeadLetterTo
 from resilience.integrations.rabbitmq.hold_when_open import hold_when_open
 from resilience.integrations.rabbitmq.region_consumer import RegionConsumer
 from resilience.integrations.rabbitmq.shared_consumer import SharedConsumer
 
-__all__ = ["ConsumerError", "DeadLetterTo", "RegionConsumer", "SharedConsumer", "hold_when_open"]
+__all__ = [
+    "ConsumerError",
+    "DeadLetterTo",
+    "MessageError",
+    "RegionConsumer",
+    "SharedConsumer",
+    "hold_when_open",
+]

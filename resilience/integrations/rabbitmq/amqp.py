@@ -16,8 +16,10 @@ from aio_pika.abc import (
     AbstractRobustConnection,
 )
 from aio_pika.channel import Channel
+from aio_pika.connection import Connection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelInvalidStateError
 
+from resilience._text import one_line
 from resilience.errors import ResilienceError
 
 T = TypeVar("T")
@@ -33,6 +35,19 @@ class ConsumerError(ResilienceError):
 
     No message is lost: every message that the consumer had not settled is back in its queue.
     """
+
+
+class MessageError(ResilienceError):
+    """A message cannot be read, or cannot be copied to another queue; the text says why.
+
+    The message goes to `on_error`.
+    """
+
+
+def server_text(error: BaseException) -> str:
+    """Return the broker's own words in an error, in one line, or the error's type."""
+    words = [one_line(word) for word in error.args if isinstance(word, str) and word]
+    return words[-1] if words else type(error).__name__
 
 
 # Waiting for the broker
@@ -129,11 +144,11 @@ async def try_settle(settling: Awaitable[None], timeout: float | None = REPLY_TI
 # Channels and connections
 
 
-def connection_of(queue: AbstractQueue) -> AbstractConnection:
+def connection_of(queue: AbstractQueue) -> Connection:
     """Return the connection that a queue is used over."""
     # aio-pika has no public way from a queue, or from its channel, to the connection.
     connection: object = getattr(queue.channel, "_connection", None)
-    if not isinstance(connection, AbstractConnection):
+    if not isinstance(connection, Connection):
         kind = type(queue.channel).__name__
         raise TypeError(f"queue must come from a channel of aio_pika, got one of a {kind}")
     return connection

@@ -9,6 +9,8 @@ from aio_pika.abc import AbstractQueue
 
 from resilience import _validate
 from resilience.integrations.rabbitmq.amqp import connection_of
+from resilience.integrations.rabbitmq.connections import ReadingConnection
+from resilience.integrations.rabbitmq.consumer_warnings import ConsumerWarnings
 from resilience.integrations.rabbitmq.handler import (
     DeadLetterTo,
     Handler,
@@ -45,17 +47,28 @@ class Consumer(ABC):
             check_async("on_error", on_error, "a message and an error", " or a DeadLetterTo")
         self._queue = queue.name
         self._connection = connection_of(queue)
-        self._publisher = Publisher(self._connection)
-        self._handler = MessageHandler(handler, on_error, self._publisher)
+        self._warnings = ConsumerWarnings(self._queue)
+        self._reading = ReadingConnection(self._connection, self._warnings)
+        self._publisher = Publisher(self._connection, self._warnings)
+        self._handler = MessageHandler(
+            handler, on_error, self._publisher, self._warnings, settings.max_unacked
+        )
         self._settings = settings
         self._workers: Sequence[Worker] = ()
         self._runs: list[asyncio.Task[None]] = []
+        # Notices that the connection is blocked.
+        self._watch: asyncio.Future[None]
         # The task that runs the block of `async with`.
         self._block: asyncio.Task[object] | None = None
         self._stopping = False
         # Whether the block was cancelled because of `_failure`.
         self._interrupted = False
         self._failure: BaseException | None = None
+
+    @property
+    def _publishes_copies(self) -> bool:
+        """Whether the consumer may publish a message."""
+        return isinstance(self._handler.on_error, DeadLetterTo)
 
     @abstractmethod
     async def _check_wait_queues(self, topology: Topology) -> None:
@@ -68,13 +81,16 @@ class Consumer(ABC):
     async def __aenter__(self) -> Self:
         if self._runs:
             raise RuntimeError("a consumer can be started only once: make a new one")
-        topology = Topology(self._connection)
+        topology = Topology(self._connection, self._warnings)
         await topology.check_broker()
         await topology.check_queue(self._queue)
         if isinstance(self._handler.on_error, DeadLetterTo):
             await topology.check_queue(self._handler.on_error.queue)
         await self._check_wait_queues(topology)
+        if self._publishes_copies:
+            await self._publisher.check()
         self._workers, self._block = self._make_workers(), asyncio.current_task()
+        self._watch = asyncio.create_task(self._reading.watch())
         for worker in self._workers:
             worker.attach()
             run = asyncio.create_task(worker.run())
@@ -87,7 +103,9 @@ class Consumer(ABC):
         for worker in self._workers:
             worker.stop()
         await self._wait_for_workers()
+        self._watch.cancel()
         await self._publisher.close()
+        await self._reading.close()
         if self._interrupted and self._block is not None and self._block.uncancel() > 0:
             return  # Somebody else has cancelled the block, too.
         if self._failure is not None and (error is None or self._interrupted):

@@ -1,22 +1,27 @@
 """Calling the user's handler with a message, and `on_error` with a message that failed for good."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from aio_pika.abc import AbstractIncomingMessage
 
 from resilience import _validate, log, scope
+from resilience._text import one_line
 from resilience.breaker import CircuitBreaker
 from resilience.integrations.rabbitmq.amqp import (
     ConsumerError,
+    MessageError,
     acknowledge,
     cancellation_requested,
     is_unsettled,
 )
+from resilience.integrations.rabbitmq.consumer_warnings import ConsumerWarnings
 from resilience.integrations.rabbitmq.disposition import Disposition, disposition_of
 from resilience.integrations.rabbitmq.publisher import Publisher, copy_of
+from resilience.integrations.rabbitmq.unreadable import check_readable
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +70,15 @@ class MessageHandler:
         handler: Awaited with each message.
         on_error: Awaited with a message and an error that another attempt would not cure.
         publisher: Publishes the copies for a `DeadLetterTo`.
+        warnings: The warnings of the consumer.
+        max_unacked: Seconds after which a call that is still running is logged.
     """
 
     handler: Handler
     on_error: OnError
     publisher: Publisher
+    warnings: ConsumerWarnings
+    max_unacked: float
 
     async def attempt(self, breaker: CircuitBreaker, message: AbstractIncomingMessage) -> Attempt:
         """Call the handler with a message, and decide what happens to the message.
@@ -79,8 +88,9 @@ class MessageHandler:
             message: The message.
         """
         error: BaseException | None = None
-        with scope.watch_outcomes() as recorded:
+        with scope.watch_outcomes() as recorded, self._watch_duration():
             try:
+                check_readable(message)
                 await self.handler(message)
             except asyncio.CancelledError as cancelled:
                 if cancellation_requested():
@@ -88,6 +98,8 @@ class MessageHandler:
                 error = cancelled
             except Exception as raised:  # noqa: BLE001 - The disposition depends on it.
                 error = raised
+            if error is not None and message.processed:
+                self._warn_of_settled_message(error)
             # Inside the block: what was recorded is forgotten at its end.
             return Attempt(disposition_of(breaker, error, recorded), error)
 
@@ -116,6 +128,11 @@ class MessageHandler:
                 raise
         except ConsumerError:
             raise
+        except MessageError as fault:
+            self.warnings.warn(
+                "dead letter", f"cannot dead-letter a message: {one_line(str(fault))}"
+            )
+            return
         except Exception as fault:  # noqa: BLE001 - The message is still unacked.
             log.log_fault("on_error", self.on_error, log.describe_exception(fault), region)
             return
@@ -130,8 +147,33 @@ class MessageHandler:
             await self.on_error(message, error)
             return
         copy = copy_of(message, from_wait_queue=from_wait_queue)
-        if await self.publisher.publish(copy, self.on_error.queue):
+        if await self.publisher.publish(copy, self.on_error.queue, cut_headers=True):
             await acknowledge(message)
+
+    @contextmanager
+    def _watch_duration(self) -> Generator[None, None, None]:
+        """Warn of a call that is still running when its message should go back to the queue."""
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(self.max_unacked, self._warn_of_long_call)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _warn_of_long_call(self) -> None:
+        self.warnings.warn(
+            "long call",
+            f"has a call that is still running after {self.max_unacked:g} s (max_unacked); "
+            "after its consumer_timeout, the broker closes the channel and delivers it again",
+        )
+
+    def _warn_of_settled_message(self, error: BaseException) -> None:
+        kind = one_line(type(error).__name__)
+        self.warnings.warn(
+            "settled",
+            f"has a handler that settled a message itself although its call failed ({kind}): the "
+            "message can neither be held nor go to on_error; leave out `message.process()`",
+        )
 
 
 def check_async(name: str, value: object, takes: str, other: str = "") -> None:

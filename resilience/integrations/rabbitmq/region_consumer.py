@@ -81,7 +81,5 @@ class RegionConsumer(Consumer):
 
     def _make_workers(self) -> Sequence[Worker]:
         return [
-            RegionWorker(
-                self._connection, self._queue, self._breaker, self._handler, self._settings
-            )
+            RegionWorker(self._reading, self._queue, self._breaker, self._handler, self._settings)
         ]

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
+from aio_pika.abc import AbstractIncomingMessage
 
 from resilience.breaker import CircuitBreaker
 from resilience.circuit import CircuitState
@@ -20,6 +20,8 @@ from resilience.integrations.rabbitmq.concurrency import (
     Slot,
     attach_to_limit,
 )
+from resilience.integrations.rabbitmq.connections import ReadingConnection
+from resilience.integrations.rabbitmq.consumer_warnings import ConsumerWarnings
 from resilience.integrations.rabbitmq.disposition import Disposition, rejection_in
 from resilience.integrations.rabbitmq.handler import Attempt, MessageHandler
 from resilience.integrations.rabbitmq.settings import ConsumerSettings
@@ -38,7 +40,7 @@ class RegionWorker(Worker):
     """The messages of one region in one queue.
 
     Args:
-        connection: The user's connection.
+        connection: The connection to consume over.
         queue: The queue's name.
         breaker: The region's breaker.
         handler: Called with the messages.
@@ -51,7 +53,7 @@ class RegionWorker(Worker):
 
     def __init__(
         self,
-        connection: AbstractConnection,
+        connection: ReadingConnection,
         queue: str,
         breaker: CircuitBreaker,
         handler: MessageHandler,
@@ -65,6 +67,7 @@ class RegionWorker(Worker):
         self._subscription = Subscription(
             connection, queue, breaker.region, self._on_message, self._on_lost
         )
+        self._warnings = ConsumerWarnings(queue)
         self._unacked = Unacked()
         self._delivered = 0
         # The deliveries whose attempt is running: they are not in `_unacked` meanwhile.
@@ -163,7 +166,14 @@ class RegionWorker(Worker):
             return True
         failed = len(self._unacked.failed)
         failed += sum(delivery.attempted for delivery in self._attempting)
-        return failed < self._settings.max_failed_held
+        has_room = failed < self._settings.max_failed_held
+        if not has_room:
+            self._warnings.warn(
+                "full",
+                f"holds {failed} messages that have failed (max_failed_held): "
+                "fewer new ones are let in, until some of them have succeeded",
+            )
+        return has_room
 
     def _is_stuck(self) -> bool:
         """Whether failed messages take up so much of the prefetch that few new ones can come."""
@@ -260,6 +270,8 @@ class RegionWorker(Worker):
         stays_unacked = True  # A message whose attempt is cancelled is given back with the others.
         try:
             attempt = await self._handler.attempt(self._breaker, delivery.message)
+            if attempt.disposition is Disposition.ON_ERROR:
+                slot.release()  # To publish a dead letter can take as long as an alarm lasts.
             stays_unacked = await self._settle(delivery, attempt)
         finally:
             self._attempting.discard(delivery)

@@ -3,32 +3,37 @@
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 
-from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
+from aio_pika.abc import AbstractIncomingMessage
 
 from resilience.breaker import CircuitBreaker
 from resilience.integrations.rabbitmq.amqp import (
     ConsumerError,
+    MessageError,
     acknowledge,
     is_unsettled,
     return_to_queue,
 )
 from resilience.integrations.rabbitmq.concurrency import ConcurrencyLimit, attach_to_limit
+from resilience.integrations.rabbitmq.connections import ReadingConnection
 from resilience.integrations.rabbitmq.disposition import Disposition
 from resilience.integrations.rabbitmq.handler import MessageHandler
 from resilience.integrations.rabbitmq.publisher import copy_of
 from resilience.integrations.rabbitmq.settings import ConsumerSettings
 from resilience.integrations.rabbitmq.subscription import Subscription
+from resilience.integrations.rabbitmq.unreadable import check_readable
 from resilience.integrations.rabbitmq.worker import Worker
 
 # Seconds between two tries to settle a message which the broker, or `on_error`, left unsettled.
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+# The most messages that may wait in addition to those that are let in.
+_MOST_WAITING = 1000
 
 
 class Router(Worker):
     """The messages of a shared queue: attempted immediately, or moved to a wait queue.
 
     Args:
-        connection: The user's connection.
+        connection: The connection to consume over.
         queue: The queue's name.
         handler: Called with the messages.
         settings: The consumer's settings.
@@ -38,7 +43,7 @@ class Router(Worker):
 
     def __init__(
         self,
-        connection: AbstractConnection,
+        connection: ReadingConnection,
         queue: str,
         handler: MessageHandler,
         settings: ConsumerSettings,
@@ -51,6 +56,9 @@ class Router(Worker):
         self._breaker_of, self._wait_queues = breaker_of, wait_queues
         self._subscription = Subscription(connection, queue, "", self._on_message, self.wake)
         self._unacked: list[AbstractIncomingMessage] = []
+        # The messages that wait for the broker or `on_error` to take them, with the time from when
+        # on they no longer count towards the prefetch.
+        self._waiting: dict[AbstractIncomingMessage, float] = {}
         self._limits: dict[CircuitBreaker, ConcurrencyLimit] = {}
         self._detach: list[Callable[[], None]] = []
 
@@ -68,16 +76,33 @@ class Router(Worker):
         try:
             while not self.stopping:
                 self.awake.clear()
-                if self._subscription.prefetch != self._settings.prefetch:
+                if self._subscription.prefetch != self._settings.prefetch or self._is_stuck():
                     await self._subscription.set_prefetch(self._settings.prefetch)
-                retry_at = self._subscription.retry_at
-                await self.sleep(max(0.0, retry_at - self.now()) if retry_at else None)
+                await self.sleep(self._seconds_to_next_step())
         finally:
             try:
                 await self._finish()
             finally:
                 for detach in self._detach:
                     detach()
+
+    def _is_stuck(self) -> bool:
+        """Whether waiting messages take up so much of the prefetch that few others can come.
+
+        They may wait for as long as an alarm of the broker lasts. A new consumer has a prefetch of
+        its own.
+        """
+        tag, now = self._subscription.consumer_tag, self.now()
+        waiting = sum(
+            message.consumer_tag == tag and since <= now for message, since in self._waiting.items()
+        )
+        return 2 * waiting >= self._settings.prefetch and len(self._waiting) < _MOST_WAITING
+
+    def _seconds_to_next_step(self) -> float | None:
+        due = [since for since in self._waiting.values() if since > self.now()]
+        if self._subscription.retry_at:
+            due.append(self._subscription.retry_at)
+        return max(0.0, min(due) - self.now()) if due else None
 
     async def _finish(self) -> None:
         """End the running calls, and give all other messages back."""
@@ -95,6 +120,7 @@ class Router(Worker):
 
     async def _route(self, message: AbstractIncomingMessage) -> None:
         try:
+            check_readable(message)
             breaker = self._breaker_of(message)
         except Exception as error:  # noqa: BLE001 - The user's function may raise anything.
             await self._handle_error(self._queue, message, error)
@@ -137,7 +163,10 @@ class Router(Worker):
             if await self._handler.publisher.publish(copy_of(message), self._wait_queues[breaker]):
                 await acknowledge(message)
 
-        await self._until_settled(message, move)
+        try:
+            await self._until_settled(message, move)
+        except MessageError as error:
+            await self._handle_error(breaker.region, message, error)
 
     async def _handle_error(
         self, region: str, message: AbstractIncomingMessage, error: Exception
@@ -153,11 +182,16 @@ class Router(Worker):
         """Try again until a message is settled; give it back when it was unacked for too long."""
         end = self.now() + self._settings.max_unacked
         pause = _FIRST_PAUSE
-        while is_unsettled(message) and not self.stopping:
-            if self.now() >= end:
-                await return_to_queue([message])
-                return
-            await settle()
-            if is_unsettled(message):
-                await self.pause(min(pause, end - self.now()))
-                pause = min(2 * pause, _LONGEST_PAUSE)
+        self._waiting[message] = self.now() + (0.0 if self._handler.publisher.blocked else pause)
+        self.wake()
+        try:
+            while is_unsettled(message) and not self.stopping:
+                if self.now() >= end:
+                    await return_to_queue([message])
+                    return
+                await settle()
+                if is_unsettled(message):
+                    await self.pause(min(pause, end - self.now()))
+                    pause = min(2 * pause, _LONGEST_PAUSE)
+        finally:
+            del self._waiting[message]

@@ -104,9 +104,14 @@ class SharedConsumer(Consumer):
         Raises:
             ConsumerError: A queue exists and is different, or the broker refuses.
         """
-        topology = Topology(self._connection)
+        topology = Topology(self._connection, self._warnings)
         for queue in self._wait_queues.values():
             await topology.declare_wait_queue(queue, self._wait_arguments)
+
+    @property
+    def _publishes_copies(self) -> bool:
+        """Whether the consumer may publish a message."""
+        return True
 
     async def _check_wait_queues(self, topology: Topology) -> None:
         for queue in self._wait_queues.values():
@@ -114,7 +119,7 @@ class SharedConsumer(Consumer):
 
     def _make_workers(self) -> Sequence[Worker]:
         router = Router(
-            self._connection,
+            self._reading,
             self._queue,
             self._handler,
             self._settings,
@@ -123,7 +128,7 @@ class SharedConsumer(Consumer):
         )
         region_workers = [
             RegionWorker(
-                self._connection,
+                self._reading,
                 queue,
                 breaker,
                 self._handler,

@@ -6,7 +6,6 @@ from typing import Protocol
 
 from aio_pika.abc import (
     AbstractChannel,
-    AbstractConnection,
     AbstractIncomingMessage,
     AbstractQueue,
 )
@@ -19,9 +18,10 @@ from resilience.integrations.rabbitmq.amqp import (
     ConsumerError,
     broker_reply,
     close_channel,
-    open_channel,
-    reconnects,
+    server_text,
 )
+from resilience.integrations.rabbitmq.connections import ReadingConnection
+from resilience.integrations.rabbitmq.consumer_warnings import ConsumerWarnings
 
 # The broker may refuse while it starts, or while a queue is being declared again.
 _MAX_REFUSALS = 10
@@ -41,7 +41,7 @@ class Subscription:
     """The subscription to a queue, whose prefetch can be changed while it runs; 0 pauses it.
 
     Args:
-        connection: The user's connection.
+        connection: The connection to consume over.
         queue: The queue's name.
         region: The region of its messages, for the log; empty if they are of several regions.
         on_message: Called with each message; must not block.
@@ -50,7 +50,7 @@ class Subscription:
 
     def __init__(
         self,
-        connection: AbstractConnection,
+        connection: ReadingConnection,
         queue: str,
         region: str,
         on_message: Callable[[AbstractIncomingMessage], object],
@@ -60,6 +60,7 @@ class Subscription:
         self._name = queue
         self._region = region
         self._deliver, self._on_lost = on_message, on_lost
+        self._warnings = ConsumerWarnings(queue)
         # The queue on the open channel; None while there is no channel.
         self._queue: AbstractQueue | None = None
         self._refusals = 0
@@ -111,7 +112,7 @@ class Subscription:
             self.prefetch = prefetch
 
     async def _open(self) -> AbstractQueue:
-        channel = await open_channel(self._connection)
+        channel = await self._connection.open_channel()
         underlay = await broker_reply(channel.get_underlay_channel())
         underlay.on_consumer_cancel_callbacks.add(self._on_cancel)
         channel.close_callbacks.add(self._on_close)
@@ -134,7 +135,7 @@ class Subscription:
         self.retry_at = asyncio.get_running_loop().time() + _RETRY_AFTER
         await self.close()
         self._on_lost()
-        if not reconnects(self._connection) and not self._connection.connected.is_set():
+        if self._connection.is_lost:
             raise ConsumerError(
                 f"the connection for queue {self._name!r} is closed for good; "
                 "a connection of aio_pika.connect_robust would be opened again"
@@ -153,8 +154,14 @@ class Subscription:
             self.prefetch, self.consumer_tag = 0, None
             self._on_lost()
 
-    def _on_close(self, channel: AbstractChannel | None, _: BaseException | None) -> None:
+    def _on_close(self, channel: AbstractChannel | None, error: BaseException | None) -> None:
+        self._connection.note_close(error)
         if self._queue is not None and self._queue.channel is channel:
+            if self.consumer_tag is not None and isinstance(error, AMQPChannelError):
+                self._warnings.warn(
+                    "channel closed",
+                    f"has lost its channel, and all messages on it: {server_text(error)}",
+                )
             self._queue = self.consumer_tag = None
             self.prefetch = 0
             self._on_lost()

@@ -12,6 +12,7 @@ from typing import TypeAlias, cast
 from aio_pika.abc import AbstractConnection, FieldValue
 from aio_pika.channel import Channel
 from aio_pika.exceptions import AMQPChannelError, ChannelNotFoundEntity
+from aiormq.exceptions import ChannelAccessRefused
 
 from resilience import log
 from resilience._text import one_line
@@ -21,7 +22,9 @@ from resilience.integrations.rabbitmq.amqp import (
     broker_reply,
     close_channel,
     open_channel,
+    server_text,
 )
+from resilience.integrations.rabbitmq.consumer_warnings import ConsumerWarnings
 
 # `FieldValue` would be more precise, but `typing.get_type_hints` cannot resolve it elsewhere.
 QueueArguments: TypeAlias = Mapping[str, object]
@@ -53,9 +56,11 @@ class Topology:
 
     Args:
         connection: The user's connection.
+        warnings: The warnings of the consumer.
     """
 
     connection: AbstractConnection
+    warnings: ConsumerWarnings
 
     async def check_broker(self) -> None:
         """Reject a broker that lacks a capability that a consumer needs."""
@@ -96,6 +101,9 @@ class Topology:
             error = await self._declare(name, arguments=accepted)
             if error is None:
                 return
+            if isinstance(error, ChannelAccessRefused):
+                self._warn_of_missing_right(name, error)
+                return
             errors.append(error)
         wanted = "durable, with no arguments but its type" if arguments is None else arguments
         # The least helpful errors are those that say only that the queue is of another type.
@@ -113,8 +121,20 @@ class Topology:
         """
         wanted = WAIT_QUEUE_ARGUMENTS if arguments is None else arguments
         error = await self._declare(name, arguments=wanted)
-        if error is not None:
-            raise ConsumerError(f"wait queue {name!r} cannot be declared: {error}") from error
+        if error is None:
+            return
+        refused = isinstance(error, ChannelAccessRefused)
+        if refused and await self._declare(name, passive=True) is None:
+            self._warn_of_missing_right(name, error)
+            return
+        raise ConsumerError(f"wait queue {name!r} cannot be declared: {error}") from error
+
+    def _warn_of_missing_right(self, name: str, refusal: Exception) -> None:
+        self.warnings.warn(
+            "configure",
+            f"uses wait queue {one_line(name)} without knowing its arguments, since it has no "
+            f"right to configure it: {server_text(refusal)}",
+        )
 
     async def _declare(
         self, name: str, *, passive: bool = False, arguments: QueueArguments | None = None

@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import suppress
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 
 import aio_pika
 import pytest
@@ -11,6 +11,7 @@ from aio_pika.exceptions import ChannelInvalidStateError
 from resilience import CircuitBreakerOpenError, CircuitState, Outcome, failures
 from resilience.integrations.rabbitmq import ConsumerError
 from resilience.integrations.rabbitmq.amqp import broker_reply, return_to_queue, try_settle
+from resilience.integrations.rabbitmq.consumer_warnings import ConsumerWarnings
 from resilience.integrations.rabbitmq.disposition import Disposition, disposition_of, rejection_in
 from resilience.integrations.rabbitmq.handler import MessageHandler
 from resilience.integrations.rabbitmq.publisher import Publisher
@@ -28,6 +29,7 @@ class Delivered:
     """A message as far as it matters here."""
 
     processed = False
+    headers = MappingProxyType({})
     channel = SimpleNamespace(is_closed=False)
 
     def __init__(self, settling=None):
@@ -92,12 +94,12 @@ async def test_a_channel_that_dies_during_a_check_is_an_error(bench, monkeypatch
     queue = await bench.queue()
     monkeypatch.setattr("resilience.integrations.rabbitmq.topology.broker_reply", lose)
     with pytest.raises(ConsumerError, match="cannot be checked"):
-        await Topology(bench.connection).check_queue(queue.name)
+        await Topology(bench.connection, ConsumerWarnings(queue.name)).check_queue(queue.name)
 
 
 async def test_a_message_without_an_id_can_be_published_too(bench):
     queue = await bench.queue()
-    publisher = Publisher(bench.connection)
+    publisher = Publisher(bench.connection, ConsumerWarnings(queue.name))
     assert await publisher.publish(aio_pika.Message(b"anonymous"), queue.name)
     await publisher.close()
     assert [message.body for message in await bench.drain(queue)] == [b"anonymous"]
@@ -106,8 +108,12 @@ async def test_a_message_without_an_id_can_be_published_too(bench):
 # The user's
 
 
+def make_handler(handler, on_error):
+    return MessageHandler(handler, on_error, None, ConsumerWarnings("queue"), 60.0)
+
+
 async def test_a_handler_that_is_cancelled_with_its_task_is_cancelled():
-    handler = MessageHandler(lambda _: asyncio.sleep(60), refuse_errors, None)
+    handler = make_handler(lambda _: asyncio.sleep(60), refuse_errors)
     task = asyncio.create_task(handler.attempt(make_registry().get("eu"), Delivered()))
     await asyncio.sleep(0)
     task.cancel()
@@ -116,7 +122,7 @@ async def test_a_handler_that_is_cancelled_with_its_task_is_cancelled():
 
 
 async def test_an_on_error_that_is_cancelled_with_its_task_is_cancelled():
-    handler = MessageHandler(refuse_errors, lambda *_: asyncio.sleep(60), None)
+    handler = make_handler(refuse_errors, lambda *_: asyncio.sleep(60))
     task = asyncio.create_task(
         handler.handle_error("eu", Delivered(), ValueError(), from_wait_queue=False)
     )
@@ -129,7 +135,7 @@ async def test_an_on_error_that_is_cancelled_with_its_task_is_cancelled():
 async def test_a_message_that_is_settled_already_is_not_passed_to_on_error():
     message = Delivered()
     message.processed = True
-    await MessageHandler(refuse_errors, refuse_errors, None).handle_error(
+    await make_handler(refuse_errors, refuse_errors).handle_error(
         "eu", message, ValueError(), from_wait_queue=False
     )
 
@@ -280,10 +286,10 @@ def test_unacked_messages_keep_the_order_in_which_they_were_delivered():
 
 
 async def test_copies_with_one_id_are_published_one_after_the_other(monkeypatch):
-    publisher = Publisher(None)
+    publisher = Publisher(None, ConsumerWarnings("queue"))
     confirmed, running, most = asyncio.Event(), [], []
 
-    async def publish(message, queue):
+    async def publish(message, queue, *, cut_headers):
         running.append(message)
         most.append(len(running))
         await confirmed.wait()

@@ -281,3 +281,21 @@ def test_callers_that_give_up_together_are_noticed_the_tenth_time(breaker, log):
     assert warnings(log) == []
     run_in_virtual_time(main(1))
     assert len(warnings(log)) == 1
+
+
+class LoopWithoutWeakReferences:
+    """An event loop of another kind."""
+
+    __slots__ = ()
+
+
+def test_a_call_in_an_event_loop_of_another_kind_is_a_moment_of_its_own(clock, log):
+    breaker = CircuitBreaker("eu-west-1", clock=clock)
+    asyncio._set_running_loop(LoopWithoutWeakReferences())
+    try:
+        for _ in range(100):
+            with pytest.raises(asyncio.CancelledError), breaker.acquire():
+                raise asyncio.CancelledError
+    finally:
+        asyncio._set_running_loop(None)
+    assert [entry["level"].name for entry in log] == ["WARNING"]

@@ -268,3 +268,20 @@ def test_an_error_of_an_odd_class_reaches_the_caller_whatever_the_hints_do_with_
     raise_in(breaker, OddError(), 100)
     assert breaker.snapshot().ignored == 100
     assert warnings(log) == []
+
+
+class OddType(type):
+    def __getattribute__(cls, name):
+        if name == "__qualname__":
+            raise RuntimeError("no name")
+        return super().__getattribute__(name)
+
+
+class OddError(Exception, metaclass=OddType):
+    """Of a type that a hint cannot name."""
+
+
+def test_an_error_whose_type_cannot_be_named_still_reaches_its_caller(breaker, log):
+    raise_in(breaker, OddError(), 100)
+    assert warnings(log) == []
+    assert breaker.snapshot().ignored == 100
