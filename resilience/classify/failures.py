@@ -30,12 +30,9 @@ def failures(*types: type[BaseException]) -> Classifier:
             cancellation or an exit belongs to.
     """
     given: tuple[object, ...] = types
-    if not given:
-        raise TypeError("failures() takes at least one exception type: failures(MyError)")
-    for kind in given:
-        if not _is_exception_type(kind):
-            got = type(kind).__name__
-            raise TypeError(f"failures() takes exception types, failures(MyError, ...), got {got}")
+    wrong = [kind for kind in given if not _is_exception_type(kind)]
+    if wrong or not given:
+        raise TypeError(f"failures() takes subclasses of Exception, got {wrong or 'none'!r}")
     for kind in types:
         if kind in _TOO_GENERAL or _ends_a_call(kind):
             raise TypeError(

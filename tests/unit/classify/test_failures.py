@@ -110,11 +110,9 @@ class TestABreakerThatNeverCounts:
 
 
 def test_failures_names_what_is_not_an_exception_type():
-    for wrong in (7, [TimeoutError], ValueError("a secret")):
-        got = rf"got {type(wrong).__name__}$"
-        with pytest.raises(TypeError, match=rf"^failures\(\) takes exception types, .*, {got}"):
-            failures(TimeoutError, wrong)
-    with pytest.raises(TypeError, match=r"^failures\(\) takes at least one exception type: "):
+    with pytest.raises(TypeError, match=r"^failures\(\) takes subclasses of Exception, got \[7\]$"):
+        failures(TimeoutError, 7)
+    with pytest.raises(TypeError, match=r"^failures\(\) takes subclasses of Exception, got 'none'"):
         failures()
 
 
