@@ -9,6 +9,7 @@ from errno import EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM
 
 from resilience.classify.known_types import FACTS, is_pool_wait
 from resilience.classify.library import Meaning
+from resilience.classify.meaning import meaning_by_itself
 from resilience.classify.reading import arguments_of
 from resilience.classify.status import texts_of
 from resilience.classify.wrapping import wrapped_errors
@@ -68,7 +69,7 @@ def numbers_of(error: BaseException) -> list[int]:
 
 
 def _lacks_something(error: BaseException) -> bool:
-    if FACTS[type(error)].meaning in (Meaning.LOCAL, Meaning.MISUSE):
+    if meaning_by_itself(error, FACTS[type(error)]) in (Meaning.LOCAL, Meaning.MISUSE):
         return True
     if any(number in _EXHAUSTED for number in numbers_of(error)):
         return True

@@ -1,5 +1,7 @@
 """HTTP and WebSocket clients, and what they stand on."""
 
+from socket import EAI_BADFLAGS, EAI_FAMILY, EAI_MEMORY, EAI_SERVICE, EAI_SOCKTYPE
+
 from resilience.classify.library import ClientLibrary, Codes, Meaning
 
 _LOCAL, _MISUSE = Meaning.LOCAL, Meaning.MISUSE
@@ -44,6 +46,15 @@ WEB = (
             "UnknownProtocol",
             "gaierror",
             "herror",
+        ),
+        # A name that is not found is an outage; a port or a family that no machine has is not.
+        codes=(
+            Codes(
+                "errno",
+                local=(EAI_MEMORY,),
+                misuse=(EAI_BADFLAGS, EAI_FAMILY, EAI_SERVICE, EAI_SOCKTYPE),
+                types=("gaierror",),
+            ),
         ),
         advice="Pass `timeout=`: there is none by default.",
     ),
