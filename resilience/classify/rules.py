@@ -34,6 +34,7 @@ from resilience.classify.status import (
     PROXY_AUTHENTICATION,
     SERVER_ERROR,
     TOO_MANY_REQUESTS,
+    is_proxy_down,
     names_throttling,
     status_of,
     without_content,
@@ -253,7 +254,8 @@ def _meaning_to_the_system(error: Exception) -> Meaning | None:
     # asyncio joins the messages where several addresses were tried.
     if isinstance(error, OSError) and (type(error) is OSError or error.errno is not None):
         numbers = numbers_of(error)
-        return Meaning.OUTAGE if any(number in _CONNECTION_FAILS for number in numbers) else None
+        is_outage = any(number in _CONNECTION_FAILS for number in numbers) or is_proxy_down(error)
+        return Meaning.OUTAGE if is_outage else None
     return None
 
 

@@ -153,6 +153,15 @@ def _status_in_text(error: object, library: ClientLibrary) -> int | None:
     return _general_status(error) if library.has_http_status else None
 
 
+# What http.client says, in an error that has no type and no number.
+_PROXY_FAILS = re.compile(r"Tunnel connection failed: 5\d\d\b")
+
+
+def is_proxy_down(error: OSError) -> bool:
+    """Return whether a proxy said that it, or what is behind it, is down."""
+    return any(_PROXY_FAILS.match(text) for text in texts_of(error, None))
+
+
 _LONGEST_TEXT = 10_000
 
 

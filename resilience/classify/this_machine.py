@@ -21,8 +21,11 @@ _NO_ADDRESS = EADDRNOTAVAIL
 # Where the number is only in a message: "[Errno 24]", "(os error 24)", "Error 24 connecting to".
 _NUMBERS = re.compile(r"\b(?:[Ee]rrno:?|os error|Error(?= \d+ connecting)) (\d{1,6})\b")
 _TEXTS = {os.strerror(number): number for number in (*_EXHAUSTED, _NO_ADDRESS)}
-# The proxy is this side's, and wants credentials of this side.
-_PROXY_REFUSES = re.compile(r"\b407 Proxy Authentication Required\b")
+# The proxy is this side's: it wants credentials of this side, or refuses to connect for it.
+_PROXY_REFUSES = re.compile(
+    r"\b407 Proxy Authentication Required\b"
+    r"|\b(?:Tunnel connection failed:|CONNECT tunnel failed, response) 4\d\d\b"
+)
 
 _MOST_ERRORS = 64
 

@@ -75,6 +75,8 @@ WEB = (
                 refusals=("Received message 8:",),
                 types=("WSMessageTypeError",),
             ),
+            # The answer of a proxy that refuses to connect: the region was not asked.
+            Codes("status", misuse=(range(400, 500),), types=("ClientHttpProxyError",)),
         ),
         texts=(("Connector is closed", _LOCAL), ("Session is closed", _LOCAL)),
         unparsable=("HttpProcessingError",),
@@ -95,6 +97,8 @@ WEB = (
         ),
         misuse=("LocalProtocolError", "UnsupportedProtocol"),
         local=("PoolTimeout",),
+        # What a proxy answers that refuses to connect.
+        codes=(Codes("args[0]", misuse=("4",), types=("ProxyError",)),),
         texts=(("407 ", _MISUSE),),
         pool_waits=tuple(
             f"{package}.{colour}.connection_pool.wait_for_connection"
