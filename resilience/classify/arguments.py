@@ -2,7 +2,7 @@
 
 from resilience._validate import check_callable, kind_of, name_of
 from resilience.classify.failures import CountTypes, failures
-from resilience.classify.rules import classify_error
+from resilience.classify.rules import classify_error, classify_status
 
 
 def check_classifiers(classifier: object, result_classifier: object) -> None:
@@ -13,6 +13,11 @@ def check_classifiers(classifier: object, result_classifier: object) -> None:
         result_classifier: Should take a result and return an `Outcome`; None: there is none.
     """
     _check("classifier", classifier, "an exception and returns an Outcome")
+    if classifier is classify_status:
+        raise TypeError(
+            "classifier must be a callable that takes an exception, got one that takes a result:"
+            " pass it as result_classifier"
+        )
     if result_classifier is None:
         return
     _check("result_classifier", result_classifier, "a result and returns an Outcome")

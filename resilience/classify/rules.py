@@ -28,7 +28,8 @@ from typing import TypeAlias
 from resilience._text import one_line
 from resilience.classify.known_types import FACTS, GLANCES, SILENT, TypeFacts, is_one_of
 from resilience.classify.library import Meaning
-from resilience.classify.reading import read, safe_getattr
+from resilience.classify.meaning import meaning_by_itself
+from resilience.classify.reading import safe_getattr
 from resilience.classify.status import (
     CLIENT_ERROR,
     LARGEST_STATUS,
@@ -36,9 +37,10 @@ from resilience.classify.status import (
     PROXY_AUTHENTICATION,
     SERVER_ERROR,
     TOO_MANY_REQUESTS,
+    is_proxy_down,
     names_throttling,
     status_of,
-    texts_of,
+    without_content,
 )
 from resilience.classify.this_machine import is_local, is_own_trouble, numbers_of
 from resilience.classify.wrapping import handled_error, is_raised_by_library, wrapped_errors
@@ -98,8 +100,7 @@ def classify_status(response: object) -> Outcome:
         FAILURE for 500 and up, ANSWERED for 400 to 499 but 407, which is IGNORED, SUCCESS for
         everything else.
     """
-    answer = response[0] if isinstance(response, tuple) and response else response
-    status = status_of(answer)
+    status = status_of(without_content(response))
     if status is None:
         return Outcome.SUCCESS
     return _outcome_of_status(status, below=Outcome.SUCCESS)
@@ -146,7 +147,7 @@ def is_throttled(root: BaseException, status: int | None) -> bool:
     if status == TOO_MANY_REQUESTS or names_throttling(root):
         return True
     facts = FACTS[type(root)]
-    return (_meaning_by_itself(root, facts) or facts.meaning) is Meaning.THROTTLING
+    return (meaning_by_itself(root, facts) or facts.meaning) is Meaning.THROTTLING
 
 
 def describe(thing: object) -> str:
@@ -235,7 +236,7 @@ def _examine_alone(error: Exception, facts: TypeFacts, status: int | None) -> Ou
     """Find the outcome of an error by itself, whatever it wraps."""
     if _is_malformed_answer(error, facts):
         return _FAILURE
-    meaning = _meaning_by_itself(error, facts)
+    meaning = meaning_by_itself(error, facts)
     is_outage = facts.meaning in (Meaning.OUTAGE, Meaning.WRAPPER)
     if meaning is None and status is not None and not (is_outage and 0 < status < CLIENT_ERROR):
         if status >= SERVER_ERROR and names_throttling(error):
@@ -249,22 +250,6 @@ def _examine_alone(error: Exception, facts: TypeFacts, status: int | None) -> Ou
     return None if meaning is None else _OUTCOMES.get(meaning)
 
 
-def _meaning_by_itself(error: BaseException, facts: TypeFacts) -> Meaning | None:
-    """Return what an error says in a code or a text of its library, or by a type that is final."""
-    library = facts.library
-    if library is not None:
-        for codes in facts.codes:
-            meaning = codes.meaning_of(read(error, codes.path))
-            if meaning is not None:
-                return meaning
-        if facts.meaning is not None and library.texts:
-            texts = texts_of(error, library)
-            for part, meaning in library.texts:
-                if any(part in text if part else not text for text in texts):
-                    return meaning
-    return facts.meaning if facts.meaning in (Meaning.LOCAL, Meaning.MISUSE) else None
-
-
 def _meaning_to_the_system(error: Exception) -> Meaning | None:
     """Return what an error of the operating system, or the end of a stream, means."""
     if isinstance(error, EOFError):
@@ -274,8 +259,9 @@ def _meaning_to_the_system(error: Exception) -> Meaning | None:
         numbers = numbers_of(error)
         # A client whose other thread has closed the socket, since the server hung up.
         is_closed = EBADF in numbers and is_raised_by_library(error)
-        is_failed = is_closed or any(number in _CONNECTION_FAILS for number in numbers)
-        return Meaning.OUTAGE if is_failed else None
+        is_failed = any(number in _CONNECTION_FAILS for number in numbers)
+        is_outage = is_closed or is_failed or is_proxy_down(error)
+        return Meaning.OUTAGE if is_outage else None
     return None
 
 

@@ -1,7 +1,10 @@
 """The HTTP status of an error or an answer, wherever a client keeps it."""
 
+import operator
 import re
 from concurrent.futures import Future
+from enum import Enum
+from typing import SupportsIndex, cast
 
 from resilience.classify.known_types import FACTS, STATUS_NAMES
 from resilience.classify.library import ClientLibrary
@@ -15,7 +18,12 @@ LARGEST_STATUS = 999
 
 # A number called `code` may be anything, but what tells a failure from a refusal is an HTTP status.
 _STATUS_CODES = range(400, 600)
-_ELSEWHERE = ('response["ResponseMetadata"]["HTTPStatusCode"]', "meta.status", "resp.status")
+_ELSEWHERE = (
+    'response["ResponseMetadata"]["HTTPStatusCode"]',
+    "meta.status",
+    "resp.status",
+    "resp.status_code",
+)
 
 # Codes that throttle a caller, of AWS and of those that speak as it does: their status may be 503.
 _THROTTLING = (
@@ -43,7 +51,7 @@ def status_of(thing: object) -> int | None:
             return None
     attempt = last_attempt(thing)
     if attempt is not None and attempt.exception() is None:
-        return status_of(attempt.result())  # a result that the retries rejected
+        return status_of(without_content(attempt.result()))  # a result that the retries rejected
     if library is None:
         return _general_status(thing)
     for path in library.status:
@@ -53,6 +61,11 @@ def status_of(thing: object) -> int | None:
     if library.status_text:
         return _status_in_text(thing, library)
     return _general_status(thing) if library.has_http_status else None
+
+
+def without_content(answer: object) -> object:
+    """Return the part of an answer that has the status: httplib2 returns it with the content."""
+    return answer[0] if isinstance(answer, tuple) and answer else answer
 
 
 def names_throttling(thing: object) -> bool:
@@ -75,7 +88,10 @@ def last_attempt(error: object) -> Future[object] | None:
 def _general_status(thing: object) -> int | None:
     status = _own_status(thing)
     if status is None:
-        status = _own_status(safe_getattr(thing, "response")) or None  # 0: there is no response
+        response = safe_getattr(thing, "response")
+        status = _own_status(response) or None  # 0: there is no response
+        if status is None and isinstance(response, dict):
+            status = _status_in_items(response)
     for path in _ELSEWHERE:
         if status is not None:
             break
@@ -94,11 +110,38 @@ def _own_status(owner: object) -> int | None:
     return code if code in _STATUS_CODES else None
 
 
+def _status_in_items(response: dict[object, object]) -> int | None:
+    """Return the status in an answer that is a dictionary, whose numbers may be anything."""
+    for name in (*_NAMES, "code"):
+        status = _as_status(dict.get(response, name))
+        if status in _STATUS_CODES:
+            return status
+    return None
+
+
 def _as_status(value: object) -> int | None:
-    if not isinstance(value, int) or isinstance(value, bool):
+    if value is None or isinstance(value, bool):
         return None
-    number = int.__int__(value)  # of a subclass of int, such as HTTPStatus
-    return number if 0 <= number <= LARGEST_STATUS else None
+    number = int.__int__(value) if isinstance(value, int) else _number_in(value)
+    return number if number is not None and 0 <= number <= LARGEST_STATUS else None
+
+
+_THREE_DIGITS = re.compile(r"[1-9][0-9]{2}")
+
+
+def _number_in(value: object) -> int | None:
+    """Return the number in a text, in a member of an enumeration, or of a type like NumPy's."""
+    if isinstance(value, Enum):
+        value = safe_getattr(value, "value")
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        text = str.__str__(value)
+        return int(text) if _THREE_DIGITS.fullmatch(text) else None
+    try:
+        return int.__int__(operator.index(cast("SupportsIndex", value)))
+    except Exception:  # noqa: BLE001 - it is not a number, or its class does not work
+        return None
 
 
 def _status_in_text(error: object, library: ClientLibrary) -> int | None:
@@ -107,6 +150,15 @@ def _status_in_text(error: object, library: ClientLibrary) -> int | None:
         if found is not None:
             return int(found[1])
     return _general_status(error) if library.has_http_status else None
+
+
+# What http.client says, in an error that has no type and no number.
+_PROXY_FAILS = re.compile(r"Tunnel connection failed: 5\d\d\b")
+
+
+def is_proxy_down(error: OSError) -> bool:
+    """Return whether a proxy said that it, or what is behind it, is down."""
+    return any(_PROXY_FAILS.match(text) for text in texts_of(error, None))
 
 
 _LONGEST_TEXT = 10_000

@@ -9,6 +9,7 @@ from errno import EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM
 
 from resilience.classify.known_types import FACTS, is_pool_wait
 from resilience.classify.library import Meaning
+from resilience.classify.meaning import meaning_by_itself
 from resilience.classify.reading import arguments_of
 from resilience.classify.status import texts_of
 from resilience.classify.wrapping import wrapped_errors
@@ -20,8 +21,11 @@ _NO_ADDRESS = EADDRNOTAVAIL
 # Where the number is only in a message: "[Errno 24]", "(os error 24)", "Error 24 connecting to".
 _NUMBERS = re.compile(r"\b(?:[Ee]rrno:?|os error|Error(?= \d+ connecting)) (\d{1,6})\b")
 _TEXTS = {os.strerror(number): number for number in (*_EXHAUSTED, _NO_ADDRESS)}
-# The proxy is this side's, and wants credentials of this side.
-_PROXY_REFUSES = re.compile(r"\b407 Proxy Authentication Required\b")
+# The proxy is this side's: it wants credentials of this side, or refuses to connect for it.
+_PROXY_REFUSES = re.compile(
+    r"\b407 Proxy Authentication Required\b"
+    r"|\b(?:Tunnel connection failed:|CONNECT tunnel failed, response) 4\d\d\b"
+)
 
 _MOST_ERRORS = 64
 
@@ -68,7 +72,7 @@ def numbers_of(error: BaseException) -> list[int]:
 
 
 def _lacks_something(error: BaseException) -> bool:
-    if FACTS[type(error)].meaning in (Meaning.LOCAL, Meaning.MISUSE):
+    if meaning_by_itself(error, FACTS[type(error)]) in (Meaning.LOCAL, Meaning.MISUSE):
         return True
     if any(number in _EXHAUSTED for number in numbers_of(error)):
         return True

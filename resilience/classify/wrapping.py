@@ -6,6 +6,9 @@ from resilience.classify.known_types import FACTS, library_of_module
 from resilience.classify.reading import arguments_of, read, safe_getattr
 from resilience.classify.status import last_attempt
 
+# Where errors of any library keep the one that they wrap: urllib.error.URLError has a reason.
+_PLACES = ("reason", "original_exception", "original_error", "inner_exception")
+
 
 def wrapped_errors(error: BaseException) -> list[BaseException]:
     """Return the errors that an error wraps: those of the first place that has any."""
@@ -15,8 +18,7 @@ def wrapped_errors(error: BaseException) -> list[BaseException]:
         if failed is not None:
             return [failed]
     library = FACTS[type(error)].library
-    # urllib3.MaxRetryError and urllib.error.URLError have a reason.
-    for path in ("reason", *(() if library is None else library.wrapped)):
+    for path in (*_PLACES, *(() if library is None else library.wrapped)):
         found = _errors_in(read(error, path))
         if found:
             return found

@@ -214,6 +214,8 @@ DATABASES = (
         has_http_status=False,
         advice="The timeouts of the driver, in `connect_args`.",
     ),
+    # What the driver's error says, the first argument, decides.
+    ClientLibrary(name="peewee", packages=("peewee",), has_http_status=False),
     ClientLibrary(
         name="pymongo, motor",
         packages=("pymongo", "motor"),
@@ -358,6 +360,42 @@ DATABASES = (
             ("failed: b''", _OUTAGE),
         ),
         has_http_status=False,
+    ),
+    ClientLibrary(
+        name="couchbase",
+        packages=("couchbase", "acouchbase", "txcouchbase"),
+        outages=(
+            "InternalServerFailureException",
+            "ServiceUnavailableException",
+            "TemporaryFailException",
+            "TimeoutException",
+            "AmbiguousTimeoutException",
+            "UnAmbiguousTimeoutException",
+        ),
+        throttling=("QuotaLimitedException", "RateLimitedException"),
+        refusals=(
+            "AuthenticationException",
+            "BucketNotFoundException",
+            "CasMismatchException",
+            "DocumentExistsException",
+            "DocumentLockedException",
+            "DocumentNotFoundException",
+            "ParsingFailedException",
+            "PathNotFoundException",
+        ),
+        misuse=("InvalidArgumentException",),
+        has_http_status=False,
+    ),
+    ClientLibrary(
+        name="python-arango",
+        packages=("arango",),
+        outages=("ServerConnectionError",),
+    ),
+    ClientLibrary(
+        name="qdrant-client",
+        packages=("qdrant_client",),
+        throttling=("ResourceExhaustedResponse",),
+        wrapped=("source",),
     ),
     ClientLibrary(
         name="etcd3",

@@ -27,6 +27,19 @@ SDKS = (
         advice="`timeout=`, which is ten minutes, and `max_retries=0` if you retry yourself.",
     ),
     ClientLibrary(
+        name="litellm",
+        packages=("litellm",),
+        # Its own time-outs have the status 408, which no server has sent.
+        codes=(Codes("status_code", outages=(408,), types=("Timeout",)),),
+        advice="A shorter `timeout` than its ten minutes, and `num_retries=0` below your own.",
+    ),
+    ClientLibrary(
+        name="huggingface_hub",
+        packages=("huggingface_hub",),
+        outages=("OverloadedError",),
+        misuse=("OfflineModeIsEnabled",),
+    ),
+    ClientLibrary(
         name="stripe",
         packages=("stripe",),
         outages=("APIConnectionError",),
@@ -45,6 +58,59 @@ SDKS = (
             ),
         ),
     ),
+    ClientLibrary(
+        name="python-telegram-bot",
+        packages=("telegram",),
+        outages=("NetworkError", "TimedOut"),
+        throttling=("RetryAfter",),
+        refusals=(
+            "BadRequest",
+            "ChatMigrated",
+            "Conflict",
+            "EndPointNotFound",
+            "Forbidden",
+            "InvalidToken",
+        ),
+        status_text=r"\((\d{3})\)(?:$|\. Parsing)",
+        text="message",
+        has_http_status=False,
+    ),
+    ClientLibrary(
+        name="aiogram",
+        packages=("aiogram",),
+        outages=("TelegramNetworkError", "TelegramServerError"),
+        throttling=("TelegramRetryAfter",),
+        refusals=("TelegramAPIError", "TelegramEntityTooLarge"),
+        # A gateway's page in the place of an answer; what cannot be deserialized was an answer.
+        codes=(Codes("message", outages=("Failed to decode",), types=("ClientDecodeError",)),),
+        has_http_status=False,
+    ),
+    ClientLibrary(
+        name="spotipy",
+        packages=("spotipy",),
+        # What its retries make of a 503 has the status 429.
+        codes=(Codes("reason.args[0]", outages=("too many 5",), types=("SpotifyException",)),),
+        advice="`requests_timeout=`, and `status_retries=0` below your own retries.",
+    ),
+    ClientLibrary(
+        name="dropbox",
+        packages=("dropbox",),
+        refusals=("ApiError",),
+    ),
+    ClientLibrary(
+        name="box-sdk-gen",
+        packages=("box_sdk_gen",),
+        status=("response_info.status_code",),
+        wrapped=("error",),
+    ),
+    ClientLibrary(
+        name="ccxt",
+        packages=("ccxt",),
+        outages=("OperationFailed",),
+        throttling=("DDoSProtection",),
+        refusals=("ExchangeError", "InvalidNonce"),
+        has_http_status=False,
+    ),
     ClientLibrary(name="PyGithub", packages=("github",)),
     ClientLibrary(
         name="python-gitlab",
@@ -52,6 +118,22 @@ SDKS = (
         outages=("GitlabConnectionError",),
     ),
     ClientLibrary(name="jira, atlassian-python-api", packages=("jira", "atlassian")),
+    ClientLibrary(
+        name="python-redmine",
+        packages=("redminelib",),
+        # The status is known by the type only.
+        outages=("ServerError",),
+        refusals=(
+            "AuthError",
+            "ConflictError",
+            "ForbiddenError",
+            "ImpersonateError",
+            "RequestEntityTooLargeError",
+            "ResourceNotFoundError",
+            "ValidationError",
+        ),
+        advice='`requests={"timeout": 10}`, since it has none.',
+    ),
     ClientLibrary(
         name="sendgrid",
         packages=("python_http_client", "sendgrid"),

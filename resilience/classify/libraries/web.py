@@ -1,5 +1,7 @@
 """HTTP and WebSocket clients, and what they stand on."""
 
+from socket import EAI_BADFLAGS, EAI_FAMILY, EAI_MEMORY, EAI_SERVICE, EAI_SOCKTYPE
+
 from resilience.classify.library import ClientLibrary, Codes, Meaning
 
 _LOCAL, _MISUSE = Meaning.LOCAL, Meaning.MISUSE
@@ -45,6 +47,15 @@ WEB = (
             "gaierror",
             "herror",
         ),
+        # A name that is not found is an outage; a port or a family that no machine has is not.
+        codes=(
+            Codes(
+                "errno",
+                local=(EAI_MEMORY,),
+                misuse=(EAI_BADFLAGS, EAI_FAMILY, EAI_SERVICE, EAI_SOCKTYPE),
+                types=("gaierror",),
+            ),
+        ),
         advice="Pass `timeout=`: there is none by default.",
     ),
     ClientLibrary(
@@ -64,6 +75,8 @@ WEB = (
                 refusals=("Received message 8:",),
                 types=("WSMessageTypeError",),
             ),
+            # The answer of a proxy that refuses to connect: the region was not asked.
+            Codes("status", misuse=(range(400, 500),), types=("ClientHttpProxyError",)),
         ),
         texts=(("Connector is closed", _LOCAL), ("Session is closed", _LOCAL)),
         unparsable=("HttpProcessingError",),
@@ -84,6 +97,8 @@ WEB = (
         ),
         misuse=("LocalProtocolError", "UnsupportedProtocol"),
         local=("PoolTimeout",),
+        # What a proxy answers that refuses to connect.
+        codes=(Codes("args[0]", misuse=("4",), types=("ProxyError",)),),
         texts=(("407 ", _MISUSE),),
         pool_waits=tuple(
             f"{package}.{colour}.connection_pool.wait_for_connection"

@@ -12,6 +12,7 @@ from resilience import (
     CircuitBreakerRegistry,
     Outcome,
     classify_error,
+    classify_status,
     failures,
     region_breaker,
 )
@@ -104,6 +105,13 @@ def test_what_classifies_nothing_is_refused(give, role, wrong, got):
 def test_a_classifier_of_errors_is_refused_as_one_of_results(give, wrong):
     with pytest.raises(TypeError, match=r"^result_classifier .*: pass it as classifier$"):
         give(result_classifier=wrong)
+
+
+@places
+def test_a_classifier_of_results_is_refused_as_one_of_errors(give):
+    # It would make a success of every error that has no status, a time-out among them.
+    with pytest.raises(TypeError, match=r"^classifier .*: pass it as result_classifier$"):
+        give(classifier=classify_status)
 
 
 @places

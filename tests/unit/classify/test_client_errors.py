@@ -1,10 +1,12 @@
 """The errors of each client library."""
 
+import asyncio
 import errno
 import http.client
 import socket
 import ssl
 import subprocess
+import threading
 import urllib.error
 import urllib.request
 from types import SimpleNamespace
@@ -13,6 +15,7 @@ import aiohttp
 import httpx
 import pytest
 import requests
+import urllib3
 from aiohttp import http_exceptions
 from urllib3.exceptions import (
     ClosedPoolError,
@@ -359,3 +362,57 @@ def test_subclasses_of_a_clients_errors_count_like_them():
 def test_a_class_that_only_has_the_name_of_a_clients_error_is_ignored(name):
     lookalike = type(name, (Exception,), {})
     assert classify_error(lookalike()) is IGNORED
+
+
+REGION = "https://region.test/"
+
+
+def urllib_through(proxy):
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({"https": proxy}))
+    opener.open(REGION, timeout=60)
+
+
+def aiohttp_through(proxy):
+    async def get():
+        async with aiohttp.ClientSession() as session:
+            await session.get(REGION, proxy=proxy)
+
+    asyncio.run(get())
+
+
+THROUGH_A_PROXY = {
+    "aiohttp": aiohttp_through,
+    "httpx": lambda proxy: httpx.get(REGION, proxy=proxy, timeout=60),
+    "requests": lambda proxy: requests.get(REGION, proxies={"https": proxy}, timeout=60),
+    "urllib": urllib_through,
+    "urllib3": lambda proxy: urllib3.ProxyManager(proxy).request("GET", REGION, retries=False),
+}
+
+
+@pytest.mark.parametrize("get", THROUGH_A_PROXY.values(), ids=THROUGH_A_PROXY)
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        ("502 Bad Gateway", FAILURE),
+        ("503 Service Unavailable", FAILURE),
+        ("407 Proxy Authentication Required", IGNORED),
+        ("403 Forbidden", IGNORED),
+        ("429 Too Many Requests", IGNORED),
+    ],
+)
+def test_a_proxy_that_does_not_connect(get, answer, outcome):
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        serving = threading.Thread(target=_answer_once, args=(proxy, answer))
+        serving.start()
+        errors = (OSError, aiohttp.ClientError, httpx.HTTPError, urllib3.exceptions.HTTPError)
+        with pytest.raises(errors) as caught:
+            get(f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        serving.join()
+    assert classify_error(caught.value) is outcome
+
+
+def _answer_once(server, answer):
+    connection, _ = server.accept()
+    with connection:
+        connection.recv(65_536)
+        connection.sendall(f"HTTP/1.1 {answer}\r\nContent-Length: 0\r\n\r\n".encode())

@@ -1,5 +1,6 @@
 """Errors that carry an HTTP status."""
 
+from enum import Enum
 from http import HTTPStatus
 from types import SimpleNamespace
 
@@ -7,6 +8,7 @@ import pytest
 import requests
 
 from resilience import classify_error
+from resilience.classify import describe
 from tests.support.classifying import ANSWERED, FAILURE, IGNORED, StatusError, caused
 
 CARRIERS = {
@@ -46,7 +48,59 @@ def test_a_status_may_be_an_http_status():
     assert classify_error(StatusError(status=HTTPStatus.NOT_FOUND)) is ANSWERED
 
 
-@pytest.mark.parametrize("nothing", [None, "UNAVAILABLE", "503 Service Unavailable", object(), []])
+class Number:
+    """Like an integer of NumPy's: a number that is not an `int`."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __index__(self):
+        return self.number
+
+
+class Text(str):
+    __slots__ = ()
+
+
+def member(value):
+    """A member of a user's enumeration."""
+    return Enum("Status", {"MEMBER": value}).MEMBER
+
+
+SPELLINGS = {
+    "a text": str,
+    "a subclass of str": Text,
+    "a member of an enumeration": member,
+    "a text in an enumeration": lambda status: member(str(status)),
+    "a number that is not an int": Number,
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize("carrier", CARRIERS)
+@pytest.mark.parametrize(
+    ("status", "outcome"), [(503, FAILURE), (404, ANSWERED), (407, IGNORED), (204, IGNORED)]
+)
+def test_a_status_may_be_spelled_in_another_way(carrier, spelling, status, outcome):
+    error = CARRIERS[carrier](SPELLINGS[spelling](status))
+    assert classify_error(error) is outcome
+    assert describe(error).endswith(f" {status}")
+
+
+class Biting:
+    def __index__(self):
+        raise RuntimeError("not a number yet")
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        *(None, "UNAVAILABLE", "503 Service Unavailable", object(), []),
+        *("", "5", "053", "50 3", "5033", "\u0665\u0660\u0663", b"503", 503.0),
+        *(member("UNAVAILABLE"), member((503, "unavailable")), member(True), Biting()),
+    ],
+    ids=repr,
+)
 def test_a_status_that_is_not_a_number_says_nothing(nothing):
     assert classify_error(StatusError(status=nothing)) is IGNORED
     assert classify_error(StatusError(status=nothing, status_code=503)) is FAILURE

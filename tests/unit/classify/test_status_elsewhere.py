@@ -32,6 +32,10 @@ PLACES = {
     "response.code": lambda status: {"response": SimpleNamespace(code=status)},
     "meta.status": lambda status: {"meta": SimpleNamespace(status=status)},
     "resp.status": lambda status: {"resp": SimpleNamespace(status=status)},
+    "resp.status_code": lambda status: {"resp": SimpleNamespace(status_code=status)},
+    'response["status"]': lambda status: {"response": {"status": status}},
+    'response["status_code"]': lambda status: {"response": {"status_code": status}},
+    'response["code"]': lambda status: {"response": {"code": status}},
 }
 
 
@@ -40,7 +44,8 @@ PLACES = {
     ("status", "outcome"),
     [
         *((500, FAILURE), (503, FAILURE), (599, FAILURE), (404, ANSWERED), (429, ANSWERED)),
-        *((407, IGNORED), (200, IGNORED), (True, IGNORED), ("503", IGNORED)),
+        *((407, IGNORED), (200, IGNORED), (True, IGNORED), (503.0, IGNORED)),
+        *(("503", FAILURE), ("404", ANSWERED), ("407", IGNORED), ("200", IGNORED)),
     ],
 )
 def test_a_status_is_found_there(place, status, outcome):
@@ -84,7 +89,7 @@ def test_the_code_of_an_exit_is_not_a_status():
 
 @pytest.mark.parametrize(
     "status",
-    [True, False, "503", 10**5000, -1, 1000, 5.03, 503j, None],
+    [True, False, "5033", 10**5000, -1, 1000, 5.03, 503j, None],
     ids=lambda status: type(status).__name__,
 )
 def test_what_cannot_be_a_status_is_none(status):
@@ -101,7 +106,7 @@ def test_a_response_without_a_status_is_no_answer_at_all():
 
 
 @pytest.mark.parametrize(
-    "response", [{}, {"ResponseMetadata": None}, [], "503", 503, answer("503")]
+    "response", [{}, {"ResponseMetadata": None}, [], "503", 503, answer("unknown")]
 )
 def test_a_response_of_another_shape_says_nothing(response):
     assert classify_error(StatusError(response=response)) is IGNORED

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import socket
 
 import aiohttp
 import httpcore
@@ -291,4 +292,33 @@ async def test_a_closed_connector_is_ignored():
     async with aiohttp.ClientSession(connector=connector) as session:
         with pytest.raises((RuntimeError, aiohttp.ClientConnectionError)) as caught:
             await session.get("http://127.0.0.1:9/")
+    assert classify_error(caught.value) is IGNORED
+
+
+# The look-up of a name
+
+
+def not_found(number):
+    return socket.gaierror(number, "the look-up failed")
+
+
+LOOK_UPS = [
+    *((number, FAILURE) for number in (socket.EAI_AGAIN, socket.EAI_FAIL, socket.EAI_NONAME)),
+    *((number, IGNORED) for number in (socket.EAI_BADFLAGS, socket.EAI_FAMILY)),
+    *((number, IGNORED) for number in (socket.EAI_SERVICE, socket.EAI_SOCKTYPE)),
+    (socket.EAI_MEMORY, IGNORED),
+]
+
+
+@pytest.mark.parametrize(("number", "outcome"), LOOK_UPS)
+def test_a_look_up_that_no_server_could_answer_is_ignored(number, outcome):
+    error = not_found(number)
+    assert classify_error(error) is outcome
+    assert classify_error(aiohttp.ClientConnectorDNSError(KEY, error)) is outcome
+    assert classify_error(caused(httpx.ConnectError(str(error)), error)) is outcome
+
+
+def test_a_port_of_a_name_that_does_not_exist_is_ignored():
+    with pytest.raises(socket.gaierror) as caught:
+        socket.create_connection(("127.0.0.1", "no-such-service"))
     assert classify_error(caught.value) is IGNORED

@@ -8,7 +8,15 @@ import pytest
 import tenacity
 
 from resilience import classify_error
-from tests.support.classifying import ANSWERED, FAILURE, IGNORED, caused, error_of, retried
+from tests.support.classifying import (
+    ANSWERED,
+    FAILURE,
+    IGNORED,
+    StatusError,
+    caused,
+    error_of,
+    retried,
+)
 
 
 def test_a_retry_error_is_judged_by_its_last_attempt(http_error):
@@ -153,6 +161,21 @@ def test_a_retry_error_over_a_result_is_judged_by_the_status_of_the_result(statu
     attempt = tenacity.Future(1)
     attempt.set_result(SimpleNamespace(status=status))
     assert classify_error(tenacity.RetryError(attempt)) is outcome
+
+
+@pytest.mark.parametrize(("status", "outcome"), [(503, FAILURE), (404, ANSWERED), (200, IGNORED)])
+def test_a_retry_error_over_an_answer_with_its_content_is_judged_by_the_answer(status, outcome):
+    attempt = tenacity.Future(1)
+    attempt.set_result((SimpleNamespace(status=status), b"content"))
+    assert classify_error(tenacity.RetryError(attempt)) is outcome
+
+
+@pytest.mark.parametrize("name", ["original_exception", "original_error", "inner_exception"])
+def test_an_error_may_keep_what_it_wraps_in_an_attribute_of_a_telling_name(name, http_error):
+    assert classify_error(StatusError(**{name: TimeoutError()})) is FAILURE
+    assert classify_error(StatusError(**{name: http_error(404)})) is ANSWERED
+    assert classify_error(StatusError(**{name: ValueError()})) is IGNORED
+    assert classify_error(StatusError(**{name: "a text"})) is IGNORED
 
 
 def test_a_status_speaks_for_itself_whatever_the_error_was_raised_from():
