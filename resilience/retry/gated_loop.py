@@ -21,6 +21,12 @@ Statistics: TypeAlias = dict[str, Any]
 _STORAGE = "_local"
 _DEFAULT_SLEEPS = Retrying().sleep, AsyncRetrying().sleep
 _NO_HOOKS = None, tenacity.before_nothing, tenacity.after_nothing
+
+# The delay since the first attempt is what a loop changes first in its statistics, before each
+# retry. As long as it is this very object, they show a success at the first attempt.
+DELAY, NOT_FAILED = "delay_since_first_attempt", 0
+_STATISTICS = {"start_time", "attempt_number", "idle_for", DELAY}
+
 # The attribute by which the stop condition of a loop that is gated already is recognised.
 _IS_GATED = "__resilience_gated__"
 
@@ -86,41 +92,20 @@ def hooks_added(loop: BaseRetrying, hooks: Hooks) -> Added:
     }
 
 
-class FunctionStatistics:
-    """The statistics of a function.
+def renew(statistics: Statistics) -> None:
+    """Set statistics as tenacity does at the start of a call; the caller adds the time.
 
-    A success leaves them as a success before it has left them, but for the time. They are therefore
-    renewed only where a loop has changed them, or may still do so.
+    They are not cleared for that: a loop in another thread may be adding to them.
 
     Args:
-        values: What the function shows.
+        statistics: Those of a function.
     """
-
-    __slots__ = ("_running", "is_stale", "values")
-
-    def __init__(self, values: Statistics) -> None:
-        self.values = values
-        self.is_stale = True
-        self._running = 0
-
-    def renew(self) -> None:
-        """Begin them as tenacity does at the start of a call; the caller adds the time."""
-        self.values.clear()
-        self.values["start_time"] = 0.0  # for the order of the keys
-        self.values["attempt_number"] = 1
-        self.values["idle_for"] = 0
-        self.values["delay_since_first_attempt"] = 0
-        self.is_stale = self._running > 0
-
-    def __enter__(self) -> None:
-        """Note that a loop changes them from now on."""
-        self._running += 1
-        self.is_stale = True
-
-    def __exit__(self, *_error: object) -> None:
-        """Note that a loop has changed them."""
-        self._running -= 1
-        self.is_stale = True
+    for name in set(statistics) - _STATISTICS:  # what hooks of the user's have added
+        statistics.pop(name, None)
+    statistics.setdefault("start_time", 0.0)  # for the order of the keys
+    statistics["attempt_number"] = 1
+    statistics["idle_for"] = 0
+    statistics[DELAY] = NOT_FAILED
 
 
 class GatedLoop:
@@ -146,9 +131,10 @@ class GatedLoop:
             statistics: Where it keeps its statistics.
         """
         loop = self.loop
-        before, after, stop, sleep, added = self._added
+        condition, before, after, stop, sleep, added = self._added
         if (
-            loop.before is not before
+            loop.retry is not condition
+            or loop.before is not before
             or loop.after is not after
             or loop.stop is not stop
             or loop.sleep is not sleep
@@ -163,14 +149,15 @@ class GatedLoop:
         self._added = self._add_hooks()
         return self._added[-1]
 
-    def _add_hooks(self) -> tuple[Hook, Hook, Hook, Sleep, Added]:
+    def _add_hooks(self) -> tuple[Hook, Hook, Hook, Hook, Sleep, Added]:
         loop = self.loop
-        return loop.before, loop.after, loop.stop, loop.sleep, hooks_added(loop, self.hooks)
+        added = hooks_added(loop, self.hooks)
+        return loop.retry, loop.before, loop.after, loop.stop, loop.sleep, added
 
 
 def _around(first: Hook, user_hook: Hook | None, last: Hook) -> Hook:
     """Run a hook before the user's own, and another one after it, for what happened meanwhile."""
-    if user_hook is None or user_hook in _NO_HOOKS:
+    if user_hook is None or _is_one_of(user_hook, _NO_HOOKS):
         return last
     own_hook = user_hook
 
@@ -189,7 +176,7 @@ def _around(first: Hook, user_hook: Hook | None, last: Hook) -> Hook:
 
 def _before(first: Hook, user_hook: Hook | None) -> Hook:
     """Run a hook before the user's own."""
-    if user_hook is None or user_hook in _NO_HOOKS:
+    if user_hook is None or _is_one_of(user_hook, _NO_HOOKS):
         return first
     own_hook = user_hook
 
@@ -249,9 +236,14 @@ def _woken_by_circuits(user_sleep: Sleep, *, is_async: bool) -> Sleep:
         else:
             await scope.sleep(seconds, call)
 
-    if user_sleep not in _DEFAULT_SLEEPS:
+    if not _is_one_of(user_sleep, _DEFAULT_SLEEPS):
         return user_sleep
     return sleep_async if is_async else sleep
+
+
+def _is_one_of(setting: object, others: tuple[object, ...]) -> bool:
+    """Return whether a setting is one of others itself: it may be equal to anything."""
+    return any(setting is one for one in others)
 
 
 def _is_in_asyncio() -> bool:
