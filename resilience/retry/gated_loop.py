@@ -79,7 +79,7 @@ def hooks_added(loop: BaseRetrying, hooks: Hooks) -> Added:
         return {}
     if not isinstance(loop, Retrying | AsyncRetrying):
         raise TypeError(f"gate takes a Retrying or an AsyncRetrying, got a {type(loop).__name__}")
-    last = hooks.count_attempt if hooks.counts else hooks.check_circuits
+    last = hooks.count_attempt if hooks.counts else hooks.start_attempt
     stop = _stop_if_either(loop.stop, hooks.stop)
     setattr(stop, _IS_GATED, True)
     condition = loop.retry

@@ -155,15 +155,17 @@ def test_a_success_leaves_no_garbage(breaker, place):
 
 @every_place
 @pytest.mark.parametrize("is_async", [True, False])
-def test_the_error_of_a_first_attempt_is_free_after_the_call(breaker, place, is_async):
-    errors = []
+@pytest.mark.parametrize("failures", [1, 3])
+@pytest.mark.parametrize("count_per", ["call", "attempt"])
+def test_the_errors_of_attempts_are_free_after_a_success(place, is_async, failures, count_per):
+    breaker, errors = CircuitBreaker("eu-west-1"), []
 
     def remembered(error):
         errors.append(weakref.ref(error))
         return error
 
     def fail_first():
-        if not errors:
+        if len(errors) < failures:
             raise remembered(ServerError())
         return "sent"
 
@@ -172,12 +174,12 @@ def test_the_error_of_a_first_attempt_is_free_after_the_call(breaker, place, is_
 
     sleep = Sleeps()
     settings = {"wait": wait_none(), "sleep": sleep if is_async else sleep.plain}
-    send = transient_retry(**settings)(fail_first_async if is_async else fail_first)
+    send = transient_retry(count_per=count_per, **settings)(fail_first_async if is_async else fail_first)
     call = place(breaker, send)
     gc.disable()
     try:
         assert (drive(call()) if is_async else call()) in ("sent", None)
-        assert errors[0]() is None
+        assert [error() for error in errors] == [None] * failures
     finally:
         gc.enable()
 
