@@ -127,13 +127,14 @@ async def sleep(seconds: float, call: ProtectedCall) -> None:
     """Sleep in an asyncio task until the time is over, or a circuit of the call opens."""
     loop = asyncio.get_running_loop()
     is_over = loop.create_future()
+    calls = tuple(_chain(call))
 
     def end() -> None:
         if not is_over.done():
             is_over.set_result(None)
 
     def end_if_blocked() -> None:
-        if _is_blocked(call):
+        if _is_blocked(calls):
             end()
 
     def wake() -> None:
@@ -142,7 +143,7 @@ async def sleep(seconds: float, call: ProtectedCall) -> None:
 
     timer = loop.call_later(seconds, end)
     try:
-        with _woken_by_circuits(wake, call):
+        with _woken_by_circuits(wake, calls):
             await is_over
     finally:
         timer.cancel()
@@ -152,10 +153,11 @@ def sleep_in_thread(seconds: float, call: ProtectedCall) -> None:
     """Sleep in a thread until the time is over, or a circuit of the call opens."""
     # `SimpleQueue.put` may be called under a lock, and in a finalizer.
     wakes: SimpleQueue[None] = SimpleQueue()
+    calls = tuple(_chain(call))
     now = call.breaker.now
     end = now() + seconds
-    with _woken_by_circuits(lambda: wakes.put(None), call), suppress(Empty):
-        while not _is_blocked(call):
+    with _woken_by_circuits(lambda: wakes.put(None), calls), suppress(Empty):
+        while not _is_blocked(calls):
             wakes.get(timeout=seconds)
             # Woken by a circuit that has closed again: sleep for the rest.
             seconds = min(seconds, max(0.0, end - now()))
@@ -167,13 +169,14 @@ def wake_sleepers(breaker: HasClock) -> None:
         wake()
 
 
-def _is_blocked(call: ProtectedCall) -> bool:
-    return any(not one.allows_attempt(first=False) for one in _chain(call))
+def _is_blocked(calls: tuple[ProtectedCall, ...]) -> bool:
+    # Whether their generators are suspended does not matter: while a task sleeps, all of its are.
+    return any(one.ticket is not None and not one.allows_attempt(first=False) for one in calls)
 
 
 @contextmanager
-def _woken_by_circuits(wake: Wake, call: ProtectedCall) -> Generator[None]:
-    breakers = {one.breaker for one in _chain(call)}
+def _woken_by_circuits(wake: Wake, calls: tuple[ProtectedCall, ...]) -> Generator[None]:
+    breakers = {one.breaker for one in calls}
     with lock:
         for breaker in breakers:
             sleepers.setdefault(breaker, set()).add(wake)

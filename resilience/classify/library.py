@@ -95,6 +95,8 @@ class ClientLibrary:
     status_text: str = ""
     #: Whether a number called `status` or `code` is an HTTP status.
     has_http_status: bool = True
+    #: Whether its errors may have a code that is a text; to read aiohttp's would be deprecated.
+    has_error_code: bool = True
     #: Types of causes for which it makes up a status that the server never sent.
     unparsable: tuple[str, ...] = ()
     #: Where its errors keep the ones that they wrap, in addition to `__cause__`.

@@ -70,6 +70,9 @@ def without_content(answer: object) -> object:
 
 def names_throttling(thing: object) -> bool:
     """Return whether an error names a code that throttles the caller, whatever its status is."""
+    library = FACTS[type(thing)].library
+    if library is not None and not library.has_error_code:
+        return False
     for path in _THROTTLING_CODES:
         code = read(thing, path)
         if isinstance(code, str) and str.startswith(code, _THROTTLING):
@@ -112,7 +115,7 @@ def _own_status(owner: object) -> int | None:
 
 def _status_in_items(response: dict[object, object]) -> int | None:
     """Return the status in an answer that is a dictionary, whose numbers may be anything."""
-    for name in (*_NAMES, "code"):
+    for name in (*STATUS_NAMES, "code"):
         status = _as_status(dict.get(response, name))
         if status in _STATUS_CODES:
             return status

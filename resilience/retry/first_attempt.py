@@ -25,7 +25,7 @@ from resilience.judge import Classifiers
 from resilience.permit import Permit
 from resilience.protect import FIRST_ATTEMPT, Arguments, Keywords
 from resilience.retry.conditions import is_transient
-from resilience.retry.gated_loop import FunctionStatistics, GatedLoop, storage_of
+from resilience.retry.gated_loop import DELAY, NOT_FAILED, GatedLoop, renew, storage_of
 from resilience.unfinished import ResultWatch, unfinished
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -70,11 +70,9 @@ class FirstAttempt:
     ) -> None:
         self.fn = fn
         self.gated = gated
-        self.statistics = FunctionStatistics(statistics)
+        self.statistics = statistics
         #: The `before` and the `retry` of a loop that is not needed for the first attempt.
         self.before, self.condition = self._fitting_settings()
-        #: Begins a call: returns the time, or None where the loop makes the first attempt too.
-        self.begin = self._make_begin()
         is_async_loop = isinstance(gated.loop, AsyncRetrying)
         #: The function with its loop.
         self.retried: Any = _retry_async(self) if is_async_loop else _retry_sync(self)
@@ -101,15 +99,13 @@ class FirstAttempt:
         """Run the loop from the start."""
         if not self.gated.loop.enabled:
             return await self.fn(*args, **kwargs)
-        with self.statistics:
-            return await self.gated.copy(self.statistics.values)(self.fn, *args, **kwargs)
+        return await self.gated.copy(self.statistics)(self.fn, *args, **kwargs)
 
     def run_sync(self, args: Arguments, kwargs: Keywords) -> object:
         """Run the loop from the start."""
         if not self.gated.loop.enabled:
             return self.fn(*args, **kwargs)
-        with self.statistics:
-            return self.gated.copy(self.statistics.values)(self.fn, *args, **kwargs)
+        return self.gated.copy(self.statistics)(self.fn, *args, **kwargs)
 
     async def go_on_async(
         self, start: float, failed: list[Exception], args: Arguments, kwargs: Keywords
@@ -122,45 +118,45 @@ class FirstAttempt:
             args: The arguments of the call.
             kwargs: Its keywords.
         """
-        loop = self.gated.copy(self.statistics.values)
+        loop = self.gated.copy(self.statistics)
         state = self._state(loop, start, failed, (args, kwargs))
-        with self.statistics:
-            while True:
-                do: object = await loop.iter(state)
-                if isinstance(do, DoAttempt):
-                    try:
-                        result = await self.fn(*args, **kwargs)
-                    except BaseException:  # noqa: BLE001 - the loop decides about it
-                        state.set_exception(cast("Any", sys.exc_info()))
-                    else:
-                        state.set_result(result)
-                elif isinstance(do, DoSleep):
-                    state.prepare_for_next_attempt()
-                    await cast("Awaitable[None]", loop.sleep(do))
+        while True:
+            do: object = await loop.iter(state)
+            if isinstance(do, DoAttempt):
+                try:
+                    result = await self.fn(*args, **kwargs)
+                except BaseException:  # noqa: BLE001 - the loop decides about it
+                    state.set_exception(cast("Any", sys.exc_info()))
                 else:
-                    return do
+                    state.set_result(result)
+            elif isinstance(do, DoSleep):
+                self.statistics[DELAY] = state.seconds_since_start  # if a call has renewed them
+                state.prepare_for_next_attempt()
+                await cast("Awaitable[None]", loop.sleep(do))
+            else:
+                return do
 
     def go_on_sync(
         self, start: float, failed: list[Exception], args: Arguments, kwargs: Keywords
     ) -> object:
         """Run the loop after its first attempt, as `go_on_async` does."""
-        loop = self.gated.copy(self.statistics.values)
+        loop = self.gated.copy(self.statistics)
         state = self._state(loop, start, failed, (args, kwargs))
-        with self.statistics:
-            while True:
-                do: object = loop.iter(state)
-                if isinstance(do, DoAttempt):
-                    try:
-                        result = self.fn(*args, **kwargs)
-                    except BaseException:  # noqa: BLE001 - the loop decides about it
-                        state.set_exception(cast("Any", sys.exc_info()))
-                    else:
-                        state.set_result(result)
-                elif isinstance(do, DoSleep):
-                    state.prepare_for_next_attempt()
-                    loop.sleep(do)
+        while True:
+            do: object = loop.iter(state)
+            if isinstance(do, DoAttempt):
+                try:
+                    result = self.fn(*args, **kwargs)
+                except BaseException:  # noqa: BLE001 - the loop decides about it
+                    state.set_exception(cast("Any", sys.exc_info()))
                 else:
-                    return do
+                    state.set_result(result)
+            elif isinstance(do, DoSleep):
+                self.statistics[DELAY] = state.seconds_since_start  # if a call has renewed them
+                state.prepare_for_next_attempt()
+                loop.sleep(do)
+            else:
+                return do
 
     def _state(
         self,
@@ -177,21 +173,6 @@ class FirstAttempt:
         state.start_time = start
         state.set_exception((type(error), error, error.__traceback__))
         return state
-
-    def _make_begin(self) -> Callable[[], float | None]:
-        loop, before, condition = self.gated.loop, self.before, self.condition
-        statistics, values, storage = self.statistics, self.statistics.values, storage_of(loop)
-
-        def begin() -> float | None:
-            if loop.before is not before or loop.retry is not condition or not loop.enabled:
-                return None
-            storage.statistics = values
-            if statistics.is_stale:
-                statistics.renew()
-            start = values["start_time"] = time.monotonic()
-            return start
-
-        return begin
 
     def _fitting_settings(self) -> tuple[object, object]:
         loop = self.gated.loop
@@ -231,12 +212,20 @@ def retry_function(fn: Callable[..., Any], gated: GatedLoop, statistics: dict[st
 
 
 def _retry_async(first: FirstAttempt) -> Callable[..., Awaitable[object]]:
-    fn, begin = first.fn, first.begin
+    fn, loop, before, condition = first.fn, first.loop, first.before, first.condition
+    statistics, storage = first.statistics, storage_of(loop)
     innermost, check_first = scope.innermost, first.gated.hooks.check_first
 
     async def retried(*args: Any, **kwargs: Any) -> object:
-        if (start := begin()) is None:
+        if loop.before is not before or loop.retry is not condition or not loop.enabled:
             return await first.run_async(args, kwargs)
+        storage.statistics = statistics
+        try:
+            if statistics["delay_since_first_attempt"] is not NOT_FAILED:
+                renew(statistics)
+        except KeyError:  # none yet
+            renew(statistics)
+        start = statistics["start_time"] = time.monotonic()
         if innermost.get() is not None:
             check_first()
         try:
@@ -249,12 +238,20 @@ def _retry_async(first: FirstAttempt) -> Callable[..., Awaitable[object]]:
 
 
 def _retry_sync(first: FirstAttempt) -> Callable[..., object]:
-    fn, begin = first.fn, first.begin
+    fn, loop, before, condition = first.fn, first.loop, first.before, first.condition
+    statistics, storage = first.statistics, storage_of(loop)
     innermost, check_first = scope.innermost, first.gated.hooks.check_first
 
     def retried(*args: Any, **kwargs: Any) -> object:
-        if (start := begin()) is None:
+        if loop.before is not before or loop.retry is not condition or not loop.enabled:
             return first.run_sync(args, kwargs)
+        storage.statistics = statistics
+        try:
+            if statistics["delay_since_first_attempt"] is not NOT_FAILED:
+                renew(statistics)
+        except KeyError:  # none yet
+            renew(statistics)
+        start = statistics["start_time"] = time.monotonic()
         if innermost.get() is not None:
             check_first()
         try:
@@ -266,13 +263,13 @@ def _retry_sync(first: FirstAttempt) -> Callable[..., object]:
     return retried
 
 
-# In a circuit that is CLOSED, and in no other, the permit is handled here too, and what `begin`
-# does is written out. That saves the calls of two functions, 200 ns with `async def`.
+# In a circuit that is CLOSED, and in no other, the permit is handled here too. That saves the calls
+# of two functions, 200 ns with `async def`.
 
 
 def _in_circuit_async(first: FirstAttempt, classifiers: Classifiers | None) -> Callable[..., Any]:
     fn, loop, before, condition = first.fn, first.loop, first.before, first.condition
-    statistics, values, storage = first.statistics, first.statistics.values, storage_of(loop)
+    statistics, storage = first.statistics, storage_of(loop)
     innermost, count_call = scope.innermost, first.gated.hooks.count_call
 
     async def call(breaker: Any, closed: Closed, args: Arguments, kwargs: Keywords, /) -> object:
@@ -284,10 +281,13 @@ def _in_circuit_async(first: FirstAttempt, classifiers: Classifiers | None) -> C
         result: object = None
         failed: list[Exception] | None = None
         try:
-            storage.statistics = values
-            if statistics.is_stale:
-                statistics.renew()
-            start = values["start_time"] = time.monotonic()
+            storage.statistics = statistics
+            try:
+                if statistics["delay_since_first_attempt"] is not NOT_FAILED:
+                    renew(statistics)
+            except KeyError:  # none yet
+                renew(statistics)
+            start = statistics["start_time"] = time.monotonic()
             if count_call is not None:
                 count_call()
             try:
@@ -315,7 +315,7 @@ def _in_circuit_sync(
     first: FirstAttempt, classifiers: Classifiers | None, watch: ResultWatch
 ) -> Callable[..., Any]:
     fn, loop, before, condition = first.fn, first.loop, first.before, first.condition
-    statistics, values, storage = first.statistics, first.statistics.values, storage_of(loop)
+    statistics, storage = first.statistics, storage_of(loop)
     innermost, count_call = scope.innermost, first.gated.hooks.count_call
 
     def call(breaker: Any, closed: Closed, args: Arguments, kwargs: Keywords, /) -> object:
@@ -327,10 +327,13 @@ def _in_circuit_sync(
         result: object = None
         failed: list[Exception] | None = None
         try:
-            storage.statistics = values
-            if statistics.is_stale:
-                statistics.renew()
-            start = values["start_time"] = time.monotonic()
+            storage.statistics = statistics
+            try:
+                if statistics["delay_since_first_attempt"] is not NOT_FAILED:
+                    renew(statistics)
+            except KeyError:  # none yet
+                renew(statistics)
+            start = statistics["start_time"] = time.monotonic()
             if count_call is not None:
                 count_call()
             try:

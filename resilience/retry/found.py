@@ -9,6 +9,7 @@ gets hooks that do nothing outside of protected calls.
 import inspect
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import takewhile
 from types import FunctionType, MethodType
 from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary, WeakSet
@@ -17,6 +18,7 @@ from tenacity import AsyncRetrying, BaseRetrying, RetryCallState, Retrying
 
 from resilience import scope
 from resilience._validate import name_of
+from resilience.classify import safe_getattr
 from resilience.log import log_loop_not_stopped
 from resilience.loops import stop_loops_with
 from resilience.protect import CONTAINS_RETRIES, FIRST_ATTEMPT, LEFT_ALONE, first_attempt_of
@@ -36,6 +38,7 @@ def _nothing() -> None:
 _CODE_OF_TENACITY = {
     cast("FunctionType", kind().wraps(_nothing)).__code__ for kind in (Retrying, AsyncRetrying)
 }
+_CALL_OF_PARTIAL = inspect.getattr_static(partial, "__call__")
 _made_again: WeakKeyDictionary[FunctionType, Any] = WeakKeyDictionary()
 # All others whose loops were stopped, or that have none: `breaker.call` asks in each call.
 _gated_in_place: WeakSet[FunctionType] = WeakSet()
@@ -60,16 +63,19 @@ def stop_found_loops(fn: F) -> F:
         The function itself where it has no loop, or where its loop has been changed in its place.
     """
     made: Any = fn
-    if isinstance(fn, FunctionType):
-        made = _stop_loops_of(fn)
-    elif isinstance(fn, MethodType):
-        stopped = stop_found_loops(fn.__func__)
-        made = fn if stopped is fn.__func__ else MethodType(stopped, fn.__self__)
-    elif isinstance(fn, partial):
-        stopped = stop_found_loops(fn.func)
-        made = fn if stopped is fn.func else partial(stopped, *fn.args, **fn.keywords)
+    kind: type = type(fn)  # and not `isinstance`: a proxy that adds something says it is a function
+    if kind is FunctionType:
+        made = _stop_loops_of(cast("FunctionType", fn))
+    elif kind is MethodType:
+        method = cast("MethodType", fn)
+        stopped = stop_found_loops(method.__func__)
+        made = fn if stopped is method.__func__ else MethodType(stopped, method.__self__)
+    elif (call := inspect.getattr_static(kind, "__call__", None)) is _CALL_OF_PARTIAL:
+        whole = cast("partial[Any]", fn)
+        stopped = stop_found_loops(whole.func)
+        made = fn if stopped is whole.func else partial(stopped, *whole.args, **whole.keywords)
     else:
-        call: object = inspect.getattr_static(type(fn), "__call__", None)
+        gate_in_place(fn)
         if isinstance(call, FunctionType):
             stopped = stop_found_loops(call)
             made = fn if stopped is call else MethodType(stopped, fn)
@@ -79,7 +85,7 @@ def stop_found_loops(fn: F) -> F:
 def is_made_by_tenacity(fn: object) -> bool:
     """Whether a function is what tenacity's decorator has made, with a loop that can be gated."""
     return (
-        isinstance(fn, FunctionType)
+        type(fn) is FunctionType
         and fn.__code__ in _CODE_OF_TENACITY
         and isinstance(vars(fn).get("retry"), Retrying | AsyncRetrying)
     )
@@ -105,10 +111,14 @@ def make_again(fn: Any, hooks: Hooks) -> Any:
     return gated
 
 
-def gate_in_place(fn: FunctionType) -> None:
-    """Gate the loops that a function keeps, and those of the functions that it wraps."""
+def gate_in_place(fn: object) -> None:
+    """Gate the loops that a function keeps, and those of the functions that it wraps.
+
+    Args:
+        fn: A function, an object that can be called, or a loop itself.
+    """
     for loop in _loops_on(fn):
-        setattr(fn, CONTAINS_RETRIES, True)
+        vars(fn)[CONTAINS_RETRIES] = True  # an object may accept no new attributes
         if not isinstance(loop, Retrying | AsyncRetrying):
             log_loop_not_stopped(name_of(fn), type(loop).__name__)
         elif not is_gated(loop):
@@ -129,11 +139,14 @@ def _stop_loops_of(fn: FunctionType) -> Any:
     return made
 
 
-def _loops_on(fn: FunctionType) -> Iterator[BaseRetrying]:
+def _loops_on(fn: object) -> Iterator[BaseRetrying]:
     """Return the loops of a function that no circuit stops yet, from the outside in."""
+    if isinstance(fn, BaseRetrying):
+        yield fn
+        return
     handled: list[object] = []
-    for layer in layers_of(fn):
-        if not isinstance(layer, FunctionType) or first_attempt_of(layer) is not None:
+    for layer in _layers_of(fn):
+        if first_attempt_of(layer) is not None:
             return
         kept = dict(vars(layer))
         first_attempt = kept.pop(FIRST_ATTEMPT, None)
@@ -141,6 +154,15 @@ def _loops_on(fn: FunctionType) -> Iterator[BaseRetrying]:
         for value in kept.values():
             if isinstance(value, BaseRetrying) and not any(value is one for one in handled):
                 yield value
+
+
+def _layers_of(fn: object) -> Iterator[object]:
+    """Return the layers of a function that may keep something, from the outside in."""
+    wrapped: object = inspect.getattr_static(fn, "__wrapped__", None)
+    layers = layers_of(fn)
+    if layers[0] is not fn:  # an object, of which that is the `__call__`
+        layers = [fn] if wrapped is None else [fn, *layers_of(wrapped)]
+    return takewhile(lambda layer: isinstance(safe_getattr(layer, "__dict__"), dict), layers)
 
 
 # Without looking for this file again. Last: other threads may ask from now on.

@@ -21,10 +21,14 @@ Statistics: TypeAlias = dict[str, Any]
 _STORAGE = "_local"
 _DEFAULT_SLEEPS = Retrying().sleep, AsyncRetrying().sleep
 _NO_HOOKS = None, tenacity.before_nothing, tenacity.after_nothing
+
+# The delay since the first attempt is what a loop changes first in its statistics, before each
+# retry. As long as it is this very object, they show a success at the first attempt.
+DELAY, NOT_FAILED = "delay_since_first_attempt", 0
+_STATISTICS = {"start_time", "attempt_number", "idle_for", DELAY}
+
 # The attribute by which the stop condition of a loop that is gated already is recognised.
 _IS_GATED = "__resilience_gated__"
-# The statistics of a call that begins, as tenacity has them, but for the time.
-_BEGUN = {"attempt_number": 1, "idle_for": 0, "delay_since_first_attempt": 0}
 
 
 class Added(TypedDict, total=False):
@@ -75,7 +79,7 @@ def hooks_added(loop: BaseRetrying, hooks: Hooks) -> Added:
         return {}
     if not isinstance(loop, Retrying | AsyncRetrying):
         raise TypeError(f"gate takes a Retrying or an AsyncRetrying, got {type(loop).__name__}")
-    last = hooks.count_attempt if hooks.counts else hooks.check_circuits
+    last = hooks.count_attempt if hooks.counts else hooks.start_attempt
     stop = _stop_if_either(loop.stop, hooks.stop)
     setattr(stop, _IS_GATED, True)
     condition = loop.retry
@@ -88,10 +92,26 @@ def hooks_added(loop: BaseRetrying, hooks: Hooks) -> Added:
     }
 
 
+def renew(statistics: Statistics) -> None:
+    """Set statistics as tenacity does at the start of a call; the caller adds the time.
+
+    They are not cleared for that: a loop in another thread may be adding to them.
+
+    Args:
+        statistics: Those of a function.
+    """
+    for name in set(statistics) - _STATISTICS:  # what hooks of the user's have added
+        statistics.pop(name, None)
+    statistics.setdefault("start_time", 0.0)  # for the order of the keys
+    statistics["attempt_number"] = 1
+    statistics["idle_for"] = 0
+    statistics[DELAY] = NOT_FAILED
+
+
 class LoopStatistics(dict[str, Any]):
     """The statistics of one running loop, which it also writes to those that its function shows.
 
-    A loop of tenacity counts in the ones of its function. Another call that begins clears these,
+    A loop of tenacity counts in the ones of its function. Another call that begins may clear these,
     and a loop in another thread that counts at that moment fails with a KeyError.
 
     Args:
@@ -99,46 +119,12 @@ class LoopStatistics(dict[str, Any]):
     """
 
     def __init__(self, shown: Statistics) -> None:
-        super().__init__(_BEGUN)
+        super().__init__({"attempt_number": 1, "idle_for": 0, DELAY: NOT_FAILED})
         self._shown = shown
 
     def __setitem__(self, name: str, value: Any) -> None:
         super().__setitem__(name, value)
         self._shown[name] = value
-
-
-class FunctionStatistics:
-    """The statistics of a function.
-
-    A success leaves them as a success before it has left them, but for the time. They are therefore
-    renewed only where a loop has changed them, or may still do so.
-
-    Args:
-        values: What the function shows.
-    """
-
-    __slots__ = ("_running", "is_stale", "values")
-
-    def __init__(self, values: Statistics) -> None:
-        self.values = values
-        self.is_stale = True
-        self._running = 0
-
-    def renew(self) -> None:
-        """Begin them as tenacity does at the start of a call; the caller adds the time."""
-        self.values.setdefault("start_time", 0.0)  # for the order of the keys
-        self.values.update(_BEGUN)
-        self.is_stale = self._running > 0
-
-    def __enter__(self) -> None:
-        """Note that a loop changes them from now on."""
-        self._running += 1
-        self.is_stale = True
-
-    def __exit__(self, *_error: object) -> None:
-        """Note that a loop has changed them."""
-        self._running -= 1
-        self.is_stale = True
 
 
 class GatedLoop:
@@ -164,11 +150,11 @@ class GatedLoop:
             statistics: Those that its function shows.
         """
         loop = self.loop
-        before, after, retry, stop, sleep, added = self._added
+        condition, before, after, stop, sleep, added = self._added
         if (
-            loop.before is not before
+            loop.retry is not condition
+            or loop.before is not before
             or loop.after is not after
-            or loop.retry is not retry
             or loop.stop is not stop
             or loop.sleep is not sleep
         ):
@@ -185,12 +171,12 @@ class GatedLoop:
     def _add_hooks(self) -> tuple[Hook, Hook, Hook, Hook, Sleep, Added]:
         loop = self.loop
         added = hooks_added(loop, self.hooks)
-        return loop.before, loop.after, loop.retry, loop.stop, loop.sleep, added
+        return loop.retry, loop.before, loop.after, loop.stop, loop.sleep, added
 
 
 def _around(first: Hook, user_hook: Hook | None, last: Hook) -> Hook:
     """Run a hook before the user's own, and another one after it, for what happened meanwhile."""
-    if user_hook is None or user_hook in _NO_HOOKS:
+    if user_hook is None or _is_one_of(user_hook, _NO_HOOKS):
         return last
     own_hook = user_hook
 
@@ -209,7 +195,7 @@ def _around(first: Hook, user_hook: Hook | None, last: Hook) -> Hook:
 
 def _before(first: Hook, user_hook: Hook | None) -> Hook:
     """Run a hook before the user's own."""
-    if user_hook is None or user_hook in _NO_HOOKS:
+    if user_hook is None or _is_one_of(user_hook, _NO_HOOKS):
         return first
     own_hook = user_hook
 
@@ -269,9 +255,14 @@ def _woken_by_circuits(user_sleep: Sleep, *, is_async: bool) -> Sleep:
         else:
             await scope.sleep(seconds, call)
 
-    if user_sleep not in _DEFAULT_SLEEPS:
+    if not _is_one_of(user_sleep, _DEFAULT_SLEEPS):
         return user_sleep
     return sleep_async if is_async else sleep
+
+
+def _is_one_of(setting: object, others: tuple[object, ...]) -> bool:
+    """Return whether a setting is one of others itself: it may be equal to anything."""
+    return any(setting is one for one in others)
 
 
 def _is_in_asyncio() -> bool:

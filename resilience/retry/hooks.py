@@ -45,6 +45,11 @@ class Hooks:
         if isinstance(call, Permit):
             raise _rejection(call, vars(state).get(_LAST_ERROR))
 
+    def start_attempt(self, state: RetryCallState) -> None:
+        """Check the circuits for the last time before an attempt, and forget the one before it."""
+        self.check_circuits(state)
+        vars(state).pop(_LAST_ERROR, None)  # its frames refer to the state
+
     def check_first(self) -> None:
         """Let no first attempt start that a circuit does not allow, and count it."""
         call = scope.blocking_call(first=True)
@@ -55,7 +60,7 @@ class Hooks:
 
     def count_attempt(self, state: RetryCallState) -> None:
         """Check the circuits again, and note that an attempt starts."""
-        self.check_circuits(state)
+        self.start_attempt(state)
         permit = current_permit()
         if permit is None:
             return

@@ -79,6 +79,7 @@ WEB = (
             Codes("status", misuse=(range(400, 500),), types=("ClientHttpProxyError",)),
         ),
         texts=(("Connector is closed", _LOCAL), ("Session is closed", _LOCAL)),
+        has_error_code=False,
         unparsable=("HttpProcessingError",),
         wrapped=("os_error",),
         pool_waits=("aiohttp.connector._wait_for_available_connection",),

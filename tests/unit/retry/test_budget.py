@@ -451,3 +451,23 @@ def test_a_wrong_window_of_a_budget_is_named(value):
 def test_what_is_wrong_with_a_budget_is_named(wrong, error, says):
     with pytest.raises(error, match=says):
         RetryBudget(**wrong)
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+def test_a_condition_that_is_set_afterwards_holds_with_a_budget_too(patient, is_async):
+    backend = Backend(KeyError())
+    sleep = Sleeps()
+    settings = {"wait": wait_none(), "sleep": sleep if is_async else sleep.plain}
+    decorate = transient_retry(budget=RetryBudget(), **settings)
+    send = patient(decorate(backend.send if is_async else backend.send_plain))
+
+    def call():
+        return asyncio.run(send()) if is_async else send()
+
+    with pytest.raises(KeyError):
+        call()
+    assert backend.attempts == 1
+    send.retry.retry = tenacity.retry_if_exception_type(KeyError)
+    backend.errors, backend.default = [KeyError()], None
+    assert call() == "sent"
+    assert backend.attempts == 3

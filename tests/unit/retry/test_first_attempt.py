@@ -155,15 +155,17 @@ def test_a_success_leaves_no_garbage(breaker, place):
 
 @every_place
 @pytest.mark.parametrize("is_async", [True, False])
-def test_the_error_of_a_first_attempt_is_free_after_the_call(breaker, place, is_async):
-    errors = []
+@pytest.mark.parametrize("failures", [1, 3])
+@pytest.mark.parametrize("count_per", ["call", "attempt"])
+def test_the_errors_of_attempts_are_free_after_a_success(place, is_async, failures, count_per):
+    breaker, errors = CircuitBreaker("eu-west-1"), []
 
     def remembered(error):
         errors.append(weakref.ref(error))
         return error
 
     def fail_first():
-        if not errors:
+        if len(errors) < failures:
             raise remembered(ServerError())
         return "sent"
 
@@ -172,12 +174,12 @@ def test_the_error_of_a_first_attempt_is_free_after_the_call(breaker, place, is_
 
     sleep = Sleeps()
     settings = {"wait": wait_none(), "sleep": sleep if is_async else sleep.plain}
-    send = transient_retry(**settings)(fail_first_async if is_async else fail_first)
-    call = place(breaker, send)
+    send = fail_first_async if is_async else fail_first
+    call = place(breaker, transient_retry(count_per=count_per, **settings)(send))
     gc.disable()
     try:
         assert (drive(call()) if is_async else call()) in ("sent", None)
-        assert errors[0]() is None
+        assert [error() for error in errors] == [None] * failures
     finally:
         gc.enable()
 
@@ -291,7 +293,8 @@ async def test_a_success_beside_a_running_loop_shows_its_own_statistics(breaker)
     for _ in range(2):
         await send()
         assert shown(send.statistics) == RIGHT
-        send.statistics["attempt_number"] = 7  # as the loop that still runs may do
+        # as the loop that still runs may do
+        send.statistics.update(attempt_number=7, delay_since_first_attempt=9.0)
     go_on.set()
     await slow
     await send()
@@ -316,6 +319,115 @@ def test_a_call_that_begins_in_another_thread_disturbs_no_loop(breaker, conditio
     send()
     assert slept == [0, 0]
     assert [one["attempt_number"] for one in seen] == [2, 3]
+
+
+@every_place
+def test_another_function_of_the_same_loop_leaves_no_trace_in_the_statistics(breaker, place):
+    loop = Retrying(stop=stop_after_attempt(3))
+    retried = gate(loop.wraps(Backend(default=None).send_plain))
+    send = place(breaker, retried)
+    send()
+    for _ in range(2):
+        with pytest.raises(tenacity.RetryError):
+            loop(Backend().send_plain)
+        assert retried.statistics["attempt_number"] == 3, "as in tenacity"
+        send()
+        assert shown(retried.statistics) == RIGHT
+
+
+@pytest.mark.parametrize("is_frozen", [True, False])
+def test_calls_outside_the_circuit_leave_no_trace_in_the_statistics(
+    breaker, monkeypatch, is_frozen
+):
+    backend = Backend(default=None)
+    retried = tenacity.retry(stop=stop_after_attempt(2))(backend.send_plain)
+    send = breaker(retried)
+    if is_frozen:
+        monkeypatch.setattr("time.monotonic", lambda: 7.0)
+    for _ in range(2):
+        send()
+        backend.errors += [ServerError(), ServerError()]
+        with pytest.raises(tenacity.RetryError):
+            retried()
+        assert send.statistics["attempt_number"] == 2
+        send()
+        assert shown(send.statistics) == RIGHT
+
+
+async def test_a_retry_after_a_success_of_another_call_leaves_no_trace(breaker):
+    """The loop counts on where the success has begun anew, after it has looked at the time."""
+    backend = Backend(ServerError(), default=None)
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    async def never(_):
+        reached.set()
+        await go_on.wait()
+        return False
+
+    send = breaker(gate(tenacity.retry(stop=never, sleep=Sleeps())(backend.send)))
+    slow = asyncio.create_task(send())
+    await reached.wait()
+    await send()
+    go_on.set()
+    await slow
+    assert send.statistics["attempt_number"] == 2, "as in tenacity"
+    await send()
+    assert shown(send.statistics) == RIGHT
+
+
+@every_place
+def test_statistics_that_were_cleared_are_complete_again(breaker, place):
+    retried = transient_retry()(Backend(default=None).send_plain)
+    send = place(breaker, retried)
+    for _ in range(2):
+        send()
+        assert list(retried.statistics) == ["start_time", *RIGHT]
+        retried.statistics.clear()
+
+
+def test_what_a_hook_adds_to_the_statistics_is_gone_at_the_next_call(breaker):
+    backend = Backend(ServerError(), default=None)
+
+    def add(state):
+        state.retry_object.statistics["region"] = "eu-west-1"
+
+    send = breaker(transient_retry(before_sleep=add, sleep=lambda _: None)(backend.send_plain))
+    send()
+    assert send.statistics["region"] == "eu-west-1"
+    send()
+    assert shown(send.statistics) == RIGHT
+
+
+def test_calls_in_many_threads_disturb_no_statistics_of_each_other():
+    """A key that another call took away for a moment would be the error of this one."""
+    outcomes = iter(range(10**9))
+
+    def send():
+        if next(outcomes) % 2:
+            raise ServerError
+
+    send = transient_retry(wait=wait_none(), sleep=lambda _: None, attempts=9)(send)
+    errors = []
+
+    def run():
+        for _ in range(100):
+            try:
+                send()
+            except Exception as error:
+                if not isinstance(error, ServerError):
+                    errors.append(error)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=run) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert errors == []
 
 
 def test_the_loop_shows_the_statistics_in_every_thread(breaker):

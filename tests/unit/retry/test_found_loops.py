@@ -152,6 +152,91 @@ def as_an_object(loop, send):
     return Client()
 
 
+class Decorator:
+    """A decorator that is a class."""
+
+    def __init__(self, fn):
+        functools.update_wrapper(self, fn)
+
+    def __call__(self, *args):
+        return self.__wrapped__(*args)
+
+
+class AsyncDecorator(Decorator):
+    async def __call__(self, *args):
+        return await self.__wrapped__(*args)
+
+
+def behind_an_object(loop, send):
+    made = AsyncDecorator if isinstance(loop, AsyncRetrying) else Decorator
+    return made(loop.wraps(send))
+
+
+def behind_an_object_that_copies_nothing(loop, send):
+    made = behind_an_object(loop, send)
+    wrapped = made.__wrapped__
+    vars(made).clear()
+    made.__wrapped__ = wrapped
+    return made
+
+
+class Proxy:
+    """Pretends to be what it stands for, as the decorators of some libraries do."""
+
+    def __init__(self, wrapped):
+        object.__setattr__(self, "__wrapped__", wrapped)
+        object.__setattr__(self, "calls", 0)
+
+    __class__ = property(lambda self: type(self.__wrapped__))
+    __dict__ = property(lambda self: vars(self.__wrapped__))
+
+    def __getattr__(self, name):
+        return getattr(self.__wrapped__, name)
+
+    def __setattr__(self, name, value):
+        setattr(self.__wrapped__, name, value)
+
+    def __hash__(self):
+        return hash(self.__wrapped__)
+
+    def __eq__(self, other):
+        return self.__wrapped__ == other
+
+    def __call__(self, *args):
+        object.__setattr__(self, "calls", self.calls + 1)
+        return self.__wrapped__(*args)
+
+
+def behind_a_proxy(loop, send):
+    return Proxy(loop.wraps(send))
+
+
+def as_the_function_itself(loop, send):
+    return functools.partial(loop, send)
+
+
+def kept_by_an_object(loop, send):
+    class Client:
+        def __init__(self):
+            self.retrying = loop
+
+        def __call__(self):
+            return self.retrying(send)
+
+    class AsyncClient(Client):
+        async def __call__(self):
+            return await self.retrying(send)
+
+    return AsyncClient() if isinstance(loop, AsyncRetrying) else Client()
+
+
+def in_a_partial_of_another_class(loop, send):
+    class Partial(functools.partial):
+        pass
+
+    return Partial(loop.wraps(send))
+
+
 def by_retry_with(loop, send):
     return loop.copy(stop=stop_after_attempt(1)).wraps(send).retry_with(stop=loop.stop)
 
@@ -174,6 +259,12 @@ PLACES = [
     in_a_partial,
     as_a_method,
     as_an_object,
+    behind_an_object,
+    behind_an_object_that_copies_nothing,
+    behind_a_proxy,
+    as_the_function_itself,
+    kept_by_an_object,
+    in_a_partial_of_another_class,
     by_retry_with,
 ]
 INSIDE = [around_another_loop, around_a_wrapper]
@@ -248,6 +339,57 @@ async def test_in_a_closed_circuit_all_attempts_are_made(breaker, place, enter):
     assert (backend.attempts, breaker.snapshot().failures) == (5, 1)
     backend.default = None
     assert await send() == "sent"
+
+
+async def test_a_loop_called_with_a_function_is_found(breaker):
+    """`breaker.call` takes the loop as its function."""
+    backend = Backend()
+    loop = AsyncRetrying(**settings())
+    task = await asleep(backend, lambda: breaker.call(loop, backend.send))
+    trip(breaker)
+    check_ended_by(breaker, await ended(task))
+
+
+def test_a_loop_below_a_cache_is_found(breaker):
+    backend = Backend()
+
+    @breaker
+    @functools.cache
+    @tenacity.retry(**settings())
+    def send():
+        trip(breaker)
+        return backend.answer()
+
+    with pytest.raises(ServerError):
+        send()
+    assert backend.attempts == 1
+
+
+def test_a_loop_is_found_on_an_object_that_accepts_no_attributes(breaker):
+    backend = Backend()
+
+    class Frozen(Decorator):
+        def __init__(self, fn):
+            vars(self)["__wrapped__"] = fn
+
+        def __setattr__(self, *_):
+            raise ValueError("frozen")
+
+    def send():
+        trip(breaker)
+        return backend.answer()
+
+    send = breaker(Frozen(tenacity.retry(**settings())(send)))
+    with pytest.raises(ServerError):
+        send()
+    assert backend.attempts == 1
+
+
+@pytest.mark.parametrize("bind", [lambda fn: fn, lambda fn: fn.__get__(object())])
+def test_a_proxy_is_called_and_not_passed_over(breaker, bind):
+    send = Proxy(bind(tenacity.retry(lambda *_: "sent")))
+    assert breaker(send)() == "sent"
+    assert send.calls == 1
 
 
 async def test_a_method_is_found_in_its_class(breaker):

@@ -443,3 +443,33 @@ def test_gate_refuses_a_loop_of_another_kind():
 
     with pytest.raises(TypeError, match=r"takes a Retrying or an AsyncRetrying, got Other"):
         gate(Other())
+
+
+class EqualToAnything:
+    def __init__(self):
+        self.calls = 0
+
+    def __eq__(self, other):
+        return True
+
+    __hash__ = None
+
+    def __call__(self, _):
+        self.calls += 1
+
+
+class EqualToNothing(EqualToAnything):
+    def __eq__(self, other):
+        raise RuntimeError("must not be compared")
+
+    __hash__ = None
+
+
+@pytest.mark.parametrize("kind", [EqualToAnything, EqualToNothing])
+@pytest.mark.parametrize(("name", "calls"), [("before", 3), ("after", 2), ("sleep", 2)])
+def test_a_setting_is_compared_with_nothing(breaker, kind, name, calls):
+    backend, setting = Backend(ServerError(), ServerError(), default=None), kind()
+    more = {"sleep": lambda _: None, name: setting}
+    send = breaker(tenacity.retry(**settings(**more))(backend.send_plain))
+    assert send() == "sent"
+    assert setting.calls == calls

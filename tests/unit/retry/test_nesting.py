@@ -14,7 +14,9 @@ from tests.support.retrying import (
     Backend,
     around,
     asleep,
+    by_permit,
     cancel,
+    check_ended_by,
     ended,
     every_entry,
     every_plain_entry,
@@ -289,6 +291,25 @@ async def test_an_async_generator_that_holds_a_permit_gates_its_loops(breaker):
     with pytest.raises(CircuitBreakerOpenError):
         await anext(generator)
     assert backend.attempts == 0
+
+
+async def test_a_loop_that_sleeps_in_an_async_generator_is_woken(breaker):
+    """While the task sleeps, the generator is suspended as well."""
+    backend = Backend()
+
+    async def in_the_generator():
+        with breaker.acquire():
+            yield await preset(backend.send)()
+
+    async def in_what_it_calls():
+        yield await by_permit(breaker, preset(backend.send))()
+
+    for generator in (in_the_generator, in_what_it_calls):
+        backend.attempts = 0
+        task = await asleep(backend, lambda made=generator: anext(made()))
+        trip(breaker)
+        check_ended_by(breaker, await ended(task))
+        breaker.reset()
 
 
 async def test_a_coroutine_awaited_in_another_task_is_gated(breaker):
