@@ -17,8 +17,6 @@ def says_client_errors(kind: type) -> bool:
     ``failures()`` of such a type counts those, too: ten times 404 would open the circuit of a
     healthy region.
     """
-    if kind.__module__ == "builtins":
-        return False
     by_itself = _says_client_errors(kind)
     if by_itself is not None:
         return by_itself

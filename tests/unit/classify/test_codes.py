@@ -66,6 +66,11 @@ def test_an_attempt_to_connect_to_postgres_says_it_in_words(text, outcome):
     assert classify_error(operational_error(text)) is outcome
 
 
+def test_the_words_of_a_type_that_is_not_known_say_nothing():
+    error = error_of("psycopg.ProgrammingError", 'no such column: "FATAL: "')
+    assert classify_error(error) is IGNORED
+
+
 def test_a_code_weighs_more_than_the_words():
     error = operational_error("the connection is closed", sqlstate="57P01")
     assert classify_error(error) is FAILURE

@@ -270,6 +270,16 @@ async def test_a_pool_that_also_connects_is_ignored_only_while_it_waits(is_full,
     assert classify_error(caught.value) is outcome
 
 
+# A mistake of the caller, in the connection error of an SDK
+
+
+def test_a_request_that_was_never_sent_is_ignored_whatever_wraps_it():
+    bad = httpx.UnsupportedProtocol("Request URL has an unsupported protocol 'nonsense://'.")
+    assert classify_error(caused(error_of("openai.APIConnectionError", "failed"), bad)) is IGNORED
+    cut = httpx.RemoteProtocolError("Server disconnected")
+    assert classify_error(caused(error_of("openai.APIConnectionError", "failed"), cut)) is FAILURE
+
+
 # A session that is closed already
 
 
