@@ -28,6 +28,7 @@ from resilience.retry.conditions import is_transient
 from resilience.retry.gated_loop import DELAY, NOT_FAILED, GatedLoop, renew, storage_of
 from resilience.unfinished import ResultWatch, unfinished
 
+Call: TypeAlias = Callable[..., Any]
 F = TypeVar("F", bound=Callable[..., Any])
 
 # Conditions that say no, and do nothing else, where an attempt has raised nothing.
@@ -267,13 +268,13 @@ def _retry_sync(first: FirstAttempt) -> Callable[..., object]:
 # of two functions, 200 ns with `async def`.
 
 
-def _in_circuit_async(first: FirstAttempt, classifiers: Classifiers | None) -> Callable[..., Any]:
+def _in_circuit_async(first: FirstAttempt, own: Classifiers | None) -> Call:
     fn, loop, before, condition = first.fn, first.loop, first.before, first.condition
     statistics, storage = first.statistics, storage_of(loop)
     innermost, count_call = scope.innermost, first.gated.hooks.count_call
 
     async def call(breaker: Any, closed: Closed, args: Arguments, kwargs: Keywords, /) -> object:
-        permit = Permit(breaker, closed, classifiers)
+        permit = Permit(breaker, closed, own)
         is_set_again = loop.before is not before or loop.retry is not condition
         if is_set_again or not loop.enabled or innermost.get() is not None:
             return await permit.call_async(first.retried, args, kwargs)
@@ -294,8 +295,7 @@ def _in_circuit_async(first: FirstAttempt, classifiers: Classifiers | None) -> C
                 result = await (fn(*args, **kwargs) if kwargs else fn(*args))
             except Exception as error:  # noqa: BLE001 - the loop decides about it
                 failed = [error]
-            if failed is not None:
-                result = await first.go_on_async(start, failed, args, kwargs)
+            result = await first.go_on_async(start, failed, args, kwargs) if failed else result
         except BaseException as error:
             permit.raised(error)
             raise
@@ -311,15 +311,13 @@ def _in_circuit_async(first: FirstAttempt, classifiers: Classifiers | None) -> C
     return call
 
 
-def _in_circuit_sync(
-    first: FirstAttempt, classifiers: Classifiers | None, watch: ResultWatch
-) -> Callable[..., Any]:
+def _in_circuit_sync(first: FirstAttempt, own: Classifiers | None, watch: ResultWatch) -> Call:
     fn, loop, before, condition = first.fn, first.loop, first.before, first.condition
     statistics, storage = first.statistics, storage_of(loop)
     innermost, count_call = scope.innermost, first.gated.hooks.count_call
 
     def call(breaker: Any, closed: Closed, args: Arguments, kwargs: Keywords, /) -> object:
-        permit = Permit(breaker, closed, classifiers)
+        permit = Permit(breaker, closed, own)
         is_set_again = loop.before is not before or loop.retry is not condition
         if is_set_again or not loop.enabled or innermost.get() is not None:
             return watch.checked(permit.call_sync(first.retried, args, kwargs))
@@ -340,8 +338,7 @@ def _in_circuit_sync(
                 result = fn(*args, **kwargs) if kwargs else fn(*args)
             except Exception as error:  # noqa: BLE001 - the loop decides about it
                 failed = [error]
-            if failed is not None:
-                result = first.go_on_sync(start, failed, args, kwargs)
+            result = first.go_on_sync(start, failed, args, kwargs) if failed else result
         except BaseException as error:
             permit.raised(error)
             raise

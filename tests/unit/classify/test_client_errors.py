@@ -35,6 +35,7 @@ from urllib3.exceptions import ProxyError as UrllibProxyError
 from urllib3.exceptions import SSLError as UrllibSslError
 
 from resilience import classify_error
+from resilience.retry import is_transient
 from tests.support.classifying import ANSWERED, FAILURE, IGNORED, KEY, POOL, caused
 
 
@@ -416,3 +417,11 @@ def _answer_once(server, answer):
     with connection:
         connection.recv(65_536)
         connection.sendall(f"HTTP/1.1 {answer}\r\nContent-Length: 0\r\n\r\n".encode())
+
+
+def test_no_attribute_is_read_that_aiohttp_has_deprecated(recwarn):
+    for status in (404, 429, 503):
+        error = aiohttp.ClientResponseError(None, (), status=status)
+        classify_error(error)
+        is_transient(error)
+    assert [str(warning.message) for warning in recwarn] == []

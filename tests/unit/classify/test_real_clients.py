@@ -14,7 +14,6 @@ import requests
 import urllib3
 
 from resilience import classify_error
-from resilience.retry import is_transient
 from tests.support.classifying import ANSWERED, FAILURE, IGNORED
 
 
@@ -180,13 +179,5 @@ def test_a_real_answer_is_judged_by_its_status(get, status, outcome, answer_with
 
 
 @of_each(CLIENTS)
-def test_no_attribute_is_read_that_aiohttp_has_deprecated(recwarn):
-    for status in (404, 429, 503):
-        error = aiohttp.ClientResponseError(None, (), status=status)
-        classify_error(error)
-        is_transient(error)
-    assert [str(warning.message) for warning in recwarn] == []
-
-
 def test_a_bad_address_is_ignored(get):
     assert outcome_of(get, "gopher://127.0.0.1/") is IGNORED

@@ -99,7 +99,7 @@ class Biting:
         *("", "5", "053", "50 3", "5033", "\u0665\u0660\u0663", b"503", 503.0),
         *(member("UNAVAILABLE"), member((503, "unavailable")), member(True), Biting()),
     ],
-    ids=repr,
+    ids=lambda nothing: repr(nothing).partition(" object at ")[0],
 )
 def test_a_status_that_is_not_a_number_says_nothing(nothing):
     assert classify_error(StatusError(status=nothing)) is IGNORED

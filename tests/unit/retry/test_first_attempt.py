@@ -174,8 +174,9 @@ def test_the_errors_of_attempts_are_free_after_a_success(place, is_async, failur
 
     sleep = Sleeps()
     settings = {"wait": wait_none(), "sleep": sleep if is_async else sleep.plain}
-    send = fail_first_async if is_async else fail_first
-    call = place(breaker, transient_retry(count_per=count_per, **settings)(send))
+    decorate = transient_retry(count_per=count_per, **settings)
+    send = decorate(fail_first_async if is_async else fail_first)
+    call = place(breaker, send)
     gc.disable()
     try:
         assert (drive(call()) if is_async else call()) in ("sent", None)
