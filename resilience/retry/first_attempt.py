@@ -12,7 +12,7 @@ import functools
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import tenacity
 from tenacity import AsyncRetrying, BaseRetrying, DoAttempt, DoSleep, RetryCallState, Retrying
