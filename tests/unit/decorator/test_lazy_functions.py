@@ -326,6 +326,22 @@ async def test_a_first_call_that_raises_hides_no_lazy_result(protect, log):
     assert [record["level"].name for record in log] == ["WARNING"]
 
 
+async def test_after_ten_calls_that_raise_no_more_are_watched(protect, log):
+    answers = [ValueError("unreadable")] * 10
+
+    @protect()
+    async def fetch(region):
+        if answers:
+            raise answers.pop()
+        return rows(EU)
+
+    for _ in range(10):
+        with pytest.raises(ValueError, match="unreadable"):
+            await fetch(EU)
+    await fetch(EU)
+    assert log == []
+
+
 @pytest.mark.parametrize(
     "make",
     [
