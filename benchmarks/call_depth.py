@@ -132,6 +132,8 @@ def depth(entered: Entered) -> tuple[int, int]:
 def main(arguments: list[str]) -> None:
     """Write the table, or print the names."""
     logger.remove()
+    for kind in KINDS:
+        kind()  # the first error of a type is looked at longer
     if arguments == ["--names"]:
         for kind in KINDS:
             print(kind.__doc__)
