@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from aio_pika.channel import Channel
 from aio_pika.connection import Connection
-from aio_pika.exceptions import InvalidFrameError
+from aio_pika.exceptions import ChannelInvalidStateError, InvalidFrameError
 from pamqp.common import FieldTable
 
 from resilience.integrations.rabbitmq.amqp import (
@@ -80,6 +80,8 @@ class ReadingConnection:
         """Open a channel to consume over."""
         if self._users_is_fit:
             return await open_channel(self._users)
+        if self._users.close_called:
+            raise ChannelInvalidStateError("the connection of the user is closed")
         async with self._opening:
             if self._own is None or not self._own.connected.is_set():
                 await close_connection(self._own)

@@ -128,11 +128,6 @@ class MessageHandler:
                 raise
         except ConsumerError:
             raise
-        except MessageError as fault:
-            self.warnings.warn(
-                "dead letter", f"cannot dead-letter a message: {one_line(str(fault))}"
-            )
-            return
         except Exception as fault:  # noqa: BLE001 - The message is still unacked.
             log.log_fault("on_error", self.on_error, log.describe_exception(fault), region)
             return
@@ -147,8 +142,12 @@ class MessageHandler:
             await self.on_error(message, error)
             return
         copy = copy_of(message, from_wait_queue=from_wait_queue)
-        if await self.publisher.publish(copy, self.on_error.queue, cut_headers=True):
-            await acknowledge(message)
+        try:
+            if await self.publisher.publish(copy, self.on_error.queue, cut_headers=True):
+                await acknowledge(message)
+        except MessageError as fault:
+            text = f"cannot dead-letter a message, which stays unacked: {one_line(str(fault))}"
+            self.warnings.warn("dead letter", text)
 
     @contextmanager
     def _watch_duration(self) -> Generator[None, None, None]:

@@ -89,6 +89,8 @@ class Publisher:
                     "a connection of its own, to publish copies of messages over, cannot be "
                     f"opened: {server_text(error)}"
                 ) from error
+        else:
+            await self.close()  # Most consumers publish nothing for a long time.
 
     async def publish(self, message: Message, queue: str, *, cut_headers: bool = False) -> bool:
         """Publish a message to a queue, and wait until the broker has confirmed it.

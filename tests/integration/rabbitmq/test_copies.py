@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import aio_pika
 import pytest
+from aiormq.exceptions import ChannelAccessRefused
 
 from resilience.integrations.rabbitmq import (
     ConsumerError,
@@ -14,6 +15,7 @@ from resilience.integrations.rabbitmq import (
     MessageError,
     RegionConsumer,
     SharedConsumer,
+    publisher,
 )
 from tests.support import rabbitmq_raw as raw
 from tests.support.rabbitmq_support import Region, bench_at, make_registry, refuse_errors, until
@@ -234,6 +236,45 @@ async def test_an_unreadable_message_ends_no_connection_twice(broker, bench, reg
         assert len(lost) == 1
 
 
+async def test_a_connection_of_its_own_is_opened_again(broker, bench, registry, region):
+    queue, errors = await bench.queue(), Errors()
+    async with bench_at(broker.url) as mine:
+        read = await mine.channel.get_queue(queue.name)
+        async with RegionConsumer(
+            read, region, region=REGION, on_error=errors, registry=registry
+        ) as consumer:
+            await raw.publish_raw(bench, queue, b"", UNREADABLE["the message id"])
+            await until(lambda: errors.seen)
+            own = consumer._reading._own
+            channel = consumer._workers[0]._subscription._queue.channel
+            underlay = await channel.get_underlay_channel()
+            await underlay.basic_ack(delivery_tag=4711)  # which the broker does not know
+            await bench.publish(queue, "over another channel")
+            await until(lambda: region.done == ["over another channel"])
+            assert consumer._reading._own is own
+            await own.transport.connection.close(ConnectionError())
+            await bench.publish(queue, "over another connection")
+            await until(lambda: region.done[1:] == ["over another connection"])
+            assert consumer._reading._own is not own
+
+
+async def test_a_plain_connection_that_the_user_closes_ends_the_consumer_all_the_same(
+    broker, bench, registry, region
+):
+    queue, errors = await bench.queue(), Errors()
+    connection = await aio_pika.connect(broker.url)
+    read = await (await connection.channel()).get_queue(queue.name)
+    with pytest.raises(ConsumerError, match="is closed for good"):
+        async with RegionConsumer(
+            read, region, region=REGION, on_error=errors, registry=registry
+        ) as consumer:
+            await raw.publish_raw(bench, queue, b"", UNREADABLE["the message id"])
+            await until(lambda: errors.seen)
+            await connection.close()
+            await consumer._reading._own.transport.connection.close(ConnectionError())
+            await asyncio.sleep(60)
+
+
 async def test_a_routing_key_that_is_not_utf_8_does_no_harm(broker, bench, registry, region):
     queue, keys = await bench.queue(), []
     exchange = await bench.channel.declare_exchange(bench.name(), "topic", auto_delete=True)
@@ -318,6 +359,46 @@ async def test_headers_that_the_handler_has_put_there_are_left_out(bench, regist
     (letter,) = await bench.drain(dead)
     assert letter.headers["kept"] == "yes"
     assert "mine" not in letter.headers
+
+
+async def test_a_time_without_a_zone_that_the_handler_has_put_there_is_utc(bench, registry, region):
+    queue, dead = await bench.queue(), await bench.queue()
+    await bench.publish(queue, "hello")
+
+    async def handler(message):
+        message.headers["at"] = datetime(2023, 11, 14, 22, 13, 20)  # noqa: DTZ001 - that is it
+        raise ValueError("a bug")
+
+    async with RegionConsumer(
+        queue, handler, region=REGION, on_error=DeadLetterTo(dead.name), registry=registry
+    ):
+        await until(lambda: is_ready(bench, dead))
+    (letter,) = await bench.drain(dead)
+    assert letter.headers["at"] == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
+
+
+async def test_a_copy_that_was_refused_with_its_channel_is_published_again(
+    bench, registry, region, monkeypatch
+):
+    """The channel has fallen over a right; the next one shows that it is there."""
+    queue = await bench.queue()
+    await bench.publish(queue, "hello")
+    refusals = [ChannelAccessRefused("ACCESS_REFUSED - a token has run out")]
+    send = publisher._send
+
+    async def send_or_refuse(channel, body, *properties):
+        if body and refusals:
+            await channel.close()
+            raise refusals.pop()
+        await send(channel, body, *properties)
+
+    monkeypatch.setattr(publisher, "_send", send_or_refuse)
+    consumer = share(bench, queue, region, registry)
+    await consumer.declare()
+    region.breaker.force_open("down")
+    async with consumer:
+        await until(lambda: is_ready(bench, f"{queue.name}.wait.{REGION}"))
+    assert refusals == []
 
 
 async def test_an_unreadable_copy_that_comes_back_ends_the_consumer(

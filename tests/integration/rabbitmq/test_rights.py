@@ -174,9 +174,22 @@ async def test_a_broker_that_allows_no_further_connection_is_reported_at_the_sta
     await asyncio.to_thread(broker_with_rights.ctl, "clear_user_limits", "worker", "all")
 
 
+# Messages that the broker refuses
+
+
+@pytest.fixture
+async def set_largest_message(broker_with_rights):
+    async def set_size(size):
+        setting = f"application:set_env(rabbit, max_message_size, {size})."
+        await asyncio.to_thread(broker_with_rights.ctl, "eval", setting)
+
+    yield set_size
+    await set_size(128 * 1024**2)
+
+
 @pytest.mark.timeout(180)
 async def test_a_message_that_has_become_too_large_goes_to_on_error_and_no_other(
-    bench, broker_with_rights, registry, region
+    bench, set_largest_message, registry, region
 ):
     queue, seen = await bench.queue(), []
     bench.forget(f"{queue.name}.wait.{REGION}")
@@ -187,21 +200,38 @@ async def test_a_message_that_has_become_too_large_goes_to_on_error_and_no_other
 
     await bench.publish(queue, *range(5), "x" * 5000, *range(5, 10))
     region.breaker.force_open("down")
-    largest = "application:set_env(rabbit, max_message_size, {})."
-    await asyncio.to_thread(broker_with_rights.ctl, "eval", largest.format(1000))
-    try:
-        consumer = share(queue, region, registry, on_error=on_error, prefetch=20)
-        await consumer.declare()
-        async with consumer:
-            await until(lambda: seen)
-            region.breaker.reset()
-            await until(lambda: set(region.done) == set(map(str, range(10))))
-    finally:
-        await asyncio.to_thread(broker_with_rights.ctl, "eval", largest.format(134217728))
+    await set_largest_message(1000)
+    consumer = share(queue, region, registry, on_error=on_error, prefetch=20)
+    await consumer.declare()
+    async with consumer:
+        await until(lambda: seen)
+        region.breaker.reset()
+        await until(lambda: set(region.done) == set(map(str, range(10))))
     ((body, error),) = seen
     assert body == b"x" * 5000
     assert isinstance(error, MessageError)
     assert "PRECONDITION_FAILED - message size 5000" in str(error)
+
+
+@pytest.mark.timeout(180)
+async def test_a_dead_letter_that_has_become_too_large_stays_and_is_logged_once(
+    bench, set_largest_message, registry, region, log
+):
+    queue, dead = await bench.queue(), await bench.queue()
+    large = "x" * 5000
+    await bench.publish(queue, large, *range(3))
+    region.fails_for = {large: ValueError("a bug")}
+    await set_largest_message(1000)
+    async with RegionConsumer(
+        queue, region, region=REGION, on_error=DeadLetterTo(dead.name), registry=registry
+    ):
+        await until(lambda: len(region.done) == 3 and region.calls[large] >= 2)
+    (line,) = [record["message"] for record in log if record["level"].name == "WARNING"]
+    assert line.startswith(
+        f"Consumer of queue {queue.name} cannot dead-letter a message, which stays unacked: "
+        "the broker refuses a copy of the message: PRECONDITION_FAILED - message size 5000"
+    )
+    assert [len(message.body) for message in await bench.drain(queue)] == [5000]
 
 
 # Configuring

@@ -483,3 +483,18 @@ async def test_a_message_that_waits_for_a_slot_when_it_stops_goes_back(bench, re
                 await until(is_delivered)
                 asyncio.get_running_loop().call_later(0.1, go_on.set)
     assert [message.body for message in await bench.drain(queue)] == [b"waits"]
+
+
+async def test_a_wait_queue_that_is_full_holds_up_no_other_region(bench, regions, monkeypatch):
+    monkeypatch.setattr("resilience.integrations.rabbitmq.router._FIRST_PAUSE", 0.05)
+    queue = await bench.queue()
+    arguments = {"x-queue-type": "classic", "x-max-length": 1, "x-overflow": "reject-publish"}
+    consumer = consume(bench, queue, regions, wait_arguments=arguments, prefetch=2)
+    await consumer.declare()
+    regions.down.breaker.force_open("down")
+    await publish(bench, queue, "down", *range(10))
+    await publish(bench, queue, "up", *range(10))
+    async with consumer:
+        await until(lambda: len(regions.up.done) == 10)
+        assert (await bench.look(wait_queue(queue)))[0] == 1
+    assert regions.down.total == 0
