@@ -221,10 +221,7 @@ def _retry_async(first: FirstAttempt) -> Callable[..., Awaitable[object]]:
         if loop.before is not before or loop.retry is not condition or not loop.enabled:
             return await first.run_async(args, kwargs)
         storage.statistics = statistics
-        try:
-            if statistics["delay_since_first_attempt"] is not NOT_FAILED:
-                renew(statistics)
-        except KeyError:  # none yet
+        if statistics.get(DELAY) is not NOT_FAILED:
             renew(statistics)
         start = statistics["start_time"] = time.monotonic()
         if innermost.get() is not None:
@@ -247,10 +244,7 @@ def _retry_sync(first: FirstAttempt) -> Callable[..., object]:
         if loop.before is not before or loop.retry is not condition or not loop.enabled:
             return first.run_sync(args, kwargs)
         storage.statistics = statistics
-        try:
-            if statistics["delay_since_first_attempt"] is not NOT_FAILED:
-                renew(statistics)
-        except KeyError:  # none yet
+        if statistics.get(DELAY) is not NOT_FAILED:
             renew(statistics)
         start = statistics["start_time"] = time.monotonic()
         if innermost.get() is not None:
@@ -283,10 +277,7 @@ def _in_circuit_async(first: FirstAttempt, own: Classifiers | None) -> Call:
         failed: list[Exception] | None = None
         try:
             storage.statistics = statistics
-            try:
-                if statistics["delay_since_first_attempt"] is not NOT_FAILED:
-                    renew(statistics)
-            except KeyError:  # none yet
+            if statistics.get(DELAY) is not NOT_FAILED:
                 renew(statistics)
             start = statistics["start_time"] = time.monotonic()
             if count_call is not None:
@@ -326,10 +317,7 @@ def _in_circuit_sync(first: FirstAttempt, own: Classifiers | None, watch: Result
         failed: list[Exception] | None = None
         try:
             storage.statistics = statistics
-            try:
-                if statistics["delay_since_first_attempt"] is not NOT_FAILED:
-                    renew(statistics)
-            except KeyError:  # none yet
+            if statistics.get(DELAY) is not NOT_FAILED:
                 renew(statistics)
             start = statistics["start_time"] = time.monotonic()
             if count_call is not None:
