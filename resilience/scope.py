@@ -190,9 +190,15 @@ def _woken_by_circuits(wake: Wake, call: ProtectedCall) -> Generator[None]:
 
 
 class WatchedOutcomes:
-    """The outcomes that breakers recorded for errors, in one block and the tasks it started."""
+    """The outcomes that breakers recorded for errors, in one block and the tasks it started.
 
-    def __init__(self) -> None:
+    Args:
+        ignore_failures: Whether failures do not count, since their cause is known not to be the
+            region. They are recorded here all the same.
+    """
+
+    def __init__(self, *, ignore_failures: bool = False) -> None:
+        self.ignore_failures = ignore_failures
         self._outcomes: list[tuple[BaseException, Outcome]] | None = []
 
     def record(self, error: BaseException, outcome: Outcome) -> None:
@@ -263,14 +269,23 @@ watched_outcomes: ContextVar[WatchedOutcomes | None] = ContextVar(
 )
 
 
+def ignores_failures() -> bool:
+    """Return whether a failure of the running code does not count."""
+    outcomes = watched_outcomes.get()
+    return outcomes is not None and outcomes.ignore_failures
+
+
 @contextmanager
-def watch_outcomes() -> Generator[WatchedOutcomes]:
+def watch_outcomes(*, ignore_failures: bool = False) -> Generator[WatchedOutcomes]:
     """Collect the outcomes that breakers record in a block, until its end.
+
+    Args:
+        ignore_failures: Whether failures in the block do not count.
 
     Yields:
         What was recorded; empty when the block has ended.
     """
-    outcomes = WatchedOutcomes()
+    outcomes = WatchedOutcomes(ignore_failures=ignore_failures)
     token = watched_outcomes.set(outcomes)
     try:
         yield outcomes

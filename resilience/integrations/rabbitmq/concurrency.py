@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 from resilience.breaker import CircuitBreaker
 from resilience.circuit import CircuitState
 from resilience.events import StateChanged
+from resilience.integrations.rabbitmq.evidence import RegionEvidence
 
 # Seconds after which the circuit is read again: no event says that a probe has become due, nor
 # that a probe of other code has given its place back.
@@ -61,6 +62,8 @@ class ConcurrencyLimit:
 
     def __init__(self, breaker: CircuitBreaker) -> None:
         self._breaker = breaker
+        #: Which failures count against the messages.
+        self.evidence = RegionEvidence(breaker)
         # The step of the slow start; None at full rate.
         self._step: int | None = None
         self._successes_in_step = 0
@@ -146,7 +149,24 @@ class ConcurrencyLimit:
             self._successes_in_step = 0
             self._serve_and_wake()
 
+    def confirm_failures(self, began: int) -> None:
+        """Count the failures that a call which went well has shown to be the messages' own.
+
+        Args:
+            began: The position of its beginning in the order of `evidence`.
+        """
+        if self.evidence.record_success(began):
+            self._wake()
+
     # Slots
+
+    def try_acquire(self) -> Slot | None:
+        """Return a slot if one is free and nobody waits for it, else None."""
+        if self._waiters or not self._has_free_slot():
+            return None
+        slot = Slot(self)
+        self._take(slot)
+        return slot
 
     async def acquire(self) -> Slot:
         """Wait for a slot, first come, first served."""
@@ -195,9 +215,12 @@ class ConcurrencyLimit:
             if waiter.only_at_full_rate and not self.at_full_rate:
                 waiter.granted.set_result(False)
             elif self._has_free_slot():
-                waiter.slot.since = _now()
-                self._slots.add(waiter.slot)
+                self._take(waiter.slot)
                 waiter.granted.set_result(True)
+
+    def _take(self, slot: Slot) -> None:
+        slot.since = _now()
+        self._slots.add(slot)
 
     def _has_free_slot(self) -> bool:
         state = self._breaker.state
@@ -221,6 +244,7 @@ class ConcurrencyLimit:
         if state is CircuitState.OPEN:
             self._step, self._successes_in_step = 1, 0
             self._slots = set()
+            self.evidence.drop_pending()
         elif state is CircuitState.CLOSED:
             self._slots = self._within_lease()
         self._changed.set()
@@ -228,6 +252,9 @@ class ConcurrencyLimit:
 
     def _serve_and_wake(self) -> None:
         self._serve()
+        self._wake()
+
+    def _wake(self) -> None:
         for attached in tuple(self._attached):
             attached.wake()
 

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-from aio_pika.abc import AbstractIncomingMessage
+from aio_pika.abc import AbstractIncomingMessage, HeadersType
 
 from resilience import _validate, log, scope
 from resilience.breaker import CircuitBreaker
@@ -71,15 +71,22 @@ class MessageHandler:
     on_error: OnError
     publisher: Publisher
 
-    async def attempt(self, breaker: CircuitBreaker, message: AbstractIncomingMessage) -> Attempt:
+    async def attempt(
+        self,
+        breaker: CircuitBreaker,
+        message: AbstractIncomingMessage,
+        *,
+        ignore_failures: bool = False,
+    ) -> Attempt:
         """Call the handler with a message, and decide what happens to the message.
 
         Args:
             breaker: The breaker of the message's region.
             message: The message.
+            ignore_failures: Whether the breakers ignore a failure: it is the message's own.
         """
         error: BaseException | None = None
-        with scope.watch_outcomes() as recorded:
+        with scope.watch_outcomes(ignore_failures=ignore_failures) as recorded:
             try:
                 await self.handler(message)
             except asyncio.CancelledError as cancelled:
@@ -98,6 +105,7 @@ class MessageHandler:
         error: Exception,
         *,
         from_wait_queue: bool,
+        headers: HeadersType | None = None,
     ) -> None:
         """Pass a message to `on_error`; a message that it leaves unsettled is not lost.
 
@@ -106,11 +114,18 @@ class MessageHandler:
             message: The message.
             error: What the handler raised.
             from_wait_queue: Whether the message was delivered from a wait queue.
+            headers: Further headers of a dead letter.
         """
         if not is_unsettled(message):
             return
         try:
-            await self._call_on_error(message, error, from_wait_queue=from_wait_queue)
+            if isinstance(self.on_error, DeadLetterTo):
+                copy = copy_of(message, from_wait_queue=from_wait_queue)
+                copy.headers.update(headers or {})
+                if await self.publisher.publish(copy, self.on_error.queue):
+                    await acknowledge(message)
+            else:
+                await self.on_error(message, error)
         except asyncio.CancelledError:
             if cancellation_requested():
                 raise
@@ -122,16 +137,6 @@ class MessageHandler:
         if is_unsettled(message) and not isinstance(self.on_error, DeadLetterTo):
             what = "left a message unsettled: it must ack, nack or reject each message"
             log.log_fault("on_error", self.on_error, what, region)
-
-    async def _call_on_error(
-        self, message: AbstractIncomingMessage, error: Exception, *, from_wait_queue: bool
-    ) -> None:
-        if not isinstance(self.on_error, DeadLetterTo):
-            await self.on_error(message, error)
-            return
-        copy = copy_of(message, from_wait_queue=from_wait_queue)
-        if await self.publisher.publish(copy, self.on_error.queue):
-            await acknowledge(message)
 
 
 def check_async(name: str, value: object, takes: str, other: str = "") -> None:

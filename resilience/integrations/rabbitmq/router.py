@@ -14,6 +14,7 @@ from resilience.integrations.rabbitmq.amqp import (
 )
 from resilience.integrations.rabbitmq.concurrency import ConcurrencyLimit, attach_to_limit
 from resilience.integrations.rabbitmq.disposition import Disposition
+from resilience.integrations.rabbitmq.evidence import FailureRecord, record_of
 from resilience.integrations.rabbitmq.handler import MessageHandler
 from resilience.integrations.rabbitmq.publisher import copy_of
 from resilience.integrations.rabbitmq.settings import ConsumerSettings
@@ -97,14 +98,19 @@ class Router(Worker):
         try:
             breaker = self._breaker_of(message)
         except Exception as error:  # noqa: BLE001 - The user's function may raise anything.
-            await self._handle_error(self._queue, message, error)
+            failures = FailureRecord()
+            failures.note(error)
+            await self._handle_error(self._queue, message, error, failures)
         else:
-            if not await self._attempt(breaker, message):
-                await self._move_to_wait_queue(breaker, message)
+            failures = record_of(message, breaker.now())
+            if not await self._attempt(breaker, message, failures):
+                await self._move_to_wait_queue(breaker, message, failures)
         if not is_unsettled(message):
             self._unacked.remove(message)
 
-    async def _attempt(self, breaker: CircuitBreaker, message: AbstractIncomingMessage) -> bool:
+    async def _attempt(
+        self, breaker: CircuitBreaker, message: AbstractIncomingMessage, failures: FailureRecord
+    ) -> bool:
         """Call the handler if the region is at full rate.
 
         Returns:
@@ -117,33 +123,46 @@ class Router(Worker):
         try:
             if self.stopping:
                 return False
+            began = limit.evidence.next_event()
             disposition, error = await self._handler.attempt(breaker, message)
             if disposition in (Disposition.ACK, Disposition.ON_ERROR):
                 limit.record_success()
             if disposition is Disposition.ACK:
+                limit.confirm_failures(began)
                 await acknowledge(message)
         finally:
             slot.release()
+        if isinstance(error, Exception) and disposition is not Disposition.REJECTED:
+            failures.note(error)
         if disposition is Disposition.ON_ERROR and isinstance(error, Exception):
-            await self._handle_error(breaker.region, message, error)
+            await self._handle_error(breaker.region, message, error, failures)
         return disposition in (Disposition.ACK, Disposition.ON_ERROR)
 
     async def _move_to_wait_queue(
-        self, breaker: CircuitBreaker, message: AbstractIncomingMessage
+        self, breaker: CircuitBreaker, message: AbstractIncomingMessage, failures: FailureRecord
     ) -> None:
         """Publish a copy to the wait queue, and acknowledge only when the broker has it."""
 
         async def move() -> None:
-            if await self._handler.publisher.publish(copy_of(message), self._wait_queues[breaker]):
+            copy = copy_of(message)
+            copy.headers.update(failures.headers())
+            if await self._handler.publisher.publish(copy, self._wait_queues[breaker]):
                 await acknowledge(message)
 
         await self._until_settled(message, move)
 
     async def _handle_error(
-        self, region: str, message: AbstractIncomingMessage, error: Exception
+        self,
+        region: str,
+        message: AbstractIncomingMessage,
+        error: Exception,
+        failures: FailureRecord,
     ) -> None:
         async def handle() -> None:
-            await self._handler.handle_error(region, message, error, from_wait_queue=False)
+            headers = failures.dead_letter_headers()
+            await self._handler.handle_error(
+                region, message, error, from_wait_queue=False, headers=headers
+            )
 
         await self._until_settled(message, handle)
 

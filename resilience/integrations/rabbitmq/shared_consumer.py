@@ -48,10 +48,17 @@ class SharedConsumer(Consumer):
         prefetch: The most messages that are let in from each queue, and the most calls of one
             region that run at the same time.
         max_failed_held: The most failed messages of one region that are held unacked; beyond that,
-            only every second probe lets in a new one. None is the larger of `prefetch` and 10.
+            only every second probe lets in a new one. None is the larger of 10 x `prefetch`
+            and 100.
         max_unacked: Seconds after which an unacked message goes back to its queue; must be well
             below the broker's `consumer_timeout` of 30 minutes.
         stop_timeout: Seconds that running calls have to end when the block ends.
+        max_attempts: The failed attempts after which a message goes to `on_error`, with the last
+            error. An attempt counts if others succeed: an outage, and a 429, cost a message
+            nothing. None is no end.
+        max_age: Seconds from its first failure until a message goes to `on_error`, with the last
+            error. It is compared after a failure that counts, or a 429 while others succeed. None
+            is no end.
         registry: The registry of the regions' breakers. None is the default registry.
         keep: Deprecated name of `max_failed_held`.
         max_hold: Deprecated name of `max_unacked`.
@@ -75,6 +82,8 @@ class SharedConsumer(Consumer):
         max_failed_held: int | None = None,
         max_unacked: float = 1200.0,
         stop_timeout: float = 30.0,
+        max_attempts: int | None = None,
+        max_age: float | None = None,
         registry: CircuitBreakerRegistry | None = None,
         keep: int | None = None,
         max_hold: float | None = None,
@@ -84,6 +93,8 @@ class SharedConsumer(Consumer):
             max_failed_held=renamed("keep", keep, "max_failed_held", max_failed_held, None),
             max_unacked=renamed("max_hold", max_hold, "max_unacked", max_unacked, 1200.0),
             stop_timeout=stop_timeout,
+            max_attempts=max_attempts,
+            max_age=max_age,
         )
         super().__init__(queue, handler, on_error, settings)
         _validate.check_callable("region_of", region_of, "a message and returns its region")

@@ -99,7 +99,7 @@ class Worker(ABC):
     # Tasks
 
     def run_task(self, coroutine: Coroutine[object, object, None]) -> None:
-        """Run a coroutine in a task of its own; the loop is woken when it has ended."""
+        """Run a coroutine in a task of its own; the loop is woken if it has failed."""
         task = asyncio.create_task(coroutine)
         self.running.add(task)
         task.add_done_callback(self._on_task_end)
@@ -108,4 +108,4 @@ class Worker(ABC):
         self.running.discard(task)
         if not task.cancelled() and task.exception() is not None:
             self._fault = task.exception()
-        self.wake()
+            self.wake()
