@@ -441,7 +441,11 @@ class CircuitBreaker(KeepsIdentity):
             ticket.ignored += 1
         elif report is ANSWERED and isinstance(ticket, Closed):
             ticket.answered += 1
-        elif report.outcome is _FAILURE and scope.ignores_failures():
+        elif (
+            report.outcome is _FAILURE
+            and (outcomes := scope.watched_outcomes.get()) is not None
+            and outcomes.ignore_failures
+        ):
             self.record(ticket, Report(Outcome.IGNORED, report.reason))
         elif lock_is_held():
             postpone(partial(self.record, ticket, report))

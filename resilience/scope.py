@@ -269,12 +269,6 @@ watched_outcomes: ContextVar[WatchedOutcomes | None] = ContextVar(
 )
 
 
-def ignores_failures() -> bool:
-    """Return whether a failure of the running code does not count."""
-    outcomes = watched_outcomes.get()
-    return outcomes is not None and outcomes.ignore_failures
-
-
 @contextmanager
 def watch_outcomes(*, ignore_failures: bool = False) -> Generator[WatchedOutcomes]:
     """Collect the outcomes that breakers record in a block, until its end.

@@ -71,6 +71,8 @@ class ConcurrencyLimit:
         # it was a probe's.
         self._counts_successes = False
         self._attached: list[_Attached] = []
+        # The largest prefetch of them.
+        self._full_rate = 0
         # The slots granted since the circuit opened last.
         self._slots: set[Slot] = set()
         self._waiters: list[_Waiter] = []
@@ -95,9 +97,11 @@ class ConcurrencyLimit:
         if not self._attached:
             self._follow_circuit()
         self._attached.append(attached)
+        self._full_rate = max(one.prefetch for one in self._attached)
 
         def detach() -> None:
             self._attached.remove(attached)
+            self._full_rate = max((one.prefetch for one in self._attached), default=0)
             if not self._attached:
                 self._following.close()
 
@@ -130,13 +134,15 @@ class ConcurrencyLimit:
         return full if self._step is None else min(self._step, full)
 
     @property
-    def at_full_rate(self) -> bool:
-        """Whether the region takes as many calls as before its last opening."""
-        return self._step is None and self._breaker.state is CircuitState.CLOSED
+    def is_closed(self) -> bool:
+        """Whether the circuit is CLOSED."""
+        # `closed` costs next to nothing, and is None after a failure as well.
+        return self._breaker.closed is not None or self._breaker.state is CircuitState.CLOSED
 
     @property
-    def _full_rate(self) -> int:
-        return max(attached.prefetch for attached in self._attached)
+    def at_full_rate(self) -> bool:
+        """Whether the region takes as many calls as before its last opening."""
+        return self._step is None and self.is_closed
 
     def record_success(self) -> None:
         """Count a call that went well: the next step of the slow start may begin."""
@@ -180,6 +186,11 @@ class ConcurrencyLimit:
         Returns:
             The slot; None if the region is not at full rate, or no longer.
         """
+        if not self.at_full_rate:
+            return None
+        free = self.try_acquire()
+        if free is not None:
+            return free
         slot = Slot(self)
         granted = await self._wait_for(slot, only_at_full_rate=True)
         return slot if granted else None
@@ -187,7 +198,8 @@ class ConcurrencyLimit:
     def release(self, slot: Slot) -> None:
         """Take back a slot whose call has ended."""
         self._slots.discard(slot)
-        self._serve()
+        if self._waiters:
+            self._serve()
 
     async def _wait_for(self, slot: Slot, *, only_at_full_rate: bool) -> bool:
         granted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -223,10 +235,9 @@ class ConcurrencyLimit:
         self._slots.add(slot)
 
     def _has_free_slot(self) -> bool:
-        state = self._breaker.state
-        if state is CircuitState.CLOSED:
+        if self.is_closed:
             return len(self._slots) < self.max_calls
-        if state is CircuitState.OPEN or self._breaker.retry_after != 0.0:
+        if self._breaker.state is CircuitState.OPEN or self._breaker.retry_after != 0.0:
             return False
         return len(self._within_lease()) < self._breaker.policy.half_open_probes
 

@@ -119,7 +119,7 @@ class RegionWorker(Worker):
 
     def _note_recovery(self) -> None:
         """Make the failed messages due when the circuit has closed."""
-        closed = self._breaker.state is CircuitState.CLOSED
+        closed = self._limit.is_closed
         if closed and not self._was_closed:
             self._failed_probes = 0
             for delivery in self._unacked:
@@ -199,7 +199,7 @@ class RegionWorker(Worker):
         """Whether failed messages take up so much of the prefetch that few new ones can come."""
         tag = self._subscription.consumer_tag
         deliveries = iter(self._unacked.failed)
-        if self._breaker.state is CircuitState.CLOSED:
+        if self._limit.is_closed:
             # Probes use them, but here they make way for new ones.
             deliveries = chain(deliveries, self._unacked.redelivered)
         failed = sum(delivery.message.consumer_tag == tag for delivery in deliveries)
@@ -225,10 +225,20 @@ class RegionWorker(Worker):
         delivery = delivered(
             message, self._delivered, now=self.now(), breaker_now=self._breaker.now()
         )
+        slot = self._slot_immediately(delivery)
+        if slot is not None:
+            self._start(delivery, slot)
+            return
         self._unacked.add(delivery)
         self._start_attempts()
         if delivery not in self._attempting:
             self.wake()
+
+    def _slot_immediately(self, delivery: Delivery) -> Slot | None:
+        """Return a slot for a message that nothing else comes before: so it is nearly always."""
+        if delivery.kind is not Kind.NEW or len(self._unacked) or self.stopping:
+            return None
+        return self._limit.try_acquire() if self._limit.is_closed else None
 
     def _on_lost(self) -> None:
         self._unacked.drop_lost()
@@ -263,6 +273,7 @@ class RegionWorker(Worker):
             if slot is None:
                 self._wait_for_slot()
                 return
+            self._unacked.remove(delivery)
             self._start(delivery, slot)
 
     def _wait_for_slot(self) -> None:
@@ -276,13 +287,13 @@ class RegionWorker(Worker):
         if delivery is None:
             slot.release()
             return
+        self._unacked.remove(delivery)
         self._start(delivery, slot)
         self._waiting = None
         self._start_attempts()
 
     def _start(self, delivery: Delivery, slot: Slot) -> None:
         self._turns.begin(delivery.kind)
-        self._unacked.remove(delivery)
         self._attempting.add(delivery)
         self.run_task(self._attempt(delivery, slot))
 
@@ -290,11 +301,10 @@ class RegionWorker(Worker):
         """Return the message whose turn it is; None if none may be attempted now."""
         if not len(self._unacked):
             return None
-        state, now = self._breaker.state, self.now()
-        if state is CircuitState.OPEN:
-            return None
-        if state is CircuitState.HALF_OPEN:
-            return self._next_probe(now)
+        now = self.now()
+        if not self._limit.is_closed:
+            is_open = self._breaker.state is CircuitState.OPEN
+            return None if is_open else self._next_probe(now)
         new = next_due(self._unacked.new, now, newest=False)
         if self._unacked.redelivered:
             redelivered = next_due(self._unacked.redelivered, now, newest=False)
@@ -342,7 +352,7 @@ class RegionWorker(Worker):
         kind = delivery.kind
         stays_unacked = True  # A message whose attempt is cancelled is given back with the others.
         try:
-            stays_unacked = await self._call_handler(delivery)
+            stays_unacked = await self._call_handler(delivery, slot)
         finally:
             self._attempting.discard(delivery)
             if stays_unacked:
@@ -351,18 +361,17 @@ class RegionWorker(Worker):
             self._accepting_since = self.now()
             slot.release()
             self._start_attempts()
-            closed = self._breaker.state is CircuitState.CLOSED
-            if stays_unacked or kind is not Kind.NEW or not closed:
+            if stays_unacked or kind is not Kind.NEW or not self._limit.is_closed:
                 self.wake()
 
-    async def _call_handler(self, delivery: Delivery) -> bool:
+    async def _call_handler(self, delivery: Delivery, slot: Slot) -> bool:
         """Call the handler with a message, and do with the message what this calls for.
 
         Returns:
             Whether the message may stay unacked.
         """
         began = self._limit.evidence.next_event()
-        is_probe = self._breaker.state is CircuitState.HALF_OPEN
+        is_probe = self._is_half_open()
         attempt = await self._handler.attempt(
             self._breaker,
             delivery.message,
@@ -371,6 +380,7 @@ class RegionWorker(Worker):
         disposition, error = attempt
         if disposition is Disposition.ACK:
             self._note_success(delivery, began)
+            slot.release()  # The next message may be here before the ack was sent.
             await acknowledge(delivery.message)
             return False  # Even if the ack was not sent: what is done is not done again.
         if disposition is Disposition.ON_ERROR and isinstance(error, Exception):
@@ -384,9 +394,12 @@ class RegionWorker(Worker):
         self._postpone(delivery, attempt)
         return True
 
+    def _is_half_open(self) -> bool:
+        return not self._limit.is_closed and self._breaker.state is CircuitState.HALF_OPEN
+
     def _note_success(self, delivery: Delivery, began: int) -> None:
         self._turns.succeeded(delivery.kind)
-        if self._breaker.state is CircuitState.HALF_OPEN:
+        if self._is_half_open():
             # A failed message might end the run of successes that closes the circuit.
             self._turns.new_is_next = True
         self._limit.record_success()
@@ -402,7 +415,7 @@ class RegionWorker(Worker):
         self._failed_probes += is_probe and region_failed and delivery.kind is not Kind.FAILED
         delivery.failures.note(error)
         delivery.is_given_up = False
-        if self._breaker.state is CircuitState.CLOSED:
+        if self._limit.is_closed:
             self._limit.evidence.record_failure(delivery.failures, counts=region_failed)
 
     async def _handle_error(self, delivery: Delivery, error: Exception) -> None:
@@ -443,7 +456,7 @@ class RegionWorker(Worker):
     def _postpone(self, delivery: Delivery, attempt: Attempt) -> None:
         """Set when a message that stays unacked is attempted again."""
         disposition, error = attempt
-        closed = self._breaker.state is CircuitState.CLOSED
+        closed = self._limit.is_closed
         at_least = requested_delay(root_error(error)) or 0.0
         rejection = rejection_in(error) if disposition is Disposition.REJECTED else None
         if rejection is not None and rejection.__cause__ is None:

@@ -51,7 +51,8 @@ class Router(Worker):
         self._queue, self._handler, self._settings = queue, handler, settings
         self._breaker_of, self._wait_queues = breaker_of, wait_queues
         self._subscription = Subscription(connection, queue, "", self._on_message, self.wake)
-        self._unacked: list[AbstractIncomingMessage] = []
+        # In the order of delivery.
+        self._unacked: dict[AbstractIncomingMessage, None] = {}
         self._limits: dict[CircuitBreaker, ConcurrencyLimit] = {}
         self._detach: list[Callable[[], None]] = []
 
@@ -89,7 +90,7 @@ class Router(Worker):
         await self._subscription.close()
 
     def _on_message(self, message: AbstractIncomingMessage) -> None:
-        self._unacked.append(message)
+        self._unacked[message] = None
         self.run_task(self._route(message))
 
     # One message
@@ -106,7 +107,7 @@ class Router(Worker):
             if not await self._attempt(breaker, message, failures):
                 await self._move_to_wait_queue(breaker, message, failures)
         if not is_unsettled(message):
-            self._unacked.remove(message)
+            del self._unacked[message]
 
     async def _attempt(
         self, breaker: CircuitBreaker, message: AbstractIncomingMessage, failures: FailureRecord

@@ -12,6 +12,8 @@ themselves: that most of them succeed says nothing about those that have failed.
 from dataclasses import dataclass
 from enum import Enum, auto
 
+_NO_LIMIT = 65_535  # the largest prefetch
+
 
 class Kind(Enum):
     """What is known about a message."""
@@ -28,13 +30,12 @@ class Kind(Enum):
 class _Ramp:
     """How many messages of a kind may be attempted at the same time."""
 
-    most: int | None
+    most: int
     allowed: int = 1
     running: int = 0
 
     def double(self) -> None:
-        doubled = 2 * self.allowed
-        self.allowed = doubled if self.most is None else min(doubled, self.most)
+        self.allowed = min(2 * self.allowed, self.most)
 
 
 class Turns:
@@ -50,8 +51,8 @@ class Turns:
         # Whether a message has failed since the last success.
         self._failing = False
         self._ramps = {
-            Kind.NEW: _Ramp(None),
-            Kind.REDELIVERED: _Ramp(None),
+            Kind.NEW: _Ramp(_NO_LIMIT),
+            Kind.REDELIVERED: _Ramp(_NO_LIMIT),
             # If all of them fail, this must not be enough to open the circuit.
             Kind.FAILED: _Ramp(max(1, failure_threshold // 2)),
         }

@@ -127,8 +127,8 @@ def test_poison_alone_has_an_end_when_others_succeed_again(broker, http_error):
             breaker = world.region.breaker
             await world.until(lambda: breaker.snapshot().probes >= 20, within=30 * RECOVERY)
             assert world.given_up == {}
-            await world.bench.publish(queue, *range(100, 200))
-            await world.until(lambda: len(world.region.done) == 100, within=2 * RECOVERY)
+            await world.bench.publish(queue, *range(100, 1100))
+            await world.until(lambda: len(world.region.done) == 1000, within=2 * RECOVERY)
             await world.until(lambda: world.given_up.keys() == poison, within=10 * RECOVERY)
             assert breaker.state is CircuitState.CLOSED
 
