@@ -18,12 +18,14 @@ from resilience._text import one_line
 from resilience.breaker import CircuitBreaker
 from resilience.circuit import CircuitState
 from resilience.classify import root_error
+from resilience.integrations.metrics import QueueStats
 from resilience.integrations.rabbitmq.amqp import ConsumerError, acknowledge, return_to_queue
 from resilience.integrations.rabbitmq.concurrency import (
     ConcurrencyLimit,
     Slot,
     attach_to_limit,
 )
+from resilience.integrations.rabbitmq.deliveries import DeliveryCounts
 from resilience.integrations.rabbitmq.disposition import Disposition, rejection_in
 from resilience.integrations.rabbitmq.handler import Attempt, MessageHandler
 from resilience.integrations.rabbitmq.settings import ConsumerSettings
@@ -76,7 +78,7 @@ class RegionWorker(Worker):
         )
         self._unacked = Unacked()
         self._turns = Turns(breaker.policy.failure_threshold)
-        self._delivered = 0
+        self._counts = DeliveryCounts(queue, breaker.region)
         # The deliveries whose attempt is running: they are not in `_unacked` meanwhile.
         self._attempting: set[Delivery] = set()
         # The task that waits for a slot.
@@ -96,6 +98,12 @@ class RegionWorker(Worker):
         self._limit, self._detach = attach_to_limit(
             self._breaker, self._settings.prefetch, self.wake
         )
+
+    def stats(self) -> QueueStats:
+        """Return the figures of the queue; any thread may call this."""
+        unacked = (*self._unacked, *tuple(self._attempting))
+        failed = len(self._unacked.failed)
+        return self._counts.stats((one.received_at for one in unacked), failed=failed)
 
     async def run(self) -> None:
         """Run the loop until `stop` is called."""
@@ -221,9 +229,10 @@ class RegionWorker(Worker):
         log.log("WARNING", self.region, text)
 
     def _on_message(self, message: AbstractIncomingMessage) -> None:
-        self._delivered += 1
+        now = self.now()
+        self._counts.count(message, now)
         delivery = delivered(
-            message, self._delivered, now=self.now(), breaker_now=self._breaker.now()
+            message, self._counts.deliveries, now=now, breaker_now=self._breaker.now()
         )
         slot = self._slot_immediately(delivery)
         if slot is not None:

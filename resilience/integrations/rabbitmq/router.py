@@ -6,6 +6,7 @@ from contextlib import suppress
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 
 from resilience.breaker import CircuitBreaker
+from resilience.integrations.metrics import QueueStats
 from resilience.integrations.rabbitmq.amqp import (
     ConsumerError,
     acknowledge,
@@ -13,6 +14,7 @@ from resilience.integrations.rabbitmq.amqp import (
     return_to_queue,
 )
 from resilience.integrations.rabbitmq.concurrency import ConcurrencyLimit, attach_to_limit
+from resilience.integrations.rabbitmq.deliveries import DeliveryCounts
 from resilience.integrations.rabbitmq.disposition import Disposition
 from resilience.integrations.rabbitmq.evidence import FailureRecord, record_of
 from resilience.integrations.rabbitmq.handler import MessageHandler
@@ -51,8 +53,9 @@ class Router(Worker):
         self._queue, self._handler, self._settings = queue, handler, settings
         self._breaker_of, self._wait_queues = breaker_of, wait_queues
         self._subscription = Subscription(connection, queue, "", self._on_message, self.wake)
-        # In the order of delivery.
-        self._unacked: dict[AbstractIncomingMessage, None] = {}
+        # When they were delivered, in the order of delivery.
+        self._unacked: dict[AbstractIncomingMessage, float] = {}
+        self._counts = DeliveryCounts(queue, "")
         self._limits: dict[CircuitBreaker, ConcurrencyLimit] = {}
         self._detach: list[Callable[[], None]] = []
 
@@ -64,6 +67,10 @@ class Router(Worker):
             limit, detach = attach_to_limit(breaker, self._settings.prefetch, self.wake)
             self._limits[breaker] = limit
             self._detach.append(detach)
+
+    def stats(self) -> QueueStats:
+        """Return the figures of the queue; any thread may call this."""
+        return self._counts.stats(tuple(self._unacked.values()), failed=0)
 
     async def run(self) -> None:
         """Keep the subscription running until `stop` is called."""
@@ -90,7 +97,9 @@ class Router(Worker):
         await self._subscription.close()
 
     def _on_message(self, message: AbstractIncomingMessage) -> None:
-        self._unacked[message] = None
+        now = self.now()
+        self._counts.count(message, now)
+        self._unacked[message] = now
         self.run_task(self._route(message))
 
     # One message
@@ -148,6 +157,7 @@ class Router(Worker):
             copy = copy_of(message)
             copy.headers.update(failures.headers())
             if await self._handler.publisher.publish(copy, self._wait_queues[breaker]):
+                self._counts.parked += 1
                 await acknowledge(message)
 
         await self._until_settled(message, move)

@@ -5,6 +5,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Coroutine
 from contextlib import suppress
 
+from resilience.integrations.metrics import QueueStats
+
 # Seconds that a cancelled handler has to end.
 _CANCEL_TIMEOUT = 2.0
 
@@ -31,6 +33,10 @@ class Worker(ABC):
     @abstractmethod
     def attach(self) -> None:
         """Begin to follow the circuits of the worker's regions."""
+
+    @abstractmethod
+    def stats(self) -> QueueStats:
+        """Return the figures of the queue; any thread may call this."""
 
     @abstractmethod
     async def run(self) -> None:
