@@ -133,8 +133,7 @@ class FailureRecord:
         headers = self.headers()
         # If the message is published again, it has all its attempts before it.
         headers.pop(COUNTED_ATTEMPTS, None)
-        if self.error is not None:
-            headers[ERROR] = describe(self.error)
+        headers[ERROR] = describe(self.error)
         headers[DEAD_LETTERED_AT] = datetime.now(UTC).isoformat(timespec="milliseconds")
         return headers
 
