@@ -63,7 +63,12 @@ class RegionWorker(Worker):
         self._breaker, self._handler, self._settings = breaker, handler, settings
         self._is_wait_queue = is_wait_queue
         self._subscription = Subscription(
-            connection, queue, breaker.region, self._on_message, self._on_lost
+            connection,
+            queue,
+            breaker.region,
+            self._on_message,
+            self._on_lost,
+            settings=settings.subscription,
         )
         self._unacked = Unacked()
         self._delivered = 0

@@ -49,7 +49,9 @@ class Router(Worker):
         super().__init__("", settings.stop_timeout)
         self._queue, self._handler, self._settings = queue, handler, settings
         self._breaker_of, self._wait_queues = breaker_of, wait_queues
-        self._subscription = Subscription(connection, queue, "", self._on_message, self.wake)
+        self._subscription = Subscription(
+            connection, queue, "", self._on_message, self.wake, settings=settings.subscription
+        )
         self._unacked: list[AbstractIncomingMessage] = []
         self._limits: dict[CircuitBreaker, ConcurrencyLimit] = {}
         self._detach: list[Callable[[], None]] = []

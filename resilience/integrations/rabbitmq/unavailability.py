@@ -1,0 +1,91 @@
+"""A queue that cannot be consumed: when it is tried again, when that ends, and what is logged."""
+
+import random
+
+from aio_pika.exceptions import AMQPChannelError
+
+from resilience import log
+from resilience._text import one_line
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds
+_MAX_DOUBLINGS = 5
+
+
+class Unavailability:
+    """How long a queue has been unavailable; empty while it can be consumed.
+
+    Args:
+        queue: The queue's name.
+        region: The region of its messages; empty if they are of several regions.
+        timeout: Seconds for which the queue may be unavailable; None is without end.
+    """
+
+    def __init__(self, queue: str, region: str, timeout: float | None) -> None:
+        self._queue, self._region, self._timeout = one_line(queue), region, timeout
+        self._since: float | None = None
+        self._doublings = 0
+        # The reasons that were logged since the queue could be consumed last.
+        self._logged: set[str] = set()
+        #: When the broker may be asked again; 0 if it has not failed.
+        self.retry_at = 0.0
+
+    def record_failure(self, now: float, error: BaseException) -> None:
+        """Note that the queue could not be consumed, and set when to try again.
+
+        Args:
+            now: The time, in seconds.
+            error: What was raised.
+        """
+        # A connection that is lost is noticed without asking the broker.
+        asked = isinstance(error, AMQPChannelError | TimeoutError)
+        jitter = random.uniform(0.75, 1.25)  # noqa: S311 - not a secret
+        pause = min(_FIRST_PAUSE * 2.0**self._doublings, _LONGEST_PAUSE) * jitter
+        self._doublings = min(self._doublings + 1, _MAX_DOUBLINGS) if asked else 0
+        if self._since is None:
+            self._since = now
+        if self._timeout is not None:
+            pause = min(pause, max(0.0, self._since + self._timeout - now))
+        self.retry_at = now + pause
+        self._log(reason_of(error))
+
+    def record_success(self) -> None:
+        """Note that the queue is consumed."""
+        if self._logged:
+            text = f"consumer reads queue {self._queue}{self._of_region} again"
+            log.log("INFO", self._region, text)
+            self._logged.clear()
+        self.interrupt()
+
+    def interrupt(self) -> None:
+        """Note that nobody wants to consume the queue for a while."""
+        self._since, self._doublings, self.retry_at = None, 0, 0.0
+
+    def has_timed_out(self, now: float) -> bool:
+        """Whether the queue has been unavailable for too long."""
+        if self._timeout is None or self._since is None:
+            return False
+        return now >= self._since + self._timeout
+
+    @property
+    def _of_region(self) -> str:
+        return " for region {}" if self._region else ""
+
+    def _log(self, reason: str) -> None:
+        """Log each reason once, however often the broker repeats it."""
+        if reason in self._logged:
+            return
+        self._logged.add(reason)
+        end = "" if self._timeout is None else f" for {self._timeout:g} s"
+        log.log(
+            "WARNING",
+            self._region,
+            f"consumer cannot read queue {self._queue}{self._of_region}: {reason}; "
+            f"it tries again{end}, with pauses of {_FIRST_PAUSE:g} s to {_LONGEST_PAUSE:g} s",
+        )
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the server's own words, or the type of an error that does not come from the server."""
+    if isinstance(error, AMQPChannelError) and str(error):
+        return one_line(str(error))
+    return type(error).__name__
