@@ -17,6 +17,7 @@ from resilience.integrations.rabbitmq.handler import (
     check_async,
 )
 from resilience.integrations.rabbitmq.publisher import Publisher
+from resilience.integrations.rabbitmq.queue_lifetime import check_lifetime
 from resilience.integrations.rabbitmq.settings import ConsumerSettings
 from resilience.integrations.rabbitmq.topology import Topology
 from resilience.integrations.rabbitmq.worker import Worker
@@ -43,7 +44,7 @@ class Consumer(ABC):
         check_async("handler", handler, "a message")
         if not isinstance(on_error, DeadLetterTo):
             check_async("on_error", on_error, "a message and an error", " or a DeadLetterTo")
-        self._queue = queue.name
+        self._queue, self._given_queue = queue.name, queue
         self._connection = connection_of(queue)
         self._publisher = Publisher(self._connection)
         self._handler = MessageHandler(handler, on_error, self._publisher)
@@ -71,6 +72,7 @@ class Consumer(ABC):
         topology = Topology(self._connection)
         await topology.check_broker()
         await topology.check_queue(self._queue)
+        await check_lifetime(self._connection, self._given_queue)
         if isinstance(self._handler.on_error, DeadLetterTo):
             await topology.check_queue(self._handler.on_error.queue)
         await self._check_wait_queues(topology)
