@@ -19,6 +19,7 @@ from resilience.integrations.rabbitmq.handler import (
 from resilience.integrations.rabbitmq.publisher import Publisher
 from resilience.integrations.rabbitmq.queue_lifetime import check_lifetime
 from resilience.integrations.rabbitmq.settings import ConsumerSettings
+from resilience.integrations.rabbitmq.stop_schedule import StopSchedule, complete_by
 from resilience.integrations.rabbitmq.topology import Topology
 from resilience.integrations.rabbitmq.worker import Worker
 from resilience.registry import CircuitBreakerRegistry, default_registry
@@ -37,6 +38,9 @@ class Consumer(ABC):
         settings: The numbers.
     """
 
+    # What ends the loops that still wait for the broker while the consumer stops.
+    _interruption: asyncio.TimerHandle
+
     def __init__(
         self, queue: AbstractQueue, handler: Handler, on_error: OnError, settings: ConsumerSettings
     ) -> None:
@@ -54,6 +58,8 @@ class Consumer(ABC):
         # The task that runs the block of `async with`.
         self._block: asyncio.Task[object] | None = None
         self._stopping = False
+        # When each step of stopping has to be over.
+        self._schedule = StopSchedule.begin(0.0, settings.stop_timeout)
         # Whether the block was cancelled because of `_failure`.
         self._interrupted = False
         self._failure: BaseException | None = None
@@ -86,10 +92,16 @@ class Consumer(ABC):
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._stopping = True
+        loop = asyncio.get_running_loop()
+        self._schedule = StopSchedule.begin(loop.time(), self._settings.stop_timeout)
         for worker in self._workers:
-            worker.stop()
-        await self._wait_for_workers()
-        await self._publisher.close()
+            worker.stop(self._schedule)
+        self._interruption = loop.call_at(self._schedule.calls, self._interrupt_loops)
+        try:
+            await self._wait_for_workers()
+        finally:
+            self._interruption.cancel()
+            await complete_by(self._schedule.end, self._publisher.close())
         if self._interrupted and self._block is not None and self._block.uncancel() > 0:
             return  # Somebody else has cancelled the block, too.
         if self._failure is not None and (error is None or self._interrupted):
@@ -116,10 +128,23 @@ class Consumer(ABC):
                 break
             except asyncio.CancelledError as error:
                 cancelled = error
-                for worker in self._workers:
-                    worker.cancel_running()
+                self._cancel_running()
         if cancelled is not None and not self._interrupted:
             raise cancelled
+
+    def _cancel_running(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._schedule = self._schedule.without_calls(loop.time())
+        for worker in self._workers:
+            worker.cancel_running(self._schedule)
+        self._interruption.cancel()
+        self._interruption = loop.call_at(self._schedule.cancelled_calls, self._interrupt_loops)
+
+    def _interrupt_loops(self) -> None:
+        """End the loops that still wait for a broker that does not answer."""
+        for worker, run in zip(self._workers, self._runs, strict=True):
+            if not worker.finishing:
+                run.cancel()
 
 
 def registry_or_default(registry: CircuitBreakerRegistry | None) -> CircuitBreakerRegistry:

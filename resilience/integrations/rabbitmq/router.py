@@ -1,13 +1,11 @@
 """Router: consumes a shared queue all the time, and moves what cannot be attempted elsewhere."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 
 from resilience.breaker import CircuitBreaker
 from resilience.integrations.rabbitmq.amqp import (
-    ConsumerError,
     acknowledge,
     is_unsettled,
     return_to_queue,
@@ -76,18 +74,10 @@ class Router(Worker):
                 await self.sleep(max(0.0, retry_at - self.now()) if retry_at else None)
         finally:
             try:
-                await self._finish()
+                await self.finish(self._subscription, lambda: self._unacked)
             finally:
                 for detach in self._detach:
                     detach()
-
-    async def _finish(self) -> None:
-        """End the running calls, and give all other messages back."""
-        with suppress(ConsumerError):
-            await self._subscription.set_prefetch(0)
-        await self.end_tasks()
-        await return_to_queue(self._unacked)
-        await self._subscription.close()
 
     def _on_message(self, message: AbstractIncomingMessage) -> None:
         self._unacked.append(message)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol, cast
 
 from aio_pika.abc import (
@@ -60,7 +61,8 @@ class Subscription:
         settings: SubscriptionSettings,
     ) -> None:
         self._connection = connection
-        self._name = queue
+        #: The queue's name.
+        self.queue = queue
         self._deliver, self._on_lost = on_message, on_lost
         self._settings = settings
         # The queue on the open channel; None while there is no channel.
@@ -98,6 +100,14 @@ class Subscription:
             else:
                 self._unavailability.interrupt()
 
+    async def cancel(self) -> None:
+        """End the consumer for good, if the broker answers: no more messages arrive then."""
+        queue, tag = self._queue, self.consumer_tag
+        self.prefetch, self.consumer_tag = 0, None
+        if queue is not None and tag is not None:
+            with suppress(*CONNECTION_LOST):
+                await broker_reply(queue.cancel(tag))
+
     async def close(self) -> None:
         """Close the channel: the messages that are unacked on it go back to the queue."""
         queue, self._queue = self._queue, None
@@ -132,7 +142,7 @@ class Subscription:
         underlay = await broker_reply(channel.get_underlay_channel())
         underlay.on_consumer_cancel_callbacks.add(self._on_cancel)
         channel.close_callbacks.add(self._on_close)
-        self._queue = await channel.get_queue(self._name, ensure=False)
+        self._queue = await channel.get_queue(self.queue, ensure=False)
         return self._queue
 
     async def _recover_from(self, error: BaseException) -> None:
@@ -140,7 +150,7 @@ class Subscription:
         self._unavailability.record_failure(_now(), error)
         await self.close()
         self._on_lost()
-        queue, reason = self._name, reason_of(error)
+        queue, reason = self.queue, reason_of(error)
         if not reconnects(self._connection) and not self._connection.connected.is_set():
             raise ConsumerError(
                 f"the connection for queue {queue!r} is closed for good; "
