@@ -24,6 +24,9 @@ Keywords: TypeAlias = dict[str, object]
 
 NO_POSITION = sys.maxsize  # of an argument that no call has among the positional ones
 
+# The attribute of a wrapper that holds its `BreakerLookup`.
+_LOOKUP = "__resilience_lookup__"
+
 # The attribute by which `resilience.retry.gate` marks a function that contains retry loops.
 CONTAINS_RETRIES = "__resilience_contains_retries__"
 
@@ -110,10 +113,25 @@ def protect(
     wrap = _protect_async if is_async(fn) else _protect_sync
     protected = wrap(fn, lookup, classifiers, needs_permit=contains_retries or judges_results)
     functools.update_wrapper(protected, fn)
+    setattr(protected, _LOOKUP, lookup)
     retry_with: Callable[..., Callable[P, T]] | None = getattr(fn, "retry_with", None)
     if retry_with is not None:
         _protect_variants(protected, retry_with, lookup, classifiers)
     return protected
+
+
+def lookup_of(fn: object) -> BreakerLookup | None:
+    """Return how the calls of a function find their breaker; None if it is not protected."""
+    lookup: object = getattr(fn, _LOOKUP, None)
+    return lookup if isinstance(lookup, BreakerLookup) else None
+
+
+def wrapped_by_protection(fn: object) -> object | None:
+    """Return the function behind a wrapper that `protect` has made; None if it is not one."""
+    # Other decorators copy the attributes of what they wrap.
+    if getattr(fn, "__globals__", None) is not globals():
+        return None
+    return getattr(fn, "__wrapped__", None)
 
 
 def _contains_retries(fn: object) -> bool:

@@ -8,17 +8,24 @@ from typing import Self
 from aio_pika.abc import AbstractQueue
 
 from resilience import _validate
+from resilience._text import one_line
 from resilience.integrations.rabbitmq.amqp import connection_of
+from resilience.integrations.rabbitmq.consumer_timeout import check_consumer_timeout
 from resilience.integrations.rabbitmq.handler import (
     DeadLetterTo,
     Handler,
     MessageHandler,
     OnError,
-    check_async,
 )
+from resilience.integrations.rabbitmq.handler_registry import warn_of_other_registry
 from resilience.integrations.rabbitmq.publisher import Publisher
 from resilience.integrations.rabbitmq.queue_lifetime import check_lifetime
 from resilience.integrations.rabbitmq.settings import ConsumerSettings
+from resilience.integrations.rabbitmq.signature import (
+    A_MESSAGE,
+    A_MESSAGE_AND_AN_ERROR,
+    check_async,
+)
 from resilience.integrations.rabbitmq.stop_schedule import StopSchedule, complete_by
 from resilience.integrations.rabbitmq.topology import Topology
 from resilience.integrations.rabbitmq.worker import Worker
@@ -36,23 +43,30 @@ class Consumer(ABC):
         handler: The user's handler.
         on_error: The user's `on_error`.
         settings: The numbers.
+        registry: The registry of the regions' breakers; None is the default registry.
     """
 
     # What ends the loops that still wait for the broker while the consumer stops.
     _interruption: asyncio.TimerHandle
 
     def __init__(
-        self, queue: AbstractQueue, handler: Handler, on_error: OnError, settings: ConsumerSettings
+        self,
+        queue: AbstractQueue,
+        handler: Handler,
+        on_error: OnError,
+        settings: ConsumerSettings,
+        registry: CircuitBreakerRegistry | None,
     ) -> None:
         _validate.check_type("queue", queue, AbstractQueue)
-        check_async("handler", handler, "a message")
+        check_async("handler", handler, A_MESSAGE)
         if not isinstance(on_error, DeadLetterTo):
-            check_async("on_error", on_error, "a message and an error", " or a DeadLetterTo")
+            check_async("on_error", on_error, A_MESSAGE_AND_AN_ERROR, " or a DeadLetterTo")
         self._queue, self._given_queue = queue.name, queue
         self._connection = connection_of(queue)
         self._publisher = Publisher(self._connection)
         self._handler = MessageHandler(handler, on_error, self._publisher)
         self._settings = settings
+        self._registry = registry_or_default(registry)
         self._workers: Sequence[Worker] = ()
         self._runs: list[asyncio.Task[None]] = []
         # The task that runs the block of `async with`.
@@ -75,6 +89,7 @@ class Consumer(ABC):
     async def __aenter__(self) -> Self:
         if self._runs:
             raise RuntimeError("a consumer can be started only once: make a new one")
+        self._check_settings()
         topology = Topology(self._connection)
         await topology.check_broker()
         await topology.check_queue(self._queue)
@@ -89,6 +104,13 @@ class Consumer(ABC):
             run.add_done_callback(self._on_worker_end)
             self._runs.append(run)
         return self
+
+    def _check_settings(self) -> None:
+        """Refuse or warn of what does not fit the queue or the handler, without the broker."""
+        queue = self._given_queue
+        check_consumer_timeout(self._settings.max_unacked, self._queue, queue.arguments)
+        whose = f"consumer of queue {one_line(self._queue)}"
+        warn_of_other_registry(whose, self._handler.handler, self._registry)
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._stopping = True

@@ -132,23 +132,3 @@ class MessageHandler:
         copy = copy_of(message, from_wait_queue=from_wait_queue)
         if await self.publisher.publish(copy, self.on_error.queue):
             await acknowledge(message)
-
-
-def check_async(name: str, value: object, takes: str, other: str = "") -> None:
-    """Reject a value that is not an `async def`.
-
-    Args:
-        name: The argument's name.
-        value: The argument.
-        takes: What the function has to take, for the error's text.
-        other: What else the argument may be, for the error's text.
-
-    Raises:
-        TypeError: The value cannot be called, or a call of it cannot be awaited.
-    """
-    if not callable(value):
-        kind = type(value).__name__
-        raise TypeError(f"{name} must be an async def that takes {takes}{other}, got a {kind}")
-    if not _validate.is_async(getattr(value, "func", value)):
-        what = _validate.name_of(value)
-        raise TypeError(f"{name} must be an async def that takes {takes}{other}, got {what}")

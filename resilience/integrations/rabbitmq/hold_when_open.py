@@ -9,6 +9,8 @@ from typing import Any, ParamSpec, Protocol
 from aio_pika.abc import AbstractIncomingMessage
 
 from resilience import _validate, log, scope
+from resilience._text import one_line
+from resilience._validate import name_of
 from resilience.breaker import CircuitBreaker
 from resilience.classify import root_error
 from resilience.integrations.rabbitmq.amqp import (
@@ -18,13 +20,20 @@ from resilience.integrations.rabbitmq.amqp import (
     return_to_queue,
 )
 from resilience.integrations.rabbitmq.consumer import registry_or_default
+from resilience.integrations.rabbitmq.consumer_timeout import warn_of_consumer_timeout
 from resilience.integrations.rabbitmq.disposition import (
     Disposition,
     disposition_of,
     rejection_in,
 )
-from resilience.integrations.rabbitmq.handler import Attempt, ErrorHandler, check_async
+from resilience.integrations.rabbitmq.handler import Attempt, ErrorHandler
+from resilience.integrations.rabbitmq.handler_registry import warn_of_other_registry
 from resilience.integrations.rabbitmq.settings import renamed
+from resilience.integrations.rabbitmq.signature import (
+    A_MESSAGE_AND_AN_ERROR,
+    check_async,
+    check_decorated,
+)
 from resilience.registry import CircuitBreakerRegistry
 from resilience.retry.retry_after import requested_delay
 
@@ -88,20 +97,22 @@ def hold_when_open(
 
     Raises:
         TypeError: An argument has the wrong type; or, when decorating, the function is not an
-            `async def`.
+            `async def` that can take a message.
         ValueError: `max_unacked` is not above 0.
     """
     max_unacked = renamed("max_hold", max_hold, "max_unacked", max_unacked, 1200.0)
     _validate.check_callable("region_of", region_of, "a message and returns its region")
     _validate.check_seconds("max_unacked", max_unacked)
     if on_error is not None:
-        check_async("on_error", on_error, "a message and an error")
+        check_async("on_error", on_error, A_MESSAGE_AND_AN_ERROR)
     breakers = registry_or_default(registry)
+    warn_of_consumer_timeout(max_unacked, "hold_when_open")
 
     def decorate(
         fn: Callable[P, Coroutine[Any, Any, object]], /
     ) -> Callable[P, Coroutine[Any, Any, None]]:
-        check_async("@hold_when_open", fn, "a message")
+        check_decorated("@hold_when_open", fn)
+        warn_of_other_registry(f"hold_when_open of {one_line(name_of(fn))}", fn, breakers)
 
         @functools.wraps(fn)
         async def on_message(*args: P.args, **kwargs: P.kwargs) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from aio_pika.abc import AbstractQueue
 
-from resilience.integrations.rabbitmq.consumer import Consumer, registry_or_default
+from resilience.integrations.rabbitmq.consumer import Consumer
 from resilience.integrations.rabbitmq.handler import Handler, OnError
 from resilience.integrations.rabbitmq.region_worker import RegionWorker
 from resilience.integrations.rabbitmq.settings import checked_settings, renamed
@@ -95,8 +95,8 @@ class RegionConsumer(Consumer):
                 arguments=arguments,
             ),
         )
-        super().__init__(queue, handler, on_error, settings)
-        self._breaker = registry_or_default(registry).get(region)
+        super().__init__(queue, handler, on_error, settings, registry)
+        self._breaker = self._registry.get(region)
 
     async def _check_wait_queues(self, topology: Topology) -> None:
         """Check nothing: the consumer has no wait queues."""

@@ -6,7 +6,7 @@ from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 
 from resilience import _validate
 from resilience.breaker import CircuitBreaker
-from resilience.integrations.rabbitmq.consumer import Consumer, registry_or_default
+from resilience.integrations.rabbitmq.consumer import Consumer
 from resilience.integrations.rabbitmq.handler import Handler, OnError
 from resilience.integrations.rabbitmq.queue_lifetime import EXPIRES
 from resilience.integrations.rabbitmq.region_worker import RegionWorker
@@ -108,14 +108,13 @@ class SharedConsumer(Consumer):
                 arguments=arguments,
             ),
         )
-        super().__init__(queue, handler, on_error, settings)
+        super().__init__(queue, handler, on_error, settings, registry)
         _validate.check_callable("region_of", region_of, "a message and returns its region")
         if wait_arguments is not None:
             _validate.check_type("wait_arguments", wait_arguments, Mapping)
             if EXPIRES in wait_arguments:
                 raise ValueError(f"wait_arguments must not have {EXPIRES}: messages would be lost")
         self._region_of, self._wait_arguments = region_of, wait_arguments
-        self._registry = registry_or_default(registry)
         self._wait_queues = _wait_queues(
             _breakers(self._registry, regions), wait_queue, shared_queue=self._queue
         )
