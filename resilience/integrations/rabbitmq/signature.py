@@ -1,6 +1,8 @@
 """Refusing a handler, or an `on_error`, that cannot be awaited with what it would be given."""
 
 import inspect
+from collections.abc import Callable
+from typing import cast
 
 from resilience import _validate
 from resilience.protect import wrapped_by_protection
@@ -75,10 +77,8 @@ def _parameters_of(value: object) -> inspect.Signature | None:
     """
     while (inner := wrapped_by_protection(value)) is not None:
         value = inner
-    if not callable(value):
-        return None
     try:
-        return inspect.signature(value, follow_wrapped=False)
+        return inspect.signature(cast("Callable[..., object]", value), follow_wrapped=False)
     except (TypeError, ValueError):
         return None
 

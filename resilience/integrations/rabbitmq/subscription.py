@@ -97,8 +97,6 @@ class Subscription:
         else:
             if prefetch:
                 self._unavailability.record_success()
-            else:
-                self._unavailability.interrupt()
 
     async def cancel(self) -> None:
         """End the consumer for good, if the broker answers: no more messages arrive then."""
@@ -116,16 +114,13 @@ class Subscription:
             await close_channel(queue.channel)
 
     async def _replace_consumer(self, prefetch: int) -> None:
-        queue = self._queue
-        if queue is None:
-            if not prefetch:
-                return
-            queue = await self._open()
-        if self.consumer_tag is not None:
+        queue, tag = self._queue, self.consumer_tag
+        if queue is not None and tag is not None:
             # The prefetch of a live consumer cannot be changed.
-            tag, self.consumer_tag, self.prefetch = self.consumer_tag, None, 0
+            self.consumer_tag, self.prefetch = None, 0
             await broker_reply(queue.cancel(tag))
         if prefetch:
+            queue = await self._open() if self._queue is None else self._queue
             await broker_reply(queue.channel.set_qos(prefetch_count=prefetch))
             self.consumer_tag = await broker_reply(self._consume(queue))
             self.prefetch = prefetch

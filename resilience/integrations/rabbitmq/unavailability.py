@@ -9,6 +9,9 @@ from resilience._text import one_line
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds
 _MAX_DOUBLINGS = 5
+# Seconds after which a try that was due has not been made: while a circuit is OPEN, nobody wants to
+# consume the queue, and that time does not count.
+_NOBODY_TRIES = 60.0
 
 
 class Unavailability:
@@ -36,13 +39,13 @@ class Unavailability:
             now: The time, in seconds.
             error: What was raised.
         """
+        if self._since is None or now > self.retry_at + _NOBODY_TRIES:
+            self._since, self._doublings = now, 0
         # A connection that is lost is noticed without asking the broker.
         asked = isinstance(error, AMQPChannelError | TimeoutError)
         jitter = random.uniform(0.75, 1.25)  # noqa: S311 - not a secret
         pause = min(_FIRST_PAUSE * 2.0**self._doublings, _LONGEST_PAUSE) * jitter
         self._doublings = min(self._doublings + 1, _MAX_DOUBLINGS) if asked else 0
-        if self._since is None:
-            self._since = now
         if self._timeout is not None:
             pause = min(pause, max(0.0, self._since + self._timeout - now))
         self.retry_at = now + pause
@@ -54,10 +57,6 @@ class Unavailability:
             text = f"consumer reads queue {self._queue}{self._of_region} again"
             log.log("INFO", self._region, text)
             self._logged.clear()
-        self.interrupt()
-
-    def interrupt(self) -> None:
-        """Note that nobody wants to consume the queue for a while."""
         self._since, self._doublings, self.retry_at = None, 0, 0.0
 
     def has_timed_out(self, now: float) -> bool:

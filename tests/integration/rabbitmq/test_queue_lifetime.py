@@ -5,7 +5,12 @@ import asyncio
 import aio_pika
 import pytest
 
-from resilience.integrations.rabbitmq import ConsumerError, RegionConsumer, SharedConsumer
+from resilience.integrations.rabbitmq import (
+    ConsumerError,
+    RegionConsumer,
+    SharedConsumer,
+    queue_lifetime,
+)
 from resilience.integrations.rabbitmq.queue_lifetime import check_lifetime
 from tests.support.rabbitmq_support import Region, bench_at, make_registry, refuse_errors, until
 
@@ -58,7 +63,8 @@ async def declared(bench, known, declaration):
     queue = await bench.channel.declare_queue(name, **declaration)
     if known == "declared":
         return queue
-    return await bench.channel.get_queue(name, ensure=known == "ensured")
+    channel = await bench.connection.channel()  # The other one remembers the declaration.
+    return await channel.get_queue(name, ensure=known == "ensured")
 
 
 @pytest.mark.parametrize("layout", [consume, share])
@@ -90,6 +96,12 @@ async def test_asking_does_not_create_a_queue_that_has_gone_meanwhile(bench):
     channel = await bench.connection.channel()
     with pytest.raises(aio_pika.exceptions.ChannelNotFoundEntity):
         await channel.get_queue(name)
+
+
+async def test_a_broker_that_refuses_nothing_is_believed(bench, monkeypatch):
+    monkeypatch.setattr(queue_lifetime, "_IMPOSSIBLE", {})
+    queue = await declared(bench, "ensured", DURABLE)
+    await check_lifetime(bench.connection, queue)
 
 
 async def test_without_a_connection_nothing_can_be_asked(broker):
