@@ -144,6 +144,27 @@ async def test_a_dead_letter_that_is_not_confirmed_does_not_hold_it_up(broker, b
     await until(lambda: all_are_ready(bench, queue, 1))
 
 
+async def test_a_channel_for_copies_that_is_not_closed_does_not_hold_it_up(broker, bench):
+    registry = make_registry(threshold=1, recovery=60)
+    region, stop = Region(registry), Stop()
+    handler, region.error = Handler(region), ConnectionError()
+    handler.let_go.set()
+    queue = await bench.queue()
+    waiting = f"wait.{queue}.eu-west-1"
+    bench.forget(waiting)
+    await bench.publish(queue, *range(20))
+    async with through_proxy(broker) as (proxy, connection):
+        channel = await connection.channel()
+        consumer = make_consumer("shared", await channel.get_queue(queue.name), handler, registry)
+        await consumer.declare()
+        async with consumer:
+            await until(lambda: all_are_ready(bench, waiting, 20))
+            await settle_down()
+            proxy.black_hole = True
+            stop.begin()
+        stop.check()
+
+
 async def test_a_cancellation_does_not_wait_for_a_black_hole_either(broker, bench):
     registry, stop = make_registry(), Stop()
     queue = await bench.queue()
