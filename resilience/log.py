@@ -45,10 +45,12 @@ def log(level: str, region: str, text: str, bound: Mapping[str, object] | None =
     _write(level, line, {"region": region, **(bound or {})})
 
 
-def log_consumer(level: str, queue: str, text: str) -> None:
-    """Write one line about the consumer of a queue."""
-    queue = one_line(queue)
-    _write(level, f"Consumer of queue {queue} {text}", {"queue": queue})
+def log_consumer(level: str, queue: str, text: str, region: str = "") -> None:
+    """Write one line about the consumer of a queue, and of one region if one is given."""
+    queue, region = one_line(queue), one_line(region)
+    of_region = f" for region {region}" if region else ""
+    bound = {"queue": queue, "region": region} if region else {"queue": queue}
+    _write(level, f"Consumer of queue {queue}{of_region} {text}", bound)
 
 
 def _write(level: str, line: str, bound: Mapping[str, object]) -> None:
