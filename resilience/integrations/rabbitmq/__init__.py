@@ -14,6 +14,9 @@ Where to find what:
 - `amqp`: where a message is acknowledged or given back to its queue; `subscription`: consuming a
   queue; `unavailability`: a queue that is away; `publisher`: moving a message to another queue;
   `topology`: what must exist beforehand.
+- `connections`: those of the consumer's own, next to the user's; `encoding`: properties that keep
+  their values; `frames` and `unreadable`: reading what aio-pika cannot decode.
+- `consumer_warnings`: what is logged once, and not once per message.
 """
 
 from resilience.integrations.rabbitmq.amqp import ConsumerError, MessageError

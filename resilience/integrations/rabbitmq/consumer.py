@@ -125,7 +125,10 @@ class Consumer(ABC):
         """Refuse or warn of what does not fit the queue or the handler, without the broker."""
         arguments = self._given_queue.arguments
         check_consumer_timeout(
-            self._settings.max_unacked, self._queue, arguments, partial(self._warnings.warn, "timeout")
+            self._settings.max_unacked,
+            self._queue,
+            arguments,
+            partial(self._warnings.warn, "timeout"),
         )
         warn_of_other_registry(
             self._handler.handler, self._registry, partial(self._warnings.warn, "registry")
