@@ -86,14 +86,18 @@ def checked(**settings):
 @pytest.mark.parametrize(
     ("settings", "error", "text"),
     [
-        ({"consumer_tag": 7}, TypeError, "consumer_tag must be a str, got a int"),
+        ({"consumer_tag": 7}, TypeError, "consumer_tag must be a str, got int"),
         ({"consumer_tag": ""}, ValueError, "consumer_tag must not be empty"),
         ({"consumer_tag": "é" * 118}, ValueError, "consumer_tag must be at most 235 bytes long"),
         ({"priority": "5"}, TypeError, "priority must be an int, got a str"),
         ({"priority": True}, TypeError, "priority must be an int, got a bool"),
         ({"priority": 2**63}, ValueError, "priority must fit into 64 bits"),
         ({"arguments": [1]}, TypeError, "arguments must be a Mapping, got list"),
-        ({"arguments": {7: 1}}, TypeError, "an argument in arguments must be a str, got a int"),
+        (
+            {"arguments": {7: 1}},
+            TypeError,
+            "the name of an argument in arguments must be a str, got int",
+        ),
         ({"arguments": {"x": object()}}, TypeError, "what AMQP can encode: TypeError"),
         ({"arguments": {"x-priority": "5"}}, TypeError, "x-priority must be an int, got a str"),
         (
