@@ -13,6 +13,7 @@ from yarl import URL
 from resilience.circuit import CircuitState
 from resilience.integrations.rabbitmq import DeadLetterTo, RegionConsumer, SharedConsumer
 from resilience.integrations.rabbitmq.stop_schedule import StopSchedule, complete_by
+from tests.support import rabbitmq_raw as raw
 from tests.support.chaos_proxy import ChaosProxy
 from tests.support.rabbitmq_support import (
     Region,
@@ -163,6 +164,27 @@ async def test_a_channel_for_copies_that_is_not_closed_does_not_hold_it_up(broke
             proxy.black_hole = True
             stop.begin()
         stop.check()
+
+
+async def acknowledge(message, _error):
+    await message.ack()
+
+
+async def test_a_connection_of_its_own_to_read_over_does_not_hold_it_up(broker, bench):
+    registry, stop = make_registry(), Stop()
+    region = Region(registry)
+    queue = await bench.queue()
+    await raw.publish_raw(bench, queue, b"unreadable", raw.headers(**{raw.Latin1("\xfc"): b"t\1"}))
+    async with through_proxy(broker) as (proxy, connection):
+        given = await (await connection.channel()).get_queue(queue.name)
+        async with make_consumer("region", given, region, registry, acknowledge) as consumer:
+            await until(lambda: consumer._reading._own)
+            await bench.publish(queue, "hello")
+            await until(lambda: region.done == ["hello"])
+            proxy.black_hole = True
+            stop.begin()
+        stop.check()
+    assert consumer._watch.cancelled()
 
 
 async def test_a_cancellation_does_not_wait_for_a_black_hole_either(broker, bench):
