@@ -38,25 +38,28 @@ class Once:
         return self._lock.acquire(blocking=False)  # and it is never released
 
 
-def log(level: str, region: str, text: str, bound: Mapping[str, object] | None = None) -> None:
+def log(
+    level: str,
+    region: str,
+    text: str,
+    bound: Mapping[str, object] | None = None,
+    *,
+    subject: str = "Circuit breaker",
+) -> None:
     """Write one line, with the region in place of the braces."""
     region = one_line(region)
-    line = f"Circuit breaker {text.replace('{}', region, 1)}"
-    _write(level, line, {"region": region, **(bound or {})})
+    # A sink with catch=False may raise: a log that fails must not fail a call.
+    try:
+        bound_logger = logger.bind(region=region, **(bound or {}))
+        bound_logger.log(level, "{} {}", subject, text.replace("{}", region, 1))
+    except Exception as error:  # noqa: BLE001 - whatever a sink raises
+        _report_broken_sink(error)
 
 
 def log_consumer(level: str, queue: str, text: str) -> None:
     """Write one line about the consumer of a queue."""
     queue = one_line(queue)
-    _write(level, f"Consumer of queue {queue} {text}", {"queue": queue})
-
-
-def _write(level: str, line: str, bound: Mapping[str, object]) -> None:
-    # A sink with catch=False may raise: a log that fails must not fail a call.
-    try:
-        logger.bind(**bound).log(level, "{}", line)
-    except Exception as error:  # noqa: BLE001 - whatever a sink raises
-        _report_broken_sink(error)
+    log(level, "", text, {"queue": queue}, subject=f"Consumer of queue {queue}")
 
 
 def log_event(

@@ -91,6 +91,9 @@ class ReadingConnection:
     @property
     def is_lost(self) -> bool:
         """Whether the connection is gone for good."""
+        if self._users_is_fit and not self._users.connected.is_set():
+            # No channel need have said so yet.
+            self.note_close(_closing_error(self._users))
         if self._users_is_fit:
             return not reconnects(self._users) and not self._users.connected.is_set()
         return self._users.close_called
@@ -140,3 +143,12 @@ class ReadingConnection:
         """Close the connection, if it is the consumer's own."""
         own, self._own = self._own, None
         await close_connection(own)
+
+
+def _closing_error(connection: Connection) -> BaseException | None:
+    """Return what has ended a connection, as far as it is known."""
+    transport = connection.transport
+    if transport is None or not transport.connection.is_closed:
+        return None
+    closing = transport.connection.closing
+    return None if closing.cancelled() else closing.exception()

@@ -192,8 +192,6 @@ class Publisher:
         try:
             channel = await open_channel(connection, for_publishing=True)
             await _send(channel, body, queue, properties)
-        except (PublishError, DeliveryError):
-            raise
         except AMQPChannelError as error:
             raise MessageError(
                 f"the broker refuses a copy of the message: {server_text(error)}"

@@ -99,21 +99,32 @@ async def test_a_shared_queue_delivers_to_the_regions_that_are_up(
 
 
 @pytest.mark.timeout(180)
-async def test_messages_that_cannot_be_dead_lettered_hold_up_no_others(own_broker, alarm, registry):
-    region = Region(registry)
+@pytest.mark.parametrize("started", ["before the alarm", "in the alarm"])
+async def test_messages_that_cannot_be_dead_lettered_hold_up_no_others(
+    own_broker, alarm, registry, *, started
+):
+    region, may_go_on = Region(registry), asyncio.Event()
     async with bench_at(own_broker.url) as bench:
         queue, dead = await bench.queue(), await bench.queue()
         region.fails_for = {f"poison {number}": ValueError("a bug") for number in range(8)}
         await bench.publish(queue, *region.fails_for, *range(50))
-        await alarm(on=True)
+
+        async def handler(message):
+            await may_go_on.wait()
+            await region(message)
+
+        if started == "in the alarm":
+            await alarm(on=True)
         async with RegionConsumer(
             queue,
-            region,
+            handler,
             region=region.region,
             on_error=DeadLetterTo(dead.name),
             prefetch=6,
             registry=registry,
         ):
+            await alarm(on=True)
+            may_go_on.set()
             await until(lambda: len(region.done) == 50)
             await alarm(on=False)
 

@@ -17,6 +17,8 @@ from resilience.integrations.rabbitmq import (
     SharedConsumer,
     publisher,
 )
+from resilience.integrations.rabbitmq.connections import ReadingConnection
+from resilience.integrations.rabbitmq.consumer_warnings import ConsumerWarnings
 from tests.support import rabbitmq_raw as raw
 from tests.support.rabbitmq_support import Region, bench_at, make_registry, refuse_errors, until
 
@@ -256,6 +258,37 @@ async def test_a_connection_of_its_own_is_opened_again(broker, bench, registry, 
             await bench.publish(queue, "over another connection")
             await until(lambda: region.done[1:] == ["over another connection"])
             assert consumer._reading._own is not own
+
+
+async def refuse_message(message):
+    raise AssertionError(message)
+
+
+async def test_the_reason_is_known_before_any_channel_has_reported_it(broker, bench):
+    queue, lost = await bench.queue(), asyncio.Event()
+    connection = await aio_pika.connect(broker.url)
+    reading = ReadingConnection(connection, ConsumerWarnings(queue.name))
+    assert not reading.is_lost
+    connection.close_callbacks.add(lambda *_: lost.set())
+    mine = await (await connection.channel()).get_queue(queue.name)
+    await mine.consume(refuse_message)
+    await raw.publish_raw(bench, queue, b"", UNREADABLE["the message id"])
+    await lost.wait()
+    assert not reading.is_lost
+    channel = await reading.open_channel()
+    assert await (await channel.get_queue(queue.name)).get() is not None
+    await reading.close()
+    await connection.close()
+
+
+async def test_a_connection_that_was_lost_for_another_reason_is_lost(broker):
+    connection = await aio_pika.connect(broker.url)
+    reading = ReadingConnection(connection, ConsumerWarnings("queue"))
+    await connection.transport.connection.close(ConnectionError())
+    await until(lambda: not connection.connected.is_set())
+    assert reading.is_lost
+    await connection.close()
+    assert reading.is_lost  # There is no transport any more.
 
 
 async def test_a_plain_connection_that_the_user_closes_ends_the_consumer_all_the_same(
