@@ -52,9 +52,6 @@ from resilience.waiters import AdvancingClock, WaitQueue
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Reading a member of an enumeration takes 65 ns.
-_FAILURE = Outcome.FAILURE
-
 
 @dataclass(frozen=True, slots=True)
 class CircuitSnapshot:
@@ -441,12 +438,6 @@ class CircuitBreaker(KeepsIdentity):
             ticket.ignored += 1
         elif report is ANSWERED and isinstance(ticket, Closed):
             ticket.answered += 1
-        elif (
-            report.outcome is _FAILURE
-            and (outcomes := scope.watched_outcomes.get()) is not None
-            and outcomes.ignore_failures
-        ):
-            self.record(ticket, Report(Outcome.IGNORED, report.reason))
         elif lock_is_held():
             postpone(partial(self.record, ticket, report))
         else:
@@ -478,6 +469,7 @@ class CircuitBreaker(KeepsIdentity):
         outcomes = scope.watched_outcomes.get()
         if outcomes is not None:
             outcomes.record(error, report.outcome)
+            report = outcomes.what_counts(report)
         if report is IGNORED:
             closed.ignored += 1
         elif report is ANSWERED:

@@ -19,7 +19,7 @@ from typing import Protocol, TypeAlias
 
 from resilience._lock import lock
 from resilience.circuit import Ticket
-from resilience.outcome import Outcome
+from resilience.outcome import Outcome, Report
 
 Wake: TypeAlias = Callable[[], object]
 # Of the errors that are looked at for one: they may form a circle, or a large group.
@@ -205,6 +205,12 @@ class WatchedOutcomes:
         """Remember an outcome, unless the block has ended."""
         if self._outcomes is not None:
             self._outcomes.append((error, outcome))
+
+    def what_counts(self, report: Report) -> Report:
+        """Return what a breaker has to count: a failure that is to be ignored says nothing."""
+        if self.ignore_failures and report.outcome is Outcome.FAILURE:
+            return Report(Outcome.IGNORED, report.reason)
+        return report
 
     def forget(self) -> None:
         """Forget everything: a task that outlives the block must keep no errors alive."""

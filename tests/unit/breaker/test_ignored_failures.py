@@ -4,7 +4,7 @@ import contextlib
 
 import pytest
 
-from resilience import Outcome
+from resilience import CircuitBreaker, Outcome
 from resilience.scope import watch_outcomes
 from tests.support.driving import CLOSED, HALF_OPEN, ServerError, half_open
 
@@ -82,3 +82,22 @@ def test_other_failures_count_as_before(breaker):
         fail_by_function(breaker)
     fail_by_function(breaker)
     assert breaker.snapshot().streak == 2
+
+
+def test_a_failure_that_the_block_reports_itself_is_recorded_as_a_failure(breaker):
+    error = ServerError()
+    with watch_outcomes(ignore_failures=True) as outcomes:
+        with contextlib.suppress(ServerError), breaker.acquire() as permit:
+            permit.fail(error)
+            raise error
+        assert outcomes.outcome_of(error) is Outcome.FAILURE
+    assert (breaker.snapshot().failures, breaker.snapshot().ignored) == (0, 1)
+
+
+def test_a_result_that_counts_as_a_failure_is_ignored_as_well():
+    breaker = CircuitBreaker("eu", result_classifier=lambda _: Outcome.FAILURE)
+    call = breaker(lambda: "503")
+    with watch_outcomes(ignore_failures=True):
+        call()
+    call()
+    assert (breaker.snapshot().failures, breaker.snapshot().ignored) == (1, 1)
