@@ -872,3 +872,14 @@ def test_late_probes_are_not_among_them():
     admitted(circuit, now=65.0)
     circuit.record(slow, ignored("ValueError"), 66.0)
     assert circuit.ignored_probes() == ProbesIgnored(0, ())
+
+
+def test_the_calls_that_said_something_are_counted_in_every_state():
+    circuit = Circuit(BreakerPolicy(failure_threshold=2), 0.0)
+    for outcome in (Outcome.SUCCESS, Outcome.ANSWERED, Outcome.IGNORED):
+        circuit.record(circuit.acquire(0.0), Report(outcome), 0.0)
+    assert circuit.count_outcomes() == 2
+    for _ in range(2):
+        circuit.record(circuit.acquire(0.0), Report(Outcome.FAILURE, "503"), 0.0)
+    assert circuit.phase(0.0) is CircuitState.OPEN
+    assert circuit.count_outcomes() == 4

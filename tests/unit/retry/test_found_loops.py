@@ -23,9 +23,12 @@ from resilience import (
     CircuitBreakerOpenError,
     CircuitBreakerRegistry,
     CircuitState,
+    decorator,
     region_breaker,
 )
+from resilience.loops import stop_loops_with
 from resilience.retry import gate, transient_retry
+from resilience.retry.found import stop_found_loops
 from tests.support.driving import ServerError
 from tests.support.retrying import (
     AN_HOUR,
@@ -708,3 +711,24 @@ import tenacity
 assert region_breaker(region_from="region")(tenacity.retry(send))("eu") == "eu"
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+async def test_loops_are_found_where_nothing_of_the_package_has_looked_for_one_before(breaker):
+    """As in a program that imports tenacity, and nothing of `resilience.retry`."""
+    attempts = []
+
+    async def open_circuit(_):
+        breaker.force_open("maintenance")
+
+    async def send():
+        attempts.append(1)
+        raise ServerError
+
+    stop_loops_with(decorator._stop_loops)
+    try:
+        protected = breaker(tenacity.retry(sleep=open_circuit)(send))
+    finally:
+        stop_loops_with(stop_found_loops)
+    with pytest.raises(CircuitBreakerOpenError):
+        await protected()
+    assert len(attempts) == 1
