@@ -37,7 +37,7 @@ after ten failures in a row. The clock of the event loop jumps over each sleep: 
 same on every machine.
 
 A breaker decides when a call begins. The loops that are running at that moment go on, unless
-something stops them. Here `transient_retry` does."""
+something stops them. Here the breaker stops those that it can see, which are tenacity's."""
 
 READING = """\
 - **After OPEN** are the requests that began when the breaker already reported that it was open.
