@@ -37,7 +37,7 @@ class Payment:
         self._spent, self._slot, self._price = spent, slot, price
 
     def refund(self) -> None:
-        """Give it back, once, unless it is forgotten already."""
+        """Give the price back, once, unless its slot has left the window."""
         with lock:
             price, self._price = self._price, 0
             if price <= self._spent.get(self._slot, 0):
@@ -50,7 +50,7 @@ class RetryBudget:
     A region that half works stays below the threshold of its circuit, and then retries multiply its
     load. Give one budget to all functions that call the same regions: it keeps one account for
     each circuit. When an account is empty a loop ends with its attempt's own error; a first attempt
-    is always made. Outside a protected call there is no region, and no budget.
+    is always made. Outside a protected call, no budget applies.
 
     A retry after a 429 costs 5/14 of a retry after a failure. A retry that goes well costs nothing
     in the end: its price is refunded.

@@ -18,7 +18,7 @@ class _IsTransient(retry_base):
     Returns:
         True for what `classify_error` calls a failure, for the status 408, and for throttling: the
         status 429, and what a client has in its place. False for any other 4xx, a rejection by a
-        circuit, a cancellation, a bug; and where there is no error.
+        circuit, a cancellation or a bug, and for an attempt without an error.
     """
 
     def __call__(self, what: RetryCallState | BaseException) -> bool:

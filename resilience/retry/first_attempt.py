@@ -215,13 +215,14 @@ def retry_function(fn: Callable[..., Any], gated: GatedLoop, statistics: dict[st
 def _retry_async(first: FirstAttempt) -> Callable[..., Awaitable[object]]:
     fn, loop, before, condition = first.fn, first.loop, first.before, first.condition
     statistics, storage = first.statistics, storage_of(loop)
+    shown = statistics.get
     innermost, check_first = scope.innermost, first.gated.hooks.check_first
 
     async def retried(*args: Any, **kwargs: Any) -> object:
         if loop.before is not before or loop.retry is not condition or not loop.enabled:
             return await first.run_async(args, kwargs)
         storage.statistics = statistics
-        if statistics.get(DELAY) is not NOT_FAILED:
+        if shown(DELAY) is not NOT_FAILED:
             renew(statistics)
         start = statistics["start_time"] = time.monotonic()
         if innermost.get() is not None:
@@ -238,13 +239,14 @@ def _retry_async(first: FirstAttempt) -> Callable[..., Awaitable[object]]:
 def _retry_sync(first: FirstAttempt) -> Callable[..., object]:
     fn, loop, before, condition = first.fn, first.loop, first.before, first.condition
     statistics, storage = first.statistics, storage_of(loop)
+    shown = statistics.get
     innermost, check_first = scope.innermost, first.gated.hooks.check_first
 
     def retried(*args: Any, **kwargs: Any) -> object:
         if loop.before is not before or loop.retry is not condition or not loop.enabled:
             return first.run_sync(args, kwargs)
         storage.statistics = statistics
-        if statistics.get(DELAY) is not NOT_FAILED:
+        if shown(DELAY) is not NOT_FAILED:
             renew(statistics)
         start = statistics["start_time"] = time.monotonic()
         if innermost.get() is not None:
@@ -265,6 +267,7 @@ def _retry_sync(first: FirstAttempt) -> Callable[..., object]:
 def _in_circuit_async(first: FirstAttempt, own: Classifiers | None) -> Call:
     fn, loop, before, condition = first.fn, first.loop, first.before, first.condition
     statistics, storage = first.statistics, storage_of(loop)
+    shown = statistics.get
     innermost, count_call = scope.innermost, first.gated.hooks.count_call
 
     async def call(breaker: Any, closed: Closed, args: Arguments, kwargs: Keywords, /) -> object:
@@ -277,7 +280,7 @@ def _in_circuit_async(first: FirstAttempt, own: Classifiers | None) -> Call:
         failed: list[Exception] | None = None
         try:
             storage.statistics = statistics
-            if statistics.get(DELAY) is not NOT_FAILED:
+            if shown(DELAY) is not NOT_FAILED:
                 renew(statistics)
             start = statistics["start_time"] = time.monotonic()
             if count_call is not None:
@@ -305,6 +308,7 @@ def _in_circuit_async(first: FirstAttempt, own: Classifiers | None) -> Call:
 def _in_circuit_sync(first: FirstAttempt, own: Classifiers | None, watch: ResultWatch) -> Call:
     fn, loop, before, condition = first.fn, first.loop, first.before, first.condition
     statistics, storage = first.statistics, storage_of(loop)
+    shown = statistics.get
     innermost, count_call = scope.innermost, first.gated.hooks.count_call
 
     def call(breaker: Any, closed: Closed, args: Arguments, kwargs: Keywords, /) -> object:
@@ -317,7 +321,7 @@ def _in_circuit_sync(first: FirstAttempt, own: Classifiers | None, watch: Result
         failed: list[Exception] | None = None
         try:
             storage.statistics = statistics
-            if statistics.get(DELAY) is not NOT_FAILED:
+            if shown(DELAY) is not NOT_FAILED:
                 renew(statistics)
             start = statistics["start_time"] = time.monotonic()
             if count_call is not None:

@@ -51,7 +51,7 @@ def storage_of(loop: BaseRetrying) -> HoldsStatistics:
     """Return where a loop keeps its statistics.
 
     tenacity's own decorator sets them there, so that `fn.statistics` is that of the running copy.
-    There is no public way.
+    tenacity offers no public way to them.
     """
     # Not by `vars`: reading the attributes of the loop would take three times as long from then on.
     return cast("HoldsStatistics", getattr(loop, _STORAGE))
@@ -86,7 +86,7 @@ def hooks_added(loop: BaseRetrying, hooks: Hooks) -> Added:
     return {
         "retry": _before_the_end(condition, hooks.accepted) if hooks.has_budget else condition,
         "before": _around(hooks.check_circuits, loop.before, last),
-        "after": _before(hooks.after, loop.after),
+        "after": _around(hooks.after, loop.after),
         "stop": stop,
         "sleep": _woken_by_circuits(loop.sleep, is_async=isinstance(loop, AsyncRetrying)),
     }
@@ -174,38 +174,26 @@ class GatedLoop:
         return loop.retry, loop.before, loop.after, loop.stop, loop.sleep, added
 
 
-def _around(first: Hook, user_hook: Hook | None, last: Hook) -> Hook:
-    """Run a hook before the user's own, and another one after it, for what happened meanwhile."""
+def _around(first: Hook, user_hook: Hook | None, last: Hook | None = None) -> Hook:
+    """Run a hook before the user's own, and maybe another after it, for what happened meanwhile.
+
+    Where the user has set none, one of them is enough: the later one.
+    """
     if user_hook is None or _is_one_of(user_hook, _NO_HOOKS):
-        return last
+        return first if last is None else last
     own_hook = user_hook
 
     def run(state: RetryCallState) -> None:
         first(state)
         own_hook(state)
-        last(state)
+        if last is not None:
+            last(state)
 
     async def run_async(state: RetryCallState) -> None:
         first(state)
         await own_hook(state)
-        last(state)
-
-    return run_async if _validate.is_async(user_hook) else run
-
-
-def _before(first: Hook, user_hook: Hook | None) -> Hook:
-    """Run a hook before the user's own."""
-    if user_hook is None or _is_one_of(user_hook, _NO_HOOKS):
-        return first
-    own_hook = user_hook
-
-    def run(state: RetryCallState) -> None:
-        first(state)
-        own_hook(state)
-
-    async def run_async(state: RetryCallState) -> None:
-        first(state)
-        await own_hook(state)
+        if last is not None:
+            last(state)
 
     return run_async if _validate.is_async(user_hook) else run
 

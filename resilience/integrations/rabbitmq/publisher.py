@@ -260,8 +260,8 @@ async def _send(channel: Channel, body: bytes, queue: str, properties: CopyPrope
     """Publish a message, and wait for the broker's confirm."""
     underlay = await channel.get_underlay_channel()
     # The broker confirms a message that it cannot route, unless the message is mandatory and a
-    # return raises. There is no timeout: if the broker is slow, to give up waiting for the confirm
-    # would mean to publish the message twice.
+    # return raises. There is no timeout: giving up on the confirm of a slow broker would mean
+    # publishing the message twice.
     publishing = underlay.basic_publish(
         body, routing_key=queue, properties=properties, mandatory=True
     )

@@ -87,7 +87,7 @@ class Router(Worker):
                     detach()
 
     def _is_stuck(self) -> bool:
-        """Whether waiting messages take up so much of the prefetch that few others can come.
+        """Whether waiting messages take up so much of the prefetch that few others fit in.
 
         They may wait for as long as an alarm of the broker lasts. A new consumer has a prefetch of
         its own.

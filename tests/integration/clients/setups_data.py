@@ -20,7 +20,7 @@ from tests.integration.clients.wire.stream import end_after_data, reset_after_da
 
 # Both are "dropping", each in the way that is not left to luck.
 _ENDS = {"an orderly end": end_after_data, "a reset": reset_after_data}
-# To this one an orderly end is no error: it returns no bytes.
+# This client does not take an orderly end for an error: it returns no bytes.
 _TRIO = "trio"
 
 

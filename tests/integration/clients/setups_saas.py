@@ -228,7 +228,7 @@ SETUPS = [
             "missing argument": partial(genesys_call, user=None),
         },
     ),
-    # It says status 0 where there is no answer.
+    # It reports status 0 if no answer came.
     http_setup(
         "Genesys Cloud SDK, TLS",
         ("purecloudplatformclientv2",),
@@ -333,7 +333,7 @@ SETUPS = [
         "python-consul2",
         ("python-consul2",),
         consul_call,
-        # A 404 says that there is no such key, and is returned.
+        # A 404 means that the key does not exist, and is returned.
         refusals=refusals(400, 401, 403, 409, 422, 429),
         misuse={"wrong argument": partial(consul_call, no_such_argument=1)},
     ),

@@ -63,7 +63,7 @@ def _server(password: str, code: int):
 
 
 def too_many(connection: socket.socket) -> None:
-    """Say what OpenSSH says beyond its MaxStartups, and close."""
+    """Send what OpenSSH sends beyond its MaxStartups, and close."""
     connection.sendall(b"Exceeded MaxStartups\r\n")
     linger(connection)
 
