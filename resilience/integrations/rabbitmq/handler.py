@@ -173,23 +173,3 @@ class MessageHandler:
             f"has a handler that settled a message itself although its call failed ({kind}): the "
             "message can neither be held nor go to on_error; leave out `message.process()`",
         )
-
-
-def check_async(name: str, value: object, takes: str, other: str = "") -> None:
-    """Reject a value that is not an `async def`.
-
-    Args:
-        name: The argument's name.
-        value: The argument.
-        takes: What the function has to take, for the error's text.
-        other: What else the argument may be, for the error's text.
-
-    Raises:
-        TypeError: The value cannot be called, or a call of it cannot be awaited.
-    """
-    if not callable(value):
-        kind = type(value).__name__
-        raise TypeError(f"{name} must be an async def that takes {takes}{other}, got a {kind}")
-    if not _validate.is_async(getattr(value, "func", value)):
-        what = _validate.name_of(value)
-        raise TypeError(f"{name} must be an async def that takes {takes}{other}, got {what}")

@@ -7,14 +7,13 @@ long. Whatever happens elsewhere only wakes the loop, and nothing depends on the
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 
 from aio_pika.abc import AbstractIncomingMessage
 
 from resilience.breaker import CircuitBreaker
 from resilience.circuit import CircuitState
 from resilience.classify import root_error
-from resilience.integrations.rabbitmq.amqp import ConsumerError, acknowledge, return_to_queue
+from resilience.integrations.rabbitmq.amqp import acknowledge, return_to_queue
 from resilience.integrations.rabbitmq.concurrency import (
     ConcurrencyLimit,
     Slot,
@@ -65,7 +64,12 @@ class RegionWorker(Worker):
         self._breaker, self._handler, self._settings = breaker, handler, settings
         self._is_wait_queue = is_wait_queue
         self._subscription = Subscription(
-            connection, queue, breaker.region, self._on_message, self._on_lost
+            connection,
+            queue,
+            breaker.region,
+            self._on_message,
+            self._on_lost,
+            settings=settings.subscription,
         )
         self._warnings = ConsumerWarnings(queue)
         self._unacked = Unacked()
@@ -103,7 +107,9 @@ class RegionWorker(Worker):
             for task in self._waiting:
                 task.cancel()
             try:
-                await self._finish()
+                await self.finish(
+                    self._subscription, lambda: [delivery.message for delivery in self._unacked]
+                )
             finally:
                 self._detach()
 
@@ -131,14 +137,6 @@ class RegionWorker(Worker):
         for delivery in self._unacked:
             yield delivery.due
             yield delivery.received_at + self._settings.max_unacked
-
-    async def _finish(self) -> None:
-        """End the running calls, and give all other messages back."""
-        with suppress(ConsumerError):
-            await self._subscription.set_prefetch(0)
-        await self.end_tasks()
-        await return_to_queue(delivery.message for delivery in self._unacked)
-        await self._subscription.close()
 
     # Letting messages in
 

@@ -1,13 +1,11 @@
 """Router: consumes a shared queue all the time, and moves what cannot be attempted elsewhere."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 
 from aio_pika.abc import AbstractIncomingMessage
 
 from resilience.breaker import CircuitBreaker
 from resilience.integrations.rabbitmq.amqp import (
-    ConsumerError,
     MessageError,
     acknowledge,
     is_unsettled,
@@ -54,7 +52,9 @@ class Router(Worker):
         super().__init__("", settings.stop_timeout)
         self._queue, self._handler, self._settings = queue, handler, settings
         self._breaker_of, self._wait_queues = breaker_of, wait_queues
-        self._subscription = Subscription(connection, queue, "", self._on_message, self.wake)
+        self._subscription = Subscription(
+            connection, queue, "", self._on_message, self.wake, settings=settings.subscription
+        )
         self._unacked: list[AbstractIncomingMessage] = []
         # The messages that wait for the broker or `on_error` to take them, with the time from when
         # on they no longer count towards the prefetch.
@@ -81,7 +81,7 @@ class Router(Worker):
                 await self.sleep(self._seconds_to_next_step())
         finally:
             try:
-                await self._finish()
+                await self.finish(self._subscription, lambda: self._unacked)
             finally:
                 for detach in self._detach:
                     detach()
@@ -103,14 +103,6 @@ class Router(Worker):
         if self._subscription.retry_at:
             due.append(self._subscription.retry_at)
         return max(0.0, min(due) - self.now()) if due else None
-
-    async def _finish(self) -> None:
-        """End the running calls, and give all other messages back."""
-        with suppress(ConsumerError):
-            await self._subscription.set_prefetch(0)
-        await self.end_tasks()
-        await return_to_queue(self._unacked)
-        await self._subscription.close()
 
     def _on_message(self, message: AbstractIncomingMessage) -> None:
         self._unacked.append(message)

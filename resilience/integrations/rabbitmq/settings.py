@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from resilience import _validate
+from resilience.integrations.rabbitmq.subscription_settings import SubscriptionSettings
 
 T = TypeVar("T")
 
@@ -20,17 +21,24 @@ class ConsumerSettings:
         prefetch: The most messages that are let in, and the most calls that run.
         max_failed_held: The most failed messages that are held before probes let in fewer new ones.
         max_unacked: Seconds after which an unacked message goes back to its queue.
-        stop_timeout: Seconds that running calls have to end when the consumer stops.
+        stop_timeout: Seconds that stopping may take in all.
+        subscription: How the queues are consumed.
     """
 
     prefetch: int
     max_failed_held: int
     max_unacked: float
     stop_timeout: float
+    subscription: SubscriptionSettings
 
 
 def checked_settings(
-    *, prefetch: int, max_failed_held: int | None, max_unacked: float, stop_timeout: float
+    *,
+    prefetch: int,
+    max_failed_held: int | None,
+    max_unacked: float,
+    stop_timeout: float,
+    subscription: SubscriptionSettings,
 ) -> ConsumerSettings:
     """Return the settings, or raise if one of them is wrong."""
     _validate.check_count("prefetch", prefetch)
@@ -41,7 +49,7 @@ def checked_settings(
     _validate.check_count("max_failed_held", max_failed_held)
     _validate.check_seconds("max_unacked", max_unacked)
     _validate.check_seconds("stop_timeout", stop_timeout)
-    return ConsumerSettings(prefetch, max_failed_held, max_unacked, stop_timeout)
+    return ConsumerSettings(prefetch, max_failed_held, max_unacked, stop_timeout, subscription)
 
 
 def renamed(old_name: str, old: T | None, name: str, value: T, default: T) -> T:

@@ -129,6 +129,11 @@ async def test_a_region_consumer_rejects(queue, settings, error, text):
         ({"wait_queue": "w" * 255 + "{region}"}, ValueError, "at most 255 bytes"),
         ({"wait_queue": "{region}", "regions": ["work"]}, ValueError, "another queue than 'work'"),
         ({"wait_arguments": []}, TypeError, "wait_arguments must be a Mapping, got list"),
+        (
+            {"wait_arguments": {"x-expires": 1}},
+            ValueError,
+            "wait_arguments must not have x-expires",
+        ),
         ({"registry": "all"}, TypeError, "registry must be a CircuitBreakerRegistry, got str"),
     ],
 )

@@ -697,7 +697,7 @@ async def test_it_does_not_spin_while_it_waits(bench, region, monkeypatch):
         await until(lambda: region.breaker.state is CircuitState.OPEN)
         [worker] = consumer._workers
         await until(lambda: worker._subscription.prefetch == 0 and not worker.running)
-        worker._subscription.retry_at = worker.now()
+        worker._subscription._unavailability.retry_at = worker.now()
         worker.wake()
         rounds = []
         monkeypatch.setattr(worker, "_note_recovery", lambda: rounds.append(1))
