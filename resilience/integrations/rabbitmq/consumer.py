@@ -9,6 +9,7 @@ from typing import Self
 from aio_pika.abc import AbstractQueue
 
 from resilience import _validate
+from resilience.integrations.metrics import QueueStats
 from resilience.integrations.rabbitmq.amqp import connection_of
 from resilience.integrations.rabbitmq.connections import ReadingConnection
 from resilience.integrations.rabbitmq.consumer_timeout import check_consumer_timeout
@@ -98,6 +99,13 @@ class Consumer(ABC):
     @abstractmethod
     def _make_workers(self) -> Sequence[Worker]:
         """Make the loops that the consumer consists of."""
+
+    def stats(self) -> tuple[QueueStats, ...]:
+        """Return the figures of each queue; none before the consumer is started.
+
+        Any thread may call this. `ConsumerCollector` and `observe_consumers` export the figures.
+        """
+        return tuple(worker.stats() for worker in self._workers)
 
     async def __aenter__(self) -> Self:
         if self._runs:

@@ -53,11 +53,18 @@ class SharedConsumer(Consumer):
         prefetch: The most messages that are let in from each queue, and the most calls of one
             region that run at the same time.
         max_failed_held: The most failed messages of one region that are held unacked; beyond that,
-            only every second probe lets in a new one. None is the larger of `prefetch` and 10.
+            only every second probe lets in a new one. None is the larger of 10 x `prefetch`
+            and 100.
         max_unacked: Seconds after which an unacked message goes back to its queue; must be well
             below the broker's `consumer_timeout` of 30 minutes.
         stop_timeout: Seconds that stopping may take in all when the block ends. Calls that are
             still running shortly before that are cancelled.
+        max_attempts: The failed attempts after which a message goes to `on_error`, with the last
+            error. An attempt counts if others succeed: an outage, and a 429, cost a message
+            nothing. None is no end.
+        max_age: Seconds from its first failure until a message goes to `on_error`, with the last
+            error. It is compared after a failure that counts, or a 429 while others succeed. None
+            is no end.
         unavailable_timeout: Seconds for which a queue may be unavailable; then the consumer ends
             with a `ConsumerError`. None is without end.
         consumer_tag: The start of the consumer tags, to recognize the consumer in the broker's
@@ -88,6 +95,8 @@ class SharedConsumer(Consumer):
         max_failed_held: int | None = None,
         max_unacked: float = 1200.0,
         stop_timeout: float = 30.0,
+        max_attempts: int | None = None,
+        max_age: float | None = None,
         unavailable_timeout: float | None = None,
         consumer_tag: str | None = None,
         priority: int | None = None,
@@ -101,6 +110,8 @@ class SharedConsumer(Consumer):
             max_failed_held=renamed("keep", keep, "max_failed_held", max_failed_held, None),
             max_unacked=renamed("max_hold", max_hold, "max_unacked", max_unacked, 1200.0),
             stop_timeout=stop_timeout,
+            max_attempts=max_attempts,
+            max_age=max_age,
             subscription=checked_subscription_settings(
                 unavailable_timeout=unavailable_timeout,
                 consumer_tag=consumer_tag,

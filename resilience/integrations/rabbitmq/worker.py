@@ -8,6 +8,7 @@ from contextlib import suppress
 from aio_pika.abc import AbstractIncomingMessage
 
 from resilience import log
+from resilience.integrations.metrics import QueueStats
 from resilience.integrations.rabbitmq.amqp import cancellation_requested, return_to_queue
 from resilience.integrations.rabbitmq.stop_schedule import StopSchedule, complete_by
 from resilience.integrations.rabbitmq.subscription import Subscription
@@ -37,6 +38,10 @@ class Worker(ABC):
     @abstractmethod
     def attach(self) -> None:
         """Begin to follow the circuits of the worker's regions."""
+
+    @abstractmethod
+    def stats(self) -> QueueStats:
+        """Return the figures of the queue; any thread may call this."""
 
     @abstractmethod
     async def run(self) -> None:
@@ -138,7 +143,7 @@ class Worker(ABC):
     # Tasks
 
     def run_task(self, coroutine: Coroutine[object, object, None]) -> asyncio.Task[None]:
-        """Run a coroutine in a task of its own; the loop is woken when it has ended."""
+        """Run a coroutine in a task of its own; the loop is woken if it has failed."""
         task = asyncio.create_task(coroutine)
         self.running.add(task)
         task.add_done_callback(self._on_task_end)
@@ -148,4 +153,4 @@ class Worker(ABC):
         self.running.discard(task)
         if not task.cancelled() and task.exception() is not None:
             self._fault = task.exception()
-        self.wake()
+            self.wake()
