@@ -88,7 +88,7 @@ def hold_when_open(
     Args:
         region_of: Returns the region of a message. The message is the last positional argument of
             the function, or any keyword argument; FastStream's own messages are unwrapped.
-        max_unacked: The most seconds that a message is held, less a random part of up to a fifth;
+        max_unacked: The most seconds that a message is held, less a random part of up to a tenth;
             must be below the broker's `consumer_timeout` of 30 minutes.
         on_error: An `async def` that takes a message and an error that another attempt would not
             cure, and settles the message. None raises the error.
@@ -156,7 +156,7 @@ class _Hold:
     ) -> None:
         self._message, self._on_error = message, on_error
         # Messages that arrived together do not go back together.
-        share = random.uniform(0.8, 1.0)  # noqa: S311 - not a secret
+        share = random.uniform(0.9, 1.0)  # noqa: S311 - not a secret
         self._end = _now() + max_unacked * share
         # How often a call has failed while the circuit admitted calls, up to a bound.
         self._doublings = 0

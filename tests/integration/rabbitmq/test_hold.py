@@ -107,7 +107,7 @@ async def test_after_max_unacked_it_is_nacked_and_comes_back(bench, registry, re
     region.breaker.force_open("by hand")
     async with Reader(bench, queue, held(handler, registry, max_unacked=0.2)) as reader:
         await until(lambda: len(reader.times) == 3)
-        assert reader.times[2] - reader.times[0] >= 2 * 0.8 * 0.2
+        assert reader.times[2] - reader.times[0] >= 2 * 0.9 * 0.2
         region.breaker.reset()
         await until(lambda: seen)
     assert seen[0] >= 2
