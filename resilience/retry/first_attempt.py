@@ -225,7 +225,8 @@ def _retry_async(first: FirstAttempt) -> Callable[..., Awaitable[object]]:
         if shown(DELAY) is not NOT_FAILED:
             renew(statistics)
         start = statistics["start_time"] = time.monotonic()
-        if innermost.get() is not None:
+        outer = innermost.get()
+        if outer is not None and (outer.ticket is not None or outer.outer is not None):
             check_first()
         try:
             return await (fn(*args, **kwargs) if kwargs else fn(*args))
@@ -249,7 +250,8 @@ def _retry_sync(first: FirstAttempt) -> Callable[..., object]:
         if shown(DELAY) is not NOT_FAILED:
             renew(statistics)
         start = statistics["start_time"] = time.monotonic()
-        if innermost.get() is not None:
+        outer = innermost.get()
+        if outer is not None and (outer.ticket is not None or outer.outer is not None):
             check_first()
         try:
             return fn(*args, **kwargs) if kwargs else fn(*args)
@@ -261,7 +263,9 @@ def _retry_sync(first: FirstAttempt) -> Callable[..., object]:
 
 
 # In a circuit that is CLOSED, and in no other, the permit is handled here too. That saves the calls
-# of two functions, 200 ns with `async def`.
+# of two functions, 200 ns with `async def`. After a success outside of any other call, the settled
+# permit stays in `innermost`, where it is passed over and the next call replaces it: taking it out
+# would cost 150 ns. It refers to its breaker, and to nothing of the call.
 
 
 def _in_circuit_async(first: FirstAttempt, own: Classifiers | None) -> Call:
@@ -271,9 +275,11 @@ def _in_circuit_async(first: FirstAttempt, own: Classifiers | None) -> Call:
     innermost, count_call = scope.innermost, first.gated.hooks.count_call
 
     async def call(breaker: Any, closed: Closed, args: Arguments, kwargs: Keywords, /) -> object:
-        permit = Permit(breaker, closed, own)
+        permit = Permit().begin(breaker, closed, own)
         is_set_again = loop.before is not before or loop.retry is not condition
-        if is_set_again or not loop.enabled or innermost.get() is not None:
+        outer = innermost.get()
+        is_nested = outer is not None and (outer.ticket is not None or outer.outer is not None)
+        if is_set_again or is_nested or not loop.enabled:
             return await permit.call_async(first.retried, args, kwargs)
         innermost.set(permit)
         result: object = None
@@ -291,12 +297,10 @@ def _in_circuit_async(first: FirstAttempt, own: Classifiers | None) -> Call:
                 failed = [error]
             result = await first.go_on_async(start, failed, args, kwargs) if failed else result
         except BaseException as error:
-            permit.raised(error)
+            _settle_by_error(permit, error)
             raise
-        finally:
-            if innermost.get() is permit:
-                innermost.set(None)
         if permit.ticket is not closed or closed.streak:
+            scope.leave(permit)
             return permit.returned(result)
         permit.ticket = None
         closed.successes += 1
@@ -312,9 +316,11 @@ def _in_circuit_sync(first: FirstAttempt, own: Classifiers | None, watch: Result
     innermost, count_call = scope.innermost, first.gated.hooks.count_call
 
     def call(breaker: Any, closed: Closed, args: Arguments, kwargs: Keywords, /) -> object:
-        permit = Permit(breaker, closed, own)
+        permit = Permit().begin(breaker, closed, own)
         is_set_again = loop.before is not before or loop.retry is not condition
-        if is_set_again or not loop.enabled or innermost.get() is not None:
+        outer = innermost.get()
+        is_nested = outer is not None and (outer.ticket is not None or outer.outer is not None)
+        if is_set_again or is_nested or not loop.enabled:
             return watch.checked(permit.call_sync(first.retried, args, kwargs))
         innermost.set(permit)
         result: object = None
@@ -332,17 +338,20 @@ def _in_circuit_sync(first: FirstAttempt, own: Classifiers | None, watch: Result
                 failed = [error]
             result = first.go_on_sync(start, failed, args, kwargs) if failed else result
         except BaseException as error:
-            permit.raised(error)
+            _settle_by_error(permit, error)
             raise
-        finally:
-            if innermost.get() is permit:
-                innermost.set(None)
-        if unfinished[type(result)] is not None:
+        if unfinished[type(result)] is not None or permit.ticket is not closed or closed.streak:
+            scope.leave(permit)
             return watch.checked(permit.returned_by_sync(result))
-        if permit.ticket is not closed or closed.streak:
-            return permit.returned(result)
         permit.ticket = None
         closed.successes += 1
         return result
 
     return call
+
+
+def _settle_by_error(permit: Permit, error: BaseException) -> None:
+    try:
+        permit.raised(error)
+    finally:
+        scope.leave(permit)
