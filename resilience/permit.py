@@ -157,6 +157,10 @@ class Permit(KeepsIdentity):
             return False
         return ticket in state.probes and now < ticket.until
 
+    def stops_found_loops(self) -> bool:
+        """Return whether loops that nobody has gated, and that were found, stop with the call."""
+        return self._classifiers is None or self._classifiers.stops_found_loops
+
     def judge(self) -> Judge:
         """Return what decides about the errors and results of this call."""
         judge = self.breaker.judge

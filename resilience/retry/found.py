@@ -21,6 +21,7 @@ from resilience._validate import name_of
 from resilience.classify import safe_getattr
 from resilience.log import log_loop_not_stopped
 from resilience.loops import stop_loops_with
+from resilience.permit import Permit
 from resilience.protect import CONTAINS_RETRIES, FIRST_ATTEMPT, LEFT_ALONE, first_attempt_of
 from resilience.protectable import layers_of
 from resilience.retry.first_attempt import retry_function
@@ -45,12 +46,30 @@ _gated_in_place: WeakSet[FunctionType] = WeakSet()
 
 
 class HooksInCircuits(Hooks):
-    """The hooks of a loop that may also run where it is none of a circuit's business."""
+    """The hooks of a loop that may also run where it is none of a circuit's business.
+
+    That is outside of protected calls, and in those of a function that leaves its loops as they
+    are: it may share the loop with the function on which it was found.
+    """
+
+    def enclosing_call(self) -> scope.ProtectedCall | None:
+        """Return the innermost call, unless its function leaves its loops as they are."""
+        call = scope.current()
+        return call if isinstance(call, Permit) and call.stops_found_loops() else None
+
+    def check_circuits(self, state: RetryCallState) -> None:
+        """Let no attempt start that a circuit does not allow."""
+        if self.enclosing_call() is not None:
+            super().check_circuits(state)
 
     def after(self, state: RetryCallState) -> None:
-        """Look at a failed attempt, in a protected call."""
-        if scope.current() is not None:
+        """Look at a failed attempt."""
+        if self.enclosing_call() is not None:
             super().after(state)
+
+    def stop(self, state: RetryCallState) -> bool:
+        """Return whether the loop ends, because its circuit allows no retry."""
+        return self.enclosing_call() is not None and super().stop(state)
 
 
 def stop_found_loops(fn: F) -> F:

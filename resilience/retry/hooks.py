@@ -38,6 +38,10 @@ class Hooks:
         #: Called before a first attempt; None: there is nothing to count.
         self.count_call = None if budget is None else self._count_call
 
+    def enclosing_call(self) -> scope.ProtectedCall | None:
+        """Return the innermost call that the loop stops with; None outside of any."""
+        return scope.current()
+
     def check_circuits(self, state: RetryCallState) -> None:
         """Let no attempt start that a circuit does not allow."""
         is_first = state.attempt_number == 1
