@@ -35,6 +35,8 @@ class Payment:
 
     def __init__(self, spent: Counter[int], slot: int, price: int) -> None:
         self._spent, self._slot, self._price = spent, slot, price
+        #: Whether the retry has begun.
+        self.is_used = False
 
     def refund(self) -> None:
         """Give the price back, once, unless its slot has left the window."""
@@ -53,7 +55,8 @@ class RetryBudget:
     is always made. Outside a protected call, no budget applies.
 
     A retry after a 429 costs 5/14 of a retry after a failure. A retry that goes well costs nothing
-    in the end: its price is refunded.
+    in the end: its price is refunded. So is that of a retry that never begins, because its call is
+    cancelled, or its circuit opens, before the wait for it is over.
 
     Args:
         ratio: How many retries after a failure each call pays for.

@@ -26,6 +26,7 @@ from resilience.permit import Permit
 from resilience.protect import FIRST_ATTEMPT, Arguments, Keywords
 from resilience.retry.conditions import is_transient
 from resilience.retry.gated_loop import DELAY, NOT_FAILED, GatedLoop, renew, storage_of
+from resilience.retry.hooks import refund_unused
 from resilience.unfinished import ResultWatch, unfinished
 
 Call: TypeAlias = Callable[..., Any]
@@ -100,13 +101,21 @@ class FirstAttempt:
         """Run the loop from the start."""
         if not self.gated.loop.enabled:
             return await self.fn(*args, **kwargs)
-        return await self.gated.copy(self.statistics)(self.fn, *args, **kwargs)
+        loop = self.gated.copy(self.statistics)
+        try:
+            return await loop(self.fn, *args, **kwargs)
+        finally:
+            refund_unused(loop)
 
     def run_sync(self, args: Arguments, kwargs: Keywords) -> object:
         """Run the loop from the start."""
         if not self.gated.loop.enabled:
             return self.fn(*args, **kwargs)
-        return self.gated.copy(self.statistics)(self.fn, *args, **kwargs)
+        loop = self.gated.copy(self.statistics)
+        try:
+            return loop(self.fn, *args, **kwargs)
+        finally:
+            refund_unused(loop)
 
     async def go_on_async(
         self, start: float, failed: list[Exception], args: Arguments, kwargs: Keywords
@@ -121,21 +130,24 @@ class FirstAttempt:
         """
         loop = self.gated.copy(self.statistics)
         state = self._state(loop, start, failed, (args, kwargs))
-        while True:
-            do: object = await loop.iter(state)
-            if isinstance(do, DoAttempt):
-                try:
-                    result = await self.fn(*args, **kwargs)
-                except BaseException:  # noqa: BLE001 - the loop decides about it
-                    state.set_exception(cast("Any", sys.exc_info()))
+        try:
+            while True:
+                do: object = await loop.iter(state)
+                if isinstance(do, DoAttempt):
+                    try:
+                        result = await self.fn(*args, **kwargs)
+                    except BaseException:  # noqa: BLE001 - the loop decides about it
+                        state.set_exception(cast("Any", sys.exc_info()))
+                    else:
+                        state.set_result(result)
+                elif isinstance(do, DoSleep):
+                    self.statistics[DELAY] = state.seconds_since_start  # if a call has renewed them
+                    state.prepare_for_next_attempt()
+                    await cast("Awaitable[None]", loop.sleep(do))
                 else:
-                    state.set_result(result)
-            elif isinstance(do, DoSleep):
-                self.statistics[DELAY] = state.seconds_since_start  # if a call has renewed them
-                state.prepare_for_next_attempt()
-                await cast("Awaitable[None]", loop.sleep(do))
-            else:
-                return do
+                    return do
+        finally:
+            refund_unused(loop)
 
     def go_on_sync(
         self, start: float, failed: list[Exception], args: Arguments, kwargs: Keywords
@@ -143,21 +155,24 @@ class FirstAttempt:
         """Run the loop after its first attempt, as `go_on_async` does."""
         loop = self.gated.copy(self.statistics)
         state = self._state(loop, start, failed, (args, kwargs))
-        while True:
-            do: object = loop.iter(state)
-            if isinstance(do, DoAttempt):
-                try:
-                    result = self.fn(*args, **kwargs)
-                except BaseException:  # noqa: BLE001 - the loop decides about it
-                    state.set_exception(cast("Any", sys.exc_info()))
+        try:
+            while True:
+                do: object = loop.iter(state)
+                if isinstance(do, DoAttempt):
+                    try:
+                        result = self.fn(*args, **kwargs)
+                    except BaseException:  # noqa: BLE001 - the loop decides about it
+                        state.set_exception(cast("Any", sys.exc_info()))
+                    else:
+                        state.set_result(result)
+                elif isinstance(do, DoSleep):
+                    self.statistics[DELAY] = state.seconds_since_start  # if a call has renewed them
+                    state.prepare_for_next_attempt()
+                    loop.sleep(do)
                 else:
-                    state.set_result(result)
-            elif isinstance(do, DoSleep):
-                self.statistics[DELAY] = state.seconds_since_start  # if a call has renewed them
-                state.prepare_for_next_attempt()
-                loop.sleep(do)
-            else:
-                return do
+                    return do
+        finally:
+            refund_unused(loop)
 
     def _state(
         self,
