@@ -80,13 +80,19 @@ class RetryBudget:
         self._accounts: WeakKeyDictionary[HasClock, _Account] = WeakKeyDictionary()
 
     def count_call(self, breaker: HasClock) -> None:
-        """Pay in for a call."""
+        """Count a call, which pays for a share of a retry.
+
+        Args:
+            breaker: The circuit breaker of the call.
+        """
         slot = self._slot(breaker)
         with lock:
             self._account(breaker, slot).calls[slot] += 1
 
     def allows_retry(self, breaker: HasClock, *, throttled: bool = False) -> bool:
-        """Pay for one retry; return False where the account does not hold its price.
+        """Pay for one retry, and return whether the account held its price.
+
+        For loops written by hand: those of `transient_retry` pay by themselves.
 
         Args:
             breaker: The circuit breaker of the call.
