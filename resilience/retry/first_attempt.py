@@ -291,14 +291,12 @@ def _in_circuit_async(first: FirstAttempt, own: Classifiers | None) -> Call:
 
     async def call(breaker: Any, closed: Closed, args: Arguments, kwargs: Keywords, /) -> object:
         permit = Permit().begin(breaker, closed, own)
-        is_set_again = loop.before is not before or loop.retry is not condition
         outer = innermost.get()
         is_nested = outer is not None and (outer.ticket is not None or outer.outer is not None)
-        if is_set_again or is_nested or not loop.enabled:
+        is_set_again = loop.before is not before or loop.retry is not condition
+        if is_nested or is_set_again or not loop.enabled:
             return await permit.call_async(first.retried, args, kwargs)
         innermost.set(permit)
-        result: object = None
-        failed: list[Exception] | None = None
         try:
             storage.statistics = statistics
             if shown(DELAY) is not NOT_FAILED:
@@ -308,9 +306,11 @@ def _in_circuit_async(first: FirstAttempt, own: Classifiers | None) -> Call:
                 count_call()
             try:
                 result = await (fn(*args, **kwargs) if kwargs else fn(*args))
+                failed = None
             except Exception as error:  # noqa: BLE001 - the loop decides about it
                 failed = [error]
-            result = await first.go_on_async(start, failed, args, kwargs) if failed else result
+            if failed is not None:
+                result = await first.go_on_async(start, failed, args, kwargs)
         except BaseException as error:
             _settle_by_error(permit, error)
             raise
@@ -332,14 +332,12 @@ def _in_circuit_sync(first: FirstAttempt, own: Classifiers | None, watch: Result
 
     def call(breaker: Any, closed: Closed, args: Arguments, kwargs: Keywords, /) -> object:
         permit = Permit().begin(breaker, closed, own)
-        is_set_again = loop.before is not before or loop.retry is not condition
         outer = innermost.get()
         is_nested = outer is not None and (outer.ticket is not None or outer.outer is not None)
-        if is_set_again or is_nested or not loop.enabled:
+        is_set_again = loop.before is not before or loop.retry is not condition
+        if is_nested or is_set_again or not loop.enabled:
             return watch.checked(permit.call_sync(first.retried, args, kwargs))
         innermost.set(permit)
-        result: object = None
-        failed: list[Exception] | None = None
         try:
             storage.statistics = statistics
             if shown(DELAY) is not NOT_FAILED:
@@ -349,9 +347,11 @@ def _in_circuit_sync(first: FirstAttempt, own: Classifiers | None, watch: Result
                 count_call()
             try:
                 result = fn(*args, **kwargs) if kwargs else fn(*args)
+                failed = None
             except Exception as error:  # noqa: BLE001 - the loop decides about it
                 failed = [error]
-            result = first.go_on_sync(start, failed, args, kwargs) if failed else result
+            if failed is not None:
+                result = first.go_on_sync(start, failed, args, kwargs)
         except BaseException as error:
             _settle_by_error(permit, error)
             raise
