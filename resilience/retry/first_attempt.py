@@ -297,6 +297,8 @@ def _in_circuit_async(first: FirstAttempt, own: Classifiers | None) -> Call:
         if is_nested or is_set_again or not loop.enabled:
             return await permit.call_async(first.retried, args, kwargs)
         innermost.set(permit)
+        result: object = None
+        failed: list[Exception] | None = None
         try:
             storage.statistics = statistics
             if shown(DELAY) is not NOT_FAILED:
@@ -306,7 +308,6 @@ def _in_circuit_async(first: FirstAttempt, own: Classifiers | None) -> Call:
                 count_call()
             try:
                 result = await (fn(*args, **kwargs) if kwargs else fn(*args))
-                failed = None
             except Exception as error:  # noqa: BLE001 - the loop decides about it
                 failed = [error]
             if failed is not None:
@@ -338,6 +339,8 @@ def _in_circuit_sync(first: FirstAttempt, own: Classifiers | None, watch: Result
         if is_nested or is_set_again or not loop.enabled:
             return watch.checked(permit.call_sync(first.retried, args, kwargs))
         innermost.set(permit)
+        result: object = None
+        failed: list[Exception] | None = None
         try:
             storage.statistics = statistics
             if shown(DELAY) is not NOT_FAILED:
@@ -347,7 +350,6 @@ def _in_circuit_sync(first: FirstAttempt, own: Classifiers | None, watch: Result
                 count_call()
             try:
                 result = fn(*args, **kwargs) if kwargs else fn(*args)
-                failed = None
             except Exception as error:  # noqa: BLE001 - the loop decides about it
                 failed = [error]
             if failed is not None:
