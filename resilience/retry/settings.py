@@ -67,8 +67,8 @@ def check_fits(fn: Callable[..., object], loop: object, settings: Mapping[str, o
         if sleep is time.sleep or sleep is tenacity.sleep:
             raise TypeError(f"sleep must be an async def for {what}, got one that blocks its loop")
         return
-    for name in _TAKES.keys() & settings.keys():
-        for given in _with_parts(settings[name]):
+    for name in _TAKES:
+        for given in _with_parts(settings.get(name)):
             if is_async(given):
                 got = f"got the async {name_of(given)}"
                 raise TypeError(f"{name} must be a plain function for the plain {what}, {got}")
