@@ -42,9 +42,10 @@ something stops them. Here the breaker stops those that it can see, which are te
 READING = """\
 - **After OPEN** are the requests that began when the breaker already reported that it was open.
 - **Opened after** counts from the start of the first task.
-- **`retry` outside** is the order that the manual of nopanic shows. There each attempt is a call of
-  the breaker: it counts attempts, and rejects those that come too late one by one. A rejection ends
-  the loop of its call. A fault that a retry repairs counts as well.
+- **outside** is the order that the manual of nopanic shows, and the way to use stamina and other
+  retries that nobody can stop. There each attempt is a call of the breaker: it counts attempts, and
+  rejects those that come too late one by one. A rejection ends the loop of its call. A fault that a
+  retry repairs counts as well.
 - **`count_per="call"`** counts a call with its five attempts as one failure: ten calls have to
   fail. **`count_per="attempt"`** counts each attempt, so that ten requests are enough.
 - **Last task ended after**: loops that are woken do not sleep to the end."""
@@ -115,20 +116,27 @@ def over_plain_retry(contender: Contender) -> Storm:
     return Storm(contender, lambda fn: contender.protect(plain_retry(fn)))
 
 
-def over_stamina(contender: Contender) -> Storm:
-    """Put a breaker over the retries of stamina."""
+def with_stamina(contender: Contender, *, outside: bool) -> Storm:
+    """Put a breaker over the retries of stamina, or under them."""
     retries = import_module("benchmarks.own_retries").stamina_retry
-    return Storm(contender, lambda fn: contender.protect(retries(fn, ATTEMPTS, BETWEEN_ATTEMPTS)))
+    return with_retries(contender, retries, outside=outside)
 
 
 def with_retries_of_nopanic(contender: Contender, *, outside: bool) -> Storm:
     """Put the breaker of nopanic over its own retries, or under them."""
     retries = import_module("benchmarks.own_retries").nopanic_retry
+    return with_retries(contender, retries, outside=outside)
+
+
+def with_retries(
+    contender: Contender, retries: Callable[[Send, int, float], Send], *, outside: bool
+) -> Storm:
+    """Put a breaker over retries, or under them."""
 
     def stack(fn: Send) -> Send:
         if outside:
-            return cast("Send", retries(contender.protect(fn), ATTEMPTS, BETWEEN_ATTEMPTS))
-        return contender.protect(cast("Send", retries(fn, ATTEMPTS, BETWEEN_ATTEMPTS)))
+            return retries(contender.protect(fn), ATTEMPTS, BETWEEN_ATTEMPTS)
+        return contender.protect(retries(fn, ATTEMPTS, BETWEEN_ATTEMPTS))
 
     return Storm(contender, stack)
 
@@ -159,7 +167,8 @@ def storms(libraries: Sequence[type[Contender]]) -> Iterator[tuple[str, Storm]]:
     yield f"{ours}, `tenacity.retry`", over_plain_retry(RegionBreaker())
     if len(libraries) > 1:  # the environment of the other libraries
         stamina = import_module("benchmarks.own_retries").stamina_title()
-        yield f"{ours}, {stamina}", over_stamina(RegionBreaker())
+        yield f"{ours}, {stamina}", with_stamina(RegionBreaker(), outside=False)
+        yield f"{ours}, {stamina} outside", with_stamina(RegionBreaker(), outside=True)
     yield f'{ours}, `count_per="call"`', over_transient_retry(RegionBreaker(), "call")
     yield f'{ours}, `count_per="attempt"`', over_transient_retry(RegionBreaker(), "attempt")
 

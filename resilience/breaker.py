@@ -217,7 +217,7 @@ class CircuitBreaker(KeepsIdentity):
         """
         closed = self.closed or self.circuit.admits_without_asking()
         if closed is not None:
-            return Permit(self, closed, classifiers)
+            return Permit().begin(self, closed, classifiers)
         now = self.now()
         state = self.circuit.reject(now)
         if state is None:
@@ -492,7 +492,7 @@ class CircuitBreaker(KeepsIdentity):
 
     def permit_in(self, closed: Closed, classifiers: Classifiers | None, /) -> Permit:
         """Return a permit for a call that has begun without one."""
-        return Permit(self, closed, classifiers)
+        return Permit().begin(self, closed, classifiers)
 
     def rejection(self) -> CircuitBreakerOpenError:
         """Return the error of a call that is rejected now; no call is counted."""
@@ -515,7 +515,7 @@ class CircuitBreaker(KeepsIdentity):
             state = self.circuit.state
             raise CircuitBreakerOpenError(self.region, state.name, state.reason, 0.0)
         if isinstance(self.circuit.state, HalfOpen) and self._is_inside_own_probe(now):
-            return NestedPermit(self)
+            return NestedPermit().begin(self, None)
         if postponed:  # one of them may give back the place of a probe
             settle_postponed()
         with lock:
@@ -527,7 +527,7 @@ class CircuitBreaker(KeepsIdentity):
         if isinstance(answer, Rejection):
             self._queue.deliver()
             raise self._make_rejection(*answer)
-        permit = Permit(self, answer, classifiers)
+        permit = Permit().begin(self, answer, classifiers)
         try:
             self._queue.deliver()
         except BaseException:  # a listener may exit the process, or be interrupted

@@ -82,8 +82,8 @@ def region_breaker(
         expected = "a parameter's name, a dotted path or a callable that takes the call's arguments"
         raise TypeError(f"region_from must be {expected}, got {_validate.kind_of(region_from)}")
     classifiers: Classifiers | None = None
-    if classifier is not None or result_classifier is not None:
-        classifiers = Classifiers(classifier, result_classifier)
+    if classifier is not None or result_classifier is not None or not stop_retries:
+        classifiers = Classifiers(classifier, result_classifier, stop_retries)
 
     def decorate(fn: Callable[P, T], /) -> Any:
         acquire = _acquire_by_hand(fn, region_from, regions)

@@ -37,6 +37,8 @@ class Classifiers(NamedTuple):
 
     classifier: Classifier | None = None
     result_classifier: ResultClassifier | None = None
+    #: What else the function decides for its calls: whether the loops that are found on it stop.
+    stops_found_loops: bool = True
 
 
 class Judge:

@@ -128,9 +128,9 @@ def log_eviction(limit: int) -> None:
     log("WARNING", "", f"registry keeps {limit} regions (max_regions) and has evicted one: {hint}")
 
 
-def log_loop_not_stopped(function: str, kind: str) -> None:
+def log_loop_not_stopped(function: str, origin: str) -> None:
     """Warn that the retries of a function go on when its circuit opens."""
-    text = f"cannot stop the retries of {one_line(function)}: a loop of the type {one_line(kind)}"
+    text = f"cannot stop the retries of {one_line(function)}: a loop of {one_line(origin)}"
     log("WARNING", "", text)
 
 

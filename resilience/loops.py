@@ -1,7 +1,7 @@
 """Loops: asks for the retry loops of a function to be stopped when its circuit opens.
 
-What knows about loops stands above this file, and imports tenacity. It is asked only where tenacity
-is imported already: a function cannot have a loop otherwise.
+What knows about loops stands above this file, and imports tenacity. It is asked only where a
+library with loops is imported already: a function cannot have a loop otherwise.
 """
 
 import sys
@@ -27,6 +27,10 @@ class StopsLoops(Protocol):
         ...
 
 
+#: Other libraries whose decorators make a loop in each call, where nobody can find it.
+HIDE_THEIR_LOOPS = {"backoff", "stamina"}
+_LIBRARIES = ("tenacity", *HIDE_THEIR_LOOPS)
+
 _stoppers: list[StopsLoops] = []
 
 
@@ -43,7 +47,7 @@ def with_loops_stopped(fn: F) -> F:
     """Return what to call instead of a function, so that its retry loops stop with its circuit."""
     asked: object = fn
     is_plain = isinstance(asked, FunctionType) and not asked.__dict__
-    if is_plain or "tenacity" not in sys.modules:
+    if is_plain or not any(library in sys.modules for library in _LIBRARIES):
         return fn
     for stopper in _stoppers:
         fn = stopper(fn)

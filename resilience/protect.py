@@ -176,11 +176,13 @@ def _call_with_permit(
     watch: ResultWatch,
 ) -> CallWithPermit | None:
     """Return how a function is called in a CLOSED circuit; None: without a permit."""
+    # Loops that others have found must see that this function leaves them as they are.
+    leaves_loops = classifiers is not None and not classifiers.stops_found_loops
     if classifiers is not None and classifiers.result_classifier is not None:
         pass
     elif (first_attempt := first_attempt_of(fn)) is not None:
         return first_attempt.in_circuit(classifiers, watch)
-    elif not _contains_retries(decorated):
+    elif not leaves_loops and not _contains_retries(decorated):
         return None
 
     async def call_async(

@@ -62,7 +62,12 @@ innermost: ContextVar[ProtectedCall | None] = ContextVar("resilience_innermost_c
 def enter(call: ProtectedCall) -> None:
     """Begin a call."""
     outer = innermost.get()
-    call.outer = outer if outer is None or outer.ticket is not None else unsettled(outer)
+    if outer is not None and outer.ticket is None:
+        outer = unsettled(outer)
+    if outer is not None and outer.outer is not None:
+        # Without the calls that are over: each call may have started the task that makes the next.
+        outer.outer = unsettled(outer.outer)
+    call.outer = outer
     innermost.set(call)
 
 

@@ -35,6 +35,8 @@ class Payment:
 
     def __init__(self, spent: Counter[int], slot: int, price: int) -> None:
         self._spent, self._slot, self._price = spent, slot, price
+        #: Whether the retry has begun.
+        self.is_used = False
 
     def refund(self) -> None:
         """Give the price back, once, unless its slot has left the window."""
@@ -53,7 +55,8 @@ class RetryBudget:
     is always made. Outside a protected call, no budget applies.
 
     A retry after a 429 costs 5/14 of a retry after a failure. A retry that goes well costs nothing
-    in the end: its price is refunded.
+    in the end: its price is refunded. So is that of a retry that never begins, because its call is
+    cancelled, or its circuit opens, before the wait for it is over.
 
     Args:
         ratio: How many retries after a failure each call pays for.
@@ -77,13 +80,19 @@ class RetryBudget:
         self._accounts: WeakKeyDictionary[HasClock, _Account] = WeakKeyDictionary()
 
     def count_call(self, breaker: HasClock) -> None:
-        """Pay in for a call."""
+        """Count a call, which pays for a share of a retry.
+
+        Args:
+            breaker: The circuit breaker of the call.
+        """
         slot = self._slot(breaker)
         with lock:
             self._account(breaker, slot).calls[slot] += 1
 
     def allows_retry(self, breaker: HasClock, *, throttled: bool = False) -> bool:
-        """Pay for one retry; return False where the account does not hold its price.
+        """Pay for one retry, and return whether the account held its price.
+
+        For loops written by hand: those of `transient_retry` pay by themselves.
 
         Args:
             breaker: The circuit breaker of the call.

@@ -20,8 +20,15 @@ from resilience import scope
 from resilience._validate import name_of
 from resilience.classify import safe_getattr
 from resilience.log import log_loop_not_stopped
-from resilience.loops import stop_loops_with
-from resilience.protect import CONTAINS_RETRIES, FIRST_ATTEMPT, LEFT_ALONE, first_attempt_of
+from resilience.loops import HIDE_THEIR_LOOPS, stop_loops_with
+from resilience.permit import Permit
+from resilience.protect import (
+    CONTAINS_RETRIES,
+    FIRST_ATTEMPT,
+    LEFT_ALONE,
+    first_attempt_of,
+    is_protected,
+)
 from resilience.protectable import layers_of
 from resilience.retry.first_attempt import retry_function
 from resilience.retry.gated_loop import GatedLoop, hooks_added, is_gated
@@ -42,15 +49,35 @@ _CALL_OF_PARTIAL = inspect.getattr_static(partial, "__call__")
 _made_again: WeakKeyDictionary[FunctionType, Any] = WeakKeyDictionary()
 # All others whose loops were stopped, or that have none: `breaker.call` asks in each call.
 _gated_in_place: WeakSet[FunctionType] = WeakSet()
+# The functions of other libraries whose loops are hidden, once a warning says so.
+_reported: WeakSet[FunctionType] = WeakSet()
 
 
 class HooksInCircuits(Hooks):
-    """The hooks of a loop that may also run where it is none of a circuit's business."""
+    """The hooks of a loop that may also run where it is none of a circuit's business.
+
+    That is outside of protected calls, and in those of a function that leaves its loops as they
+    are: it may share the loop with the function on which it was found.
+    """
+
+    def enclosing_call(self) -> scope.ProtectedCall | None:
+        """Return the innermost call, unless its function leaves its loops as they are."""
+        call = scope.current()
+        return call if isinstance(call, Permit) and call.stops_found_loops() else None
+
+    def check_circuits(self, state: RetryCallState) -> None:
+        """Let no attempt start that a circuit does not allow."""
+        if self.enclosing_call() is not None:
+            super().check_circuits(state)
 
     def after(self, state: RetryCallState) -> None:
-        """Look at a failed attempt, in a protected call."""
-        if scope.current() is not None:
+        """Look at a failed attempt."""
+        if self.enclosing_call() is not None:
             super().after(state)
+
+    def stop(self, state: RetryCallState) -> bool:
+        """Return whether the loop ends, because its circuit allows no retry."""
+        return self.enclosing_call() is not None and super().stop(state)
 
 
 def stop_found_loops(fn: F) -> F:
@@ -120,10 +147,11 @@ def gate_in_place(fn: object) -> None:
     for loop in _loops_on(fn):
         vars(fn)[CONTAINS_RETRIES] = True  # an object may accept no new attributes
         if not isinstance(loop, Retrying | AsyncRetrying):
-            log_loop_not_stopped(name_of(fn), type(loop).__name__)
+            log_loop_not_stopped(name_of(fn), f"the type {type(loop).__name__}")
         elif not is_gated(loop):
             for name, hook in hooks_added(loop, HooksInCircuits()).items():
                 setattr(loop, name, hook)
+    _report_hidden_loops(fn)
 
 
 def _stop_loops_of(fn: FunctionType) -> Any:
@@ -154,6 +182,19 @@ def _loops_on(fn: object) -> Iterator[BaseRetrying]:
         for value in kept.values():
             if isinstance(value, BaseRetrying) and not any(value is one for one in handled):
                 yield value
+
+
+def _report_hidden_loops(fn: object) -> None:
+    """Warn where a decorator makes a loop in each call, which nobody else ever sees."""
+    for layer in _layers_of(fn):
+        if is_protected(layer):
+            return
+        if isinstance(layer, FunctionType) and layer not in _reported:
+            # The module in which it was written: `functools.wraps` changes what it says itself.
+            library = str(layer.__globals__.get("__name__")).partition(".")[0]
+            if library in HIDE_THEIR_LOOPS:
+                _reported.add(layer)
+                log_loop_not_stopped(name_of(fn), library)
 
 
 def _layers_of(fn: object) -> Iterator[object]:

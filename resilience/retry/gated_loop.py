@@ -88,7 +88,7 @@ def hooks_added(loop: BaseRetrying, hooks: Hooks) -> Added:
         "before": _around(hooks.check_circuits, loop.before, last),
         "after": _around(hooks.after, loop.after),
         "stop": stop,
-        "sleep": _woken_by_circuits(loop.sleep, is_async=isinstance(loop, AsyncRetrying)),
+        "sleep": _woken_by_circuits(loop.sleep, hooks, is_async=isinstance(loop, AsyncRetrying)),
     }
 
 
@@ -226,18 +226,18 @@ def _before_the_end(user_retry: Hook, hook: Hook) -> Hook:
     return run_async if _validate.is_async(user_retry) else run
 
 
-def _woken_by_circuits(user_sleep: Sleep, *, is_async: bool) -> Sleep:
+def _woken_by_circuits(user_sleep: Sleep, hooks: Hooks, *, is_async: bool) -> Sleep:
     """Sleep so that an opening circuit wakes the loop; a user's own sleep stays as it is."""
 
     def sleep(seconds: float) -> None:
-        call = scope.current()
+        call = hooks.enclosing_call()
         if call is None:
             user_sleep(seconds)
         else:
             scope.sleep_in_thread(seconds, call)
 
     async def sleep_async(seconds: float) -> None:
-        call = scope.current()
+        call = hooks.enclosing_call()
         if call is None or not _is_in_asyncio():
             await cast("Awaitable[None]", user_sleep(seconds))
         else:

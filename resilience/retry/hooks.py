@@ -4,7 +4,7 @@ Of these hooks only `before` is called for an attempt that goes well, and `accep
 is set.
 """
 
-from tenacity import RetryCallState
+from tenacity import BaseRetrying, RetryCallState
 
 from resilience import scope
 from resilience.circuit import CircuitState
@@ -16,7 +16,7 @@ from resilience.retry.conditions import error_of
 
 # tenacity forgets the error of an attempt before the next one begins.
 _LAST_ERROR = "resilience_last_error"
-# What the attempt that runs was paid with.
+# What the next retry of a running loop was paid with, and then the one that runs.
 _PAYMENT = "resilience_payment"
 
 
@@ -37,6 +37,10 @@ class Hooks:
         self.has_budget = budget is not None
         #: Called before a first attempt; None: there is nothing to count.
         self.count_call = None if budget is None else self._count_call
+
+    def enclosing_call(self) -> scope.ProtectedCall | None:
+        """Return the innermost call that the loop stops with; None outside of any."""
+        return scope.current()
 
     def check_circuits(self, state: RetryCallState) -> None:
         """Let no attempt start that a circuit does not allow."""
@@ -61,6 +65,9 @@ class Hooks:
     def count_attempt(self, state: RetryCallState) -> None:
         """Check the circuits again, and note that an attempt starts."""
         self.start_attempt(state)
+        payment = payment_of(state.retry_object)
+        if payment is not None:
+            payment.is_used = True
         permit = current_permit()
         if permit is None:
             return
@@ -96,14 +103,27 @@ class Hooks:
         if permit is None:
             return False
         payment = self._budget.pay(permit.breaker, throttled=_is_throttled(state))
-        vars(state)[_PAYMENT] = payment
+        setattr(state.retry_object, _PAYMENT, payment)
         return payment is None
 
     def accepted(self, state: RetryCallState) -> None:
         """Look at the attempt after which the loop ends by its own condition."""
-        payment = vars(state).get(_PAYMENT)
-        if isinstance(payment, Payment) and error_of(state) is None:
+        payment = payment_of(state.retry_object)
+        if payment is not None and error_of(state) is None:
             payment.refund()
+
+
+def payment_of(loop: BaseRetrying) -> Payment | None:
+    """Return what a running loop has paid last for a retry; None: nothing."""
+    payment: Payment | None = getattr(loop, _PAYMENT, None)
+    return payment
+
+
+def refund_unused(loop: BaseRetrying) -> None:
+    """Give back what a loop that has ended has paid for a retry that never began."""
+    payment = payment_of(loop)
+    if payment is not None and not payment.is_used:
+        payment.refund()
 
 
 def current_permit() -> Permit | None:

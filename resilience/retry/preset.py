@@ -15,6 +15,7 @@ from resilience.retry.conditions import is_transient
 from resilience.retry.found import make_again
 from resilience.retry.hooks import Hooks
 from resilience.retry.retry_after import wait_retry_after
+from resilience.retry.settings import check_fits, check_settings
 
 if TYPE_CHECKING:
     # tenacity has no other name for what its decorator returns.
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-_STRATEGIES = {"wait", "retry", "stop", "before", "after", "before_sleep"}
 
 
 class RetryDecorator(Protocol):
@@ -70,21 +69,19 @@ def transient_retry(
         ValueError: `attempts` is below 1, or `count_per` is neither of the two.
     """
     _validate.check_count("attempts", attempts)
-    for name, given in {"wait": wait, "retry": retry, **options}.items():
-        if name in _STRATEGIES and given not in (None, 0) and not callable(given):
-            kind = type(given).__name__
-            raise TypeError(f"{name} must be a callable that takes a RetryCallState, got {kind}")
     if count_per not in ("call", "attempt"):
         raise ValueError(f"count_per must be 'call' or 'attempt', got {count_per!r}")
     if budget is not None:
         _validate.check_type("budget", budget, RetryBudget)
     stop = tenacity.stop_after_attempt(attempts)
     settings = {"stop": stop, "wait": wait, "retry": retry, "reraise": True, **options}
+    check_settings(settings)
     hooks = Hooks(count_per, budget)
 
     def decorate(fn: Callable[P, T], /) -> _RetryDecorated[P, T]:
         check_protectable(fn, "@transient_retry")
         retried = cast("Any", tenacity.retry)(**settings)(fn)
+        check_fits(fn, retried.retry, settings)
         return cast("_RetryDecorated[P, T]", make_again(retried, hooks))
 
     return decorate

@@ -9,6 +9,7 @@ from tenacity.wait import WaitBaseT, wait_base
 from resilience import _validate
 from resilience.retry.answer_headers import RETRY_INFO, Headers, headers_of, parse_date
 from resilience.retry.rate_limit import parse_seconds, seconds_to_reset
+from resilience.retry.settings import check_strategy
 
 # The share of the requested delay over which loops with the same request are spread.
 _SPREAD = 0.2
@@ -28,12 +29,13 @@ class wait_retry_after(wait_base):  # noqa: N801 - tenacity's way to name a wait
             it.
 
     Raises:
-        TypeError: `fallback` cannot be called, or `maximum` is not a number.
+        TypeError: `fallback` cannot be called with a RetryCallState, or `maximum` is not a number.
         ValueError: `maximum` is not above 0.
     """
 
     def __init__(self, fallback: WaitBaseT, maximum: float = 60.0) -> None:
         _validate.check_callable("fallback", fallback, "a RetryCallState and returns seconds")
+        check_strategy("fallback", fallback)
         _validate.check_seconds("maximum", maximum)
         self.fallback = fallback
         self.maximum = maximum

@@ -6,6 +6,7 @@ from tenacity.wait import WaitBaseT, wait_base
 from resilience import _validate
 from resilience.errors import CircuitBreakerOpenError
 from resilience.retry.conditions import error_of
+from resilience.retry.settings import check_strategy
 
 
 class wait_until_ready(wait_base):  # noqa: N801 - tenacity's way to name a wait
@@ -19,11 +20,12 @@ class wait_until_ready(wait_base):  # noqa: N801 - tenacity's way to name a wait
         fallback: The tenacity wait after any other error, and while a circuit is forced open.
 
     Raises:
-        TypeError: `fallback` cannot be called.
+        TypeError: `fallback` cannot be called with a RetryCallState.
     """
 
     def __init__(self, fallback: WaitBaseT) -> None:
         _validate.check_callable("fallback", fallback, "a RetryCallState and returns seconds")
+        check_strategy("fallback", fallback)
         self.fallback = fallback
 
     def __call__(self, retry_state: RetryCallState) -> float:  # noqa: D102 - documented on the class

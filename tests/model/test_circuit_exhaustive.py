@@ -76,7 +76,7 @@ def alive(world):
 def changes_something(world, index, outcome):
     trial = world.copy()
     before = trial.picture()
-    settle(Permit(trial.breaker, trial.calls[index].ticket), outcome)
+    settle(Permit().begin(trial.breaker, trial.calls[index].ticket), outcome)
     return bool(trial.events) or trial.picture() != before
 
 

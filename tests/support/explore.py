@@ -150,7 +150,7 @@ class World:
         self.calls.append(Call(permit.ticket, self.generation, self.now))
 
     def settle(self, call: Call, outcome: Outcome) -> None:
-        settle(Permit(self.breaker, call.ticket), outcome)
+        settle(Permit().begin(self.breaker, call.ticket), outcome)
         if isinstance(call.ticket, Probe):
             call.late = True  # it is kept, to see that a second report changes nothing
         else:

@@ -11,11 +11,11 @@ import pytest
 import tenacity
 from tenacity import wait_none
 
-from resilience import BreakerPolicy, CircuitBreaker
+from resilience import BreakerPolicy, CircuitBreaker, CircuitBreakerOpenError
 from resilience.retry import RetryBudget, transient_retry
 from tests.support.client_errors import caused_by
 from tests.support.driving import ServerError
-from tests.support.retrying import Backend, Sleeps
+from tests.support.retrying import AN_HOUR, Backend, Sleeps, asleep, cancel, ended, settle
 
 
 @pytest.fixture
@@ -32,7 +32,8 @@ def patient(region):
 
 
 def budgeted(breaker, backend, budget, **more):
-    return breaker(transient_retry(wait=wait_none(), budget=budget, **more)(backend.send))
+    policy = {"wait": wait_none(), "budget": budget, **more}
+    return breaker(transient_retry(**policy)(backend.send))
 
 
 async def call(send, times):
@@ -291,6 +292,86 @@ def test_what_was_paid_is_refunded_once(patient):
     for _ in range(3):
         payments[0].refund()
     assert [budget.allows_retry(patient) for _ in range(2)] == [True, False]
+
+
+# A retry that never begins
+
+
+def fails(state):
+    """Stand for a condition that may look at results: tenacity runs from the start."""
+    return state.outcome.failed
+
+
+every_condition = pytest.mark.parametrize("more", [{}, {"retry": fails}])
+
+
+@every_condition
+async def test_a_retry_that_is_cancelled_in_its_wait_is_refunded(patient, more):
+    budget = RetryBudget(0, minimum_per_second=0.1)
+    for _ in range(3):
+        backend = Backend()
+        send = budgeted(patient, backend, budget, **{"wait": AN_HOUR, **more})
+        task = await asleep(backend, send)
+        await cancel(task)
+        assert backend.attempts == 1
+    assert spend(patient, budget, 10) == 1
+
+
+@every_condition
+async def test_a_retry_whose_circuit_opens_in_its_wait_is_refunded(clock, more):
+    breaker = CircuitBreaker("eu-west-1", clock=clock)
+    budget, backend = RetryBudget(0, minimum_per_second=0.1), Backend()
+    task = await asleep(backend, budgeted(breaker, backend, budget, **{"wait": AN_HOUR, **more}))
+    breaker.force_open("maintenance")
+    assert type(await ended(task)) is CircuitBreakerOpenError
+    breaker.reset()
+    assert spend(breaker, budget, 5) == 1
+
+
+@every_condition
+@pytest.mark.parametrize("where", ["before_sleep", "sleep"])
+def test_a_plain_retry_that_is_interrupted_before_it_begins_is_refunded(patient, more, where):
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    budget = RetryBudget(0, minimum_per_second=0.1)
+    backend = Backend()
+    more = {"wait": wait_none(), "budget": budget, where: interrupt, **more}
+    send = patient(transient_retry(**more)(backend.send_plain))
+    for attempts in range(1, 4):
+        with pytest.raises(KeyboardInterrupt):
+            send()
+        assert backend.attempts == attempts
+    assert spend(patient, budget, 10) == 1
+
+
+@every_condition
+async def test_a_coroutine_that_is_closed_in_its_wait_is_refunded(patient, more):
+    budget, backend = RetryBudget(0, minimum_per_second=0.1), Backend()
+    call = budgeted(patient, backend, budget, **{"wait": AN_HOUR, **more})()
+    call.send(None)
+    call.close()
+    assert backend.attempts == 1
+    assert spend(patient, budget, 10) == 1
+
+
+@every_condition
+async def test_a_retry_that_is_cancelled_on_the_wire_is_not_refunded(patient, more):
+    budget, attempts = RetryBudget(0, minimum_per_second=0.1), []
+
+    @patient
+    @transient_retry(**{"wait": wait_none(), "budget": budget, **more})
+    async def send():
+        attempts.append(True)
+        if len(attempts) == 1:
+            raise TimeoutError
+        await asyncio.sleep(3600)
+
+    task = asyncio.create_task(send())
+    await settle()
+    await cancel(task)
+    assert len(attempts) == 2
+    assert spend(patient, budget, 10) == 0
 
 
 async def test_conditions_of_a_user_see_a_budget_too(patient):

@@ -20,7 +20,7 @@ from tenacity import (
 )
 from tenacity.asyncio import retry as async_conditions
 
-from resilience import BreakerPolicy, CircuitBreaker, CircuitBreakerOpenError
+from resilience import BreakerPolicy, CircuitBreaker, CircuitBreakerOpenError, Permit
 from resilience.retry import RetryBudget, gate, is_transient, transient_retry
 from resilience.retry.first_attempt import looks_at_errors_only
 from tests.support.driving import ServerError
@@ -183,6 +183,106 @@ def test_the_errors_of_attempts_are_free_after_a_success(place, is_async, failur
         assert [error() for error in errors] == [None] * failures
     finally:
         gc.enable()
+
+
+# A settled permit stays where the next call finds it
+
+
+class Message:
+    """What is sent, and what is returned."""
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+def test_what_stays_after_a_success_is_one_permit_and_nothing_of_the_call(breaker, is_async):
+    async def send_async(_):
+        return Message()
+
+    def send_plain(_):
+        return Message()
+
+    send = breaker(transient_retry()(send_async if is_async else send_plain))
+    call = (lambda message: drive(send(message))) if is_async else send
+    permits = alive(Permit)
+    gc.disable()
+    try:
+        for _ in range(10):
+            call(Message())
+        assert alive(Message) == 0
+        assert alive(Permit) <= permits + 1
+    finally:
+        gc.enable()
+
+
+def alive(kind):
+    return sum(type(thing) is kind for thing in gc.get_objects())
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+def test_after_a_success_the_circuit_stops_no_loop_outside(breaker, is_async):
+    backend = Backend(default=None)
+    send = breaker(transient_retry()(backend.send if is_async else backend.send_plain))
+    assert (drive(send()) if is_async else send()) == "sent"
+    trip(breaker)
+    assert transient_retry()(backend.send_plain)() == "sent"
+    assert drive(transient_retry()(backend.send)()) == "sent"
+
+
+def test_after_an_inner_call_loops_belong_to_the_outer_call_again(breaker, other):
+    backend = Backend(default=None)
+    inner = other(transient_retry()(backend.send_plain))
+    loop = transient_retry()(backend.send_plain)
+
+    @breaker
+    @transient_retry()
+    def outer():
+        inner()
+        trip(breaker)
+        return loop()
+
+    inner()  # whose permit stays
+    with pytest.raises(CircuitBreakerOpenError) as caught:
+        outer()
+    assert caught.value.region == breaker.region
+    assert backend.attempts == 2
+
+
+async def test_after_an_inner_async_call_loops_belong_to_the_outer_call_again(breaker, other):
+    backend = Backend(default=None)
+    inner = other(transient_retry()(backend.send))
+    loop = transient_retry()(backend.send)
+
+    @breaker
+    @transient_retry()
+    async def outer():
+        await inner()
+        trip(breaker)
+        return await loop()
+
+    await inner()
+    error = await result_of(outer())
+    assert (type(error), error.region) == (CircuitBreakerOpenError, breaker.region)
+    assert backend.attempts == 2
+
+
+async def test_a_task_that_a_success_has_started_is_not_stopped(breaker):
+    """It has the settled permit in its context, and the calls that it makes have their own."""
+    backend, go_on, tasks = Backend(default=None), asyncio.Event(), []
+    protected = breaker(transient_retry()(backend.send))
+
+    async def later():
+        await go_on.wait()
+        return await protected(), await transient_retry()(backend.send)()
+
+    @breaker
+    @transient_retry()
+    async def send():
+        tasks.append(asyncio.create_task(later()))
+
+    await send()
+    go_on.set()
+    assert await tasks[0] == ("sent", "sent")
+    trip(breaker)
+    assert await transient_retry()(backend.send)() == "sent"
 
 
 # What is set afterwards is seen

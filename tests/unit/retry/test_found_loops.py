@@ -34,6 +34,7 @@ from tests.support.retrying import (
     AN_HOUR,
     Backend,
     asleep,
+    cancel,
     check_ended_by,
     ended,
     result_of,
@@ -463,6 +464,83 @@ async def test_a_loop_that_was_left_as_it_is_is_left_by_breakers_above_too(break
     await settle()
     assert not task.done()
     task.cancel()
+
+
+SHARED = [behind_a_wrapper, under_another_name, under_the_name_of_tenacity, behind_an_object]
+
+
+@pytest.mark.parametrize("is_nested", [True, False])
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize("place", SHARED)
+async def test_a_loop_that_two_functions_share_is_left_alone_where_that_is_asked_for(
+    clock, other, place, is_first, is_nested
+):
+    registry, backend = CircuitBreakerRegistry(clock=clock), Backend()
+    loop = AsyncRetrying(**settings())
+    stopped, left = place(loop, backend.send), place(loop, backend.send)
+    if place is behind_a_wrapper:
+        left = loop.wraps(backend.send)
+
+    def protect(fn, stop_retries):
+        decorate = region_breaker(
+            region_from=lambda: "eu", registry=registry, stop_retries=stop_retries
+        )
+        return decorate(fn)
+
+    if is_first:
+        left = protect(left, stop_retries=False)
+    stopped = protect(stopped, stop_retries=True)
+    if not is_first:
+        left = protect(left, stop_retries=False)
+    if is_nested:
+        left = around_in(other, left)
+    breaker = registry.get("eu")
+    task = await asleep(backend, stopped)
+    trip(breaker)
+    check_ended_by(breaker, await ended(task))
+    breaker.reset()
+    backend.attempts = 0
+    task = await asleep(backend, left)
+    trip(breaker)
+    await settle()
+    assert not task.done()
+    await cancel(task)
+
+    breaker.reset()
+    loop.wait = wait_none()
+    backend.attempts, backend.default = 0, lambda: trip_once(breaker) or ServerError()
+    assert type(await result_of(left())) is ServerError
+    assert backend.attempts == 5
+
+
+def around_in(breaker, fn):
+    @breaker
+    async def around():
+        return await fn()
+
+    return around
+
+
+def trip_once(breaker):
+    if breaker.state is CLOSED:
+        trip(breaker)
+
+
+def test_a_plain_loop_that_two_functions_share_is_left_alone_where_that_is_asked_for(clock):
+    registry, backend = CircuitBreakerRegistry(clock=clock), Backend()
+    loop = Retrying(**settings(wait=wait_none()))
+    backend.default = lambda: trip_once(registry.get("eu")) or ServerError()
+    attempts = []
+    for stop_retries in (True, False, True):
+        registry.get("eu").reset()
+        backend.attempts = 0
+        send = region_breaker(
+            region_from=lambda: "eu", registry=registry, stop_retries=stop_retries
+        )(behind_a_wrapper(loop, backend.send_plain))
+        with pytest.raises(ServerError):
+            send()
+        attempts.append(backend.attempts)
+    assert attempts == [1, 5, 1]
 
 
 # What is the user's stays as it is

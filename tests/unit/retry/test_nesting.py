@@ -243,6 +243,26 @@ def test_permits_left_in_other_contexts_do_not_pile_up(breaker):
     assert permits_alive() <= before + 1, "the context holds the latest one, which holds no other"
 
 
+async def test_calls_that_start_each_other_do_not_pile_up(breaker):
+    """Each call starts the task that makes the next one, and ends when that has begun."""
+    before, tasks, most = permits_alive(), [], 0
+    began = [asyncio.Event() for _ in range(11)]
+
+    @breaker
+    @gate
+    async def send(number):
+        nonlocal most
+        began[number].set()
+        most = max(most, permits_alive() - before)
+        if number < 10:
+            tasks.append(asyncio.create_task(send(number + 1)))
+            await began[number + 1].wait()
+
+    await send(0)
+    await asyncio.gather(*tasks)
+    assert most <= 3, "the call, the one that started it, and the one before that"
+
+
 def permits_alive():
     gc.collect()
     return sum(type(thing) is Permit for thing in gc.get_objects())

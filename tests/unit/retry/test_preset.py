@@ -1,13 +1,21 @@
 """`transient_retry`: its defaults, what it takes, and the function that it makes."""
 
 import inspect
+import time
 
 import pytest
 import tenacity
 from tenacity import AsyncRetrying, Retrying, retry_if_exception_type, stop_after_attempt, wait_none
 
 from resilience import CircuitBreaker
-from resilience.retry import RetryBudget, gate, is_transient, transient_retry
+from resilience.retry import (
+    RetryBudget,
+    gate,
+    is_transient,
+    transient_retry,
+    wait_retry_after,
+    wait_until_ready,
+)
 from tests.support.driving import ServerError
 from tests.support.retrying import Backend, Sleeps, state_after
 
@@ -202,6 +210,136 @@ def test_what_is_wrong_with_a_setting_is_named(wrong, error, says):
 def test_a_wrong_strategy_is_named(name):
     with pytest.raises(TypeError, match=name):
         transient_retry(**{name: "soon"})(Backend().send)
+
+
+async def asks(_):
+    return True
+
+
+def pages(_):
+    yield True
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (
+            {"retry": TimeoutError},
+            (
+                r"retry must be a callable that takes a RetryCallState, got the class TimeoutError:"
+                r" write retry_if_exception_type\(TimeoutError\)"
+            ),
+        ),
+        ({"retry": (TimeoutError, OSError)}, r"got tuple: write retry_if_exception_type\(\.\.\.\)"),
+        ({"retry": TimeoutError()}, "RetryCallState, got TimeoutError$"),
+        ({"retry": None}, "RetryCallState, got NoneType$"),
+        ({"retry": ()}, "RetryCallState, got tuple$"),
+        ({"retry": tenacity.retry_always.__class__}, r"got the class .*: write .*\(\.\.\.\)"),
+        ({"retry": lambda: True}, "got .*<lambda>, which does not$"),
+        ({"retry": pages}, "got the generator pages$"),
+        ({"retry": tenacity.retry_any(is_transient, TimeoutError)}, "got the class TimeoutError"),
+        (
+            {"retry": is_transient | tenacity.retry_all(is_transient, "never")},
+            "retry must be .* got str$",
+        ),
+        (
+            {"retry": tenacity.retry_if_exception(TimeoutError)},
+            "retry: retry_if_exception must have a plain function, got the class TimeoutError",
+        ),
+        (
+            {"retry": tenacity.retry_if_result(asks)},
+            "retry: retry_if_result must have a plain function, got the async asks$",
+        ),
+        (
+            {"retry": retry_if_exception_type("TimeoutError")},
+            "retry: retry_if_exception_type must have exception types, got str$",
+        ),
+        (
+            {"retry": tenacity.retry_if_exception_cause_type([TimeoutError])},
+            "retry: retry_if_exception_cause_type must have exception types, got list$",
+        ),
+        (
+            {"wait": tenacity.wait_exponential},
+            r"the class wait_exponential: write wait_exponential\(",
+        ),
+        ({"wait": 5}, "wait must be a callable that takes a RetryCallState, got int$"),
+        (
+            {"wait": tenacity.wait_chain(tenacity.wait_fixed)},
+            "wait must be .* the class wait_fixed",
+        ),
+        ({"wait": wait_none() + tenacity.wait_fixed}, "wait must be .* the class wait_fixed"),
+        ({"stop": stop_after_attempt}, "stop must be .* got the class stop_after_attempt"),
+        ({"stop": tenacity.stop_any(3)}, "stop must be .* got int$"),
+        ({"stop": None}, "stop must be .* got NoneType$"),
+        ({"before": print, "after": "log"}, "after must be .* got str$"),
+        ({"before": TimeoutError}, "before must be .* got the class TimeoutError"),
+        ({"before_sleep": lambda: None}, "before_sleep must be .* which does not$"),
+        ({"retry_error_callback": "None"}, "retry_error_callback must be .* got str$"),
+        ({"sleep": 5}, "sleep must be a callable that takes seconds, got int$"),
+        ({"sleep": None}, "sleep must be a callable that takes seconds, got NoneType$"),
+        ({"sleep": lambda: None}, "sleep must be a callable that takes seconds, got .*<lambda>"),
+        ({"retry_error_cls": "RetryError"}, "retry_error_cls must be an exception type, got str$"),
+        (
+            {"retry_error_cls": ValueError},
+            (
+                "retry_error_cls must be a subclass of tenacity.RetryError, or used with"
+                " reraise=False, got the class ValueError$"
+            ),
+        ),
+    ],
+)
+def test_what_would_fail_at_the_first_retry_or_never_end_is_refused(wrong, says):
+    with pytest.raises(TypeError, match=says):
+        transient_retry(**wrong)
+
+
+@pytest.mark.parametrize(
+    "right",
+    [
+        {"wait": 0},
+        {"wait": None},
+        {"wait": tenacity.wait_chain(wait_none())},
+        {"before": None, "after": None, "before_sleep": None, "retry_error_callback": None},
+        {"retry": retry_if_exception_type((TimeoutError, OSError))},
+        {"retry": lambda *_: False},
+        {"before": print},
+        {"retry_error_cls": ValueError, "reraise": False},
+        {"retry_error_cls": type("Gone", (tenacity.RetryError,), {})},
+    ],
+)
+def test_what_tenacity_can_work_with_is_accepted(right):
+    backend = Backend(default=None)
+    assert transient_retry(**right)(backend.send_plain)() == "sent"
+
+
+@pytest.mark.parametrize(
+    "name", ["wait", "retry", "stop", "before", "after", "before_sleep", "retry_error_callback"]
+)
+def test_an_async_setting_is_refused_for_a_plain_function(name):
+    says = rf"{name} must be a plain function for the plain .*send_plain, got the async asks"
+    with pytest.raises(TypeError, match=says):
+        transient_retry(**{name: asks})(Backend().send_plain)
+    assert inspect.iscoroutinefunction(transient_retry(**{name: asks})(Backend().send))
+
+
+def test_an_async_condition_among_others_is_refused_for_a_plain_function():
+    retry = is_transient | tenacity.asyncio.retry_if_exception(asks)
+    with pytest.raises(TypeError, match="retry must be a plain function for the plain"):
+        transient_retry(retry=retry)(Backend().send_plain)
+
+
+@pytest.mark.parametrize("sleep", [time.sleep, tenacity.sleep])
+def test_a_sleep_that_blocks_is_refused_for_an_async_function(sleep):
+    with pytest.raises(TypeError, match=r"sleep must be an async def for .*send, got one that"):
+        transient_retry(sleep=sleep)(Backend().send)
+    assert transient_retry(sleep=sleep)(Backend(default=None).send_plain)() == "sent"
+
+
+@pytest.mark.parametrize("make", [wait_retry_after, wait_until_ready])
+@pytest.mark.parametrize("wrong", [tenacity.wait_exponential, TimeoutError, lambda: 1.0])
+def test_a_wrong_fallback_is_refused(make, wrong):
+    with pytest.raises(TypeError, match="fallback must be a callable that takes a RetryCallState"):
+        make(wrong)
 
 
 def test_an_unknown_argument_is_named():
