@@ -10,8 +10,9 @@ Where to find what:
   start.
 - `region_worker`: one queue of one region; `router`: a queue of several regions.
 - `disposition`: what happens to a message after an attempt; `handler`: the attempt.
-- `unacked`: the messages that are held; `turns`: which of them is next; `evidence`: which failures
-  count against a message; `concurrency`: how many calls may run; `deliveries`: what is counted.
+- `unacked`: the messages that are held; `turns`: which of them is next; `concurrency`: how many
+  calls may run; `deliveries`: what is counted.
+- `failure_record`: the failed attempts of a message; `evidence`: which of them count against it.
 - `amqp`: where a message is acknowledged or given back to its queue; `subscription`: consuming a
   queue; `unavailability`: a queue that is away; `publisher`: moving a message to another queue;
   `topology`: what must exist beforehand.

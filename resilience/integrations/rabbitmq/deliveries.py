@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from aio_pika.abc import AbstractIncomingMessage
 
 from resilience.integrations.metrics import QueueStats
-from resilience.integrations.rabbitmq.evidence import was_delivered_before
+from resilience.integrations.rabbitmq.failure_record import was_delivered_before
 
 
 @dataclass(slots=True)

@@ -238,6 +238,8 @@ class RegionWorker(Worker):
         delivery = delivered(
             message, self._counts.deliveries, now=now, breaker_now=self._breaker.now()
         )
+        if delivery.kind is Kind.FAILED:
+            self._limit.evidence.adopt(delivery.failures)
         slot = self._slot_immediately(delivery)
         if slot is not None:
             self._start(delivery, slot)

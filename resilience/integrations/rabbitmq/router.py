@@ -16,7 +16,7 @@ from resilience.integrations.rabbitmq.concurrency import ConcurrencyLimit, attac
 from resilience.integrations.rabbitmq.connections import ReadingConnection
 from resilience.integrations.rabbitmq.deliveries import DeliveryCounts
 from resilience.integrations.rabbitmq.disposition import Disposition
-from resilience.integrations.rabbitmq.evidence import FailureRecord, record_of
+from resilience.integrations.rabbitmq.failure_record import FailureRecord, record_of
 from resilience.integrations.rabbitmq.handler import MessageHandler
 from resilience.integrations.rabbitmq.publisher import copy_of
 from resilience.integrations.rabbitmq.settings import ConsumerSettings
@@ -162,6 +162,9 @@ class Router(Worker):
             slot.release()
         if isinstance(error, Exception) and disposition is not Disposition.REJECTED:
             failures.note(error)
+            if limit.is_closed and disposition is not Disposition.ON_ERROR:
+                counts = disposition is Disposition.REGION_FAILED
+                limit.evidence.record_failure(failures, counts=counts)
         if disposition is Disposition.ON_ERROR and isinstance(error, Exception):
             await self._handle_error(breaker.region, message, error, failures)
         return disposition in (Disposition.ACK, Disposition.ON_ERROR)

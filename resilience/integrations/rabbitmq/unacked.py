@@ -14,7 +14,11 @@ from itertools import chain
 from aio_pika.abc import AbstractIncomingMessage
 
 from resilience.integrations.rabbitmq.amqp import is_unsettled
-from resilience.integrations.rabbitmq.evidence import FailureRecord, record_of, was_delivered_before
+from resilience.integrations.rabbitmq.failure_record import (
+    FailureRecord,
+    record_of,
+    was_delivered_before,
+)
 from resilience.integrations.rabbitmq.turns import Kind
 
 _LONGEST_PAUSE = 60.0  # seconds between two attempts, unless the server asks for more

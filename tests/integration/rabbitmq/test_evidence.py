@@ -9,12 +9,14 @@ from aio_pika.exceptions import ChannelInvalidStateError
 
 from resilience import BreakerPolicy, CircuitBreaker
 from resilience.integrations.rabbitmq.amqp import acknowledge
-from resilience.integrations.rabbitmq.evidence import FailureRecord, RegionEvidence, record_of
+from resilience.integrations.rabbitmq.evidence import RegionEvidence
+from resilience.integrations.rabbitmq.failure_record import FailureRecord, record_of
 from resilience.testing import FakeClock
 
 COUNTED = "x-resilience-counted-attempts"
 FIRST_FAILED_AT = "x-resilience-first-failed-at"
 ATTEMPTS = "x-resilience-attempts"
+PENDING = "x-resilience-pending"
 
 
 @pytest.fixture
@@ -32,8 +34,17 @@ def evidence(breaker):
     return RegionEvidence(breaker)
 
 
-def fail(breaker, evidence, record, *, counts=True):
+class AnsweredError(Exception):
+    """A server's answer."""
+
+    def __init__(self, status):
+        super().__init__()
+        self.status = status
+
+
+def fail(breaker, evidence, record, error=None, *, counts=True):
     """Let a call with a message fail."""
+    record.note(error or AnsweredError(500))
     if not record.fails_by_itself:
         breaker.acquire().fail()
     evidence.record_failure(record, counts=counts)
@@ -99,6 +110,29 @@ def test_known_poison_alone_is_counted_once_per_recovery_timeout(breaker, eviden
     assert record.counted == 6
 
 
+@pytest.mark.parametrize("error", [AnsweredError(503), TimeoutError(), ConnectionError()])
+def test_known_poison_alone_is_not_counted_unless_the_server_answers_as_before(
+    breaker, evidence, clock, error
+):
+    """What else it fails with may be an outage."""
+    record = FailureRecord()
+    fail(breaker, evidence, record)
+    succeed(breaker, evidence)
+    for _ in range(3):
+        clock.advance(60)
+        fail(breaker, evidence, record, error)
+        assert record.counted == 1
+
+
+def test_a_message_that_timed_out_is_not_counted_when_alone(breaker, evidence, clock):
+    record = FailureRecord()
+    fail(breaker, evidence, record, TimeoutError())
+    succeed(breaker, evidence)
+    clock.advance(60)
+    fail(breaker, evidence, record, TimeoutError())
+    assert record.counted == 1
+
+
 def test_known_poison_alone_counts_for_nothing_when_others_fail_too(breaker, evidence, clock):
     record = FailureRecord()
     fail(breaker, evidence, record)
@@ -138,11 +172,70 @@ def test_a_copy_continues_where_the_message_was(breaker, clock):
     record = record_of(delivered(**headers), breaker.now())
     assert (record.attempts, record.counted, record.first_failed_at) == (7, 3, first)
     assert not record.is_spent(None, 50)  # Not before it fails again, and that counts.
+    assert "x-resilience-error" not in record.headers()  # It is among those that are copied anyway.
     evidence = RegionEvidence(breaker)
     fail(breaker, evidence, record)
     succeed(breaker, evidence)
     assert record.is_spent(None, 50)
     assert record.headers()[COUNTED] == 4
+
+
+def move(record, breaker):
+    """Give the record of the copy in the wait queue."""
+    return record_of(delivered(**record.headers()), breaker.now())
+
+
+@pytest.mark.parametrize("order", ["moved, then the success", "the success, then moved", "between"])
+def test_a_failure_counts_when_a_later_call_succeeds_also_if_the_message_is_moved(
+    breaker, evidence, clock, order
+):
+    record = FailureRecord()
+    fail(breaker, evidence, record)
+    if order == "the success, then moved":
+        succeed(breaker, evidence)
+    copy = move(record, breaker)
+    if order == "between":
+        succeed(breaker, evidence)
+    evidence.adopt(copy)
+    if order == "moved, then the success":
+        assert copy.counted == 0
+        succeed(breaker, evidence)
+    assert copy.counted == 1
+    clock.advance(60)
+    fail(breaker, evidence, copy)  # with the same answer as before it was moved
+    assert copy.counted == 2
+
+
+@pytest.mark.parametrize("what", ["opening", "another process", "no success"])
+def test_a_moved_message_is_not_counted_after(breaker, evidence, what):
+    record = FailureRecord()
+    fail(breaker, evidence, record)
+    copy = move(record, breaker)
+    if what == "opening":
+        evidence.drop_pending()
+    if what != "no success":
+        succeed(breaker, evidence)
+    adopts = RegionEvidence(breaker) if what == "another process" else evidence
+    adopts.adopt(copy)
+    assert copy.counted == 0
+    assert succeed(breaker, adopts) is (what == "no success")
+
+
+@pytest.mark.parametrize("pending", ["", "a b", "a b c", "1 2 3 4", 7, None])
+def test_a_pending_failure_that_somebody_else_has_written_is_ignored(breaker, evidence, pending):
+    headers = {ATTEMPTS: 1, FIRST_FAILED_AT: datetime.now(UTC).isoformat(), PENDING: pending}
+    copy = record_of(delivered(**headers), breaker.now())
+    evidence.adopt(copy)
+    assert not succeed(breaker, evidence)
+
+
+def test_a_dead_letter_says_why_and_has_all_its_attempts_before_it(breaker, evidence):
+    record = FailureRecord()
+    fail(breaker, evidence, record)
+    assert PENDING in record.headers()
+    headers = record.dead_letter_headers(TimeoutError("a secret"))
+    assert headers["x-resilience-error"] == "TimeoutError"
+    assert not {COUNTED, PENDING} & headers.keys()
 
 
 @pytest.mark.parametrize("value", ["yesterday", 7, None, "2026-11-28T12:00:00"])

@@ -13,7 +13,7 @@ import pytest
 from resilience import BreakerPolicy, CircuitBreakerRegistry, CircuitState
 from resilience.integrations.rabbitmq import DeadLetterTo, RegionConsumer, SharedConsumer
 from tests.support.rabbitmq_support import KINDS, WATCHDOG, Region, bench_at, numbers
-from tests.support.stepped_time import advance, run_in_stepped_time
+from tests.support.stepped_time import advance, run_in_stepped_time, until
 
 POLICY = BreakerPolicy()
 RECOVERY = POLICY.recovery_timeout
@@ -46,9 +46,32 @@ class World:
         settings = {"region": "eu-west-1", "on_error": self.on_error, **settings}
         return RegionConsumer(queue, self.region, registry=self.registry, **settings)
 
+    async def share(self, queue, handler=None, **settings):
+        """Give a consumer of a shared queue, whose wait queues exist."""
+        self.bench.forget(f"wait.{queue.name}.eu-west-1")
+        settings = {"on_error": self.on_error, **settings}
+        consumer = SharedConsumer(
+            queue,
+            handler or self.region,
+            region_of=lambda _: "eu-west-1",
+            regions=["eu-west-1"],
+            wait_queue=f"wait.{queue.name}.{{region}}",
+            wait_arguments={"x-queue-type": "classic"},
+            registry=self.registry,
+            **settings,
+        )
+        await consumer.declare()
+        return consumer
+
     def _progress(self):
         breaker = self.region.breaker
         return self.region.total, len(self.region.done), len(self.given_up), breaker.state
+
+    async def let_finish(self, consumer):
+        """Wait for the attempts, and for `on_error`, while no time passes."""
+        for _ in range(4):
+            await self.round_trip()
+        await until(lambda: all(one.unacked == one.failed for one in consumer.stats()))
 
     async def until(self, condition, within, *, while_closed=True):
         """Let time pass until it is so; return the seconds that it took.
@@ -110,6 +133,27 @@ def test_a_few_poison_messages_hold_up_nobody_and_have_an_end(broker, http_error
         assert sorted(world.region.done, key=int) == [
             body for body in numbers(COUNT) if body not in poison
         ]
+        assert await world.bench.drain(queue) == []
+
+    play(broker, scenario)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_few_poison_messages_of_a_shared_queue_hold_up_nobody_either(broker, http_error, place):
+    poison = {str(number) for number in PLACES[place]}
+
+    async def scenario(world):
+        queue = await world.bench.queue()
+        await world.bench.publish(queue, *range(COUNT))
+        world.region.fails_for = {body: http_error(500) for body in poison}
+        async with await world.share(queue, max_attempts=3):
+            good = COUNT - len(poison)
+            await world.until(
+                lambda: len(world.region.done) == good, within=3 * RECOVERY, while_closed=False
+            )
+            await world.until(lambda: world.given_up.keys() == poison, within=20 * RECOVERY)
+        assert {error.status for error in world.given_up.values()} == {500}
+        assert min(world.region.calls[body] for body in poison) >= 3
         assert await world.bench.drain(queue) == []
 
     play(broker, scenario)
@@ -234,8 +278,6 @@ def test_messages_that_were_delivered_before_are_attempted_one_at_a_time(broker,
 def test_a_parked_message_is_known_to_have_failed(broker, http_error):
     async def scenario(world):
         queue, dead = await world.bench.queue(), await world.bench.queue()
-        wait_queue = f"wait.{queue.name}"
-        world.bench.forget(f"{wait_queue}.eu-west-1")
         headers = []
 
         async def handler(message):
@@ -243,44 +285,35 @@ def test_a_parked_message_is_known_to_have_failed(broker, http_error):
                 headers.append(dict(message.headers))
             await world.region(message)
 
-        def consume():
-            return SharedConsumer(
-                queue,
-                handler,
-                region_of=lambda _: "eu-west-1",
-                regions=["eu-west-1"],
-                on_error=DeadLetterTo(dead.name),
-                wait_queue=f"{wait_queue}.{{region}}",
-                registry=world.registry,
-                max_attempts=2,
+        async def consume():
+            return await world.share(
+                queue, handler, on_error=DeadLetterTo(dead.name), max_attempts=2
             )
 
-        await consume().declare()
         world.region.fails_for = {"bad": http_error(500)}
         for restarted in (False, True):
-            async with consume():
+            async with await consume():
                 if not restarted:
                     await world.bench.publish(queue, "bad")
                 enough = len(headers) + 2
                 await world.until(lambda least=enough: len(headers) >= least, within=9)
-        async with consume():
-            for number in range(10):
+        letters = []
+        async with await consume() as consumer:
+            while not letters:
+                number = str(len(world.region.done))
                 await world.bench.publish(queue, number)
-                await world.until(lambda n=number: len(world.region.done) > n, within=RECOVERY)
+                await world.until(lambda body=number: body in world.region.done, within=RECOVERY)
+                # No request to the broker is under way when its time-out passes.
+                await world.let_finish(consumer)
+                letters = await world.bench.drain(dead)
                 await advance(60)
-            [letter] = await taken(world, dead)
+        [letter] = letters
         assert "x-resilience-attempts" not in headers[0]
         assert {one["x-resilience-attempts"] for one in headers[1:]} == {1}
         first_failed_at = {one["x-resilience-first-failed-at"] for one in headers[1:]}
         assert letter.headers["x-resilience-first-failed-at"] in first_failed_at
         assert letter.headers["x-resilience-error"] == "ClientResponseError 500"
         assert letter.headers["x-resilience-attempts"] >= 3
-
-    async def taken(world, queue):
-        letters = []
-        while not letters:
-            letters += await world.bench.drain(queue)
-        return letters
 
     play(broker, scenario)
 

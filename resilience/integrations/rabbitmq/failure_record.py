@@ -1,0 +1,201 @@
+"""FailureRecord: the failed attempts of a message, and the headers that copies carry them in."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from aio_pika.abc import AbstractIncomingMessage, HeadersType
+
+from resilience.classify import describe, describe_as, examine
+
+#: The headers of a copy: how many attempts have failed, how many of those count against the
+#: message, and when the first one failed.
+ATTEMPTS = "x-resilience-attempts"
+COUNTED_ATTEMPTS = "x-resilience-counted-attempts"
+FIRST_FAILED_AT = "x-resilience-first-failed-at"
+#: The type and the HTTP status of the last error.
+ERROR = "x-resilience-error"
+#: The further header of a copy in a wait queue whose last failure may still count against it.
+PENDING = "x-resilience-pending"
+#: The further header of a dead letter: when the message was given up.
+DEAD_LETTERED_AT = "x-resilience-dead-lettered-at"
+# Quorum queues count how often a message was returned, or its consumer vanished.
+_DELIVERY_COUNT = "x-delivery-count"
+
+
+@dataclass(eq=False, slots=True)
+class FailureRecord:
+    """The failed attempts of one message."""
+
+    #: All that are known, for whatever reason they failed.
+    attempts: int = 0
+    first_failed_at: datetime | None = None
+    #: The last error, for `on_error`.
+    error: Exception | None = None
+    #: What the server has answered to the last one; None if it has not.
+    answer: str | None = None
+    #: What it answered to this message while it answered others well.
+    own_answer: str | None = None
+    #: Those that count towards `max_attempts`.
+    counted: int = 0
+    #: Since when the message fails because of itself, in the breaker's time; None if it does not.
+    since: float | None = None
+    #: When that was seen last.
+    last_counted_at: float = 0.0
+    # Of the counted ones, those of which no call that began later went well until now.
+    _unconfirmed: int = 0
+    # What is to be decided: how many attempts, whether there is anything, and since when.
+    _pending: int = 0
+    _pending_since: float | None = None
+    # The last failure's position in the order of events, and how many calls had gone well by then.
+    position: int = 0
+    answers: int = 0
+    # What has written these two down; empty if nothing has.
+    evidence: str = ""
+
+    def note(self, error: Exception) -> None:
+        """Note a failed attempt, of which nothing is known but its error."""
+        self.attempts += 1
+        self.error = error
+        self.answer = _answer_in(error)
+        self.first_failed_at = self.first_failed_at or datetime.now(UTC)
+
+    @property
+    def fails_by_itself(self) -> bool:
+        """Whether the message is known to fail while others succeed."""
+        return self.counted > 0
+
+    @property
+    def fails_as_before(self) -> bool:
+        """Whether the server's answer is the one that the message alone is known to get.
+
+        A server that does not answer shows nothing about the message.
+        """
+        return self.fails_by_itself and self.answer is not None and self.answer == self.own_answer
+
+    def is_spent(self, max_attempts: int | None, max_age: float | None) -> bool:
+        """Whether the message has had all the attempts, or all the time, that it may have."""
+        if max_attempts is not None and self.counted >= max_attempts:
+            return True
+        if max_age is None or self.since is None:
+            return False
+        return self.last_counted_at - self.since >= max_age
+
+    def suspend(self, now: float, *, counts: bool) -> None:
+        """Add a failure that may count against the message.
+
+        Args:
+            now: The breaker's time.
+            counts: Whether it would count towards `max_attempts`.
+        """
+        self._pending += counts
+        if self._pending_since is None:
+            self._pending_since = now
+
+    def count_unconfirmed(self, now: float, interval: float) -> None:
+        """Count an attempt of a message that is known to fail, unless one was counted just now."""
+        if now - self.last_counted_at >= interval:
+            self.counted += 1
+            self._unconfirmed += 1
+            self.last_counted_at = now
+
+    def confirm(self, now: float) -> None:
+        """Count all failures that are pending: the region was working."""
+        self.counted += self._pending - self._unconfirmed
+        self.own_answer = self.answer
+        self.since = self._pending_since if self.since is None else self.since
+        self.last_counted_at = now
+        self._forget_pending()
+
+    def drop_unconfirmed(self) -> None:
+        """Count no failure that was not confirmed: other messages fail, too."""
+        self.counted -= self._unconfirmed
+        self._unconfirmed = 0
+
+    def drop_pending(self) -> None:
+        """Count none of the failures that are pending: the region is down."""
+        self.drop_unconfirmed()
+        self._forget_pending()
+
+    def _forget_pending(self) -> None:
+        self._pending = self._unconfirmed = 0
+        self._pending_since = None
+
+    # Copies
+
+    def headers(self) -> HeadersType:
+        """Return the headers that let the next consumer of a copy know what is known here."""
+        if self.first_failed_at is None:
+            return {}
+        headers: HeadersType = {
+            ATTEMPTS: self.attempts,
+            COUNTED_ATTEMPTS: self.counted,
+            FIRST_FAILED_AT: self.first_failed_at.isoformat(timespec="milliseconds"),
+        }
+        if self.error is not None:
+            headers[ERROR] = describe(self.error)
+        if self._pending:
+            headers[PENDING] = f"{self.evidence} {self.position} {self.answers}"
+        return headers
+
+    def dead_letter_headers(self, error: Exception) -> HeadersType:
+        """Return the headers of a dead letter: why, when and how often it has failed.
+
+        Args:
+            error: Why it is one.
+        """
+        headers = self.headers()
+        # If the message is published again, it has all its attempts before it.
+        headers.pop(COUNTED_ATTEMPTS, None)
+        headers.pop(PENDING, None)
+        headers[ERROR] = describe(error)
+        headers[DEAD_LETTERED_AT] = datetime.now(UTC).isoformat(timespec="milliseconds")
+        return headers
+
+
+def _answer_in(error: Exception) -> str | None:
+    """Return the type and the status of an error if it is a server's answer."""
+    _, root, status = examine(error)
+    return None if status is None else describe_as(root, status)
+
+
+def record_of(message: AbstractIncomingMessage, now: float) -> FailureRecord:
+    """Return what the headers of a message say about its failed attempts.
+
+    Args:
+        message: The message as it was delivered.
+        now: The time of the breaker's clock.
+    """
+    headers = message.headers
+    if FIRST_FAILED_AT not in headers:
+        return FailureRecord()
+    record = FailureRecord(
+        attempts=_count(headers.get(ATTEMPTS)), counted=_count(headers.get(COUNTED_ATTEMPTS))
+    )
+    try:
+        record.first_failed_at = datetime.fromisoformat(str(headers[FIRST_FAILED_AT]))
+        age = (datetime.now(UTC) - record.first_failed_at).total_seconds()
+    except (TypeError, ValueError):  # Somebody else has written it.
+        return FailureRecord()
+    answer = headers.get(ERROR)
+    record.answer = answer if isinstance(answer, str) else None
+    if record.counted:
+        # `max_age` is compared when a failure counts again, and not before.
+        record.since = record.last_counted_at = now - max(0.0, age)
+        record.own_answer = record.answer
+    with suppress(ValueError):  # There is none, or somebody else has written it.
+        evidence, position, answers = str(headers.get(PENDING)).split()
+        record.position, record.answers, record.evidence = int(position), int(answers), evidence
+    return record
+
+
+def was_delivered_before(message: AbstractIncomingMessage) -> bool:
+    """Whether a message was delivered before, here or from the queue that it was moved from."""
+    headers = message.headers
+    if message.redelivered or FIRST_FAILED_AT in headers:
+        return True
+    return bool(headers.get(_DELIVERY_COUNT))
+
+
+def _count(value: object) -> int:
+    return max(0, value) if isinstance(value, int) else 0
