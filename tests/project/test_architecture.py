@@ -18,6 +18,7 @@ LEVELS = (
     {"eviction"},
     {"breaker"},
     {
+        "answers",
         "permit",
         "protect",
         "protectable",
@@ -32,7 +33,7 @@ LEVELS = (
     {"log", "classify", "history"},
     {"errors", "events"},
     {"shared_circuit", "shared_lease", "shared_record"},
-    {"circuit"},
+    {"circuit", "limits"},
     {"outcome", "policy"},
     {"genesys", "identity", "_lock", "_text", "_validate", "_by_type"},
 )
@@ -42,6 +43,7 @@ PURE = (
     "shared_circuit",
     "shared_lease",
     "shared_record",
+    "limits",
     "outcome",
     "policy",
     "errors",

@@ -11,6 +11,7 @@ from contextlib import suppress
 
 from aio_pika.abc import AbstractIncomingMessage
 
+from resilience.answers import requested_delay
 from resilience.breaker import CircuitBreaker
 from resilience.circuit import CircuitState
 from resilience.classify import root_error
@@ -28,7 +29,6 @@ from resilience.integrations.rabbitmq.settings import ConsumerSettings
 from resilience.integrations.rabbitmq.subscription import Subscription
 from resilience.integrations.rabbitmq.unacked import Delivery, Unacked
 from resilience.integrations.rabbitmq.worker import Worker
-from resilience.retry.retry_after import requested_delay
 
 # Seconds that a probe waits for a new message before it takes one that has failed.
 _GRACE_PERIOD = 0.25
