@@ -111,13 +111,20 @@ class TenantTable:
 
     # What is known
 
-    def learn(self, reading: LimitReading, tenant: str | None, now: float) -> float | None:
+    def learn(
+        self,
+        reading: LimitReading,
+        tenant: str | None,
+        now: float,
+        probe: TenantProbe | None = None,
+    ) -> float | None:
         """Take in what an answer says about a limit.
 
         Args:
             reading: What it says.
             tenant: Whose limit it is about; None: that of each tenant of the region.
             now: The time, in seconds.
+            probe: Whose answer it is; None: it is not a probe's.
 
         Returns:
             Seconds until a call may start, where the answer has throttled the tenant, else None.
@@ -127,7 +134,7 @@ class TenantTable:
         if tenant is None:
             return None
         if reading.is_throttled:
-            return self.refuse(tenant, reading.wait, now)
+            return self.refuse(tenant, reading.wait, now, probe)
         if reading.remaining == 0.0 and reading.resets_in:
             throttle = self._throttle(tenant, now)
             throttle.hold(reading.resets_in, now)

@@ -96,6 +96,10 @@ class FirstAttempt:
             return _in_circuit_async(self, classifiers)
         return _in_circuit_sync(self, classifiers, watch)
 
+    def report_to_tenants(self) -> None:
+        """Report failed attempts to the call of a tenant that they are part of."""
+        self.gated.hooks.report_to_tenants()
+
     async def run_async(self, args: Arguments, kwargs: Keywords) -> object:
         """Run the loop from the start."""
         if not self.gated.loop.enabled:

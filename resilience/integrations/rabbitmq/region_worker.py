@@ -15,6 +15,7 @@ from resilience.answers import requested_delay
 from resilience.breaker import CircuitBreaker
 from resilience.circuit import CircuitState
 from resilience.classify import root_error
+from resilience.errors import TenantThrottledError
 from resilience.integrations.rabbitmq.amqp import ConsumerError, acknowledge, return_to_queue
 from resilience.integrations.rabbitmq.concurrency import (
     ConcurrencyLimit,
@@ -307,6 +308,8 @@ class RegionWorker(Worker):
         disposition, error = attempt
         closed = self._breaker.state is CircuitState.CLOSED
         at_least = requested_delay(root_error(error)) or 0.0
+        if isinstance(error, TenantThrottledError):
+            at_least = error.retry_after
         rejection = rejection_in(error) if disposition is Disposition.REJECTED else None
         if rejection is not None and rejection.__cause__ is None:
             # It was not attempted.
