@@ -6,7 +6,7 @@ of a change are delivered after the lock was released.
 
 import math
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum, auto
@@ -459,6 +459,10 @@ class CircuitBreaker(KeepsIdentity):
             throttled_tenants=throttled.count,
             longest_wait=throttled.longest_wait,
         )
+
+    def tenant_waits(self, now: float) -> Mapping[str, float]:
+        """Return the seconds that each throttled tenant waits at this time, as `describe` does."""
+        return {} if self._tenants is None else self._tenants.describe(now).waits
 
     def refresh(self) -> None:
         """Bring up to date what depends on the circuit, without reading the clock."""

@@ -249,9 +249,17 @@ class Tenants:
         Raises:
             RuntimeError: An event loop runs in this thread, and would stand still.
         """
+        if _runs_in_event_loop():
+            what = "a `def` that waits for its tenant would hold up the event loop of its thread"
+            raise RuntimeError(f"{what}: call it in another thread, or make it an `async def`")
         # The queue is asyncio's. A loop of its own costs less than a millisecond.
         with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
             runner.run(self.wait(tenant))
+
+    def waiting(self, tenant: str) -> int:
+        """Return how many calls of a tenant wait."""
+        line = self._lines.get(tenant)
+        return 0 if line is None else line.waiting
 
     def wake_all(self) -> None:
         """Let all that wait look again: the circuit has changed; the caller holds the lock."""
@@ -325,3 +333,11 @@ class Tenants:
         now = self._breaker.now()
         with lock:
             return query(now)
+
+
+def _runs_in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -42,7 +42,7 @@ class Pace:
         ValueError: `share` is not above 0, or is above 1.
     """
 
-    __slots__ = ("_limit", "_now", "_paid_until", "_remains", "_share", "adaptive")
+    __slots__ = ("_limit", "_not_before", "_now", "_paid_until", "_remains", "_share", "adaptive")
 
     def __init__(self, now: float, limit: RateLimit | None = None, *, share: float = SHARE) -> None:
         _validate.check_share("share", share)
@@ -54,6 +54,8 @@ class Pace:
         self._now = now
         # When all requests that have started are paid for.
         self._paid_until = now
+        # The end of the wait that the server asked for.
+        self._not_before = now
         # What others leave of the limit: requests a second, and until when this holds.
         self._remains: tuple[float, float] | None = None
 
@@ -80,7 +82,7 @@ class Pace:
         """
         self._follow_clock(now)
         room = self._room() if live else 0.0
-        return max(0.0, self._paid_until - room - now)
+        return max(0.0, self._paid_until - room - now, self._not_before - now)
 
     def start(self, now: float) -> None:
         """Take note that a request starts."""
@@ -104,8 +106,7 @@ class Pace:
         if self._limit is None:
             self.adaptive.back_off(now, wait)
         if wait > 0.0:
-            # Not even a live request starts before the wait is over.
-            self._paid_until = max(self._paid_until, now + wait + self._room())
+            self._not_before = max(self._not_before, now + wait)
 
     def learn(self, reading: LimitReading, now: float) -> None:
         """Take in what an answer says about the limit."""
@@ -118,6 +119,7 @@ class Pace:
     def _follow_clock(self, now: float) -> None:
         if now < self._now:
             self._paid_until += now - self._now
+            self._not_before += now - self._now
             self._remains = None
         self._now = now
 
