@@ -18,6 +18,7 @@ from sybil import Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
 import resilience
+import resilience.limits
 import resilience.retry
 from resilience import CircuitBreakerRegistry
 from resilience.classify.libraries import LIBRARIES
@@ -172,7 +173,8 @@ def test_the_reference_has_every_public_name():
     expected = {f"resilience.{name}" for name in resilience.__all__ if name != "__version__"}
     expected |= {"resilience.testing.FakeClock", "resilience.testing.FakeGenesys"}
     expected |= {f"resilience.retry.{name}" for name in resilience.retry.__all__}
-    expected |= {"resilience.history.History"}
+    expected |= {"resilience.history.History", "resilience.tenants.Tenants"}
+    expected |= {f"resilience.limits.{name}" for name in resilience.limits.__all__}
     expected |= {
         f"resilience.integrations.{name}"
         for name in (
