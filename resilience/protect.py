@@ -111,7 +111,13 @@ class FirstAttempt(Protocol):
     def retried(self) -> object:
         """The function."""
 
-    def in_circuit(self, classifiers: Classifiers | None, watch: ResultWatch, /) -> CallWithPermit:
+    def in_circuit(
+        self,
+        classifiers: Classifiers | None,
+        watch: ResultWatch,
+        make_permit: Callable[[Any, Closed, Classifiers | None], Any] = ...,
+        /,
+    ) -> CallWithPermit:
         """Return what calls the function in a CLOSED circuit."""
         ...
 

@@ -20,7 +20,7 @@ from resilience.protect import (
     MakesWrapper,
     first_attempt_of,
 )
-from resilience.tenant_call import BreakerWithTenants, TenantCall
+from resilience.tenant_call import BreakerWithTenants, TenantCall, TenantPermit
 from resilience.unfinished import ResultWatch, unfinished
 
 
@@ -65,14 +65,23 @@ def protect_with_tenants(tenants: TenantLookup) -> MakesWrapper:
         watch: ResultWatch,
         call_with_permit: CallWithPermit | None,
     ) -> Callable[..., Any]:
+        calls = _Calls(fn, lookup, classifiers, watch, waits=tenants.waits)
         first_attempt = first_attempt_of(fn)
         if first_attempt is not None:
             first_attempt.report_to_tenants()
-        calls = _Calls(fn, lookup, classifiers, watch, waits=tenants.waits)
+            if classifiers is None or classifiers.result_classifier is None:
+                calls.call_retried = first_attempt.in_circuit(classifiers, watch, _ready_permit)
         wrap = _protect_async if is_async(fn) else _protect_sync
         return wrap(calls, lookup, tenants, with_permit=call_with_permit is not None)
 
     return make_wrapper
+
+
+def _ready_permit(
+    permit: TenantPermit, _closed: Closed, _classifiers: Classifiers | None
+) -> TenantPermit:
+    """Take the permit that stands in the place of the breaker."""
+    return permit
 
 
 class _Calls:
@@ -100,6 +109,8 @@ class _Calls:
         self._classifiers = classifiers
         self._watch = watch
         self._waits = waits
+        #: Calls the function, whose first attempt is made outside of its loop; None: it is not.
+        self.call_retried: Callable[..., Any] | None = None
         #: The function; if it is an `async def`, its first results are looked at.
         self.fn = watch.watch_first_call(fn, self._end_watch) if is_async(fn) else fn
 
@@ -116,13 +127,34 @@ class _Calls:
         self, breaker: AdmitsTenants, tenant: str, args: Arguments, kwargs: Keywords
     ) -> Any:
         """Call an `async def` that needs a permit, or whose tenant is throttled."""
-        return await self._make(breaker, tenant).run_async(self.fn, args, kwargs)
+        closed, call_retried = breaker.closed, self.call_retried
+        if closed is None or call_retried is None or tenant in breaker.throttled_tenants:
+            return await self._make(breaker, tenant).run_async(self.fn, args, kwargs)
+        permit = TenantPermit(breaker, closed, self._classifiers)
+        permit.make, permit.tenant, permit.tenant_call = self._make, tenant, None
+        try:
+            return await call_retried(permit, closed, args, kwargs)
+        except BaseException as error:
+            permit.end_tenant_call(error)
+            raise
 
     def run_sync(
         self, breaker: AdmitsTenants, tenant: str, args: Arguments, kwargs: Keywords
     ) -> Any:
         """Call a `def` that needs a permit, or whose tenant is throttled."""
-        return self._watch.checked(self._make(breaker, tenant).run_sync(self.fn, args, kwargs))
+        closed, call_retried = breaker.closed, self.call_retried
+        if closed is None or call_retried is None or tenant in breaker.throttled_tenants:
+            return self._watch.checked(self._make(breaker, tenant).run_sync(self.fn, args, kwargs))
+        permit = TenantPermit(breaker, closed, self._classifiers)
+        permit.make, permit.tenant, permit.tenant_call = self._make, tenant, None
+        try:
+            result = call_retried(permit, closed, args, kwargs)
+        except BaseException as error:
+            permit.end_tenant_call(error)
+            raise
+        if unfinished[type(result)] is None:
+            return result
+        return self._make(breaker, tenant).returned_by_sync(result)
 
     def raised(
         self, breaker: AdmitsTenants, tenant: str, closed: Closed, error: BaseException

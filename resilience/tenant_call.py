@@ -5,7 +5,7 @@ Calls that go well, of tenants that are not throttled, make none: see `protect_t
 
 from collections.abc import Awaitable, Callable
 from types import FrameType
-from typing import Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from resilience import scope
 from resilience._lock import lock_is_held
@@ -13,11 +13,11 @@ from resilience.answers import read_limit
 from resilience.circuit import CircuitState
 from resilience.classify import examine, is_throttled
 from resilience.errors import TenantThrottledError
-from resilience.judge import Classifiers, Judge
+from resilience.judge import Classifiers
 from resilience.limits import TenantProbe
 from resilience.log import describe_exception, log_fault
 from resilience.outcome import Outcome
-from resilience.permit import Permit
+from resilience.permit import Permit, RecordsOutcomes
 from resilience.protect import Arguments, Keywords
 from resilience.tenants import Tenants
 from resilience.unfinished import must_be_awaited
@@ -27,11 +27,10 @@ T = TypeVar("T")
 _NOT_ADMITTED = "its tenant is throttled"
 
 
-class BreakerWithTenants(scope.HasClock, Protocol):
+class BreakerWithTenants(RecordsOutcomes, Protocol):
     """What a tenant's call needs of its circuit breaker."""
 
     region: str
-    judge: Judge
 
     @property
     def state(self) -> CircuitState:
@@ -152,6 +151,15 @@ class TenantCall:
 
     # For the retry loops
 
+    def join(self, permit: scope.ProtectedCall) -> None:
+        """Become part of the scope, outside of a permit that is there already."""
+        self.ticket = self
+        self.outer, permit.outer = permit.outer, self
+
+    def leave(self) -> None:
+        """End the call that has joined the scope."""
+        self.ticket = None
+
     def allows_attempt(self, *, first: bool) -> bool:
         """Return whether a retry loop inside the call may make an attempt.
 
@@ -179,7 +187,7 @@ class TenantCall:
         if self.tenant not in self._tenants.throttles or self._is_inside_own_probe():
             return self.breaker.acquire(self._classifiers)
         leave = self._tenants.start(self.tenant)
-        if isinstance(leave, float):
+        if leave is not None and not isinstance(leave, TenantProbe):
             if self.breaker.state is CircuitState.OPEN:
                 # This raises, unless the circuit has become due at this very moment.
                 self.breaker.acquire(self._classifiers).abandon(_NOT_ADMITTED)
@@ -257,3 +265,43 @@ class TenantCall:
         self._is_reported = True
         self._tenants.learn(reading, self.tenant, self.probe)
         return None
+
+
+class TenantPermit(Permit):
+    """The permit of a call with retries, in a circuit that is CLOSED, of a tenant that may call.
+
+    It has no `TenantCall` around it, and thus costs next to nothing, until an attempt fails.
+    """
+
+    # Set from outside: an `__init__` of its own would cost as much as the rest of the permit.
+    __slots__ = ("make", "tenant", "tenant_call")
+
+    #: Makes the call that the permit belongs to.
+    make: Callable[[Any, str], TenantCall]
+    #: The tenant.
+    tenant: str
+    #: That call; None: no attempt has failed.
+    tenant_call: TenantCall | None
+
+    def join_tenant_call(self) -> TenantCall:
+        """Return the call that the permit belongs to; from now on it is part of the scope."""
+        if self.tenant_call is None:
+            self.tenant_call = self.make(self.breaker, self.tenant)
+            self.tenant_call.join(self)
+        return self.tenant_call
+
+    def end_tenant_call(self, error: BaseException) -> None:
+        """Report on what the function raised."""
+        call = self.tenant_call or self.make(self.breaker, self.tenant)
+        call.leave()
+        call.raised(error)
+
+
+def call_of_tenant(permit: scope.ProtectedCall) -> TenantCall | None:
+    """Return the call of a tenant that a permit belongs to; None: it has no tenant."""
+    if isinstance(permit, TenantPermit):
+        return permit.join_tenant_call()
+    outer = permit.outer
+    if isinstance(outer, TenantCall) and outer.breaker is permit.breaker:
+        return outer
+    return None

@@ -84,17 +84,22 @@ class FirstAttempt:
         return self.gated.loop
 
     def in_circuit(
-        self, classifiers: Classifiers | None, watch: ResultWatch, /
+        self,
+        classifiers: Classifiers | None,
+        watch: ResultWatch,
+        make_permit: Callable[[Any, Closed, Classifiers | None], Permit] = Permit,
+        /,
     ) -> Callable[..., Any]:
         """Return what calls the function in a CLOSED circuit.
 
         Args:
             classifiers: Those of the protected function; None: the breaker's are asked.
             watch: Notices that what a `def` returns is not finished.
+            make_permit: Makes the permit of a call.
         """
         if isinstance(self.loop, AsyncRetrying):
-            return _in_circuit_async(self, classifiers)
-        return _in_circuit_sync(self, classifiers, watch)
+            return _in_circuit_async(self, classifiers, make_permit)
+        return _in_circuit_sync(self, classifiers, watch, make_permit)
 
     def report_to_tenants(self) -> None:
         """Report failed attempts to the call of a tenant that they are part of."""
@@ -268,14 +273,14 @@ def _retry_sync(first: FirstAttempt) -> Callable[..., object]:
 # of two functions, 200 ns with `async def`.
 
 
-def _in_circuit_async(first: FirstAttempt, own: Classifiers | None) -> Call:
+def _in_circuit_async(first: FirstAttempt, own: Classifiers | None, make_permit: Call) -> Call:
     fn, loop, before, condition = first.fn, first.loop, first.before, first.condition
     statistics, storage = first.statistics, storage_of(loop)
     shown = statistics.get
     innermost, count_call = scope.innermost, first.gated.hooks.count_call
 
     async def call(breaker: Any, closed: Closed, args: Arguments, kwargs: Keywords, /) -> object:
-        permit = Permit(breaker, closed, own)
+        permit = make_permit(breaker, closed, own)
         is_set_again = loop.before is not before or loop.retry is not condition
         if is_set_again or not loop.enabled or innermost.get() is not None:
             return await permit.call_async(first.retried, args, kwargs)
@@ -309,14 +314,16 @@ def _in_circuit_async(first: FirstAttempt, own: Classifiers | None) -> Call:
     return call
 
 
-def _in_circuit_sync(first: FirstAttempt, own: Classifiers | None, watch: ResultWatch) -> Call:
+def _in_circuit_sync(
+    first: FirstAttempt, own: Classifiers | None, watch: ResultWatch, make_permit: Call
+) -> Call:
     fn, loop, before, condition = first.fn, first.loop, first.before, first.condition
     statistics, storage = first.statistics, storage_of(loop)
     shown = statistics.get
     innermost, count_call = scope.innermost, first.gated.hooks.count_call
 
     def call(breaker: Any, closed: Closed, args: Arguments, kwargs: Keywords, /) -> object:
-        permit = Permit(breaker, closed, own)
+        permit = make_permit(breaker, closed, own)
         is_set_again = loop.before is not before or loop.retry is not condition
         if is_set_again or not loop.enabled or innermost.get() is not None:
             return watch.checked(permit.call_sync(first.retried, args, kwargs))

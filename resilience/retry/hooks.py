@@ -15,7 +15,7 @@ from resilience.outcome import Outcome
 from resilience.permit import Permit
 from resilience.retry.budget import Payment, RetryBudget
 from resilience.retry.conditions import error_of
-from resilience.tenant_call import TenantCall
+from resilience.tenant_call import TenantCall, call_of_tenant
 
 # tenacity forgets the error of an attempt before the next one begins.
 _LAST_ERROR = "resilience_last_error"
@@ -92,10 +92,12 @@ class Hooks:
         vars(state)[_LAST_ERROR] = error
         if not self._looks_at_errors or error is None:
             return
-        if self._reports_to_tenants:
-            _report_to_tenant(error)
-        permit = current_permit() if self._counts_attempts else None
-        if permit is not None and permit.judge().of_error(error).outcome is Outcome.FAILURE:
+        permit = current_permit()
+        if permit is None:
+            return
+        if self._reports_to_tenants and (tenant_call := call_of_tenant(permit)) is not None:
+            tenant_call.attempt_failed(error)
+        if self._counts_attempts and permit.judge().of_error(error).outcome is Outcome.FAILURE:
             permit.attempt_failed(error)
 
     def stop(self, state: RetryCallState) -> bool:
@@ -132,13 +134,6 @@ def _is_throttled(state: RetryCallState) -> bool:
         return is_throttled(root, status)
     result = None if state.outcome is None else state.outcome.result()
     return status_of(result) == TOO_MANY_REQUESTS
-
-
-def _report_to_tenant(error: Exception) -> None:
-    for call in scope.enclosing_calls():
-        if isinstance(call, TenantCall):
-            call.attempt_failed(error)
-            return
 
 
 def _rejection(call: scope.ProtectedCall, last_error: BaseException | None) -> BaseException:
