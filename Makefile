@@ -26,7 +26,7 @@ EXAMPLES := $(wildcard examples/*.py)
 .PHONY: help
 help: ## this menu
 	@echo "usage: make <target>"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
 
 # --- set-up ---------------------------------------------------------------------------------------
 
@@ -169,6 +169,10 @@ scoreboard: $(BENCH_STAMP) ## every breaker in the same situations, into docs/sc
 .PHONY: simulate
 simulate: $(STAMP) ## fleets that share their circuits, on virtual time: docs/sharing-simulation.md (5 min)
 	@$(RUN) benchmarks.simulate
+
+.PHONY: simulate-drain
+simulate-drain: $(STAMP) ## a backlog and a rate limit, in four ways, on virtual time: docs/drain-simulation.md
+	@$(RUN) benchmarks.simulate_drain
 
 # --- the soaks: what takes minutes, and whose figures stand in the docs ------------------------------
 

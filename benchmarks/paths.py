@@ -27,6 +27,12 @@ from benchmarks.kinds import (
     transient_retry_alone_def,
 )
 from benchmarks.loops import Run, awaiting, calling, raising
+from benchmarks.tenants import (
+    with_tenant,
+    with_tenant_by_path,
+    with_tenant_def,
+    with_tenant_over_transient_retry,
+)
 from resilience import CircuitBreakerOpenError
 from resilience.retry import transient_retry
 
@@ -64,6 +70,10 @@ PATHS: dict[str, Callable[[], Run]] = {
     "success over transient_retry, def": over_transient_retry_def,
     "transient_retry alone": transient_retry_alone,
     "transient_retry alone, def": transient_retry_alone_def,
+    "success with a tenant": with_tenant,
+    "success with a tenant, dotted paths": with_tenant_by_path,
+    "success with a tenant, def": with_tenant_def,
+    "success with a tenant, over transient_retry": with_tenant_over_transient_retry,
     "a second attempt succeeds": second_attempt_succeeds,
 }
 

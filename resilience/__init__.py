@@ -17,8 +17,8 @@ from resilience.breaker import CircuitBreaker, CircuitSnapshot
 from resilience.circuit import CircuitState
 from resilience.classify import classify_error, classify_status, failures
 from resilience.decorator import region_breaker
-from resilience.errors import CircuitBreakerOpenError, ResilienceError
-from resilience.events import StateChanged
+from resilience.errors import CircuitBreakerOpenError, ResilienceError, TenantThrottledError
+from resilience.events import StateChanged, TenantThrottled
 from resilience.outcome import Outcome
 from resilience.permit import Permit
 from resilience.policy import BreakerPolicy
@@ -37,6 +37,8 @@ __all__ = [
     "Permit",
     "ResilienceError",
     "StateChanged",
+    "TenantThrottled",
+    "TenantThrottledError",
     "__version__",
     "classify_error",
     "classify_status",

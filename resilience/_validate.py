@@ -104,6 +104,17 @@ def check_seconds(name: str, value: object) -> None:
     _check_number(name, value, expected, lambda seconds: 0 < seconds < math.inf)
 
 
+def check_above_zero(name: str, value: object) -> None:
+    """Reject anything that is not a finite number above 0."""
+    expected = "a finite number > 0"
+    _check_number(name, value, expected, lambda amount: 0 < amount < math.inf)
+
+
+def check_share(name: str, value: object) -> None:
+    """Reject anything that is not a number above 0 and at most 1."""
+    _check_number(name, value, "a number > 0 and at most 1", lambda share: 0 < share <= 1)
+
+
 def check_amount(name: str, value: object) -> None:
     """Reject anything that is not a finite number of at least 0."""
     expected = "a finite number of at least 0"

@@ -6,7 +6,7 @@ of a change are delivered after the lock was released.
 
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum, auto
@@ -48,6 +48,7 @@ from resilience.permit import NestedPermit, Permit
 from resilience.policy import BreakerPolicy
 from resilience.protect import NO_POSITION, BreakerLookup, protect
 from resilience.protectable import check_awaitable, check_protectable, name_in_module
+from resilience.tenants import NO_TENANTS, Tenants
 from resilience.waiters import AdvancingClock, WaitQueue
 
 P = ParamSpec("P")
@@ -78,6 +79,8 @@ class CircuitSnapshot:
         ignored_probes: Probes in a row, until now, that said nothing about the region; 0 unless the
             circuit is HALF_OPEN. While there are no others, it stays so.
         ignored_reasons: What those probes raised, in short: the last five different ones.
+        throttled_tenants: Tenants of the region that wait, because it throttles them.
+        longest_wait: Seconds that the last of those tenants still waits.
     """
 
     region: str
@@ -97,6 +100,8 @@ class CircuitSnapshot:
     shared: bool | None = None
     ignored_probes: int = 0
     ignored_reasons: tuple[str, ...] = ()
+    throttled_tenants: int = 0
+    longest_wait: float = 0.0
 
 
 class Retention(Enum):
@@ -135,6 +140,7 @@ class CircuitBreaker(KeepsIdentity):
         "_listeners",
         "_queue",
         "_subscribers",
+        "_tenants",
         "_wait_queue",
         "circuit",
         "closed",
@@ -142,6 +148,7 @@ class CircuitBreaker(KeepsIdentity):
         "is_evicted",
         "judge",
         "region",
+        "throttled_tenants",
     )
 
     NOT_PICKLED = (
@@ -177,6 +184,9 @@ class CircuitBreaker(KeepsIdentity):
         self._listeners: Listeners[StateChanged] = Listeners("one StateChanged")
         self._queue = EventQueue(self.region, self._listeners, subscribers)
         self._wait_queue: WaitQueue | None = None
+        self._tenants: Tenants | None = None
+        #: Those whose next call may not simply start.
+        self.throttled_tenants: Collection[str] = ()
         #: Warns about calls that cannot open the circuit.
         self.hints = Hints(self.region, self.circuit)
         #: Decides about errors and results.
@@ -319,6 +329,40 @@ class CircuitBreaker(KeepsIdentity):
 
         return stop
 
+    # Tenants
+
+    @property
+    def tenants(self) -> Tenants:
+        """The rate limits of the region's tenants: who has to wait, and how long."""
+        tenants = self._tenants
+        if tenants is not None:
+            return tenants
+        made = Tenants(self, self._subscribers)
+        with lock:  # another thread may have been faster
+            tenants = self._tenants = self._tenants or made
+            self.throttled_tenants = tenants.throttles
+        return tenants
+
+    def observe(self, response: object, *, tenant: str | None = None) -> None:
+        """Learn the rate limit from an answer; for the hook that a client calls for each one.
+
+        Read are `Retry-After` of a 429, `RateLimit`, `RateLimit-Policy`, and the fields of Genesys
+        Cloud, `inin-ratelimit-allowed`, `-count` and `-reset`. The circuit is not touched, and a
+        response that cannot be read changes nothing.
+
+        Args:
+            response: The response of any client library, or an error that holds one.
+            tenant: Whose call it was: a 429, or a limit with nothing left, throttles this tenant.
+                None: only the limit is learned, as that of each tenant of the region.
+
+        Raises:
+            TypeError: The tenant is neither None nor a string.
+            ValueError: The tenant is empty.
+        """
+        if tenant is not None:
+            tenant = _validate.check_text("tenant", tenant)
+        self.tenants.observe(response, tenant)
+
     # Manual control
 
     def reset(self) -> None:
@@ -391,6 +435,7 @@ class CircuitBreaker(KeepsIdentity):
         circuit = self.circuit
         totals = circuit.totals()
         ignored_probes = circuit.ignored_probes()
+        throttled = NO_TENANTS if self._tenants is None else self._tenants.describe(now)
         return CircuitSnapshot(
             region=self.region,
             state=circuit.phase(now),
@@ -411,7 +456,13 @@ class CircuitBreaker(KeepsIdentity):
             shared=circuit.shared,
             ignored_probes=ignored_probes.count,
             ignored_reasons=ignored_probes.reasons,
+            throttled_tenants=throttled.count,
+            longest_wait=throttled.longest_wait,
         )
+
+    def tenant_waits(self, now: float) -> Mapping[str, float]:
+        """Return the seconds that each throttled tenant waits at this time, as `describe` does."""
+        return {} if self._tenants is None else self._tenants.describe(now).waits
 
     def refresh(self) -> None:
         """Bring up to date what depends on the circuit, without reading the clock."""
@@ -503,7 +554,25 @@ class CircuitBreaker(KeepsIdentity):
         """Return whether a full registry may evict this breaker; the caller holds the lock."""
         if self._listeners.entries or self.circuit.is_forced():
             return Retention.PINNED
-        return Retention.BLANK if self.circuit.is_blank() else Retention.INFORMED
+        is_blank = self.circuit.is_blank() and not self.throttled_tenants
+        return Retention.BLANK if is_blank else Retention.INFORMED
+
+    def on_information(self, now: float) -> None:
+        """Take note that the breaker holds other information than before, about its tenants."""
+        if self._subscribers is not None:
+            self._subscribers.changed_regions.add(self.region)
+        self._readmit_if_evicted(now)
+
+    def make_wait_queue(self, expects_call: Callable[[], float | None]) -> WaitQueue:
+        """Return a queue of tasks that follows the breaker's clock.
+
+        Args:
+            expects_call: Returns the seconds until the first may leave; None: unknown.
+        """
+        queue = WaitQueue(expects_call)
+        if isinstance(self._clock, AdvancingClock):
+            self._clock.on_advance(queue.wake_first)
+        return queue
 
     def __repr__(self) -> str:
         return f"<CircuitBreaker {self.region!r} {self.state}>"
@@ -601,6 +670,8 @@ class CircuitBreaker(KeepsIdentity):
                 self._queue.put(changed)
                 if scope.sleepers:
                     scope.wake_sleepers(self)
+                if self._tenants is not None:
+                    self._tenants.wake_all()
             else:
                 self._queue.put(event)
 
@@ -615,9 +686,7 @@ class CircuitBreaker(KeepsIdentity):
         wait_queue = self._wait_queue
         if wait_queue is not None:
             return wait_queue
-        made = WaitQueue(lambda: self.read(self.circuit.expects_call))
+        made = self.make_wait_queue(lambda: self.read(self.circuit.expects_call))
         with lock:  # another thread may have been faster
             wait_queue = self._wait_queue = self._wait_queue or made
-        if wait_queue is made and isinstance(self._clock, AdvancingClock):
-            self._clock.on_advance(made.wake_first)
         return wait_queue

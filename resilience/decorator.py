@@ -2,9 +2,10 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter, itemgetter
-from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import Any, Literal, ParamSpec, Protocol, TypeVar, cast, overload
 
 from resilience import _validate
 from resilience._by_type import ByType
@@ -20,6 +21,7 @@ from resilience.protect import (
     Keywords,
     protect,
 )
+from resilience.protect_tenants import TenantLookup, protect_with_tenants
 from resilience.protectable import check_protectable, name_in_module
 from resilience.registry import CircuitBreakerRegistry, default_registry
 
@@ -48,6 +50,8 @@ def region_breaker(
     classifier: Classifier | None = None,
     result_classifier: ResultClassifier | None = None,
     stop_retries: bool = True,
+    tenant_from: str | Callable[..., str] | None = None,
+    on_throttled: Literal["reject", "wait"] = "reject",
 ) -> RegionDecorator:
     """Protect each region that a function calls with its own circuit breaker.
 
@@ -60,6 +64,12 @@ def region_breaker(
         result_classifier: Classifies the values that it returns; None: the registry's does.
         stop_retries: Whether the loop of a tenacity decorator below ends when the circuit opens, as
             with `resilience.retry.gate` between the two; False leaves it as it is.
+        tenant_from: Where a call's tenant is, written as the region is; None: calls have none. When
+            the region answers a call with 429, it is called no more for that tenant until the time
+            is over that it asked for, and then by one call first. Other tenants go on.
+        on_throttled: What calls of a throttled tenant do: ``"reject"`` raises
+            `TenantThrottledError`, ``"wait"`` waits for the tenant's turn. A `def` that waits
+            blocks its thread.
 
     Returns:
         A decorator for `async def` and `def`. Put it over (outside) a retry decorator, so that a
@@ -68,19 +78,22 @@ def region_breaker(
     Raises:
         TypeError: When decorating: the function has no such parameter, or is a generator or
             anything else whose calls are over before their work begins, or an argument has the
-            wrong type. When called: the call has no region, the region is not a string, or the
-            function returned an async generator.
-        ValueError: When called: the region is empty, or finding it failed.
+            wrong type. When called: the call has no region or no tenant, one of them is not a
+            string, or the function returned an async generator.
+        ValueError: `on_throttled` has another value. When called: the region or the tenant is
+            empty, or finding it failed.
         CircuitBreakerOpenError: When called, while the region's circuit admits no call.
+        TenantThrottledError: When called, while the region throttles the call's tenant.
     """
     regions = default_registry if registry is None else registry
     _validate.check_type("registry", regions, CircuitBreakerRegistry)
     asked = classify_error if classifier is None else classifier
     check_classifiers(asked, result_classifier)
     _validate.check_type("stop_retries", stop_retries, bool)
-    if not isinstance(region_from, str) and not callable(region_from):
-        expected = "a parameter's name, a dotted path or a callable that takes the call's arguments"
-        raise TypeError(f"region_from must be {expected}, got {_validate.kind_of(region_from)}")
+    _check_from("region_from", region_from)
+    if tenant_from is not None:
+        _check_from("tenant_from", tenant_from)
+    _check_on_throttled(on_throttled)
     classifiers: Classifiers | None = None
     if classifier is not None or result_classifier is not None or not stop_retries:
         classifiers = Classifiers(classifier, result_classifier, stop_retries)
@@ -88,14 +101,38 @@ def region_breaker(
     def decorate(fn: Callable[P, T], /) -> Any:
         acquire = _acquire_by_hand(fn, region_from, regions)
         check_protectable(fn, "@region_breaker", acquire)
-        if isinstance(region_from, str):
-            lookup = _lookup_by_path(fn, region_from, regions)
-        else:
-            lookup = _lookup_by_function(fn, region_from, regions)
-        lookup = replace(lookup, acquire=acquire)
-        return protect(fn, lookup, classifiers, stop_retries=stop_retries)
+        source = _Source(fn, region_from, "region_from")
+        place = _place_of(fn, region_from, source)
+        lookup = BreakerLookup(
+            breakers=regions.aliases,
+            find=partial(_find_breaker, regions, source),
+            locate=place.locate,
+            position=place.position,
+            keyword=place.keyword,
+            follow=place.follow,
+            acquire=acquire,
+        )
+        make_wrapper = None
+        if tenant_from is not None:
+            tenants = _tenant_lookup(fn, tenant_from, waits=on_throttled == "wait")
+            make_wrapper = protect_with_tenants(tenants)
+        return protect(
+            fn, lookup, classifiers, stop_retries=stop_retries, make_wrapper=make_wrapper
+        )
 
     return decorate
+
+
+def _check_from(option: str, value: object) -> None:
+    if not isinstance(value, str) and not callable(value):
+        expected = "a parameter's name, a dotted path or a callable that takes the call's arguments"
+        raise TypeError(f"{option} must be {expected}, got {_validate.kind_of(value)}")
+
+
+def _check_on_throttled(value: object) -> None:
+    _validate.check_type("on_throttled", value, str)
+    if value not in ("reject", "wait"):
+        raise ValueError(f"on_throttled must be 'reject' or 'wait', got {value!r}")
 
 
 def _acquire_by_hand(fn: object, region_from: object, registry: CircuitBreakerRegistry) -> str:
@@ -115,28 +152,106 @@ def _stop_loops(fn: F, /) -> F:
 stop_loops_with(_stop_loops)
 
 
-def _lookup_by_function(
-    fn: Callable[..., object], region_from: Callable[..., str], registry: CircuitBreakerRegistry
-) -> BreakerLookup:
-    takes = "a call's arguments and returns its region"
-    _validate.check_callable("region_from", region_from, takes)
-    source = _Source(fn, _validate.name_of(region_from), registry)
+class _Source:
+    """Where the calls of a function have their region, or their tenant.
 
-    def locate(args: Arguments, kwargs: Keywords) -> str:
+    Args:
+        fn: The function.
+        path: The dotted path, or the function that finds it.
+        option: The option of the decorator that says so.
+    """
+
+    def __init__(self, fn: Callable[..., object], path: object, option: str) -> None:
+        self.function = _validate.name_of(fn)
+        self.option = option
+        #: "region" or "tenant"
+        self.what = option.removesuffix("_from")
+        shown = path if isinstance(path, str) else _validate.name_of(path)
+        self._text = f"{self.function}(): {option} {shown!r}"
+
+    def __str__(self) -> str:
+        return self._text
+
+    def checked(self, value: object) -> str:
+        """Return a name that came with a call as a plain string, or refuse it."""
         try:
-            return region_from(*args, **kwargs)
-        except Exception as error:
-            raise ValueError(f"{source} raised {type(error).__name__}") from error
+            return _validate.check_text(self.what, value)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{self}: {error}") from None
 
-    return BreakerLookup(
-        breakers=registry.aliases, find=source.breaker_of, locate=locate, position=NO_POSITION
+
+def _find_breaker(
+    registry: CircuitBreakerRegistry, source: _Source, region: object
+) -> CircuitBreaker:
+    """Return the breaker of a region that came with a call, or refuse the region."""
+    try:
+        return registry.get(_validate.check_text("region", region))
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{source}: {error}") from error.__cause__
+
+
+def _tenant_lookup(
+    fn: Callable[..., object], tenant_from: str | Callable[..., str], *, waits: bool
+) -> TenantLookup:
+    source = _Source(fn, tenant_from, "tenant_from")
+    place = _place_of(fn, tenant_from, source)
+
+    def find(args: Arguments, kwargs: Keywords) -> str:
+        if place.position < len(args):
+            tenant = args[place.position]
+        elif place.keyword in kwargs:
+            tenant = kwargs[place.keyword]
+        else:
+            tenant = place.locate(args, kwargs)
+        return source.checked(tenant if place.follow is None else place.follow(tenant))
+
+    is_near = place.follow is None or place.getters is not None
+    return TenantLookup(
+        find=find,
+        check=source.checked,
+        position=place.position if is_near else NO_POSITION,
+        getters=place.getters,
+        waits=waits,
     )
 
 
-def _lookup_by_path(
-    fn: Callable[..., object], path: str, registry: CircuitBreakerRegistry
-) -> BreakerLookup:
-    source = _Source(fn, path, registry)
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where in the arguments of a call something is; see `BreakerLookup`.
+
+    Args:
+        getters: The same as `follow` where that is one step, by the type of the holder.
+    """
+
+    locate: Callable[[Arguments, Keywords], object]
+    position: int = NO_POSITION
+    keyword: str | None = None
+    follow: Callable[[object], object] | None = None
+    getters: ByType[Callable[[object], object]] | None = None
+
+
+def _place_of(
+    fn: Callable[..., object], where: str | Callable[..., str], source: _Source
+) -> _Place:
+    if isinstance(where, str):
+        return _place_by_path(fn, where, source)
+    return _place_by_function(where, source)
+
+
+def _place_by_function(where: Callable[..., str], source: _Source) -> _Place:
+    takes = f"a call's arguments and returns its {source.what}"
+    _validate.check_callable(source.option, where, takes)
+
+    def locate(args: Arguments, kwargs: Keywords) -> str:
+        try:
+            return where(*args, **kwargs)
+        except Exception as error:
+            raise ValueError(f"{source} raised {type(error).__name__}") from error
+
+    return _Place(locate)
+
+
+def _place_by_path(fn: Callable[..., object], path: str, source: _Source) -> _Place:
     name, *steps = path.split(".")
     if not all((name, *steps)):
         raise TypeError(f"{source} must be a parameter's name or a dotted path")
@@ -150,41 +265,13 @@ def _lookup_by_path(
         name, *steps = steps  # the keyword arguments are a mapping themselves
         by_keyword_only = True
     argument = _Argument(signature, name, source, by_keyword_only=by_keyword_only)
-    return BreakerLookup(
-        breakers=registry.aliases,
-        find=source.breaker_of,
+    return _Place(
         locate=argument.default_or_refuse,
         position=argument.position,
         keyword=argument.keyword,
         follow=_make_follow(steps, source),
+        getters=_make_getters(steps[0]) if len(steps) == 1 else None,
     )
-
-
-class _Source:
-    """Where the calls of a function have their region.
-
-    Args:
-        fn: The function.
-        path: The dotted path, or the name of the function that finds the region.
-        registry: Whose circuits are used.
-    """
-
-    def __init__(
-        self, fn: Callable[..., object], path: str, registry: CircuitBreakerRegistry
-    ) -> None:
-        self.function = _validate.name_of(fn)
-        self._text = f"{self.function}(): region_from {path!r}"
-        self._registry = registry
-
-    def __str__(self) -> str:
-        return self._text
-
-    def breaker_of(self, region: object) -> CircuitBreaker:
-        """Return the breaker of a region that came with a call, or refuse the region."""
-        try:
-            return self._registry.get(_validate.check_text("region", region))
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"{self}: {error}") from error.__cause__
 
 
 class _Argument:
@@ -255,14 +342,20 @@ def _make_follow(steps: list[str], source: _Source) -> Callable[[object], object
     return follow
 
 
-def _make_step(step: str, source: _Source) -> Callable[[object], object]:
+def _make_getters(step: str) -> ByType[Callable[[object], object]]:
+    """Return what takes one step, by the type of the holder."""
+
     def make_getter(kind: type) -> Callable[[object], object]:
         """A mapping is asked for a key, anything else for an attribute."""
         if issubclass(kind, Mapping):
             return cast("Callable[[object], object]", itemgetter(step))
         return attrgetter(step)
 
-    getters = ByType(make_getter)
+    return ByType(make_getter)
+
+
+def _make_step(step: str, source: _Source) -> Callable[[object], object]:
+    getters = _make_getters(step)
 
     def take_step(holder: object) -> object:
         try:

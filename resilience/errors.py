@@ -9,7 +9,13 @@ class ResilienceError(Exception):
     __slots__ = ()
 
 
-class CircuitBreakerOpenError(ResilienceError):
+class CallRejectedError(ResilienceError):
+    """The base of the errors of calls that were not made; they say nothing about the region."""
+
+    __slots__ = ()
+
+
+class CircuitBreakerOpenError(CallRejectedError):
     """A call was rejected, or its retries were ended, because its region's circuit admits no call.
 
     Let the message wait: returning it to its queue immediately makes a redelivery loop. Without a
@@ -47,3 +53,33 @@ class CircuitBreakerOpenError(ResilienceError):
         if self.retry_after is None:
             return f"{text}open until it is reset by hand"
         return f"{text}retry after {round(self.retry_after, 2):g} s"
+
+
+class TenantThrottledError(CallRejectedError):
+    """A call was rejected because its tenant is throttled: the region accepts none of it now.
+
+    Nothing was sent, unless the error has a `__cause__`: then a retry loop was ended, and that is
+    the error of its last attempt. Calls of other tenants go on.
+
+    Args:
+        region: The region that throttles the tenant.
+        tenant: The tenant.
+        retry_after: Seconds until a call may be made. While one call finds out whether the tenant
+            may go on, the others should come back after a second at most.
+    """
+
+    __slots__ = ("region", "retry_after", "tenant")
+
+    def __init__(self, region: str, tenant: str, retry_after: float) -> None:
+        self.region = region
+        self.tenant = tenant
+        self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.region, self.tenant, self.retry_after), self.__dict__
+
+    def __str__(self) -> str:
+        return (
+            f"tenant {self.tenant!r} is throttled by region {self.region!r}; "
+            f"retry after {round(self.retry_after, 2):g} s"
+        )

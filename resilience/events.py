@@ -1,4 +1,4 @@
-"""StateChanged: the event that listeners receive."""
+"""The events that listeners receive: StateChanged and TenantThrottled."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +28,25 @@ class StateChanged(Transition):
     """
 
     region: str
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantThrottled:
+    """A region throttled a tenant, or a throttle ended.
+
+    Args:
+        region: The region.
+        tenant: The tenant.
+        wait: Seconds until a call of the tenant may be made; 0: its throttle has ended.
+        at: The breaker's clock at that moment, in seconds.
+        time: The time of day, with its time zone.
+    """
+
+    region: str
+    tenant: str
+    wait: float
+    at: float
     time: datetime
 
 

@@ -14,7 +14,7 @@ from resilience.classify import (
     examine,
     root_error,
 )
-from resilience.errors import CircuitBreakerOpenError
+from resilience.errors import CallRejectedError
 from resilience.hints import Hints
 from resilience.outcome import (
     ANSWERED,
@@ -81,7 +81,7 @@ class Judge:
             error: The error.
             hints: Where to note it if it has ended a call; None: it has not, or is noted already.
         """
-        if not isinstance(error, Exception) or isinstance(error, CircuitBreakerOpenError):
+        if not isinstance(error, Exception) or isinstance(error, CallRejectedError):
             own = self._classifier
             if not isinstance(own, CountTypes) or not own.counts_base_exception(error):
                 if hints is not None:

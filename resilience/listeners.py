@@ -16,7 +16,7 @@ from resilience._lock import lock, lock_is_held
 from resilience._validate import check_callable, discard
 from resilience.circuit import ProbeExpired, ProbesIgnored, RejectionsBegan
 from resilience.errors import CircuitBreakerOpenError
-from resilience.events import StateChanged
+from resilience.events import StateChanged, TenantThrottled
 from resilience.history import History
 from resilience.log import Once, describe_exception, log_event, log_fault
 
@@ -127,6 +127,7 @@ class Subscribers:
         self.readmit = readmit
         self.history = History() if history is None else history
         self.listeners: Listeners[StateChanged] = Listeners("one StateChanged")
+        self.throttle_listeners: Listeners[TenantThrottled] = Listeners("one TenantThrottled")
         self.rejection_listeners: Listeners[CircuitBreakerOpenError] = Listeners(
             "one CircuitBreakerOpenError"
         )
@@ -139,6 +140,7 @@ class Subscribers:
         self.history = History()
         self.listeners.clear()
         self.rejection_listeners.clear()
+        self.throttle_listeners.clear()
 
 
 class EventQueue:

@@ -90,6 +90,22 @@ class CallWithPermit(Protocol):
         """Call the function, and settle by its result or error."""
 
 
+class MakesWrapper(Protocol):
+    """Makes the wrapper of a function."""
+
+    def __call__(
+        self,
+        fn: Callable[..., Any],
+        lookup: "BreakerLookup",
+        classifiers: Classifiers | None,
+        watch: ResultWatch,
+        call_with_permit: CallWithPermit | None,
+        /,
+    ) -> Callable[..., Any]:
+        """Return the wrapper; see `protect`."""
+        ...
+
+
 class FirstAttempt(Protocol):
     """What a wrapper needs of a retried function, to make the first attempt by itself."""
 
@@ -97,9 +113,18 @@ class FirstAttempt(Protocol):
     def retried(self) -> object:
         """The function."""
 
-    def in_circuit(self, classifiers: Classifiers | None, watch: ResultWatch, /) -> CallWithPermit:
+    def in_circuit(
+        self,
+        classifiers: Classifiers | None,
+        watch: ResultWatch,
+        make_permit: Callable[[Any, Closed, Classifiers | None], Any] | None = ...,
+        /,
+    ) -> CallWithPermit:
         """Return what calls the function in a CLOSED circuit."""
         ...
+
+    def report_to_tenants(self) -> None:
+        """Report failed attempts to the call of a tenant that they are part of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +158,7 @@ def protect(
     classifiers: Classifiers | None = None,
     *,
     stop_retries: bool = True,
+    make_wrapper: MakesWrapper | None = None,
 ) -> Callable[P, T]:
     """Wrap a function so that each call goes through its breaker.
 
@@ -141,11 +167,12 @@ def protect(
         lookup: How its calls find their breaker.
         classifiers: The function's own; None: the breaker's are asked.
         stop_retries: Whether the retry loops that are found on it stop when the circuit opens.
+        make_wrapper: Makes a wrapper that does more; None: one of this file.
     """
     called = with_loops_stopped(fn) if stop_retries else fn
     watch = ResultWatch(called, lookup.acquire)
     call_with_permit = _call_with_permit(called, fn, classifiers, watch)
-    wrap = _protect_async if is_async(fn) else _protect_sync
+    wrap = make_wrapper or (_protect_async if is_async(fn) else _protect_sync)
     protected = wrap(called, lookup, classifiers, watch, call_with_permit)
     functools.update_wrapper(protected, fn)
     setattr(protected, _LOOKUP, lookup)
@@ -158,7 +185,13 @@ def protect(
         _protect_variants(
             protected,
             retry_with,
-            lambda variant: protect(variant, lookup, classifiers, stop_retries=stop_retries),
+            lambda variant: protect(
+                variant,
+                lookup,
+                classifiers,
+                stop_retries=stop_retries,
+                make_wrapper=make_wrapper,
+            ),
         )
     _protected.add(protected)
     return protected

@@ -13,7 +13,7 @@ from resilience.breaker import CircuitBreaker, CircuitSnapshot
 from resilience.circuit import Circuit
 from resilience.classify import check_classifiers, classify_error
 from resilience.errors import CircuitBreakerOpenError
-from resilience.events import Listener
+from resilience.events import Listener, TenantThrottled
 from resilience.eviction import EvictionOrder
 from resilience.genesys import canonical_region
 from resilience.history import History
@@ -298,6 +298,25 @@ class CircuitBreakerRegistry(KeepsIdentity):
             TypeError: The listener cannot be called, or is an `async def`.
         """
         return self._subscribers.rejection_listeners.add(listener)
+
+    def on_tenant_throttled(
+        self, listener: Callable[[TenantThrottled], object]
+    ) -> Callable[[], None]:
+        """Call a function whenever an answer throttles a tenant of any region, or ends that.
+
+        Together with `breaker.tenants.throttle`, this lets processes share what they find out.
+
+        Args:
+            listener: Takes one `TenantThrottled`. It should be quick: the call whose answer it was
+                waits for it. What it raises is logged.
+
+        Returns:
+            A function that ends it.
+
+        Raises:
+            TypeError: The listener cannot be called, or is an `async def`.
+        """
+        return self._subscribers.throttle_listeners.add(listener)
 
     def __iter__(self) -> Iterator[CircuitBreaker]:
         return iter(list(self._breakers.values()))

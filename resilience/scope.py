@@ -18,7 +18,6 @@ from types import FrameType
 from typing import Protocol, TypeAlias
 
 from resilience._lock import lock
-from resilience.circuit import Ticket
 from resilience.outcome import Outcome, Report
 
 Wake: TypeAlias = Callable[[], object]
@@ -45,8 +44,11 @@ class ProtectedCall(Protocol):
         """The breaker that the call goes through."""
         ...
 
-    #: None: the outcome of the call is known.
-    ticket: Ticket | None
+    @property
+    def ticket(self) -> object | None:
+        """None: the outcome of the call is known."""
+        ...
+
     #: The frame of the generator that the call's block is part of; None: of none.
     generator: FrameType | None
 

@@ -10,7 +10,7 @@ from resilience._by_type import ByType
 from resilience.classify.libraries import LIBRARIES
 from resilience.classify.library import ClientLibrary, Codes, Meaning
 from resilience.classify.reading import safe_getattr
-from resilience.errors import CircuitBreakerOpenError
+from resilience.errors import CallRejectedError
 
 _BY_PACKAGE = {package: library for library in LIBRARIES for package in library.packages}
 _TYPES = {library.name: library.types() for library in LIBRARIES}
@@ -93,7 +93,7 @@ def _is_plain(kind: type) -> bool:
 def _is_quick(kind: type, library: ClientLibrary | None) -> bool:
     if not issubclass(kind, Exception) or not _is_plain(kind):
         return False
-    if issubclass(kind, OSError | EOFError | BaseExceptionGroup | CircuitBreakerOpenError):
+    if issubclass(kind, OSError | EOFError | BaseExceptionGroup | CallRejectedError):
         return False
     if library is not None and (library.reads_status or not library.has_http_status):
         return False

@@ -44,7 +44,7 @@ from resilience.classify.status import (
 )
 from resilience.classify.this_machine import is_local, is_own_trouble, numbers_of
 from resilience.classify.wrapping import handled_error, is_raised_by_library, wrapped_errors
-from resilience.errors import CircuitBreakerOpenError
+from resilience.errors import CallRejectedError
 from resilience.outcome import Outcome
 
 _MAX_DEPTH = 16  # wrapped errors may form a circle
@@ -197,7 +197,7 @@ class Examination:
     def _look_at(self, error: BaseException, depth: int) -> Finding:
         if isinstance(error, BaseExceptionGroup):
             return self._look_inside(error, error.exceptions, depth) or (None, error, None)
-        if not isinstance(error, Exception) or isinstance(error, CircuitBreakerOpenError):
+        if not isinstance(error, Exception) or isinstance(error, CallRejectedError):
             return _IGNORED, error, None
         facts = FACTS[type(error)]
         status = status_of(error)

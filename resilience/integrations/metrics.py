@@ -1,7 +1,8 @@
 """The figures that every exporter shows; they are read when the exporter asks, never earlier."""
 
+import heapq
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,6 +26,7 @@ TRANSITIONS: tuple[StatePair, ...] = (
 )
 
 _MAX_NAME = 180
+_MOST_TENANTS = 100  # that are shown by name, for each region
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +38,15 @@ class Reading:
         snapshot: What the breaker knows.
         seconds_in_state: Seconds since the circuit entered this state.
         recovery_timeout: The recovery timeout of its policy, in seconds.
+        tenant_waits: Seconds that each throttled tenant still waits, by its display name; empty
+            unless it was asked for, since tenants are customers.
     """
 
     name: str
     snapshot: CircuitSnapshot
     seconds_in_state: float
     recovery_timeout: float
+    tenant_waits: Mapping[str, float]
 
     def calls(self) -> dict[str, int]:
         """Return the number of calls since the start, by outcome."""
@@ -97,22 +102,46 @@ class HasStats(Protocol):
         ...
 
 
-def read_circuits(registry: CircuitBreakerRegistry) -> Iterator[Reading]:
-    """Read each circuit of a registry; those that the registry has evicted are not included."""
+def read_circuits(
+    registry: CircuitBreakerRegistry, *, show_tenants: bool = False
+) -> Iterator[Reading]:
+    """Read each circuit of a registry; those that the registry has evicted are not included.
+
+    Args:
+        registry: The registry.
+        show_tenants: Whether the names of throttled tenants are read.
+    """
     for breaker in registry:
-        yield read_circuit(breaker)
+        yield read_circuit(breaker, show_tenants=show_tenants)
 
 
-def read_circuit(breaker: CircuitBreaker) -> Reading:
-    """Read one circuit, all of it at the same moment."""
+def read_circuit(breaker: CircuitBreaker, *, show_tenants: bool = False) -> Reading:
+    """Read one circuit, all of it at the same moment.
+
+    Args:
+        breaker: Its breaker.
+        show_tenants: Whether the names of throttled tenants are read.
+    """
     name = display_name(breaker.region)
 
     def query(now: float) -> Reading:
         snapshot = breaker.describe(now)
         seconds_in_state = max(0.0, now - snapshot.since)
-        return Reading(name, snapshot, seconds_in_state, breaker.policy.recovery_timeout)
+        waits = breaker.tenant_waits(now) if show_tenants and snapshot.throttled_tenants else {}
+        return Reading(
+            name,
+            snapshot,
+            seconds_in_state,
+            breaker.policy.recovery_timeout,
+            {display_name(tenant): wait for tenant, wait in _longest(waits)},
+        )
 
     return breaker.read(query)
+
+
+def _longest(waits: Mapping[str, float]) -> list[tuple[str, float]]:
+    """Return the tenants that wait longest: no page and no time series for ten thousand."""
+    return heapq.nlargest(_MOST_TENANTS, waits.items(), key=lambda item: item[1])
 
 
 def display_name(region: str) -> str:

@@ -26,6 +26,7 @@ from resilience.integrations.metrics import (
 from resilience.registry import CircuitBreakerRegistry
 
 _REGION, _STATE = "circuit_breaker.region", "circuit_breaker.state"
+_TENANT = "circuit_breaker.tenant"
 _OUTCOME = "circuit_breaker.outcome"
 _REASON, _RETRY_AFTER = "circuit_breaker.reason", "circuit_breaker.retry_after"
 _QUEUE = "circuit_breaker.queue"
@@ -35,12 +36,19 @@ _Attributes = dict[str, AttributeValue]
 _Values = Iterable[tuple[float, _Attributes]]
 
 
-def observe(registry: CircuitBreakerRegistry, meter_provider: MeterProvider | None = None) -> None:
+def observe(
+    registry: CircuitBreakerRegistry,
+    meter_provider: MeterProvider | None = None,
+    *,
+    show_tenants: bool = False,
+) -> None:
     """Export every circuit of a registry as observable instruments; call it once.
 
     Args:
         registry: The registry whose circuits are exported.
         meter_provider: The meter provider to export to; None means the global one.
+        show_tenants: Whether throttled tenants are exported by name, the hundred of each region
+            that wait longest: they may be customers.
     """
     meter = get_meter("resilience", meter_provider=meter_provider)
     create = {
@@ -51,7 +59,7 @@ def observe(registry: CircuitBreakerRegistry, meter_provider: MeterProvider | No
     for instrument in _INSTRUMENTS:
         create[instrument.kind](
             f"circuit_breaker.{instrument.name}",
-            [_callback(registry, instrument.values)],
+            [_callback(registry, instrument.values, show_tenants=show_tenants)],
             instrument.unit,
             instrument.text,
         )
@@ -127,10 +135,13 @@ def _add_event(
 
 
 def _callback(
-    registry: CircuitBreakerRegistry, values: Callable[[Reading], _Values]
+    registry: CircuitBreakerRegistry,
+    values: Callable[[Reading], _Values],
+    *,
+    show_tenants: bool,
 ) -> Callable[[CallbackOptions], Iterable[Observation]]:
     def callback(_: CallbackOptions) -> Iterator[Observation]:
-        for reading in read_circuits(registry):
+        for reading in read_circuits(registry, show_tenants=show_tenants):
             for value, attributes in values(reading):
                 yield Observation(value, {_REGION: reading.name, **attributes})
 
@@ -181,6 +192,19 @@ def _trips(reading: Reading) -> _Values:
 def _shared(reading: Reading) -> _Values:
     if reading.snapshot.shared is not None:  # None: this registry shares nothing
         yield int(reading.snapshot.shared), {}
+
+
+def _throttled_tenants(reading: Reading) -> _Values:
+    yield reading.snapshot.throttled_tenants, {}
+
+
+def _longest_wait(reading: Reading) -> _Values:
+    yield reading.snapshot.longest_wait, {}
+
+
+def _tenant_wait(reading: Reading) -> _Values:
+    for tenant, wait in reading.tenant_waits.items():
+        yield wait, {_TENANT: tenant}
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +286,27 @@ _INSTRUMENTS = (
         unit="1",
         text="1 while the circuit is shared with other processes, 0 while it is not.",
         values=_shared,
+    ),
+    _Instrument(
+        name="throttled_tenants",
+        kind="gauge",
+        unit="{tenant}",
+        text="Tenants that wait, because the region throttles them.",
+        values=_throttled_tenants,
+    ),
+    _Instrument(
+        name="throttled_tenants.longest_wait",
+        kind="gauge",
+        unit="s",
+        text="Seconds that the last of the throttled tenants still waits.",
+        values=_longest_wait,
+    ),
+    _Instrument(
+        name="tenant_wait",
+        kind="gauge",
+        unit="s",
+        text="Seconds that a throttled tenant still waits.",
+        values=_tenant_wait,
     ),
 )
 

@@ -27,10 +27,13 @@ class CircuitCollector(Collector):
 
     Args:
         registry: The registry whose circuits are exported.
+        show_tenants: Whether throttled tenants are exported by name, the hundred of each region
+            that wait longest: they may be customers.
     """
 
-    def __init__(self, registry: CircuitBreakerRegistry) -> None:
+    def __init__(self, registry: CircuitBreakerRegistry, *, show_tenants: bool = False) -> None:
         self._registry = registry
+        self._show_tenants = show_tenants
 
     def describe(self) -> Iterator[Metric]:
         """Return the metrics without samples.
@@ -43,7 +46,7 @@ class CircuitCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Read all circuits and return their metrics."""
         families = _Families()
-        for reading in read_circuits(self._registry):
+        for reading in read_circuits(self._registry, show_tenants=self._show_tenants):
             families.add(reading)
         yield from families.all()
 
@@ -145,6 +148,17 @@ class _Families:
             "shared", "1 while the circuit is shared with other processes, 0 while it is not."
         )
 
+        self.throttled_tenants = _gauge(
+            "throttled_tenants", "Tenants that wait, because the region throttles them."
+        )
+        self.longest_wait = _gauge(
+            "throttled_tenants_longest_wait_seconds",
+            "Seconds that the last of the throttled tenants still waits.",
+        )
+        self.tenant_wait = _gauge(
+            "tenant_wait_seconds", "Seconds that a throttled tenant still waits.", "tenant"
+        )
+
     def all(self) -> tuple[Metric, ...]:
         """Return all families, in the order in which they are exported."""
         return (
@@ -158,6 +172,9 @@ class _Families:
             self.ignored_probes,
             self.trips,
             self.shared,
+            self.throttled_tenants,
+            self.longest_wait,
+            self.tenant_wait,
         )
 
     def add(self, reading: Reading) -> None:
@@ -178,6 +195,10 @@ class _Families:
         self.trips.add_metric([region], snapshot.trips)
         if snapshot.shared is not None:  # None: this registry shares nothing
             self.shared.add_metric([region], snapshot.shared)
+        self.throttled_tenants.add_metric([region], snapshot.throttled_tenants)
+        self.longest_wait.add_metric([region], snapshot.longest_wait)
+        for tenant, wait in reading.tenant_waits.items():
+            self.tenant_wait.add_metric([region, tenant], wait)
 
 
 def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:

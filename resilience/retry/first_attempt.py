@@ -30,6 +30,7 @@ from resilience.retry.hooks import refund_unused
 from resilience.unfinished import ResultWatch, unfinished
 
 Call: TypeAlias = Callable[..., Any]
+MakePermit: TypeAlias = Callable[[Any, Closed, Classifiers | None], Permit]
 F = TypeVar("F", bound=Callable[..., Any])
 
 # Conditions that say no, and do nothing else, where an attempt has raised nothing.
@@ -85,17 +86,26 @@ class FirstAttempt:
         return self.gated.loop
 
     def in_circuit(
-        self, classifiers: Classifiers | None, watch: ResultWatch, /
+        self,
+        classifiers: Classifiers | None,
+        watch: ResultWatch,
+        make_permit: MakePermit | None = None,
+        /,
     ) -> Callable[..., Any]:
         """Return what calls the function in a CLOSED circuit.
 
         Args:
             classifiers: Those of the protected function; None: the breaker's are asked.
             watch: Notices that what a `def` returns is not finished.
+            make_permit: Makes the permit of a call; None: it is a plain one.
         """
         if isinstance(self.loop, AsyncRetrying):
-            return _in_circuit_async(self, classifiers)
-        return _in_circuit_sync(self, classifiers, watch)
+            return _in_circuit_async(self, classifiers, make_permit)
+        return _in_circuit_sync(self, classifiers, watch, make_permit)
+
+    def report_to_tenants(self) -> None:
+        """Report failed attempts to the call of a tenant that they are part of."""
+        self.gated.hooks.report_to_tenants()
 
     async def run_async(self, args: Arguments, kwargs: Keywords) -> object:
         """Run the loop from the start."""
@@ -283,14 +293,19 @@ def _retry_sync(first: FirstAttempt) -> Callable[..., object]:
 # would cost 150 ns. It refers to its breaker, and to nothing of the call.
 
 
-def _in_circuit_async(first: FirstAttempt, own: Classifiers | None) -> Call:
+def _in_circuit_async(
+    first: FirstAttempt, own: Classifiers | None, make_permit: MakePermit | None
+) -> Call:
     fn, loop, before, condition = first.fn, first.loop, first.before, first.condition
     statistics, storage = first.statistics, storage_of(loop)
     shown = statistics.get
     innermost, count_call = scope.innermost, first.gated.hooks.count_call
 
     async def call(breaker: Any, closed: Closed, args: Arguments, kwargs: Keywords, /) -> object:
-        permit = Permit().begin(breaker, closed, own)
+        if make_permit is None:
+            permit = Permit().begin(breaker, closed, own)
+        else:
+            permit = make_permit(breaker, closed, own)
         outer = innermost.get()
         is_nested = outer is not None and (outer.ticket is not None or outer.outer is not None)
         is_set_again = loop.before is not before or loop.retry is not condition
@@ -325,14 +340,22 @@ def _in_circuit_async(first: FirstAttempt, own: Classifiers | None) -> Call:
     return call
 
 
-def _in_circuit_sync(first: FirstAttempt, own: Classifiers | None, watch: ResultWatch) -> Call:
+def _in_circuit_sync(
+    first: FirstAttempt,
+    own: Classifiers | None,
+    watch: ResultWatch,
+    make_permit: MakePermit | None,
+) -> Call:
     fn, loop, before, condition = first.fn, first.loop, first.before, first.condition
     statistics, storage = first.statistics, storage_of(loop)
     shown = statistics.get
     innermost, count_call = scope.innermost, first.gated.hooks.count_call
 
     def call(breaker: Any, closed: Closed, args: Arguments, kwargs: Keywords, /) -> object:
-        permit = Permit().begin(breaker, closed, own)
+        if make_permit is None:
+            permit = Permit().begin(breaker, closed, own)
+        else:
+            permit = make_permit(breaker, closed, own)
         outer = innermost.get()
         is_nested = outer is not None and (outer.ticket is not None or outer.outer is not None)
         is_set_again = loop.before is not before or loop.retry is not condition

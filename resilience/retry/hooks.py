@@ -4,6 +4,8 @@ Of these hooks only `before` is called for an attempt that goes well, and `accep
 is set.
 """
 
+from typing import cast
+
 from tenacity import BaseRetrying, RetryCallState
 
 from resilience import scope
@@ -13,6 +15,7 @@ from resilience.outcome import Outcome
 from resilience.permit import Permit
 from resilience.retry.budget import Payment, RetryBudget
 from resilience.retry.conditions import error_of
+from resilience.tenant_call import TenantCall, call_of_tenant
 
 # tenacity forgets the error of an attempt before the next one begins.
 _LAST_ERROR = "resilience_last_error"
@@ -30,6 +33,9 @@ class Hooks:
 
     def __init__(self, count_per: str = "call", budget: RetryBudget | None = None) -> None:
         self._counts_attempts = count_per == "attempt"
+        self._reports_to_tenants = False
+        # Whether `after` looks at the error of an attempt.
+        self._looks_at_errors = self._counts_attempts
         self._budget = budget
         #: Whether `count_attempt` has anything to do.
         self.counts = self._counts_attempts or budget is not None
@@ -42,11 +48,15 @@ class Hooks:
         """Return the innermost call that the loop stops with; None outside of any."""
         return scope.current()
 
+    def report_to_tenants(self) -> None:
+        """Report failed attempts to the call of a tenant that they are part of."""
+        self._reports_to_tenants = self._looks_at_errors = True
+
     def check_circuits(self, state: RetryCallState) -> None:
         """Let no attempt start that a circuit does not allow."""
         is_first = state.attempt_number == 1
         call = scope.blocking_call(first=is_first)
-        if isinstance(call, Permit):
+        if call is not None:
             raise _rejection(call, vars(state).get(_LAST_ERROR))
 
     def start_attempt(self, state: RetryCallState) -> None:
@@ -57,7 +67,7 @@ class Hooks:
     def check_first(self) -> None:
         """Let no first attempt start that a circuit does not allow, and count it."""
         call = scope.blocking_call(first=True)
-        if isinstance(call, Permit):
+        if call is not None:
             raise _rejection(call, None)
         if self.count_call is not None:
             self.count_call()
@@ -87,10 +97,14 @@ class Hooks:
         if error is not None and not isinstance(error, Exception):
             raise error  # a cancellation, which no condition of a user's may swallow
         vars(state)[_LAST_ERROR] = error
-        if not self._counts_attempts or error is None:
+        if not self._looks_at_errors or error is None:
             return
         permit = current_permit()
-        if permit is not None and permit.judge().of_error(error).outcome is Outcome.FAILURE:
+        if permit is None:
+            return
+        if self._reports_to_tenants and (tenant_call := call_of_tenant(permit)) is not None:
+            tenant_call.attempt_failed(error)
+        if self._counts_attempts and permit.judge().of_error(error).outcome is Outcome.FAILURE:
             permit.attempt_failed(error)
 
     def stop(self, state: RetryCallState) -> bool:
@@ -142,8 +156,12 @@ def _is_throttled(state: RetryCallState) -> bool:
     return status_of(result) == TOO_MANY_REQUESTS
 
 
-def _rejection(call: Permit, last_error: BaseException | None) -> BaseException:
+def _rejection(call: scope.ProtectedCall, last_error: BaseException | None) -> BaseException:
     """Return the error with which a loop ends that may make no further attempt."""
+    if not isinstance(call, Permit):  # there is nothing else in the scope
+        throttled = cast("TenantCall", call).rejection()
+        throttled.__cause__ = last_error
+        return throttled
     if last_error is not None and scope.blocking_call(first=True) is None:
         # A probe has made its one attempt, and a user's own stop condition has let it go on.
         return last_error

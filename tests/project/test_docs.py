@@ -18,6 +18,7 @@ from sybil import Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
 import resilience
+import resilience.limits
 import resilience.retry
 import resilience.testing
 from resilience import CircuitBreakerRegistry
@@ -174,7 +175,8 @@ def test_the_reference_has_every_public_name():
     expected |= {f"resilience.testing.{name}" for name in resilience.testing.__all__}
     expected |= {f"resilience.testing.rabbitmq.{name}" for name in ("QueueCounts", "StubMessage")}
     expected |= {f"resilience.retry.{name}" for name in resilience.retry.__all__}
-    expected |= {"resilience.history.History"}
+    expected |= {"resilience.history.History", "resilience.tenants.Tenants"}
+    expected |= {f"resilience.limits.{name}" for name in resilience.limits.__all__}
     expected |= {
         f"resilience.integrations.{name}"
         for name in (

@@ -124,3 +124,28 @@ def wrong_settings_are_errors() -> None:
     region_breaker(region_from="r", classifier=bool)  # type: ignore[arg-type]
     region_breaker(region_from="r")("not a function")  # type: ignore[call-overload]
     breaker("not a function")  # type: ignore[call-overload]
+
+
+@region_breaker(region_from="region", tenant_from="tenant", on_throttled="wait")
+async def send_for(region: str, tenant: str) -> int:
+    return len(region + tenant)
+
+
+def tenant_of(region: str, tenant: str) -> str:
+    return region + tenant
+
+
+@region_breaker(region_from="region", tenant_from=tenant_of)
+def send_now_for(region: str, tenant: str) -> int:
+    return len(region + tenant)
+
+
+async def tenants() -> None:
+    assert_type(await send_for("eu-west-1", "acme"), int)
+    assert_type(send_now_for("eu-west-1", tenant="acme"), int)
+    await send_for("eu-west-1")  # type: ignore[call-arg]
+    region_breaker(region_from="region", on_throttled="sleep")  # type: ignore[arg-type]
+    region_breaker(region_from="region", tenant_from=7)  # type: ignore[arg-type]
+    breaker.observe(object(), tenant="acme")
+    breaker.observe(object(), "acme")  # type: ignore[call-arg]
+    assert_type(breaker.tenants.wait_of("acme"), float)

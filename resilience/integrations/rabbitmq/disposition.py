@@ -5,7 +5,7 @@ from typing import Protocol
 
 from resilience import scope
 from resilience.breaker import CircuitBreaker
-from resilience.errors import CircuitBreakerOpenError
+from resilience.errors import CircuitBreakerOpenError, TenantThrottledError
 from resilience.outcome import Outcome
 from resilience.retry import is_transient
 
@@ -48,8 +48,9 @@ def disposition_of(
         return Disposition.ACK
     if isinstance(error, CircuitBreakerOpenError):
         return Disposition.REJECTED
-    if not isinstance(error, Exception):
-        return Disposition.RETRY_LATER  # A cancellation that nobody asked for proves nothing.
+    if isinstance(error, TenantThrottledError) or not isinstance(error, Exception):
+        # The tenant may call later; a cancellation that nobody asked for proves nothing.
+        return Disposition.RETRY_LATER
     if _is_failure(breaker, error, recorded):
         return Disposition.REGION_FAILED
     if is_transient(error):

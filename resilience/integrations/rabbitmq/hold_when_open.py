@@ -12,6 +12,7 @@ from aio_pika.abc import AbstractIncomingMessage
 from resilience import _validate, log, scope
 from resilience._text import one_line
 from resilience._validate import name_of
+from resilience.answers import requested_delay
 from resilience.breaker import CircuitBreaker
 from resilience.classify import root_error
 from resilience.integrations.rabbitmq.amqp import (
@@ -37,7 +38,6 @@ from resilience.integrations.rabbitmq.signature import (
     check_decorated,
 )
 from resilience.registry import CircuitBreakerRegistry
-from resilience.retry.retry_after import requested_delay
 
 P = ParamSpec("P")
 

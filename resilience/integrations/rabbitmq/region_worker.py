@@ -12,9 +12,11 @@ from itertools import chain
 
 from aio_pika.abc import AbstractIncomingMessage
 
+from resilience.answers import requested_delay
 from resilience.breaker import CircuitBreaker
 from resilience.circuit import CircuitState
 from resilience.classify import root_error
+from resilience.errors import TenantThrottledError
 from resilience.integrations.metrics import QueueStats
 from resilience.integrations.rabbitmq.amqp import acknowledge, return_to_queue
 from resilience.integrations.rabbitmq.concurrency import (
@@ -33,7 +35,6 @@ from resilience.integrations.rabbitmq.turns import Kind, Turns
 from resilience.integrations.rabbitmq.unacked import Delivery, Unacked, delivered, next_due
 from resilience.integrations.rabbitmq.worker import Worker
 from resilience.outcome import Outcome
-from resilience.retry.retry_after import requested_delay
 
 # Seconds that a probe waits for a new message before it takes one that has failed.
 _GRACE_PERIOD = 0.25
@@ -479,6 +480,8 @@ class RegionWorker(Worker):
         disposition, error = attempt
         closed = self._limit.is_closed
         at_least = requested_delay(root_error(error)) or 0.0
+        if isinstance(error, TenantThrottledError):
+            at_least = error.retry_after
         rejection = rejection_in(error) if disposition is Disposition.REJECTED else None
         if rejection is not None and rejection.__cause__ is None:
             # It was not attempted.

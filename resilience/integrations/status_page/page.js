@@ -69,6 +69,7 @@ function createRow(region) {
     pill: element("span", { class: "pill" }),
     reason: element("bdi", { class: "reason" }),
     ignored: element("bdi", { class: "reason ignored" }),
+    tenants: element("bdi", { class: "reason tenants" }),
     nextProbe: element("span"),
     progress: element("progress", { max: "1", "aria-hidden": "true" }),
     age: cell("age"),
@@ -80,7 +81,7 @@ function createRow(region) {
     drawn: "", // what the timeline shows
   };
   const name = element("th", { role: "rowheader", scope: "row", class: "name" });
-  name.append(element("bdi", {}, region), row.reason, row.ignored);
+  name.append(element("bdi", {}, region), row.reason, row.ignored, row.tenants);
   const state = cell("state");
   const next = cell("next");
   const hour = cell("hour");
@@ -102,6 +103,7 @@ function showCircuit(circuit) {
   setText(row.pill, circuit.state);
   setText(row.reason, circuit.reason && circuit.state !== "CLOSED" ? circuit.reason : "");
   setText(row.ignored, ignoredText(circuit));
+  setText(row.tenants, tenantsText(circuit));
   setText(row.streak, String(circuit.streak));
   row.streak.classList.toggle("zero", !circuit.streak);
   for (const [name, node] of row.counts) {
@@ -138,6 +140,15 @@ function ignoredText(circuit) {
     : `${circuit.ignored_probes.toLocaleString("en")} probes in a row were`;
   const reasons = circuit.ignored_reasons.join(", ");
   return `${probes} ignored${reasons && ": "}${reasons}`;
+}
+
+// Returns which tenants of a region wait; their names only where the server sends them.
+function tenantsText(circuit) {
+  const count = circuit.throttled_tenants;
+  if (!count) return "";
+  const tenants = `${count.toLocaleString("en")} throttled ${count === 1 ? "tenant" : "tenants"}`;
+  const names = Object.keys(circuit.tenant_waits).join(", ");
+  return `${tenants}, at most ${formatDuration(circuit.longest_wait)} more${names && ": "}${names}`;
 }
 
 function showRows() {

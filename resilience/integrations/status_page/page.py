@@ -40,7 +40,11 @@ _HOST = re.compile(r"(?P<name>[a-z0-9._-]{1,253}|\[[0-9a-f:.]{2,45}\])(?::\d{1,5
 
 
 def status_page(
-    registry: CircuitBreakerRegistry, *, hosts: Iterable[str] = (), max_listeners: int = 100
+    registry: CircuitBreakerRegistry,
+    *,
+    hosts: Iterable[str] = (),
+    max_listeners: int = 100,
+    show_tenants: bool = False,
 ) -> web.Application:
     """Return an aiohttp application that shows the circuits of a registry and changes nothing.
 
@@ -54,6 +58,8 @@ def status_page(
         hosts: Further host names to answer to, without a port.
         max_listeners: The number of browsers that may be connected at the same time. Any further
             browser is answered 503.
+        show_tenants: Whether throttled tenants are shown by name, the hundred of each region that
+            wait longest; they may be customers. Otherwise only their number is.
 
     Returns:
         The application.
@@ -64,7 +70,8 @@ def status_page(
     """
     check_type("registry", registry, CircuitBreakerRegistry)
     check_count("max_listeners", max_listeners)
-    state = PageState(registry)
+    check_type("show_tenants", show_tenants, bool)
+    state = PageState(registry, show_tenants=show_tenants)
     stream = Stream(registry, state, max_listeners=max_listeners)
     app = web.Application(middlewares=[_access_control(_host_names(hosts))])
     _add_routes(app, state, stream)

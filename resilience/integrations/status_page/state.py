@@ -33,6 +33,9 @@ class CircuitData(TypedDict):
     shared: bool | None
     ignored_probes: int
     ignored_reasons: list[str]
+    throttled_tenants: int
+    longest_wait: float
+    tenant_waits: dict[str, float]
 
 
 class TransitionData(TypedDict):
@@ -69,10 +72,12 @@ class PageState:
 
     Args:
         registry: The registry that is described.
+        show_tenants: Whether throttled tenants are described by name.
     """
 
-    def __init__(self, registry: CircuitBreakerRegistry) -> None:
+    def __init__(self, registry: CircuitBreakerRegistry, *, show_tenants: bool = False) -> None:
         self._registry = registry
+        self._show_tenants = show_tenants
         self._started_at = registry.now()
 
     def now(self) -> float:
@@ -96,9 +101,8 @@ class PageState:
 
     def circuits(self) -> dict[str, CircuitData]:
         """Describe every circuit, by the display name of its region."""
-        return {
-            reading.name: describe_circuit(reading) for reading in read_circuits(self._registry)
-        }
+        readings = read_circuits(self._registry, show_tenants=self._show_tenants)
+        return {reading.name: describe_circuit(reading) for reading in readings}
 
 
 def describe_circuit(reading: Reading) -> CircuitData:
@@ -125,6 +129,9 @@ def describe_circuit(reading: Reading) -> CircuitData:
         "shared": snapshot.shared,
         "ignored_probes": snapshot.ignored_probes,
         "ignored_reasons": list(snapshot.ignored_reasons),
+        "throttled_tenants": snapshot.throttled_tenants,
+        "longest_wait": round(snapshot.longest_wait, 3),
+        "tenant_waits": {name: round(wait, 3) for name, wait in reading.tenant_waits.items()},
     }
 
 

@@ -1,4 +1,4 @@
-"""The headers of an answer that ask for a delay, wherever its client library keeps them.
+"""The headers of an answer about delays and limits, wherever its client library keeps them.
 
 They come from the network, through objects of any class: nothing here raises, and nothing is read
 without a bound.
@@ -29,6 +29,8 @@ _NAMES = {
     "inin-ratelimit-count",
     "inin-ratelimit-reset",
     "ratelimit",
+    "ratelimit-limit",
+    "ratelimit-policy",
     "ratelimit-remaining",
     "ratelimit-reset",
     "retry-after",

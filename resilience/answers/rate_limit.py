@@ -7,8 +7,8 @@ every answer, so a reset alone does not ask for anything: see `asks_to_wait`.
 
 import re
 
+from resilience.answers.headers import Headers
 from resilience.classify import TOO_MANY_REQUESTS
-from resilience.retry.answer_headers import Headers
 
 _UNAVAILABLE = 503
 
@@ -40,7 +40,9 @@ def seconds_to_reset(headers: Headers) -> tuple[float, str] | None:
         return structured, "RateLimit"
     for name, remaining in _RESETS:
         reset = _longest(headers, name.lower())
-        if reset is not None and asks_to_wait(headers.status(), _least(headers.get(remaining))):
+        if reset is not None and asks_to_wait(
+            headers.status(), least_number(headers.get(remaining))
+        ):
             return reset, name
     reset = _longest(headers, "inin-ratelimit-reset")
     if reset is not None and asks_to_wait(headers.status(), _remaining_of_genesys(headers)):
@@ -71,8 +73,8 @@ def _structured_reset(headers: Headers) -> float | None:
     """Return the reset of the `RateLimit` field, in its new or its old form."""
     limits: list[tuple[str, str]] = []  # what remains of each, and when it resets
     for value in headers.get("ratelimit"):
-        text = _QUOTED.sub("", value)  # the name of a limit may hold any character
-        members = [_parameters(member) for member in text.split(",")]
+        text = without_quoted(value)  # the name of a limit may hold any character
+        members = [parameters_of(member) for member in text.split(",")]
         # The new form, with a member for each limit: "burst";r=0;t=5, "daily";r=17;t=3600
         limits += [(member.get("r", ""), member["t"]) for member in members if "t" in member]
         # The old form, with one limit: limit=100, remaining=0, reset=5
@@ -89,9 +91,15 @@ def _structured_reset(headers: Headers) -> float | None:
     return max(exhausted) if exhausted else min((reset for _, reset in asking), default=None)
 
 
-def _parameters(member: str) -> dict[str, str]:
+def parameters_of(member: str) -> dict[str, str]:
+    """Return the parameters of a member of a list, by their names in lower case."""
     pairs = [part.partition("=") for part in member.split(";")]
     return {name.strip().lower(): value.strip() for name, _, value in pairs}
+
+
+def without_quoted(value: str) -> str:
+    """Return a value without its quoted strings, which may hold commas and semicolons."""
+    return _QUOTED.sub("", value)
 
 
 def _longest(headers: Headers, name: str) -> float | None:
@@ -109,12 +117,13 @@ def _from_now(text: str, headers: Headers) -> float | None:
     return max(0.0, reset - headers.now().timestamp())
 
 
-def _least(values: list[str]) -> float | None:
+def least_number(values: list[str]) -> float | None:
+    """Return the smallest of the values that are numbers; None where none is one."""
     numbers = [number for text in values if (number := parse_seconds(text)) is not None]
     return min(numbers, default=None)
 
 
 def _remaining_of_genesys(headers: Headers) -> float | None:
-    count = _least(headers.get("inin-ratelimit-count"))
-    allowed = _least(headers.get("inin-ratelimit-allowed"))
+    count = least_number(headers.get("inin-ratelimit-count"))
+    allowed = least_number(headers.get("inin-ratelimit-allowed"))
     return None if count is None or allowed is None else allowed - count

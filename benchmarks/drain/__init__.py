@@ -1,0 +1,1 @@
+"""A backlog after an outage, on virtual time; `benchmarks.simulate_drain` runs it."""
