@@ -1,9 +1,7 @@
 """hold_when_open: what happens to a message whose call has failed, against a real RabbitMQ."""
 
 import asyncio
-import re
 import sys
-from pathlib import Path
 
 import aiohttp
 import pytest
@@ -11,9 +9,9 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from resilience import default_registry
 from resilience.integrations.rabbitmq import DeadLetterTo, hold_when_open
+from tests.support.pages import run_page
 from tests.support.rabbitmq_support import KINDS, Region, make_registry, settle_down, until
 
-PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "message-workers.md"
 MODULE = "resilience.integrations.rabbitmq.hold_when_open"
 
 
@@ -68,9 +66,7 @@ def forgotten_regions():
 
 @pytest.mark.usefixtures("short_pauses", "forgotten_regions")
 async def test_the_example_of_the_page_outlives_a_region_that_fails_once(bench, mocked_http):
-    page, text = {}, PAGE.read_text(encoding="utf-8")
-    for block in re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-        exec(block, page)
+    page = run_page("how-to/message-workers.md", without=["faststream", "celery"])
     url = "https://api.eu-west-1.example/messages"
     for status in [503, *[200] * 5]:
         mocked_http.post(url, status=status, reason="")
