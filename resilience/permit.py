@@ -102,8 +102,11 @@ class Permit(KeepsIdentity):
         Args:
             error: The error; its type and status become the reason.
         """
-        report = _failure(error)
-        self._settle(report, _what_counts(report))
+        report, is_first = _failure(error), self.ticket is not None
+        # If an attempt of the call has failed, that was counted when it happened.
+        self._settle(report if self._attempt_error is not None else _what_counts(report))
+        if is_first:
+            self._reported = report.outcome
 
     def answered(self) -> None:
         """Report that the region answered, and refused this request: a 404, a 429."""
@@ -287,19 +290,13 @@ class Permit(KeepsIdentity):
     def _is_probe(self) -> bool:
         return isinstance(self.ticket, Probe)
 
-    def _settle(self, report: Report, counted: Report | None = None) -> None:
-        """Settle, unless that is done.
-
-        Args:
-            report: What is reported.
-            counted: What the breaker counts instead; None: the same.
-        """
+    def _settle(self, report: Report) -> None:
         with lock:
             ticket, self.ticket = self.ticket, None
         self._reported = report.outcome if ticket is not None else self._reported
         is_counted = self._attempt_error is not None and report.outcome is Outcome.FAILURE
         if ticket is not None and not is_counted:
-            self.breaker.record(ticket, report if counted is None else counted)
+            self.breaker.record(ticket, report)
 
 
 class NestedPermit(Permit):
