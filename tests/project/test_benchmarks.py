@@ -115,6 +115,14 @@ def test_a_machine_without_valgrind_is_reported_and_does_not_fail(monkeypatch, c
     assert "NOT COUNTED" in capsys.readouterr().out
 
 
+def test_a_tenant_that_costs_too_much_is_found_without_a_baseline(capsys):
+    counted = {"success": 1000, "success with a tenant": 1301}
+    assert count.compare(counted, {}) == ["success with a tenant"]
+    assert "TOO MUCH" in capsys.readouterr().out
+    counted["success with a tenant"] = 1300
+    assert count.compare(counted, {}) == []
+
+
 def test_an_interpreter_without_a_baseline_is_reported(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(count, "baseline_file", lambda: tmp_path / "none.json")
     assert count.read_baseline() == {}
@@ -133,9 +141,10 @@ def test_an_interpreter_without_a_baseline_is_reported(monkeypatch, capsys, tmp_
         (call_depth.failure, 7, 18),
         (call_depth.probe, 9, 32),
         # Eleven and 45 were aimed at. Each of tenacity's hooks and its wait add theirs, the wait
-        # looks for the headers of an answer in a file of its own, the first attempt is made outside
-        # of tenacity, and each loop has statistics of its own.
-        (call_depth.failing_probe_with_retries, 18, 63),
+        # looks for the headers of an answer in a file of its own, and for the delay in another one,
+        # which the limits of tenants read too, the first attempt is made outside of tenacity, and
+        # each loop has statistics of its own.
+        (call_depth.failing_probe_with_retries, 19, 63),
     ],
 )
 def test_a_call_passes_few_files_and_functions(kind, files, functions):

@@ -8,7 +8,13 @@ import aio_pika
 import pytest
 from aio_pika.exceptions import ChannelInvalidStateError
 
-from resilience import CircuitBreakerOpenError, CircuitState, Outcome, failures
+from resilience import (
+    CircuitBreakerOpenError,
+    CircuitState,
+    Outcome,
+    TenantThrottledError,
+    failures,
+)
 from resilience.integrations.rabbitmq import ConsumerError
 from resilience.integrations.rabbitmq.amqp import broker_reply, return_to_queue, try_settle
 from resilience.integrations.rabbitmq.consumer_warnings import ConsumerWarnings
@@ -159,6 +165,7 @@ def decide(error, *, breaker=None, recorded=None):
     [
         (None, Disposition.ACK),
         (REJECTION, Disposition.REJECTED),
+        (TenantThrottledError("eu", "acme", 7.0), Disposition.RETRY_LATER),
         (chained(RuntimeError(), REJECTION), Disposition.REJECTED),
         (ExceptionGroup("", [ValueError(), REJECTION]), Disposition.REJECTED),
         (ExceptionGroup("", [TimeoutError(), REJECTION]), Disposition.REGION_FAILED),

@@ -16,6 +16,7 @@ from resilience import (
     classify_status,
     region_breaker,
 )
+from resilience.retry import transient_retry
 from tests.unit.tenants.conftest import REGION, HttpError, settle, throttled
 
 
@@ -344,3 +345,98 @@ def test_a_wrong_place_is_refused(registry):
         fail(None)
     with pytest.raises(TypeError, match="missing a required argument: 'region'"):
         fail()
+
+
+@pytest.mark.parametrize("colour", ["async", "sync"])
+async def test_region_and_tenant_may_be_in_the_same_object(registry, colour):
+    decorate = region_breaker(
+        region_from="credentials.region", tenant_from="credentials.tenant", registry=registry
+    )
+
+    @decorate
+    async def send(credentials):
+        return "sent"
+
+    @decorate
+    def send_now(credentials):
+        return "sent"
+
+    async def call(credentials):
+        return await send(credentials) if colour == "async" else send_now(credentials)
+
+    credentials = Credentials()
+    assert await call(credentials) == "sent"
+    assert await call(credentials) == "sent"
+    registry.get(REGION).tenants.throttle("acme", 7)
+    with pytest.raises(TenantThrottledError):
+        await call(credentials)
+    credentials.tenant = None
+    with pytest.raises(TypeError, match="tenant must be a str, got NoneType"):
+        await call(credentials)
+    with pytest.raises(TypeError, match="missing a required argument: 'credentials'"):
+        await send_now() if colour == "sync" else await send()
+
+
+async def test_a_success_without_a_permit_ends_the_streak(protected, region, breaker):
+    functions = protected()
+    for send in (functions.send, functions.send_now):
+        region.answers["acme"] = HttpError(503)
+        with pytest.raises(HttpError):
+            result = send("acme")
+            await result
+        assert breaker.snapshot().streak == 1
+        region.answers.clear()
+        if send is functions.send:
+            await send("acme")
+        else:
+            send("acme")
+        assert breaker.snapshot().streak == 0
+
+
+async def test_a_hold_that_is_over_meets_an_open_circuit(protected, breaker, clock):
+    breaker.observe(HttpError(200, GENESYS), tenant="acme")
+    clock.advance(25)
+    breaker.force_open("maintenance")
+    with pytest.raises(CircuitBreakerOpenError):
+        await protected().send("acme")
+
+
+async def test_a_circuit_that_is_due_at_that_very_moment_admits_no_throttled_tenant(
+    protected, region, breaker, clock, monkeypatch
+):
+    breaker.tenants.throttle("acme", 100)
+    for _ in range(3):
+        breaker.acquire().fail()
+    acquire = type(breaker).acquire
+
+    def acquire_late(self, *classifiers):
+        clock.advance(60)
+        return acquire(self, *classifiers)
+
+    monkeypatch.setattr(type(breaker), "acquire", acquire_late)
+    with pytest.raises(TenantThrottledError):
+        await protected().send("acme")
+    assert region.requests == {}
+    assert breaker.snapshot().ignored_reasons == ("its tenant is throttled",)
+
+
+async def test_a_retried_def_that_returns_an_awaitable_is_over_when_that_is(protected, region):
+    functions = protected()
+
+    @functions.decorate
+    @transient_retry()
+    def send_later(tenant):
+        return region.answer_later(tenant)
+
+    region.answers["acme"] = throttled(7)
+    with pytest.raises(HttpError):
+        await send_later("acme")
+    with pytest.raises(TenantThrottledError):
+        send_later("acme")
+
+
+GENESYS = {
+    "inin-ratelimit-allowed": "300",
+    "inin-ratelimit-count": "300",
+    "inin-ratelimit-reset": "25",
+}

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 import tenacity
 
-from resilience import TenantThrottledError
+from resilience import TenantThrottledError, classify_status
 from resilience.retry import gate, transient_retry
 from tests.unit.tenants.conftest import HttpError, throttled
 
@@ -136,3 +136,35 @@ async def test_a_cancelled_loop_says_nothing(protected, region, breaker):
     with pytest.raises(asyncio.CancelledError):
         await send("acme")
     assert not breaker.throttled_tenants
+
+
+async def test_a_function_with_retries_may_be_used_without_tenants_too(
+    protected, region, registry, breaker
+):
+    @transient_retry(wait=tenacity.wait_none(), attempts=2)
+    async def send(tenant):
+        return region.answer(tenant)
+
+    protected().decorate(send)
+    region.answers["acme"] = throttled(7)
+    with pytest.raises(HttpError):
+        await registry.get("plain")(send)("acme")
+    with pytest.raises(HttpError):
+        await send("acme")
+    assert region.requests["acme"] == 4
+    assert not breaker.throttled_tenants
+
+
+async def test_retries_and_a_result_classifier_go_together(protected, region, breaker):
+    functions = protected(result_classifier=classify_status)
+
+    @functions.decorate
+    @transient_retry(wait=tenacity.wait_none())
+    async def send(tenant):
+        return region.answer(tenant)
+
+    region.answers["acme"] = throttled(7)
+    with pytest.raises(HttpError):
+        await send("acme")
+    assert region.requests["acme"] == 1
+    assert "acme" in breaker.throttled_tenants
