@@ -679,6 +679,17 @@ def test_after_its_end_a_call_has_no_budget(breaker):
     assert not budget.allows_retry(breaker)
 
 
+def test_after_their_end_nested_calls_have_no_budget(breaker, other):
+    budget = RetryBudget(ratio=1.0, minimum_per_second=0.0)
+    send = transient_retry(budget=budget)(Backend(default=None).send_plain)
+    with other.acquire() as around, breaker.acquire() as permit:
+        around.succeed()
+        permit.succeed()
+        assert send() == "sent"
+    assert not budget.allows_retry(breaker)
+    assert not budget.allows_retry(other)
+
+
 # Which loops need tenacity from the start
 
 

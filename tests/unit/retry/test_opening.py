@@ -431,3 +431,24 @@ def test_a_plain_attempt_on_the_wire_when_the_circuit_opens_raises_its_own_error
         breaker(way(send))()
     assert caught.value is backend.raised[0]
     assert backend.attempts == 1
+
+
+def test_a_circuit_that_closes_while_a_loop_is_ended_leaves_it_its_own_error():
+    backend, is_closing = Backend(), []
+
+    def clock():
+        while is_closing:
+            is_closing.pop()
+            breaker.reset()
+        return 0.0
+
+    breaker = CircuitBreaker("eu-west-1", clock=clock)
+
+    def sleep(_):
+        breaker.force_open("maintenance")
+        is_closing.append(True)
+
+    with pytest.raises(ServerError) as caught:
+        breaker(preset(backend.send_plain, sleep=sleep))()
+    assert caught.value is backend.raised[0]
+    assert (backend.attempts, breaker.state) == (1, CircuitState.CLOSED)
