@@ -294,7 +294,7 @@ def _retry_sync(first: FirstAttempt) -> Callable[..., object]:
 
 
 def _in_circuit_async(
-    first: FirstAttempt, own: Classifiers | None, make_permit: MakePermit | None
+    first: FirstAttempt, own: Classifiers | None, make: MakePermit | None
 ) -> Call:
     fn, loop, before, condition = first.fn, first.loop, first.before, first.condition
     statistics, storage = first.statistics, storage_of(loop)
@@ -302,10 +302,7 @@ def _in_circuit_async(
     innermost, count_call = scope.innermost, first.gated.hooks.count_call
 
     async def call(breaker: Any, closed: Closed, args: Arguments, kwargs: Keywords, /) -> object:
-        if make_permit is None:
-            permit = Permit().begin(breaker, closed, own)
-        else:
-            permit = make_permit(breaker, closed, own)
+        permit = make(breaker, closed, own) if make else Permit().begin(breaker, closed, own)
         outer = innermost.get()
         is_nested = outer is not None and (outer.ticket is not None or outer.outer is not None)
         is_set_again = loop.before is not before or loop.retry is not condition
@@ -344,7 +341,7 @@ def _in_circuit_sync(
     first: FirstAttempt,
     own: Classifiers | None,
     watch: ResultWatch,
-    make_permit: MakePermit | None,
+    make: MakePermit | None,
 ) -> Call:
     fn, loop, before, condition = first.fn, first.loop, first.before, first.condition
     statistics, storage = first.statistics, storage_of(loop)
@@ -352,10 +349,7 @@ def _in_circuit_sync(
     innermost, count_call = scope.innermost, first.gated.hooks.count_call
 
     def call(breaker: Any, closed: Closed, args: Arguments, kwargs: Keywords, /) -> object:
-        if make_permit is None:
-            permit = Permit().begin(breaker, closed, own)
-        else:
-            permit = make_permit(breaker, closed, own)
+        permit = make(breaker, closed, own) if make else Permit().begin(breaker, closed, own)
         outer = innermost.get()
         is_nested = outer is not None and (outer.ticket is not None or outer.outer is not None)
         is_set_again = loop.before is not before or loop.retry is not condition

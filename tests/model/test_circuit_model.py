@@ -209,6 +209,8 @@ class Model:
             "shared": None,
             "ignored_probes": self.mute_probes,
             "ignored_reasons": tuple(self.mute_reasons),
+            "throttled_tenants": 0,
+            "longest_wait": 0.0,
         }
 
 
