@@ -1,7 +1,7 @@
 """A real RabbitMQ for tests: in a folder of its own, on free loopback ports, ended by process id.
 
-`RABBITMQ_ROOT` names the root of another system in which RabbitMQ is installed, such as the one that
-scripts/rabbitmq4.py makes; brokers are then started there. `AMQP_URL` names a broker that runs
+`RABBITMQ_ROOT` names the root of another system in which RabbitMQ is installed, such as the one
+that scripts/rabbitmq4.py makes; brokers are then started there. `AMQP_URL` names a broker that runs
 already; that one is neither stopped nor killed.
 """
 
@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
@@ -271,3 +272,24 @@ def wait_until(condition, what, seconds=_UP_WITHIN):
         if time.monotonic() > end:
             raise TimeoutError(f"{what} is not there after {seconds:g} s")
         time.sleep(0.05)
+
+
+def main():
+    """Run a broker until Ctrl-C."""
+    if not is_installed():
+        sys.exit("there is no RabbitMQ (apt-get install rabbitmq-server)")
+    broker = started_broker()
+    try:
+        version = broker.ctl("version").strip()
+        print(f"RabbitMQ {version} runs until Ctrl-C: AMQP_URL={broker.url}", flush=True)
+        signal.pause()
+    except KeyboardInterrupt:
+        print()
+    finally:
+        broker.close()
+
+
+if __name__ == "__main__":
+    # An end by SIGTERM is as orderly as one by Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    main()
