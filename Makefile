@@ -155,6 +155,10 @@ storm: $(BENCH_STAMP) ## 50 retrying tasks meet a region that is down: every bre
 bench: $(BENCH_STAMP) ## what a call costs with every breaker, into docs/performance.md (1 min)
 	@$(BENCH)/bin/python -m benchmarks.bench $(ARGS)
 
+.PHONY: bench-messages
+bench-messages: $(STAMP) ## messages per second next to plain aio-pika, on RabbitMQ, into message-workers.md (2 min)
+	@$(RUN) benchmarks.messages $(ARGS)
+
 .PHONY: bench-count
 bench-count: $(STAMP) ## each kind of call in instructions (valgrind), against a baseline; ARGS=--write renews it
 	@$(RUN) benchmarks.count $(ARGS)

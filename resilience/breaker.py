@@ -475,6 +475,7 @@ class CircuitBreaker(KeepsIdentity):
         outcomes = scope.watched_outcomes.get()
         if outcomes is not None:
             outcomes.record(error, report.outcome)
+            report = outcomes.what_counts(report)
         if report is IGNORED:
             closed.ignored += 1
         elif report is ANSWERED:

@@ -46,20 +46,24 @@ def log(
     *,
     subject: str = "Circuit breaker",
 ) -> None:
-    """Write one line, with the region in place of the braces."""
-    region = one_line(region)
+    """Write one line, with the region, if there is one, in place of the braces."""
+    if region:  # Without one, braces are part of the text: a broker's reply may have some.
+        region = one_line(region)
+        text = text.replace("{}", region, 1)
     # A sink with catch=False may raise: a log that fails must not fail a call.
     try:
-        bound_logger = logger.bind(region=region, **(bound or {}))
-        bound_logger.log(level, "{} {}", subject, text.replace("{}", region, 1))
+        bound_logger = logger.bind(**{"region": region, **(bound or {})})
+        bound_logger.log(level, "{} {}", subject, text)
     except Exception as error:  # noqa: BLE001 - whatever a sink raises
         _report_broken_sink(error)
 
 
-def log_consumer(level: str, queue: str, text: str) -> None:
-    """Write one line about the consumer of a queue."""
-    queue = one_line(queue)
-    log(level, "", text, {"queue": queue}, subject=f"Consumer of queue {queue}")
+def log_consumer(level: str, queue: str, text: str, region: str = "") -> None:
+    """Write one line about the consumer of a queue, and of one region if one is given."""
+    queue, region = one_line(queue), one_line(region)
+    of_region = f" for region {region}" if region else ""
+    bound = {"queue": queue, "region": region}
+    log(level, "", text, bound, subject=f"Consumer of queue {queue}{of_region}")
 
 
 def log_event(

@@ -91,7 +91,8 @@ class Permit(KeepsIdentity):
         Args:
             error: The error; its type and status become the reason.
         """
-        self._settle(_failure(error))
+        report = _failure(error)
+        self._settle(report, _what_counts(report))
 
     def answered(self) -> None:
         """Report that the region answered, and refused this request: a 404, a 429."""
@@ -112,7 +113,7 @@ class Permit(KeepsIdentity):
         """
         if self.ticket is not None:
             self._attempt_error = error
-            self.breaker.record(self.ticket, _failure(error))
+            self.breaker.record(self.ticket, _what_counts(_failure(error)))
 
     def attempt_started(self) -> None:
         """Note that another attempt begins: what it fails with is a failure of its own."""
@@ -185,7 +186,7 @@ class Permit(KeepsIdentity):
         if self._classifiers is not None or self.breaker.judge.result_classifier is not None:
             report = IGNORED
             try:
-                report = self.judge().of_result(result)
+                report = _what_counts(self.judge().of_result(result))
                 if report is IGNORED and self._is_probe():
                     report = Report(report.outcome, self.judge().why_ignored(result))
             finally:  # whatever a classifier raises, the permit is given back
@@ -231,7 +232,7 @@ class Permit(KeepsIdentity):
         report = IGNORED
         try:
             report = self.judge().of_error(error, self.breaker.hints)
-            _note_outcome(error, report.outcome)
+            report = _note_outcome(error, report)
             if report is IGNORED and self._is_probe():
                 report = Report(report.outcome, self.judge().why_ignored(error))
         finally:  # whatever a classifier raises, the permit is given back
@@ -266,18 +267,24 @@ class Permit(KeepsIdentity):
         elif self.ticket is not None:
             self.raised(error)
         elif self._reported is not None:  # by the block itself
-            _note_outcome(error, self._reported)
+            _note_outcome(error, Report(self._reported))
 
     def _is_probe(self) -> bool:
         return isinstance(self.ticket, Probe)
 
-    def _settle(self, report: Report) -> None:
+    def _settle(self, report: Report, counted: Report | None = None) -> None:
+        """Settle, unless that is done.
+
+        Args:
+            report: What is reported.
+            counted: What the breaker counts instead; None: the same.
+        """
         with lock:
             ticket, self.ticket = self.ticket, None
         self._reported = report.outcome if ticket is not None else self._reported
         is_counted = self._attempt_error is not None and report.outcome is Outcome.FAILURE
         if ticket is not None and not is_counted:
-            self.breaker.record(ticket, report)
+            self.breaker.record(ticket, report if counted is None else counted)
 
 
 class NestedPermit(Permit):
@@ -306,11 +313,18 @@ def _failure(error: BaseException | None) -> Report:
     return Report(Outcome.FAILURE, reason)
 
 
-def _note_outcome(error: BaseException, outcome: Outcome) -> None:
-    """Let `scope.watch_outcomes` know, if somebody watches."""
+def _note_outcome(error: BaseException, report: Report) -> Report:
+    """Let `scope.watch_outcomes` know, if somebody watches; return what counts."""
     outcomes = scope.watched_outcomes.get()
-    if outcomes is not None:
-        outcomes.record(error, outcome)
+    if outcomes is None:
+        return report
+    outcomes.record(error, report.outcome)
+    return outcomes.what_counts(report)
+
+
+def _what_counts(report: Report) -> Report:
+    outcomes = scope.watched_outcomes.get()
+    return report if outcomes is None else outcomes.what_counts(report)
 
 
 def _enclosing_generator(frame: FrameType | None) -> FrameType | None:

@@ -27,6 +27,8 @@ Keywords: TypeAlias = dict[str, object]
 
 NO_POSITION = sys.maxsize  # of an argument that no call has among the positional ones
 
+# The attribute in which a protected function keeps its `BreakerLookup`.
+_LOOKUP = "__resilience_lookup__"
 # The attribute by which `resilience.retry.gate` marks a function that contains retry loops.
 CONTAINS_RETRIES = "__resilience_contains_retries__"
 # The attribute in which a function that `resilience.retry` has made keeps its `FirstAttempt`.
@@ -146,6 +148,7 @@ def protect(
     wrap = _protect_async if is_async(fn) else _protect_sync
     protected = wrap(called, lookup, classifiers, watch, call_with_permit)
     functools.update_wrapper(protected, fn)
+    setattr(protected, _LOOKUP, lookup)
     if not stop_retries:
         setattr(protected, LEFT_ALONE, getattr(fn, "retry", None))
     elif first_attempt_of(called) is not None:
@@ -200,6 +203,18 @@ def first_attempt_of(fn: object) -> FirstAttempt | None:
     if first_attempt is None or first_attempt.retried is not fn:  # `functools.wraps` has copied it
         return None
     return first_attempt
+
+
+def lookup_of(fn: object) -> BreakerLookup | None:
+    """Return how the calls of a function find their breaker; None if it is not protected."""
+    lookup: object = getattr(fn, _LOOKUP, None)
+    return lookup if isinstance(lookup, BreakerLookup) else None
+
+
+def wrapped_by_protection(fn: object) -> object | None:
+    """Return the function behind a wrapper that `protect` has made; None if it is not one."""
+    # Other decorators copy the attributes of what they wrap.
+    return getattr(fn, "__wrapped__", None) if is_protected(fn) else None
 
 
 def _contains_retries(fn: object) -> bool:

@@ -19,7 +19,7 @@ from typing import Protocol, TypeAlias
 
 from resilience._lock import lock
 from resilience.circuit import Ticket
-from resilience.outcome import Outcome
+from resilience.outcome import Outcome, Report
 
 Wake: TypeAlias = Callable[[], object]
 # Of the errors that are looked at for one: they may form a circle, or a large group.
@@ -195,15 +195,27 @@ def _woken_by_circuits(wake: Wake, calls: tuple[ProtectedCall, ...]) -> Generato
 
 
 class WatchedOutcomes:
-    """The outcomes that breakers recorded for errors, in one block and the tasks it started."""
+    """The outcomes that breakers recorded for errors, in one block and the tasks it started.
 
-    def __init__(self) -> None:
+    Args:
+        ignore_failures: Whether failures do not count, since their cause is known not to be the
+            region. They are recorded here all the same.
+    """
+
+    def __init__(self, *, ignore_failures: bool = False) -> None:
+        self.ignore_failures = ignore_failures
         self._outcomes: list[tuple[BaseException, Outcome]] | None = []
 
     def record(self, error: BaseException, outcome: Outcome) -> None:
         """Remember an outcome, unless the block has ended."""
         if self._outcomes is not None:
             self._outcomes.append((error, outcome))
+
+    def what_counts(self, report: Report) -> Report:
+        """Return what a breaker has to count: a failure that is to be ignored says nothing."""
+        if self.ignore_failures and report.outcome is Outcome.FAILURE:
+            return Report(Outcome.IGNORED, report.reason)
+        return report
 
     def forget(self) -> None:
         """Forget everything: a task that outlives the block must keep no errors alive."""
@@ -269,13 +281,16 @@ watched_outcomes: ContextVar[WatchedOutcomes | None] = ContextVar(
 
 
 @contextmanager
-def watch_outcomes() -> Generator[WatchedOutcomes]:
+def watch_outcomes(*, ignore_failures: bool = False) -> Generator[WatchedOutcomes]:
     """Collect the outcomes that breakers record in a block, until its end.
+
+    Args:
+        ignore_failures: Whether failures in the block do not count.
 
     Yields:
         What was recorded; empty when the block has ended.
     """
-    outcomes = WatchedOutcomes()
+    outcomes = WatchedOutcomes(ignore_failures=ignore_failures)
     token = watched_outcomes.set(outcomes)
     try:
         yield outcomes

@@ -1,8 +1,9 @@
 """The figures that every exporter shows; they are read when the exporter asks, never earlier."""
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from resilience._text import one_line
 from resilience.breaker import CircuitBreaker, CircuitSnapshot
@@ -58,6 +59,42 @@ class Reading:
         for old, new, count in self.snapshot.transitions:
             counts[old, new] = count
         return counts
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """The figures of one queue of a message consumer at one moment.
+
+    Args:
+        queue: The queue's name.
+        region: The region of its messages; empty if they are of several regions.
+        unacked: Messages that were delivered and are not settled yet, those that are being
+            attempted included.
+        failed: Of those, the messages that have failed and wait for another attempt.
+        deliveries: Messages that were delivered since the consumer was started.
+        redeliveries: Of those, the messages that were delivered before, to anyone.
+        parked: Messages that were moved to wait queues since the consumer was started.
+        oldest_unacked_age: Seconds since the oldest unacked message was delivered; 0 without any.
+        last_delivery_age: Seconds since the last delivery; None before the first one.
+    """
+
+    queue: str
+    region: str
+    unacked: int
+    failed: int
+    deliveries: int
+    redeliveries: int
+    parked: int
+    oldest_unacked_age: float
+    last_delivery_age: float | None
+
+
+class HasStats(Protocol):
+    """What the exporters need to know of a message consumer."""
+
+    def stats(self) -> Iterable[QueueStats]:
+        """Return the figures of each of its queues."""
+        ...
 
 
 def read_circuits(registry: CircuitBreakerRegistry) -> Iterator[Reading]:

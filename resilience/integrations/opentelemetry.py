@@ -6,6 +6,7 @@ SDK and where it exports to.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Literal
 
 from opentelemetry import trace
@@ -15,12 +16,19 @@ from opentelemetry.util.types import AttributeValue
 from resilience.circuit import CircuitState
 from resilience.errors import CircuitBreakerOpenError
 from resilience.events import StateChanged
-from resilience.integrations.metrics import Reading, display_name, read_circuits
+from resilience.integrations.metrics import (
+    HasStats,
+    QueueStats,
+    Reading,
+    display_name,
+    read_circuits,
+)
 from resilience.registry import CircuitBreakerRegistry
 
 _REGION, _STATE = "circuit_breaker.region", "circuit_breaker.state"
 _OUTCOME = "circuit_breaker.outcome"
 _REASON, _RETRY_AFTER = "circuit_breaker.reason", "circuit_breaker.retry_after"
+_QUEUE = "circuit_breaker.queue"
 _FROM, _TO = "circuit_breaker.transition.from", "circuit_breaker.transition.to"
 
 _Attributes = dict[str, AttributeValue]
@@ -44,6 +52,27 @@ def observe(registry: CircuitBreakerRegistry, meter_provider: MeterProvider | No
         create[instrument.kind](
             f"circuit_breaker.{instrument.name}",
             [_callback(registry, instrument.values)],
+            instrument.unit,
+            instrument.text,
+        )
+
+
+def observe_consumers(*consumers: HasStats, meter_provider: MeterProvider | None = None) -> None:
+    """Export the queues of message consumers as observable instruments; call it once.
+
+    Args:
+        consumers: The consumers, such as a `RegionConsumer`.
+        meter_provider: The meter provider to export to; None means the global one.
+    """
+    meter = get_meter("resilience", meter_provider=meter_provider)
+    create = {
+        "counter": meter.create_observable_counter,
+        "gauge": meter.create_observable_gauge,
+    }
+    for instrument in _QUEUE_INSTRUMENTS:
+        create[instrument.kind](
+            f"circuit_breaker.consumer.{instrument.name}",
+            [_queue_callback(consumers, instrument.value)],
             instrument.unit,
             instrument.text,
         )
@@ -233,5 +262,84 @@ _INSTRUMENTS = (
         unit="1",
         text="1 while the circuit is shared with other processes, 0 while it is not.",
         values=_shared,
+    ),
+)
+
+
+# Message consumers
+
+
+def _queue_callback(
+    consumers: Iterable[HasStats], value_of: Callable[[QueueStats], float | None]
+) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    def callback(_: CallbackOptions) -> Iterator[Observation]:
+        for consumer in consumers:
+            for stats in consumer.stats():
+                value = value_of(stats)
+                if value is not None:  # None: nothing was delivered until now
+                    queue, region = display_name(stats.queue), display_name(stats.region)
+                    yield Observation(value, {_QUEUE: queue, _REGION: region})
+
+    return callback
+
+
+@dataclass(frozen=True, slots=True)
+class _QueueInstrument:
+    name: str
+    kind: Literal["counter", "gauge"]
+    unit: str
+    text: str
+    value: Callable[[QueueStats], float | None]
+
+
+_QUEUE_INSTRUMENTS = (
+    _QueueInstrument(
+        name="unacked",
+        kind="gauge",
+        unit="{message}",
+        text="Messages that are delivered and not settled yet.",
+        value=attrgetter("unacked"),
+    ),
+    _QueueInstrument(
+        name="failed",
+        kind="gauge",
+        unit="{message}",
+        text="Unacked messages that have failed and wait for another attempt.",
+        value=attrgetter("failed"),
+    ),
+    _QueueInstrument(
+        name="oldest_unacked_age",
+        kind="gauge",
+        unit="s",
+        text="Seconds since the oldest unacked message was delivered.",
+        value=attrgetter("oldest_unacked_age"),
+    ),
+    _QueueInstrument(
+        name="last_delivery_age",
+        kind="gauge",
+        unit="s",
+        text="Seconds since the last delivery.",
+        value=attrgetter("last_delivery_age"),
+    ),
+    _QueueInstrument(
+        name="deliveries",
+        kind="counter",
+        unit="{message}",
+        text="Messages that were delivered.",
+        value=attrgetter("deliveries"),
+    ),
+    _QueueInstrument(
+        name="redeliveries",
+        kind="counter",
+        unit="{message}",
+        text="Messages that were delivered, and had been delivered before.",
+        value=attrgetter("redeliveries"),
+    ),
+    _QueueInstrument(
+        name="parked",
+        kind="counter",
+        unit="{message}",
+        text="Messages that were moved to wait queues.",
+        value=attrgetter("parked"),
     ),
 )

@@ -10,7 +10,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from resilience.circuit import CircuitState
-from resilience.integrations.metrics import Reading, read_circuits
+from resilience.integrations.metrics import (
+    HasStats,
+    QueueStats,
+    Reading,
+    display_name,
+    read_circuits,
+)
 from resilience.registry import CircuitBreakerRegistry
 
 
@@ -40,6 +46,74 @@ class CircuitCollector(Collector):
         for reading in read_circuits(self._registry):
             families.add(reading)
         yield from families.all()
+
+
+class ConsumerCollector(Collector):
+    """Exports the queues of message consumers to Prometheus.
+
+    Register it with a `CollectorRegistry` of prometheus-client.
+
+    Args:
+        consumers: The consumers, such as a `RegionConsumer`; each queue has series of its own.
+    """
+
+    def __init__(self, *consumers: HasStats) -> None:
+        self._consumers = consumers
+
+    def describe(self) -> Iterator[Metric]:
+        """Return the metrics without samples."""
+        yield from _ConsumerFamilies().all()
+
+    def collect(self) -> Iterator[Metric]:
+        """Read all consumers and return their metrics."""
+        families = _ConsumerFamilies()
+        for consumer in self._consumers:
+            for stats in consumer.stats():
+                families.add(stats)
+        yield from families.all()
+
+
+class _ConsumerFamilies:
+    """The metric families of the consumers in one scrape."""
+
+    def __init__(self) -> None:
+        self.unacked = _queue_gauge("unacked", "Messages that are delivered and not settled yet.")
+        self.failed = _queue_gauge(
+            "failed", "Unacked messages that have failed and wait for another attempt."
+        )
+        self.oldest = _queue_gauge(
+            "oldest_unacked_age_seconds", "Seconds since the oldest unacked message was delivered."
+        )
+        self.last = _queue_gauge("last_delivery_age_seconds", "Seconds since the last delivery.")
+        self.deliveries = _queue_counter("deliveries", "Messages that were delivered.")
+        self.redeliveries = _queue_counter(
+            "redeliveries", "Messages that were delivered, and had been delivered before."
+        )
+        self.parked = _queue_counter("parked", "Messages that were moved to wait queues.")
+
+    def all(self) -> tuple[Metric, ...]:
+        """Return all families, in the order in which they are exported."""
+        return (
+            self.unacked,
+            self.failed,
+            self.oldest,
+            self.last,
+            self.deliveries,
+            self.redeliveries,
+            self.parked,
+        )
+
+    def add(self, stats: QueueStats) -> None:
+        """Add the samples of one queue."""
+        labels = [display_name(stats.queue), display_name(stats.region)]
+        self.unacked.add_metric(labels, stats.unacked)
+        self.failed.add_metric(labels, stats.failed)
+        self.oldest.add_metric(labels, stats.oldest_unacked_age)
+        if stats.last_delivery_age is not None:  # None: there was none
+            self.last.add_metric(labels, stats.last_delivery_age)
+        self.deliveries.add_metric(labels, stats.deliveries)
+        self.redeliveries.add_metric(labels, stats.redeliveries)
+        self.parked.add_metric(labels, stats.parked)
 
 
 class _Families:
@@ -112,3 +186,11 @@ def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
 
 def _counter(name: str, text: str, *labels: str) -> CounterMetricFamily:
     return CounterMetricFamily(f"circuit_breaker_{name}", text, labels=["region", *labels])
+
+
+def _queue_gauge(name: str, text: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"circuit_breaker_consumer_{name}", text, labels=["queue", "region"])
+
+
+def _queue_counter(name: str, text: str) -> CounterMetricFamily:
+    return CounterMetricFamily(f"circuit_breaker_consumer_{name}", text, labels=["queue", "region"])

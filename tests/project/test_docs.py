@@ -177,8 +177,12 @@ def test_the_reference_has_every_public_name():
         f"resilience.integrations.{name}"
         for name in (
             "status_page.status_page",
+            "metrics.HasStats",
+            "metrics.QueueStats",
             "prometheus.CircuitCollector",
+            "prometheus.ConsumerCollector",
             "opentelemetry.observe",
+            "opentelemetry.observe_consumers",
             "opentelemetry.trace_circuits",
             "redis.RedisSharing",
             *(f"rabbitmq.{public}" for public in rabbitmq.__all__),

@@ -49,9 +49,12 @@ class Bench:
 
     async def publish(self, queue, *bodies, **properties):
         properties = {"delivery_mode": aio_pika.DeliveryMode.PERSISTENT, **properties}
-        for body in bodies:
-            message = aio_pika.Message(str(body).encode(), **properties)
-            await self.channel.default_exchange.publish(message, str(queue), mandatory=True)
+        exchange = self.channel.default_exchange
+        messages = [aio_pika.Message(str(body).encode(), **properties) for body in bodies]
+        # In this order: each is written before the first of them is confirmed.
+        await asyncio.gather(
+            *(exchange.publish(message, str(queue), mandatory=True) for message in messages)
+        )
 
     async def drain(self, queue):
         """Take out all that is ready, and give it."""
@@ -120,6 +123,10 @@ class Region:
     @property
     def total(self):
         return sum(self.calls.values())
+
+
+def numbers(count):
+    return [str(number) for number in range(count)]
 
 
 async def until(condition, what="it"):

@@ -5,12 +5,16 @@ Needs aio-pika: ``pip install "region-breaker[rabbitmq]"``. Delivery is at least
 Where to find what:
 
 - `region_consumer`, `shared_consumer`, `hold_when_open`: the three ways to consume.
-- `consumer`, `worker`: how a consumer starts and stops.
+- `consumer`, `worker`: how a consumer starts and stops; `stop_schedule`: its deadline.
+- `queue_lifetime`, `consumer_timeout`, `signature`, `handler_registry`: what is checked at the
+  start.
 - `region_worker`: one queue of one region; `router`: a queue of several regions.
 - `disposition`: what happens to a message after an attempt; `handler`: the attempt.
-- `unacked`: the messages that are held; `concurrency`: how many calls may run.
+- `unacked`: the messages that are held; `turns`: which of them is next; `evidence`: which failures
+  count against a message; `concurrency`: how many calls may run; `deliveries`: what is counted.
 - `amqp`: where a message is acknowledged or given back to its queue; `subscription`: consuming a
-  queue; `publisher`: moving a message to another queue; `topology`: what must exist beforehand.
+  queue; `unavailability`: a queue that is away; `publisher`: moving a message to another queue;
+  `topology`: what must exist beforehand.
 - `connections`: those of the consumer's own, next to the user's; `encoding`: properties that keep
   their values; `frames` and `unreadable`: reading what aio-pika cannot decode.
 - `consumer_warnings`: what is logged once, and not once per message.

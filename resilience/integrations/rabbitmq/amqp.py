@@ -111,9 +111,23 @@ def is_unsettled(message: AbstractIncomingMessage) -> bool:
 
 
 async def acknowledge(message: AbstractIncomingMessage) -> None:
-    """Acknowledge a message, unless it has been settled already."""
-    if is_unsettled(message):
-        await try_settle(message.ack(), timeout=None)
+    """Acknowledge a message, unless it has been settled already.
+
+    This is done for every message, and therefore without the task that `broker_reply` would make.
+    """
+    if not is_unsettled(message):
+        return
+    try:
+        await message.ack()
+    except asyncio.CancelledError:
+        if cancellation_requested():
+            raise
+        # aio-pika has cancelled its own request, since the channel died.
+    except CONNECTION_LOST:
+        pass
+    except Exception as error:
+        if type(error) is not Exception:  # With such a bare one, it fails requests, too.
+            raise
 
 
 async def return_to_queue(messages: Iterable[AbstractIncomingMessage]) -> None:

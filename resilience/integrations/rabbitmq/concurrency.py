@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 from resilience.breaker import CircuitBreaker
 from resilience.circuit import CircuitState
 from resilience.events import StateChanged
+from resilience.integrations.rabbitmq.evidence import RegionEvidence
 
 # Seconds after which the circuit is read again: no event says that a probe has become due, nor
 # that a probe of other code has given its place back.
@@ -61,6 +62,8 @@ class ConcurrencyLimit:
 
     def __init__(self, breaker: CircuitBreaker) -> None:
         self._breaker = breaker
+        #: Which failures count against the messages.
+        self.evidence = RegionEvidence(breaker)
         # The step of the slow start; None at full rate.
         self._step: int | None = None
         self._successes_in_step = 0
@@ -68,6 +71,8 @@ class ConcurrencyLimit:
         # it was a probe's.
         self._counts_successes = False
         self._attached: list[_Attached] = []
+        # The largest prefetch of them.
+        self._full_rate = 0
         # The slots granted since the circuit opened last.
         self._slots: set[Slot] = set()
         self._waiters: list[_Waiter] = []
@@ -92,9 +97,11 @@ class ConcurrencyLimit:
         if not self._attached:
             self._follow_circuit()
         self._attached.append(attached)
+        self._full_rate = max(one.prefetch for one in self._attached)
 
         def detach() -> None:
             self._attached.remove(attached)
+            self._full_rate = max((one.prefetch for one in self._attached), default=0)
             if not self._attached:
                 self._following.close()
 
@@ -127,13 +134,15 @@ class ConcurrencyLimit:
         return full if self._step is None else min(self._step, full)
 
     @property
-    def at_full_rate(self) -> bool:
-        """Whether the region takes as many calls as before its last opening."""
-        return self._step is None and self._breaker.state is CircuitState.CLOSED
+    def is_closed(self) -> bool:
+        """Whether the circuit is CLOSED."""
+        # `closed` costs next to nothing, and is None after a failure as well.
+        return self._breaker.closed is not None or self._breaker.state is CircuitState.CLOSED
 
     @property
-    def _full_rate(self) -> int:
-        return max(attached.prefetch for attached in self._attached)
+    def at_full_rate(self) -> bool:
+        """Whether the region takes as many calls as before its last opening."""
+        return self._step is None and self.is_closed
 
     def record_success(self) -> None:
         """Count a call that went well: the next step of the slow start may begin."""
@@ -146,7 +155,24 @@ class ConcurrencyLimit:
             self._successes_in_step = 0
             self._serve_and_wake()
 
+    def confirm_failures(self, began: int) -> None:
+        """Count the failures that a call which went well has shown to be the messages' own.
+
+        Args:
+            began: The position of its beginning in the order of `evidence`.
+        """
+        if self.evidence.record_success(began):
+            self._wake()
+
     # Slots
+
+    def try_acquire(self) -> Slot | None:
+        """Return a slot if one is free and nobody waits for it, else None."""
+        if self._waiters or not self._has_free_slot():
+            return None
+        slot = Slot(self)
+        self._take(slot)
+        return slot
 
     async def acquire(self) -> Slot:
         """Wait for a slot, first come, first served."""
@@ -160,6 +186,11 @@ class ConcurrencyLimit:
         Returns:
             The slot; None if the region is not at full rate, or no longer.
         """
+        if not self.at_full_rate:
+            return None
+        free = self.try_acquire()
+        if free is not None:
+            return free
         slot = Slot(self)
         granted = await self._wait_for(slot, only_at_full_rate=True)
         return slot if granted else None
@@ -167,7 +198,8 @@ class ConcurrencyLimit:
     def release(self, slot: Slot) -> None:
         """Take back a slot whose call has ended."""
         self._slots.discard(slot)
-        self._serve()
+        if self._waiters:
+            self._serve()
 
     async def _wait_for(self, slot: Slot, *, only_at_full_rate: bool) -> bool:
         granted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -195,15 +227,17 @@ class ConcurrencyLimit:
             if waiter.only_at_full_rate and not self.at_full_rate:
                 waiter.granted.set_result(False)
             elif self._has_free_slot():
-                waiter.slot.since = _now()
-                self._slots.add(waiter.slot)
+                self._take(waiter.slot)
                 waiter.granted.set_result(True)
 
+    def _take(self, slot: Slot) -> None:
+        slot.since = _now()
+        self._slots.add(slot)
+
     def _has_free_slot(self) -> bool:
-        state = self._breaker.state
-        if state is CircuitState.CLOSED:
+        if self.is_closed:
             return len(self._slots) < self.max_calls
-        if state is CircuitState.OPEN or self._breaker.retry_after != 0.0:
+        if self._breaker.state is CircuitState.OPEN or self._breaker.retry_after != 0.0:
             return False
         return len(self._within_lease()) < self._breaker.policy.half_open_probes
 
@@ -221,6 +255,7 @@ class ConcurrencyLimit:
         if state is CircuitState.OPEN:
             self._step, self._successes_in_step = 1, 0
             self._slots = set()
+            self.evidence.drop_pending()
         elif state is CircuitState.CLOSED:
             self._slots = self._within_lease()
         self._changed.set()
@@ -228,6 +263,9 @@ class ConcurrencyLimit:
 
     def _serve_and_wake(self) -> None:
         self._serve()
+        self._wake()
+
+    def _wake(self) -> None:
         for attached in tuple(self._attached):
             attached.wake()
 

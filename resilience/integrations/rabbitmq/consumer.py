@@ -3,23 +3,33 @@
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from typing import Self
 
 from aio_pika.abc import AbstractQueue
 
 from resilience import _validate
+from resilience.integrations.metrics import QueueStats
 from resilience.integrations.rabbitmq.amqp import connection_of
 from resilience.integrations.rabbitmq.connections import ReadingConnection
+from resilience.integrations.rabbitmq.consumer_timeout import check_consumer_timeout
 from resilience.integrations.rabbitmq.consumer_warnings import ConsumerWarnings
 from resilience.integrations.rabbitmq.handler import (
     DeadLetterTo,
     Handler,
     MessageHandler,
     OnError,
+)
+from resilience.integrations.rabbitmq.handler_registry import warn_of_other_registry
+from resilience.integrations.rabbitmq.publisher import Publisher
+from resilience.integrations.rabbitmq.queue_lifetime import check_lifetime
+from resilience.integrations.rabbitmq.settings import ConsumerSettings
+from resilience.integrations.rabbitmq.signature import (
+    A_MESSAGE,
+    A_MESSAGE_AND_AN_ERROR,
     check_async,
 )
-from resilience.integrations.rabbitmq.publisher import Publisher
-from resilience.integrations.rabbitmq.settings import ConsumerSettings
+from resilience.integrations.rabbitmq.stop_schedule import StopSchedule, complete_by
 from resilience.integrations.rabbitmq.topology import Topology
 from resilience.integrations.rabbitmq.worker import Worker
 from resilience.registry import CircuitBreakerRegistry, default_registry
@@ -36,16 +46,25 @@ class Consumer(ABC):
         handler: The user's handler.
         on_error: The user's `on_error`.
         settings: The numbers.
+        registry: The registry of the regions' breakers; None is the default registry.
     """
 
+    # What ends the loops that still wait for the broker while the consumer stops.
+    _interruption: asyncio.TimerHandle
+
     def __init__(
-        self, queue: AbstractQueue, handler: Handler, on_error: OnError, settings: ConsumerSettings
+        self,
+        queue: AbstractQueue,
+        handler: Handler,
+        on_error: OnError,
+        settings: ConsumerSettings,
+        registry: CircuitBreakerRegistry | None,
     ) -> None:
         _validate.check_type("queue", queue, AbstractQueue)
-        check_async("handler", handler, "a message")
+        check_async("handler", handler, A_MESSAGE)
         if not isinstance(on_error, DeadLetterTo):
-            check_async("on_error", on_error, "a message and an error", " or a DeadLetterTo")
-        self._queue = queue.name
+            check_async("on_error", on_error, A_MESSAGE_AND_AN_ERROR, " or a DeadLetterTo")
+        self._queue, self._given_queue = queue.name, queue
         self._connection = connection_of(queue)
         self._warnings = ConsumerWarnings(self._queue)
         self._reading = ReadingConnection(self._connection, self._warnings)
@@ -54,6 +73,7 @@ class Consumer(ABC):
             handler, on_error, self._publisher, self._warnings, settings.max_unacked
         )
         self._settings = settings
+        self._registry = registry_or_default(registry)
         self._workers: Sequence[Worker] = ()
         self._runs: list[asyncio.Task[None]] = []
         # Notices that the connection is blocked.
@@ -61,6 +81,8 @@ class Consumer(ABC):
         # The task that runs the block of `async with`.
         self._block: asyncio.Task[object] | None = None
         self._stopping = False
+        # When each step of stopping has to be over.
+        self._schedule = StopSchedule.begin(0.0, settings.stop_timeout)
         # Whether the block was cancelled because of `_failure`.
         self._interrupted = False
         self._failure: BaseException | None = None
@@ -78,12 +100,21 @@ class Consumer(ABC):
     def _make_workers(self) -> Sequence[Worker]:
         """Make the loops that the consumer consists of."""
 
+    def stats(self) -> tuple[QueueStats, ...]:
+        """Return the figures of each queue; none before the consumer is started.
+
+        Any thread may call this. `ConsumerCollector` and `observe_consumers` export the figures.
+        """
+        return tuple(worker.stats() for worker in self._workers)
+
     async def __aenter__(self) -> Self:
         if self._runs:
             raise RuntimeError("a consumer can be started only once: make a new one")
+        self._check_settings()
         topology = Topology(self._connection, self._warnings)
         await topology.check_broker()
         await topology.check_queue(self._queue)
+        await check_lifetime(self._connection, self._given_queue)
         if isinstance(self._handler.on_error, DeadLetterTo):
             await topology.check_queue(self._handler.on_error.queue)
         await self._check_wait_queues(topology)
@@ -98,18 +129,42 @@ class Consumer(ABC):
             self._runs.append(run)
         return self
 
+    def _check_settings(self) -> None:
+        """Refuse or warn of what does not fit the queue or the handler, without the broker."""
+        arguments = self._given_queue.arguments
+        check_consumer_timeout(
+            self._settings.max_unacked,
+            self._queue,
+            arguments,
+            partial(self._warnings.warn, "timeout"),
+        )
+        warn_of_other_registry(
+            self._handler.handler, self._registry, partial(self._warnings.warn, "registry")
+        )
+
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._stopping = True
+        loop = asyncio.get_running_loop()
+        self._schedule = StopSchedule.begin(loop.time(), self._settings.stop_timeout)
         for worker in self._workers:
-            worker.stop()
-        await self._wait_for_workers()
-        self._watch.cancel()
-        await self._publisher.close()
-        await self._reading.close()
+            worker.stop(self._schedule)
+        self._interruption = loop.call_at(self._schedule.calls, self._interrupt_loops)
+        try:
+            await self._wait_for_workers()
+        finally:
+            self._interruption.cancel()
+            await complete_by(self._schedule.end, self._close_connections())
         if self._interrupted and self._block is not None and self._block.uncancel() > 0:
             return  # Somebody else has cancelled the block, too.
         if self._failure is not None and (error is None or self._interrupted):
             raise self._failure
+
+    async def _close_connections(self) -> None:
+        """Close the connections that are the consumer's own, all at the same time."""
+        self._watch.cancel()
+        await asyncio.gather(
+            self._publisher.close(), self._reading.close(), asyncio.wait([self._watch])
+        )
 
     def _on_worker_end(self, run: asyncio.Task[None]) -> None:
         """Cancel the block if a worker cannot continue."""
@@ -132,10 +187,23 @@ class Consumer(ABC):
                 break
             except asyncio.CancelledError as error:
                 cancelled = error
-                for worker in self._workers:
-                    worker.cancel_running()
+                self._cancel_running()
         if cancelled is not None and not self._interrupted:
             raise cancelled
+
+    def _cancel_running(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._schedule = self._schedule.without_calls(loop.time())
+        for worker in self._workers:
+            worker.cancel_running(self._schedule)
+        self._interruption.cancel()
+        self._interruption = loop.call_at(self._schedule.cancelled_calls, self._interrupt_loops)
+
+    def _interrupt_loops(self) -> None:
+        """End the loops that still wait for a broker that does not answer."""
+        for worker, run in zip(self._workers, self._runs, strict=True):
+            if not worker.finishing:
+                run.cancel()
 
 
 def registry_or_default(registry: CircuitBreakerRegistry | None) -> CircuitBreakerRegistry:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-from aio_pika.abc import AbstractIncomingMessage
+from aio_pika.abc import AbstractIncomingMessage, HeadersType
 
 from resilience import _validate, log, scope
 from resilience._text import one_line
@@ -80,15 +80,23 @@ class MessageHandler:
     warnings: ConsumerWarnings
     max_unacked: float
 
-    async def attempt(self, breaker: CircuitBreaker, message: AbstractIncomingMessage) -> Attempt:
+    async def attempt(
+        self,
+        breaker: CircuitBreaker,
+        message: AbstractIncomingMessage,
+        *,
+        ignore_failures: bool = False,
+    ) -> Attempt:
         """Call the handler with a message, and decide what happens to the message.
 
         Args:
             breaker: The breaker of the message's region.
             message: The message.
+            ignore_failures: Whether the breakers ignore a failure: it is the message's own.
         """
         error: BaseException | None = None
-        with scope.watch_outcomes() as recorded, self._watch_duration():
+        outcomes = scope.watch_outcomes(ignore_failures=ignore_failures)
+        with outcomes as recorded, self._watch_duration():
             try:
                 check_readable(message)
                 await self.handler(message)
@@ -110,6 +118,7 @@ class MessageHandler:
         error: Exception,
         *,
         from_wait_queue: bool,
+        headers: HeadersType | None = None,
     ) -> None:
         """Pass a message to `on_error`; a message that it leaves unsettled is not lost.
 
@@ -118,11 +127,14 @@ class MessageHandler:
             message: The message.
             error: What the handler raised.
             from_wait_queue: Whether the message was delivered from a wait queue.
+            headers: Further headers of a dead letter.
         """
         if not is_unsettled(message):
             return
         try:
-            await self._call_on_error(message, error, from_wait_queue=from_wait_queue)
+            await self._call_on_error(
+                message, error, from_wait_queue=from_wait_queue, headers=headers or {}
+            )
         except asyncio.CancelledError:
             if cancellation_requested():
                 raise
@@ -136,12 +148,18 @@ class MessageHandler:
             log.log_fault("on_error", self.on_error, what, region)
 
     async def _call_on_error(
-        self, message: AbstractIncomingMessage, error: Exception, *, from_wait_queue: bool
+        self,
+        message: AbstractIncomingMessage,
+        error: Exception,
+        *,
+        from_wait_queue: bool,
+        headers: HeadersType,
     ) -> None:
         if not isinstance(self.on_error, DeadLetterTo):
             await self.on_error(message, error)
             return
         copy = copy_of(message, from_wait_queue=from_wait_queue)
+        copy.headers.update(headers)
         try:
             if await self.publisher.publish(copy, self.on_error.queue, cut_headers=True):
                 await acknowledge(message)
@@ -173,23 +191,3 @@ class MessageHandler:
             f"has a handler that settled a message itself although its call failed ({kind}): the "
             "message can neither be held nor go to on_error; leave out `message.process()`",
         )
-
-
-def check_async(name: str, value: object, takes: str, other: str = "") -> None:
-    """Reject a value that is not an `async def`.
-
-    Args:
-        name: The argument's name.
-        value: The argument.
-        takes: What the function has to take, for the error's text.
-        other: What else the argument may be, for the error's text.
-
-    Raises:
-        TypeError: The value cannot be called, or a call of it cannot be awaited.
-    """
-    if not callable(value):
-        kind = type(value).__name__
-        raise TypeError(f"{name} must be an async def that takes {takes}{other}, got a {kind}")
-    if not _validate.is_async(getattr(value, "func", value)):
-        what = _validate.name_of(value)
-        raise TypeError(f"{name} must be an async def that takes {takes}{other}, got {what}")

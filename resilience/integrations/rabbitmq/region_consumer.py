@@ -4,10 +4,14 @@ from collections.abc import Sequence
 
 from aio_pika.abc import AbstractQueue
 
-from resilience.integrations.rabbitmq.consumer import Consumer, registry_or_default
+from resilience.integrations.rabbitmq.consumer import Consumer
 from resilience.integrations.rabbitmq.handler import Handler, OnError
 from resilience.integrations.rabbitmq.region_worker import RegionWorker
 from resilience.integrations.rabbitmq.settings import checked_settings, renamed
+from resilience.integrations.rabbitmq.subscription_settings import (
+    ConsumeArguments,
+    checked_subscription_settings,
+)
 from resilience.integrations.rabbitmq.topology import Topology
 from resilience.integrations.rabbitmq.worker import Worker
 from resilience.registry import CircuitBreakerRegistry
@@ -39,10 +43,25 @@ class RegionConsumer(Consumer):
             `DeadLetterTo`.
         prefetch: The most messages that are let in, and the most calls that run at the same time.
         max_failed_held: The most failed messages that are held unacked; beyond that, only every
-            second probe lets in a new one. None is the larger of `prefetch` and 10.
+            second probe lets in a new one. None is the larger of 10 x `prefetch`
+            and 100.
         max_unacked: Seconds after which an unacked message goes back to the queue; must be well
             below the broker's `consumer_timeout` of 30 minutes.
-        stop_timeout: Seconds that running calls have to end when the block ends.
+        stop_timeout: Seconds that stopping may take in all when the block ends. Calls that are
+            still running shortly before that are cancelled.
+        max_attempts: The failed attempts after which a message goes to `on_error`, with the last
+            error. An attempt counts if others succeed: an outage, and a 429, cost a message
+            nothing. None is no end.
+        max_age: Seconds from its first failure until a message goes to `on_error`, with the last
+            error. It is compared after a failure that counts, or a 429 while others succeed. None
+            is no end.
+        unavailable_timeout: Seconds for which the queue may be unavailable; then the consumer ends
+            with a `ConsumerError`. None is without end.
+        consumer_tag: The start of the consumer tags, to recognize the consumer in the broker's
+            management; a number is added. None leaves the tags to aio-pika.
+        priority: The priority of the consumer: the broker prefers consumers with a higher one. None
+            is the broker's default of 0.
+        arguments: More arguments of `basic.consume`.
         registry: The registry of the region's breaker. None is the default registry.
         keep: Deprecated name of `max_failed_held`.
         max_hold: Deprecated name of `max_unacked`.
@@ -63,6 +82,12 @@ class RegionConsumer(Consumer):
         max_failed_held: int | None = None,
         max_unacked: float = 1200.0,
         stop_timeout: float = 30.0,
+        max_attempts: int | None = None,
+        max_age: float | None = None,
+        unavailable_timeout: float | None = None,
+        consumer_tag: str | None = None,
+        priority: int | None = None,
+        arguments: ConsumeArguments | None = None,
         registry: CircuitBreakerRegistry | None = None,
         keep: int | None = None,
         max_hold: float | None = None,
@@ -72,9 +97,17 @@ class RegionConsumer(Consumer):
             max_failed_held=renamed("keep", keep, "max_failed_held", max_failed_held, None),
             max_unacked=renamed("max_hold", max_hold, "max_unacked", max_unacked, 1200.0),
             stop_timeout=stop_timeout,
+            max_attempts=max_attempts,
+            max_age=max_age,
+            subscription=checked_subscription_settings(
+                unavailable_timeout=unavailable_timeout,
+                consumer_tag=consumer_tag,
+                priority=priority,
+                arguments=arguments,
+            ),
         )
-        super().__init__(queue, handler, on_error, settings)
-        self._breaker = registry_or_default(registry).get(region)
+        super().__init__(queue, handler, on_error, settings, registry)
+        self._breaker = self._registry.get(region)
 
     async def _check_wait_queues(self, topology: Topology) -> None:
         """Check nothing: the consumer has no wait queues."""

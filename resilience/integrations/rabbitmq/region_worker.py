@@ -1,20 +1,22 @@
 """RegionWorker: one queue with messages of one region, and when each of them is attempted.
 
-The worker runs a loop. Each step reads the circuit and does what is to be done now: let in as many
-messages as may be attempted, start those that are due, give back those that were unacked for too
-long. Whatever happens elsewhere only wakes the loop, and nothing depends on the order of events.
+An attempt starts as soon as there is a message whose turn it is, and a slot. The worker also runs a
+loop. Each step reads the circuit and does what is to be done now: let in as many messages as may be
+attempted, start those that are due, give back those that were unacked for too long. Whatever
+happens elsewhere only wakes the loop, and nothing depends on the order of events.
 """
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from itertools import chain
 
 from aio_pika.abc import AbstractIncomingMessage
 
 from resilience.breaker import CircuitBreaker
 from resilience.circuit import CircuitState
 from resilience.classify import root_error
-from resilience.integrations.rabbitmq.amqp import ConsumerError, acknowledge, return_to_queue
+from resilience.integrations.metrics import QueueStats
+from resilience.integrations.rabbitmq.amqp import acknowledge, return_to_queue
 from resilience.integrations.rabbitmq.concurrency import (
     ConcurrencyLimit,
     Slot,
@@ -22,18 +24,24 @@ from resilience.integrations.rabbitmq.concurrency import (
 )
 from resilience.integrations.rabbitmq.connections import ReadingConnection
 from resilience.integrations.rabbitmq.consumer_warnings import ConsumerWarnings
+from resilience.integrations.rabbitmq.deliveries import DeliveryCounts
 from resilience.integrations.rabbitmq.disposition import Disposition, rejection_in
 from resilience.integrations.rabbitmq.handler import Attempt, MessageHandler
 from resilience.integrations.rabbitmq.settings import ConsumerSettings
 from resilience.integrations.rabbitmq.subscription import Subscription
-from resilience.integrations.rabbitmq.unacked import Delivery, Unacked
+from resilience.integrations.rabbitmq.turns import Kind, Turns
+from resilience.integrations.rabbitmq.unacked import Delivery, Unacked, delivered, next_due
 from resilience.integrations.rabbitmq.worker import Worker
+from resilience.outcome import Outcome
 from resilience.retry.retry_after import requested_delay
 
 # Seconds that a probe waits for a new message before it takes one that has failed.
 _GRACE_PERIOD = 0.25
 # The most seconds that a message waits which was rejected while other code holds the probe's place.
 _LONGEST_WAIT_FOR_PLACE = 1.0
+# The new messages that the second probe chooses from; each further one chooses from twice as many.
+_FIRST_CHOICE = 10
+_MAX_DOUBLINGS = 16
 
 
 class RegionWorker(Worker):
@@ -65,20 +73,26 @@ class RegionWorker(Worker):
         self._breaker, self._handler, self._settings = breaker, handler, settings
         self._is_wait_queue = is_wait_queue
         self._subscription = Subscription(
-            connection, queue, breaker.region, self._on_message, self._on_lost
+            connection,
+            queue,
+            breaker.region,
+            self._on_message,
+            self._on_lost,
+            settings=settings.subscription,
         )
         self._warnings = ConsumerWarnings(queue)
         self._unacked = Unacked()
-        self._delivered = 0
+        self._turns = Turns(breaker.policy.failure_threshold)
+        self._counts = DeliveryCounts(queue, breaker.region)
         # The deliveries whose attempt is running: they are not in `_unacked` meanwhile.
         self._attempting: set[Delivery] = set()
-        # The tasks that wait for a slot.
-        self._waiting: set[asyncio.Task[None]] = set()
+        # The task that waits for a slot.
+        self._waiting: asyncio.Task[None] | None = None
         # When the prefetch was set, or an attempt ended, last: new messages may come since then.
         self._accepting_since = 0.0
         self._was_closed = True
-        # Whether the next attempt should be one of a new message rather than of a failed one.
-        self._new_is_next = False
+        # The probes with new messages that have failed since the circuit was CLOSED.
+        self._failed_probes = 0
 
     # The loop
 
@@ -88,6 +102,12 @@ class RegionWorker(Worker):
             self._breaker, self._settings.prefetch, self.wake
         )
 
+    def stats(self) -> QueueStats:
+        """Return the figures of the queue; any thread may call this."""
+        unacked = (*self._unacked, *tuple(self._attempting))
+        failed = len(self._unacked.failed)
+        return self._counts.stats((one.received_at for one in unacked), failed=failed)
+
     async def run(self) -> None:
         """Run the loop until `stop` is called."""
         try:
@@ -95,22 +115,26 @@ class RegionWorker(Worker):
                 self.awake.clear()
                 began = self.now()
                 self._note_recovery()
+                self._give_up_spent()
                 await self._adjust_prefetch()
-                self._request_slots()
+                self._start_attempts()
                 await self._return_messages()
                 await self.sleep(self._seconds_to_next_step(began))
         finally:
-            for task in self._waiting:
-                task.cancel()
+            if self._waiting is not None:
+                self._waiting.cancel()
             try:
-                await self._finish()
+                await self.finish(
+                    self._subscription, lambda: [delivery.message for delivery in self._unacked]
+                )
             finally:
                 self._detach()
 
     def _note_recovery(self) -> None:
         """Make the failed messages due when the circuit has closed."""
-        closed = self._breaker.state is CircuitState.CLOSED
+        closed = self._limit.is_closed
         if closed and not self._was_closed:
+            self._failed_probes = 0
             for delivery in self._unacked:
                 delivery.region_recovered(self.now())
         self._was_closed = closed
@@ -132,19 +156,12 @@ class RegionWorker(Worker):
             yield delivery.due
             yield delivery.received_at + self._settings.max_unacked
 
-    async def _finish(self) -> None:
-        """End the running calls, and give all other messages back."""
-        with suppress(ConsumerError):
-            await self._subscription.set_prefetch(0)
-        await self.end_tasks()
-        await return_to_queue(delivery.message for delivery in self._unacked)
-        await self._subscription.close()
-
     # Letting messages in
 
     async def _adjust_prefetch(self) -> None:
         prefetch = self._wanted_prefetch()
         if prefetch != self._subscription.prefetch or (prefetch and self._is_stuck()):
+            self._accepting_since = self.now()  # Messages may come before this has ended.
             await self._subscription.set_prefetch(prefetch)
             self._accepting_since = self.now()
 
@@ -157,34 +174,70 @@ class RegionWorker(Worker):
             return min(self._settings.prefetch, self._limit.max_calls)
         if not self._may_let_in_more():
             return 0
-        return min(self._settings.prefetch, self._breaker.policy.half_open_probes)
+        choice = self._probes_choose_from()
+        if 0 < self._subscription.prefetch <= choice:
+            return self._subscription.prefetch
+        return max(0, choice - len(self._unacked.new))
+
+    def _probes_choose_from(self) -> int:
+        """Return how many new messages a probe chooses from.
+
+        It is more with each probe that fails. In an outage this changes nothing. But if the
+        messages at the head of the queue always fail, the probes get past them.
+        """
+        probes = min(self._settings.prefetch, self._breaker.policy.half_open_probes)
+        if not self._failed_probes:
+            return probes
+        doublings = min(self._failed_probes - 1, _MAX_DOUBLINGS)
+        return max(probes, min(_FIRST_CHOICE << doublings, self._settings.max_failed_held))
 
     def _may_let_in_more(self) -> bool:
         """Whether the failed messages leave room for new ones."""
-        if self._new_is_next and self._breaker.state is CircuitState.HALF_OPEN:
+        if self._turns.new_is_next and self._breaker.state is CircuitState.HALF_OPEN:
             # If all that are held always fail, no other message would ever be attempted.
             return True
-        failed = len(self._unacked.failed)
-        failed += sum(delivery.attempted for delivery in self._attempting)
-        has_room = failed < self._settings.max_failed_held
-        if not has_room:
+        held, attempting = self._unacked, self._attempting
+        failed = len(held.failed) + sum(one.kind is Kind.FAILED for one in attempting)
+        suspect = len(held.redelivered)
+        suspect += sum(one.kind is Kind.REDELIVERED for one in attempting)
+        if failed >= self._settings.max_failed_held:
             self._warnings.warn(
                 "full",
                 f"holds {failed} messages that have failed (max_failed_held): "
                 "fewer new ones are let in, until some of them have succeeded",
             )
-        return has_room
+        return failed + suspect < self._settings.max_failed_held
 
     def _is_stuck(self) -> bool:
         """Whether failed messages take up so much of the prefetch that few new ones can come."""
         tag = self._subscription.consumer_tag
-        failed = sum(delivery.message.consumer_tag == tag for delivery in self._unacked.failed)
+        deliveries = iter(self._unacked.failed)
+        if self._limit.is_closed:
+            # Probes use them, but here they make way for new ones.
+            deliveries = chain(deliveries, self._unacked.redelivered)
+        failed = sum(delivery.message.consumer_tag == tag for delivery in deliveries)
         return 2 * failed >= self._subscription.prefetch and self._may_let_in_more()
 
     def _on_message(self, message: AbstractIncomingMessage) -> None:
-        self._delivered += 1
-        self._unacked.add(Delivery(message, self._delivered, self.now()))
-        self.wake()
+        now = self.now()
+        self._counts.count(message, now)
+        delivery = delivered(
+            message, self._counts.deliveries, now=now, breaker_now=self._breaker.now()
+        )
+        slot = self._slot_immediately(delivery)
+        if slot is not None:
+            self._start(delivery, slot)
+            return
+        self._unacked.add(delivery)
+        self._start_attempts()
+        if delivery not in self._attempting:
+            self.wake()
+
+    def _slot_immediately(self, delivery: Delivery) -> Slot | None:
+        """Return a slot for a message that nothing else comes before: so it is nearly always."""
+        if delivery.kind is not Kind.NEW or len(self._unacked) or self.stopping:
+            return None
+        return self._limit.try_acquire() if self._limit.is_closed else None
 
     def _on_lost(self) -> None:
         self._unacked.drop_lost()
@@ -195,9 +248,9 @@ class RegionWorker(Worker):
     async def _return_messages(self) -> None:
         """Give back the messages that were unacked for too long, or cannot be attempted now."""
         excess: list[Delivery] = []
-        if self._breaker.state is CircuitState.OPEN and not self.running:
-            # The circuit has opened: only as many new messages as there are probes stay.
-            excess = self._unacked.new[self._breaker.policy.half_open_probes :]
+        if self._breaker.state is CircuitState.OPEN and not self._attempting:
+            # The circuit has opened: only as many new messages stay as the probes choose from.
+            excess = self._unacked.new[self._probes_choose_from() :]
         received_before = self.now() - self._settings.max_unacked
         returned = [
             delivery
@@ -212,100 +265,198 @@ class RegionWorker(Worker):
 
     # Which message is attempted next
 
-    def _request_slots(self) -> None:
-        """Wait for as many slots as there are messages to be attempted."""
-        wanted = min(len(self._attemptable()), self._settings.prefetch)
-        for _ in range(len(self._waiting), wanted):
-            task = asyncio.create_task(self._attempt_next())
-            self._waiting.add(task)
-            task.add_done_callback(self._waiting.discard)
+    def _start_attempts(self) -> None:
+        """Attempt messages for as long as there are some whose turn it is, and slots."""
+        while not self.stopping and (delivery := self._next()) is not None:
+            slot = self._limit.try_acquire()
+            if slot is None:
+                self._wait_for_slot()
+                return
+            self._unacked.remove(delivery)
+            self._start(delivery, slot)
 
-    def _attemptable(self) -> list[Delivery]:
-        """Return the messages that may be attempted now, in the order of the attempts."""
-        state, now = self._breaker.state, self.now()
-        if state is CircuitState.OPEN:
-            return []
-        new = [delivery for delivery in self._unacked.new if delivery.due <= now]
-        if state is CircuitState.CLOSED:
-            failed = self._unacked.failed_due(now, probing=False)
-            # In turn: several that always fail would open the circuit again.
-            return new + failed if self._new_is_next else failed + new
-        # A probe takes a new message: one that always fails must not keep the circuit from closing.
-        if not self._expects_new():
-            new += self._unacked.failed_due(now, probing=True)
-        return new
-
-    def _expects_new(self) -> bool:
-        """Whether a new message may still be delivered for the next probe."""
-        if not self._may_let_in_more():
-            return False
-        waited = self.now() - self._accepting_since
-        return not self._subscription.prefetch or waited < _GRACE_PERIOD
+    def _wait_for_slot(self) -> None:
+        if self._waiting is None or self._waiting.done():
+            self._waiting = asyncio.create_task(self._attempt_next())
 
     async def _attempt_next(self) -> None:
         """Wait for a slot, and attempt the message whose turn it is then."""
         slot = await self._limit.acquire()
-        delivery: Delivery | None = None
-        try:
-            delivery = self._take_next()
-        finally:
-            if delivery is None:
-                slot.release()
-        if delivery is not None:
-            self._attempting.add(delivery)
-            self.run_task(self._attempt(delivery, slot))
-
-    def _take_next(self) -> Delivery | None:
-        attemptable = [] if self.stopping else self._attemptable()
-        if not attemptable:
-            return None
-        delivery = attemptable[0]
-        self._new_is_next = delivery.attempted
+        delivery = None if self.stopping else self._next()
+        if delivery is None:
+            slot.release()
+            return
         self._unacked.remove(delivery)
-        return delivery
+        self._start(delivery, slot)
+        self._waiting = None
+        self._start_attempts()
+
+    def _start(self, delivery: Delivery, slot: Slot) -> None:
+        self._turns.begin(delivery.kind)
+        self._attempting.add(delivery)
+        self.run_task(self._attempt(delivery, slot))
+
+    def _next(self) -> Delivery | None:
+        """Return the message whose turn it is; None if none may be attempted now."""
+        if not len(self._unacked):
+            return None
+        now = self.now()
+        if not self._limit.is_closed:
+            is_open = self._breaker.state is CircuitState.OPEN
+            return None if is_open else self._next_probe(now)
+        new = next_due(self._unacked.new, now, newest=False)
+        if self._unacked.redelivered:
+            redelivered = next_due(self._unacked.redelivered, now, newest=False)
+            if redelivered is not None and self._may_attempt(Kind.REDELIVERED, new):
+                new = redelivered
+        if self._unacked.failed and self._may_attempt(Kind.FAILED, new):
+            return self._unacked.next_failed(now) or new
+        return new
+
+    def _may_attempt(self, kind: Kind, new: Delivery | None) -> bool:
+        return self._turns.may_attempt(
+            kind, new_is_there=new is not None, new_may_come=self._waits_for_deliveries()
+        )
+
+    def _next_probe(self, now: float) -> Delivery | None:
+        """Return the message to probe with.
+
+        It is a new one: one that always fails must not keep the circuit from closing.
+        """
+        # The oldest ones may be of the same kind as those that have failed.
+        has_choice = self._failed_probes > 0
+        expects_new = self._expects_new()
+        if has_choice and expects_new:
+            return None
+        new = next_due(self._unacked.new, now, newest=has_choice)
+        if new is not None or expects_new:
+            return new
+        redelivered = next_due(self._unacked.redelivered, now, newest=has_choice)
+        return redelivered or self._unacked.next_failed_probe(now)
+
+    def _expects_new(self) -> bool:
+        """Whether a new message may still be delivered for the next probe."""
+        if len(self._unacked.new) >= self._probes_choose_from() or not self._may_let_in_more():
+            return False
+        return self._waits_for_deliveries()
+
+    def _waits_for_deliveries(self) -> bool:
+        """Whether the broker has not had the time yet to deliver what it has."""
+        waited = self.now() - self._accepting_since
+        return not self._subscription.prefetch or waited < _GRACE_PERIOD
 
     # One attempt
 
     async def _attempt(self, delivery: Delivery, slot: Slot) -> None:
+        kind = delivery.kind
         stays_unacked = True  # A message whose attempt is cancelled is given back with the others.
         try:
-            attempt = await self._handler.attempt(self._breaker, delivery.message)
-            if attempt.disposition is Disposition.ON_ERROR:
-                slot.release()  # To publish a dead letter can take as long as an alarm lasts.
-            stays_unacked = await self._settle(delivery, attempt)
+            stays_unacked = await self._call_handler(delivery, slot)
         finally:
             self._attempting.discard(delivery)
             if stays_unacked:
                 self._unacked.add(delivery)
+            self._turns.end(kind)
             self._accepting_since = self.now()
             slot.release()
+            self._start_attempts()
+            if stays_unacked or kind is not Kind.NEW or not self._limit.is_closed:
+                self.wake()
 
-    async def _settle(self, delivery: Delivery, attempt: Attempt) -> bool:
-        """Do with a message what its attempt calls for.
+    async def _call_handler(self, delivery: Delivery, slot: Slot) -> bool:
+        """Call the handler with a message, and do with the message what this calls for.
 
         Returns:
             Whether the message may stay unacked.
         """
+        began = self._limit.evidence.next_event()
+        is_probe = self._is_half_open()
+        attempt = await self._handler.attempt(
+            self._breaker,
+            delivery.message,
+            ignore_failures=delivery.failures.fails_by_itself,
+        )
         disposition, error = attempt
-        if disposition in (Disposition.ACK, Disposition.ON_ERROR):
-            self._limit.record_success()
         if disposition is Disposition.ACK:
-            if self._breaker.state is CircuitState.HALF_OPEN:
-                # A failed message might end the run of successes that closes the circuit.
-                self._new_is_next = True
+            self._note_success(delivery, began)
+            slot.release()  # The next message may be here before the ack was sent.
             await acknowledge(delivery.message)
             return False  # Even if the ack was not sent: what is done is not done again.
         if disposition is Disposition.ON_ERROR and isinstance(error, Exception):
-            await self._handler.handle_error(
-                self.region, delivery.message, error, from_wait_queue=self._is_wait_queue
-            )
+            slot.release()  # To publish a dead letter can take as long as an alarm lasts.
+            self._limit.record_success()
+            if self._breaker.classify(error) is Outcome.ANSWERED:
+                self._limit.confirm_failures(began)
+            delivery.failures.note(error)
+            await self._handle_error(delivery, error)
+        else:
+            self._note_failure(delivery, attempt, is_probe=is_probe)
         self._postpone(delivery, attempt)
         return True
+
+    def _is_half_open(self) -> bool:
+        return not self._limit.is_closed and self._breaker.state is CircuitState.HALF_OPEN
+
+    def _note_success(self, delivery: Delivery, began: int) -> None:
+        self._turns.succeeded(delivery.kind)
+        if self._is_half_open():
+            # A failed message might end the run of successes that closes the circuit.
+            self._turns.new_is_next = True
+        self._limit.record_success()
+        self._limit.confirm_failures(began)
+
+    def _note_failure(self, delivery: Delivery, attempt: Attempt, *, is_probe: bool) -> None:
+        """Note an attempt that has failed, unless a circuit rejected it."""
+        disposition, error = attempt
+        region_failed = disposition is Disposition.REGION_FAILED
+        if not isinstance(error, Exception) or disposition is Disposition.REJECTED:
+            return
+        self._turns.failed(delivery.kind)
+        self._failed_probes += is_probe and region_failed and delivery.kind is not Kind.FAILED
+        delivery.failures.note(error)
+        delivery.is_given_up = False
+        if self._limit.is_closed:
+            self._limit.evidence.record_failure(delivery.failures, counts=region_failed)
+
+    async def _handle_error(self, delivery: Delivery, error: Exception) -> None:
+        await self._handler.handle_error(
+            self.region,
+            delivery.message,
+            error,
+            from_wait_queue=self._is_wait_queue,
+            headers=delivery.failures.dead_letter_headers(error),
+        )
+
+    # Messages that have an end
+
+    def _give_up_spent(self) -> None:
+        """Pass the messages to `on_error` that have had all their attempts, or all their time."""
+        for delivery in tuple(self._unacked.failed):
+            error = delivery.failures.error
+            if error is None or delivery.is_given_up or not self._is_spent(delivery):
+                continue
+            self._unacked.remove(delivery)
+            self._attempting.add(delivery)
+            self.run_task(self._give_up(delivery, error))
+
+    def _is_spent(self, delivery: Delivery) -> bool:
+        return delivery.failures.is_spent(self._settings.max_attempts, self._settings.max_age)
+
+    async def _give_up(self, delivery: Delivery, error: Exception) -> None:
+        try:
+            delivery.is_given_up = True
+            await self._handle_error(delivery, error)
+        finally:
+            self._attempting.discard(delivery)
+            self._unacked.add(delivery)  # Only if it is not settled.
+            self.wake()
+
+    # When a message is attempted again
 
     def _postpone(self, delivery: Delivery, attempt: Attempt) -> None:
         """Set when a message that stays unacked is attempted again."""
         disposition, error = attempt
-        closed = self._breaker.state is CircuitState.CLOSED
+        closed = self._limit.is_closed
         at_least = requested_delay(root_error(error)) or 0.0
         rejection = rejection_in(error) if disposition is Disposition.REJECTED else None
         if rejection is not None and rejection.__cause__ is None:
@@ -317,9 +468,10 @@ class RegionWorker(Worker):
                 delivery.due = self.now() + wait
                 return
             # Another circuit, inside the handler, has rejected it.
-        delivery.attempted = True
-        delivery.waits_for_region = disposition is Disposition.REGION_FAILED or (
-            disposition is Disposition.REJECTED and not closed
+        delivery.kind = Kind.FAILED
+        delivery.waits_for_region = not delivery.failures.fails_by_itself and (
+            disposition is Disposition.REGION_FAILED
+            or (disposition is Disposition.REJECTED and not closed)
         )
         if delivery.waits_for_region and not closed:
             delivery.due = self.now()  # The circuit decides when.

@@ -1,13 +1,12 @@
 """Router: consumes a shared queue all the time, and moves what cannot be attempted elsewhere."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 
 from aio_pika.abc import AbstractIncomingMessage
 
 from resilience.breaker import CircuitBreaker
+from resilience.integrations.metrics import QueueStats
 from resilience.integrations.rabbitmq.amqp import (
-    ConsumerError,
     MessageError,
     acknowledge,
     is_unsettled,
@@ -15,7 +14,9 @@ from resilience.integrations.rabbitmq.amqp import (
 )
 from resilience.integrations.rabbitmq.concurrency import ConcurrencyLimit, attach_to_limit
 from resilience.integrations.rabbitmq.connections import ReadingConnection
+from resilience.integrations.rabbitmq.deliveries import DeliveryCounts
 from resilience.integrations.rabbitmq.disposition import Disposition
+from resilience.integrations.rabbitmq.evidence import FailureRecord, record_of
 from resilience.integrations.rabbitmq.handler import MessageHandler
 from resilience.integrations.rabbitmq.publisher import copy_of
 from resilience.integrations.rabbitmq.settings import ConsumerSettings
@@ -54,11 +55,15 @@ class Router(Worker):
         super().__init__("", settings.stop_timeout)
         self._queue, self._handler, self._settings = queue, handler, settings
         self._breaker_of, self._wait_queues = breaker_of, wait_queues
-        self._subscription = Subscription(connection, queue, "", self._on_message, self.wake)
-        self._unacked: list[AbstractIncomingMessage] = []
+        self._subscription = Subscription(
+            connection, queue, "", self._on_message, self.wake, settings=settings.subscription
+        )
+        # When they were delivered, in the order of delivery.
+        self._unacked: dict[AbstractIncomingMessage, float] = {}
         # The messages that wait for the broker or `on_error` to take them, with the time from when
         # on they no longer count towards the prefetch.
         self._waiting: dict[AbstractIncomingMessage, float] = {}
+        self._counts = DeliveryCounts(queue, "")
         self._limits: dict[CircuitBreaker, ConcurrencyLimit] = {}
         self._detach: list[Callable[[], None]] = []
 
@@ -71,6 +76,10 @@ class Router(Worker):
             self._limits[breaker] = limit
             self._detach.append(detach)
 
+    def stats(self) -> QueueStats:
+        """Return the figures of the queue; any thread may call this."""
+        return self._counts.stats(tuple(self._unacked.values()), failed=0)
+
     async def run(self) -> None:
         """Keep the subscription running until `stop` is called."""
         try:
@@ -81,7 +90,7 @@ class Router(Worker):
                 await self.sleep(self._seconds_to_next_step())
         finally:
             try:
-                await self._finish()
+                await self.finish(self._subscription, lambda: tuple(self._unacked))
             finally:
                 for detach in self._detach:
                     detach()
@@ -104,16 +113,10 @@ class Router(Worker):
             due.append(self._subscription.retry_at)
         return max(0.0, min(due) - self.now()) if due else None
 
-    async def _finish(self) -> None:
-        """End the running calls, and give all other messages back."""
-        with suppress(ConsumerError):
-            await self._subscription.set_prefetch(0)
-        await self.end_tasks()
-        await return_to_queue(self._unacked)
-        await self._subscription.close()
-
     def _on_message(self, message: AbstractIncomingMessage) -> None:
-        self._unacked.append(message)
+        now = self.now()
+        self._counts.count(message, now)
+        self._unacked[message] = now
         self.run_task(self._route(message))
 
     # One message
@@ -123,14 +126,19 @@ class Router(Worker):
             check_readable(message)
             breaker = self._breaker_of(message)
         except Exception as error:  # noqa: BLE001 - The user's function may raise anything.
-            await self._handle_error(self._queue, message, error)
+            failures = FailureRecord()
+            failures.note(error)
+            await self._handle_error(self._queue, message, error, failures)
         else:
-            if not await self._attempt(breaker, message):
-                await self._move_to_wait_queue(breaker, message)
+            failures = record_of(message, breaker.now())
+            if not await self._attempt(breaker, message, failures):
+                await self._move_to_wait_queue(breaker, message, failures)
         if not is_unsettled(message):
-            self._unacked.remove(message)
+            del self._unacked[message]
 
-    async def _attempt(self, breaker: CircuitBreaker, message: AbstractIncomingMessage) -> bool:
+    async def _attempt(
+        self, breaker: CircuitBreaker, message: AbstractIncomingMessage, failures: FailureRecord
+    ) -> bool:
         """Call the handler if the region is at full rate.
 
         Returns:
@@ -143,36 +151,50 @@ class Router(Worker):
         try:
             if self.stopping:
                 return False
+            began = limit.evidence.next_event()
             disposition, error = await self._handler.attempt(breaker, message)
             if disposition in (Disposition.ACK, Disposition.ON_ERROR):
                 limit.record_success()
             if disposition is Disposition.ACK:
+                limit.confirm_failures(began)
                 await acknowledge(message)
         finally:
             slot.release()
+        if isinstance(error, Exception) and disposition is not Disposition.REJECTED:
+            failures.note(error)
         if disposition is Disposition.ON_ERROR and isinstance(error, Exception):
-            await self._handle_error(breaker.region, message, error)
+            await self._handle_error(breaker.region, message, error, failures)
         return disposition in (Disposition.ACK, Disposition.ON_ERROR)
 
     async def _move_to_wait_queue(
-        self, breaker: CircuitBreaker, message: AbstractIncomingMessage
+        self, breaker: CircuitBreaker, message: AbstractIncomingMessage, failures: FailureRecord
     ) -> None:
         """Publish a copy to the wait queue, and acknowledge only when the broker has it."""
 
         async def move() -> None:
-            if await self._handler.publisher.publish(copy_of(message), self._wait_queues[breaker]):
+            copy = copy_of(message)
+            copy.headers.update(failures.headers())
+            if await self._handler.publisher.publish(copy, self._wait_queues[breaker]):
+                self._counts.parked += 1
                 await acknowledge(message)
 
         try:
             await self._until_settled(message, move)
         except MessageError as error:
-            await self._handle_error(breaker.region, message, error)
+            await self._handle_error(breaker.region, message, error, failures)
 
     async def _handle_error(
-        self, region: str, message: AbstractIncomingMessage, error: Exception
+        self,
+        region: str,
+        message: AbstractIncomingMessage,
+        error: Exception,
+        failures: FailureRecord,
     ) -> None:
         async def handle() -> None:
-            await self._handler.handle_error(region, message, error, from_wait_queue=False)
+            headers = failures.dead_letter_headers(error)
+            await self._handler.handle_error(
+                region, message, error, from_wait_queue=False, headers=headers
+            )
 
         await self._until_settled(message, handle)
 

@@ -2,17 +2,17 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from contextlib import suppress
+from typing import Protocol, cast
 
 from aio_pika.abc import (
     AbstractChannel,
     AbstractIncomingMessage,
     AbstractQueue,
+    FieldValue,
 )
-from aio_pika.exceptions import AMQPChannelError
+from aio_pika.exceptions import AMQPChannelError, ChannelPreconditionFailed
 
-from resilience import log
-from resilience._text import one_line
 from resilience.integrations.rabbitmq.amqp import (
     CONNECTION_LOST,
     ConsumerError,
@@ -22,10 +22,11 @@ from resilience.integrations.rabbitmq.amqp import (
 )
 from resilience.integrations.rabbitmq.connections import ReadingConnection
 from resilience.integrations.rabbitmq.consumer_warnings import ConsumerWarnings
+from resilience.integrations.rabbitmq.subscription_settings import SubscriptionSettings
+from resilience.integrations.rabbitmq.unavailability import Unavailability
 
-# The broker may refuse while it starts, or while a queue is being declared again.
-_MAX_REFUSALS = 10
-_RETRY_AFTER = 1.0  # seconds
+# How the broker begins its answer to arguments of `basic.consume` that it does not accept.
+_BAD_ARGUMENT = "PRECONDITION_FAILED - invalid arg"
 
 
 class _CancelFrame(Protocol):
@@ -46,6 +47,7 @@ class Subscription:
         region: The region of its messages, for the log; empty if they are of several regions.
         on_message: Called with each message; must not block.
         on_lost: Called when the channel is gone, and with it all messages that are unacked on it.
+        settings: How the queue is consumed.
     """
 
     def __init__(
@@ -55,21 +57,27 @@ class Subscription:
         region: str,
         on_message: Callable[[AbstractIncomingMessage], object],
         on_lost: Callable[[], object],
+        *,
+        settings: SubscriptionSettings,
     ) -> None:
         self._connection = connection
-        self._name = queue
-        self._region = region
+        #: The queue's name.
+        self.queue = queue
         self._deliver, self._on_lost = on_message, on_lost
         self._warnings = ConsumerWarnings(queue)
+        self._settings = settings
         # The queue on the open channel; None while there is no channel.
         self._queue: AbstractQueue | None = None
-        self._refusals = 0
+        self._unavailability = Unavailability(queue, region, settings.unavailable_timeout)
         #: The prefetch of the running consumer; 0 if there is none.
         self.prefetch = 0
         #: The tag of the running consumer.
         self.consumer_tag: str | None = None
-        #: When the broker may be asked again, in the event loop's time; 0 unless it has failed.
-        self.retry_at = 0.0
+
+    @property
+    def retry_at(self) -> float:
+        """When the broker may be asked again, in the event loop's time; 0 unless it has failed."""
+        return self._unavailability.retry_at
 
     async def set_prefetch(self, prefetch: int) -> None:
         """Replace the consumer by one with another prefetch; 0 leaves no consumer.
@@ -78,16 +86,26 @@ class Subscription:
         `retry_at` is set, and until then another call does nothing.
 
         Raises:
-            ConsumerError: The connection will not come back, or the broker refuses for good.
+            ConsumerError: The connection will not come back, the queue has been unavailable for too
+                long, or the broker does not accept the arguments of the consumer.
         """
-        if asyncio.get_running_loop().time() < self.retry_at:
+        if _now() < self.retry_at:
             return
         try:
             await self._replace_consumer(prefetch)
         except CONNECTION_LOST as error:
             await self._recover_from(error)
         else:
-            self.retry_at, self._refusals = 0.0, 0
+            if prefetch:
+                self._unavailability.record_success()
+
+    async def cancel(self) -> None:
+        """End the consumer for good, if the broker answers: no more messages arrive then."""
+        queue, tag = self._queue, self.consumer_tag
+        self.prefetch, self.consumer_tag = 0, None
+        if queue is not None and tag is not None:
+            with suppress(*CONNECTION_LOST):
+                await broker_reply(queue.cancel(tag))
 
     async def close(self) -> None:
         """Close the channel: the messages that are unacked on it go back to the queue."""
@@ -97,52 +115,49 @@ class Subscription:
             await close_channel(queue.channel)
 
     async def _replace_consumer(self, prefetch: int) -> None:
-        queue = self._queue
-        if queue is None:
-            if not prefetch:
-                return
-            queue = await self._open()
-        if self.consumer_tag is not None:
+        queue, tag = self._queue, self.consumer_tag
+        if queue is not None and tag is not None:
             # The prefetch of a live consumer cannot be changed.
-            tag, self.consumer_tag, self.prefetch = self.consumer_tag, None, 0
+            self.consumer_tag, self.prefetch = None, 0
             await broker_reply(queue.cancel(tag))
         if prefetch:
+            queue = await self._open() if self._queue is None else self._queue
             await broker_reply(queue.channel.set_qos(prefetch_count=prefetch))
-            self.consumer_tag = await broker_reply(queue.consume(self._on_message))
+            self.consumer_tag = await broker_reply(self._consume(queue))
             self.prefetch = prefetch
+
+    async def _consume(self, queue: AbstractQueue) -> str:
+        return await queue.consume(
+            self._on_message,
+            arguments=cast("dict[str, FieldValue]", dict(self._settings.arguments)),
+            consumer_tag=self._settings.next_tag(),
+        )
 
     async def _open(self) -> AbstractQueue:
         channel = await self._connection.open_channel()
         underlay = await broker_reply(channel.get_underlay_channel())
         underlay.on_consumer_cancel_callbacks.add(self._on_cancel)
         channel.close_callbacks.add(self._on_close)
-        self._queue = await channel.get_queue(self._name, ensure=False)
+        self._queue = await channel.get_queue(self.queue, ensure=False)
         return self._queue
 
     async def _recover_from(self, error: BaseException) -> None:
         """Close the channel and let `set_prefetch` try again later, unless no retry can succeed."""
-        refused = isinstance(error, AMQPChannelError)
-        self._refusals = self._refusals + 1 if refused else 0
-        if not self.retry_at:
-            of_region = " for region {}" if self._region else ""
-            reason = type(error).__name__
-            log.log(
-                "WARNING",
-                self._region,
-                f"consumer cannot read queue {one_line(self._name)}{of_region}: {reason}; "
-                f"it tries again every {_RETRY_AFTER:g} s",
-            )
-        self.retry_at = asyncio.get_running_loop().time() + _RETRY_AFTER
+        self._unavailability.record_failure(_now(), error)
         await self.close()
         self._on_lost()
+        queue, reason = self.queue, server_text(error)
         if self._connection.is_lost:
             raise ConsumerError(
-                f"the connection for queue {self._name!r} is closed for good; "
+                f"the connection for queue {queue!r} is closed for good; "
                 "a connection of aio_pika.connect_robust would be opened again"
             ) from error
-        if self._refusals >= _MAX_REFUSALS:
+        if isinstance(error, ChannelPreconditionFailed) and reason.startswith(_BAD_ARGUMENT):
+            raise ConsumerError(f"queue {queue!r} cannot be consumed: {reason}") from error
+        if self._unavailability.has_timed_out(_now()):
             raise ConsumerError(
-                f"the broker refuses to let queue {self._name!r} be consumed"
+                f"queue {queue!r} has been unavailable for longer than unavailable_timeout, "
+                f"{self._settings.unavailable_timeout:g} s: {reason}"
             ) from error
 
     async def _on_message(self, message: AbstractIncomingMessage) -> None:
@@ -165,3 +180,7 @@ class Subscription:
             self._queue = self.consumer_tag = None
             self.prefetch = 0
             self._on_lost()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,16 +1,21 @@
 """The messages of one queue that were delivered and are not settled yet.
 
 A new one has not been attempted. A failed one has, and is attempted again without going back to
-the queue: on a quorum queue each return counts towards the delivery limit.
+the queue: on a quorum queue each return counts towards the delivery limit. A message that was
+delivered before may have failed then.
 """
 
 import random
-from collections.abc import Iterator
+from bisect import insort
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from aio_pika.abc import AbstractIncomingMessage
 
 from resilience.integrations.rabbitmq.amqp import is_unsettled
+from resilience.integrations.rabbitmq.evidence import FailureRecord, record_of, was_delivered_before
+from resilience.integrations.rabbitmq.turns import Kind
 
 _LONGEST_PAUSE = 60.0  # seconds between two attempts, unless the server asks for more
 _MAX_DOUBLINGS = 6
@@ -29,12 +34,15 @@ class Delivery:
     message: AbstractIncomingMessage
     number: int
     received_at: float
-    #: Whether the handler was called with it, and failed.
-    attempted: bool = False
+    #: What is known about it.
+    kind: Kind = Kind.NEW
     #: When it may be attempted, in the event loop's time.
     due: float = 0.0
     #: Whether it is due as soon as the region has recovered. A rate limit has to run out instead.
     waits_for_region: bool = True
+    #: Whether it was passed to `on_error`, which has not settled it, since it failed last.
+    is_given_up: bool = False
+    failures: FailureRecord = field(default_factory=FailureRecord)
     _doublings: int = 0
 
     def postpone(self, now: float, at_least: float = 0.0) -> None:
@@ -58,48 +66,93 @@ class Delivery:
             self._doublings = 0
 
 
+def delivered(
+    message: AbstractIncomingMessage, number: int, *, now: float, breaker_now: float
+) -> Delivery:
+    """Return the delivery of a message, with what is known of earlier attempts.
+
+    Args:
+        message: The message as it was delivered.
+        number: Its position in the order of deliveries.
+        now: The event loop's time.
+        breaker_now: The time of the breaker's clock.
+    """
+    delivery = Delivery(message, number, now)
+    if was_delivered_before(message):
+        delivery.failures = record_of(message, breaker_now)
+        delivery.kind = Kind.FAILED if delivery.failures.attempts else Kind.REDELIVERED
+    return delivery
+
+
 @dataclass(slots=True)
 class Unacked:
     """The unacked messages of one queue, except for those that are being attempted."""
 
     new: list[Delivery] = field(default_factory=list[Delivery])
+    redelivered: list[Delivery] = field(default_factory=list[Delivery])
     failed: list[Delivery] = field(default_factory=list[Delivery])
 
     def __iter__(self) -> Iterator[Delivery]:
         """Iterate over all of them in the order of delivery."""
-        return iter(sorted(self.new + self.failed, key=_number))
+        return iter(sorted(chain(self.new, self.redelivered, self.failed), key=_number))
+
+    def __len__(self) -> int:
+        """Return the number of all of them."""
+        return len(self.new) + len(self.redelivered) + len(self.failed)
 
     def add(self, delivery: Delivery) -> None:
         """Add a delivery at its position in the order, unless it can no longer be settled."""
         if is_unsettled(delivery.message):
-            deliveries = self.failed if delivery.attempted else self.new
-            deliveries.append(delivery)
-            deliveries.sort(key=_number)
+            insort(self._of_kind(delivery.kind), delivery, key=_number)
 
     def remove(self, delivery: Delivery) -> None:
         """Remove a delivery."""
-        deliveries = self.failed if delivery in self.failed else self.new
-        deliveries.remove(delivery)
+        self._of_kind(delivery.kind).remove(delivery)
 
     def drop_lost(self) -> None:
         """Forget the messages of channels that are gone: they are in the queue again."""
-        self.new = [delivery for delivery in self.new if is_unsettled(delivery.message)]
-        self.failed = [delivery for delivery in self.failed if is_unsettled(delivery.message)]
+        for deliveries in (self.new, self.redelivered, self.failed):
+            deliveries[:] = [one for one in deliveries if is_unsettled(one.message)]
 
-    def failed_due(self, now: float, *, probing: bool) -> list[Delivery]:
-        """Return the failed messages that may be attempted again, the longest due first.
+    def next_failed(self, now: float) -> Delivery | None:
+        """Return the failed message that has been due for the longest; None if none is."""
+        earliest = min(self.failed, key=_due, default=None)
+        return earliest if earliest is not None and earliest.due <= now else None
 
-        Args:
-            now: The event loop's time.
-            probing: Whether the attempt is a probe: those that wait for the region are due then.
+    def next_failed_probe(self, now: float) -> Delivery | None:
+        """Return the failed message to probe with; None if none is due.
+
+        Those that wait for the region are due. Those that are known to fail because of themselves
+        come last: their failure shows nothing.
         """
-        due = [
-            delivery
-            for delivery in self.failed
-            if delivery.due <= now or (probing and delivery.waits_for_region)
-        ]
-        return sorted(due, key=lambda delivery: delivery.due)
+        due = [one for one in self.failed if one.due <= now or one.waits_for_region]
+        return min(due, key=_probe_order, default=None)
+
+    def _of_kind(self, kind: Kind) -> list[Delivery]:
+        if kind is Kind.NEW:
+            return self.new
+        return self.failed if kind is Kind.FAILED else self.redelivered
+
+
+def next_due(deliveries: Sequence[Delivery], now: float, *, newest: bool) -> Delivery | None:
+    """Return the first delivery that is due; None if there is none.
+
+    Args:
+        deliveries: The deliveries in their order.
+        now: The event loop's time.
+        newest: Whether to return the last one instead.
+    """
+    ordered = reversed(deliveries) if newest else iter(deliveries)
+    return next((delivery for delivery in ordered if delivery.due <= now), None)
 
 
 def _number(delivery: Delivery) -> int:
     return delivery.number
+
+
+def _due(delivery: Delivery) -> float:
+    return delivery.due
+
+
+def _probe_order(delivery: Delivery) -> tuple[bool, float]:
+    return delivery.failures.fails_by_itself, delivery.due

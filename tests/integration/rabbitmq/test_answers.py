@@ -16,6 +16,7 @@ from resilience.integrations.rabbitmq.disposition import Disposition, dispositio
 from resilience.integrations.rabbitmq.handler import MessageHandler
 from resilience.integrations.rabbitmq.publisher import Publisher
 from resilience.integrations.rabbitmq.topology import Topology
+from resilience.integrations.rabbitmq.turns import Kind
 from resilience.integrations.rabbitmq.unacked import Delivery, Unacked
 from resilience.scope import WatchedOutcomes, watch_outcomes
 from tests.support.rabbitmq_support import make_registry, refuse_errors
@@ -279,7 +280,7 @@ def test_unacked_messages_keep_the_order_in_which_they_were_delivered():
     unacked = Unacked()
     for number in (3, 1, 2):
         one = Delivery(Delivered(), number, 0.0)
-        one.attempted = number == 1
+        one.kind = Kind.FAILED if number == 1 else Kind.NEW
         unacked.add(one)
     assert [one.number for one in unacked] == [1, 2, 3]
     assert [one.number for one in unacked.new] == [2, 3]

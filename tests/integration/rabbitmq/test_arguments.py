@@ -66,6 +66,9 @@ def shared_consumer(queue, **settings):
         ),
         ({"max_unacked": -1}, ValueError, "max_unacked must be a finite number of seconds > 0"),
         ({"stop_timeout": None}, TypeError, "stop_timeout must be a finite number of seconds"),
+        ({"max_attempts": 0}, ValueError, "max_attempts must be a whole number of at least 1"),
+        ({"max_attempts": 1.5}, TypeError, "max_attempts must be a whole number of at least 1"),
+        ({"max_age": 0}, ValueError, "max_age must be a finite number of seconds > 0"),
     ],
 )
 async def test_both_consumers_reject(queue, make, settings, error, text):
@@ -129,6 +132,11 @@ async def test_a_region_consumer_rejects(queue, settings, error, text):
         ({"wait_queue": "w" * 255 + "{region}"}, ValueError, "at most 255 bytes"),
         ({"wait_queue": "{region}", "regions": ["work"]}, ValueError, "another queue than 'work'"),
         ({"wait_arguments": []}, TypeError, "wait_arguments must be a Mapping, got list"),
+        (
+            {"wait_arguments": {"x-expires": 1}},
+            ValueError,
+            "wait_arguments must not have x-expires",
+        ),
         ({"registry": "all"}, TypeError, "registry must be a CircuitBreakerRegistry, got str"),
     ],
 )

@@ -153,40 +153,6 @@ def await_queue(channel, name):
     return aio_pika.Queue(channel, name, True, False, False, None)
 
 
-async def test_a_queue_that_is_deleted_ends_the_consumer_after_a_while(
-    bench, registry, region, monkeypatch, log
-):
-    monkeypatch.setattr("resilience.integrations.rabbitmq.subscription._RETRY_AFTER", 0.05)
-    name = bench.name()
-    queue = await bench.channel.declare_queue(name, durable=True)
-    with pytest.raises(
-        ConsumerError, match=f"the broker refuses to let queue '{name}' be consumed"
-    ):
-        async with consume(queue, region, registry) as consumer:
-            await until(lambda: channel_of(consumer) is not None)
-            await bench.channel.queue_delete(name)
-            await asyncio.sleep(60)
-    assert [record["level"].name for record in log] == ["WARNING"]
-    assert "cannot read queue" in log[0]["message"]
-
-
-async def test_a_queue_that_is_declared_again_is_consumed_again(
-    bench, registry, region, monkeypatch
-):
-    monkeypatch.setattr("resilience.integrations.rabbitmq.subscription._RETRY_AFTER", 0.05)
-    name = bench.name()
-    queue = await bench.queue(name=name)
-    async with consume(queue, region, registry) as consumer:
-        await until(lambda: channel_of(consumer) is not None)
-        channel = await bench.connection.channel()
-        await channel.queue_delete(name)
-        await until(lambda: consumer._workers[0]._subscription.retry_at)
-        await channel.declare_queue(name, durable=True, arguments={"x-queue-type": "classic"})
-        await bench.publish(queue, "hello again")
-        await until(lambda: region.done == ["hello again"])
-        await channel.close()
-
-
 async def test_the_end_of_a_consumer_that_was_replaced_changes_nothing(bench, registry, region):
     queue = await bench.queue()
     async with consume(queue, region, registry) as consumer:

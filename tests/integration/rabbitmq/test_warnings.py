@@ -7,6 +7,7 @@ import pytest
 from resilience import CircuitState
 from resilience.integrations.rabbitmq import DeadLetterTo, RegionConsumer
 from resilience.integrations.rabbitmq.consumer_warnings import ConsumerWarnings
+from resilience.log import log_consumer
 from tests.support.rabbitmq_support import Region, make_registry, refuse_errors, until
 
 REGION = "eu-west-1"
@@ -176,3 +177,13 @@ async def test_a_condition_that_goes_on_is_logged_again_after_a_while(log, monke
         rf"Consumer of queue inbound\nforged {text}"
         for text in ("is full at 0", "is full at 600", "is full again")
     ]
+
+
+async def test_braces_in_the_words_of_a_broker_are_logged_as_they_are(log):
+    ConsumerWarnings("inbound {}").warn("full", "is full: {} of {1}")
+    log_consumer("INFO", "inbound", "can read {} again", "eu {}")
+    assert [record["message"] for record in log] == [
+        "Consumer of queue inbound {} is full: {} of {1}",
+        "Consumer of queue inbound for region eu {} can read {} again",
+    ]
+    assert log[1]["extra"] == {"queue": "inbound", "region": "eu {}"}

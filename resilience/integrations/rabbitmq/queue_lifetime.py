@@ -1,0 +1,113 @@
+"""Refusing queues that delete themselves while a consumer pauses, or when a connection is lost.
+
+A declaration of a queue that exists changes nothing. RabbitMQ compares it with the queue, and its
+refusal names the first difference. The declaration that is sent here differs from every queue, and
+has an argument for which RabbitMQ would not create a queue either.
+"""
+
+import re
+from typing import TypeAlias, cast
+
+from aio_pika.abc import AbstractConnection, AbstractQueue, FieldValue
+from aio_pika.exceptions import AMQPChannelError
+
+from resilience.integrations.rabbitmq.amqp import (
+    CONNECTION_LOST,
+    ConsumerError,
+    broker_reply,
+    close_channel,
+    open_channel,
+)
+
+EXPIRES = "x-expires"
+
+# No queue has this, and RabbitMQ refuses to create one with it.
+_IMPOSSIBLE: dict[str, object] = {EXPIRES: 0}
+_LOCKED = "RESOURCE_LOCKED"
+_DIFFERENCE = re.compile(r"PRECONDITION_FAILED - inequivalent arg '([\w-]+)' for queue ")
+
+_Reason: TypeAlias = str | None
+
+_AUTO_DELETE = (
+    "is an auto-delete queue: RabbitMQ deletes it, and its messages, when the consumer pauses "
+    "because the circuit has opened"
+)
+_HAS_EXPIRES = (
+    f"has {EXPIRES}: RabbitMQ may delete it, and its messages, while the consumer pauses because "
+    "the circuit is open"
+)
+_EXCLUSIVE = (
+    "is an exclusive queue: RabbitMQ deletes it, and its messages, when the connection is lost"
+)
+
+
+async def check_lifetime(connection: AbstractConnection, queue: AbstractQueue) -> None:
+    """Refuse a queue that RabbitMQ may delete together with its messages.
+
+    What `queue` was declared with is known. Anything else is asked for; a broker that does not
+    reveal it, such as one that grants no right to configure the queue, is believed.
+
+    Args:
+        connection: The user's connection.
+        queue: The queue, which exists.
+
+    Raises:
+        ConsumerError: The queue deletes itself; or the connection was lost.
+    """
+    reason = _reason_in(queue)
+    if reason is None and not _was_declared(queue):
+        reason = await _ask_for_reason(connection, queue.name)
+    if reason is not None:
+        raise ConsumerError(f"queue {queue.name!r} {reason}")
+
+
+def _was_declared(queue: AbstractQueue) -> bool:
+    """Whether the broker has confirmed what the object says about the queue."""
+    return not queue.passive and hasattr(queue, "declaration_result")
+
+
+def _reason_in(queue: AbstractQueue) -> _Reason:
+    if queue.exclusive:
+        return _EXCLUSIVE
+    if queue.auto_delete:
+        return _AUTO_DELETE
+    return _HAS_EXPIRES if EXPIRES in (queue.arguments or {}) else None
+
+
+async def _ask_for_reason(connection: AbstractConnection, name: str) -> _Reason:
+    refusal = await _refusal(connection, name, durable=True)
+    if _difference_in(refusal) == "durable":
+        refusal = await _refusal(connection, name, durable=False)
+    if str(refusal).startswith(_LOCKED):
+        return _EXCLUSIVE
+    if _difference_in(refusal) == "auto_delete":
+        return _AUTO_DELETE
+    has_none = str(refusal).endswith("but current is none")
+    return _HAS_EXPIRES if _difference_in(refusal) == EXPIRES and not has_none else None
+
+
+def _difference_in(refusal: Exception | None) -> _Reason:
+    """Return the argument that is another one than that of the queue."""
+    difference = _DIFFERENCE.match(str(refusal))
+    return None if difference is None else difference[1]
+
+
+async def _refusal(
+    connection: AbstractConnection, name: str, *, durable: bool
+) -> AMQPChannelError | None:
+    """Return what the broker answers to the impossible declaration."""
+    channel = None
+    try:
+        channel = await open_channel(connection)
+        underlay = await broker_reply(channel.get_underlay_channel())
+        arguments = cast("dict[str, FieldValue]", _IMPOSSIBLE)
+        await broker_reply(underlay.queue_declare(name, durable=durable, arguments=arguments))
+    except AMQPChannelError as error:
+        return error
+    except CONNECTION_LOST as error:
+        raise ConsumerError(
+            f"queue {name!r} cannot be checked: the connection to the broker was lost"
+        ) from error
+    finally:
+        await close_channel(channel)
+    return None

@@ -1,0 +1,190 @@
+"""Which failures count against a message, and what its headers say. Needs no broker."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import pytest
+from aio_pika.exceptions import ChannelInvalidStateError
+
+from resilience import BreakerPolicy, CircuitBreaker
+from resilience.integrations.rabbitmq.amqp import acknowledge
+from resilience.integrations.rabbitmq.evidence import FailureRecord, RegionEvidence, record_of
+from resilience.testing import FakeClock
+
+COUNTED = "x-resilience-counted-attempts"
+FIRST_FAILED_AT = "x-resilience-first-failed-at"
+ATTEMPTS = "x-resilience-attempts"
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def breaker(clock):
+    return CircuitBreaker("eu", BreakerPolicy(failure_threshold=3), clock=clock)
+
+
+@pytest.fixture
+def evidence(breaker):
+    return RegionEvidence(breaker)
+
+
+def fail(breaker, evidence, record, *, counts=True):
+    """Let a call with a message fail."""
+    if not record.fails_by_itself:
+        breaker.acquire().fail()
+    evidence.record_failure(record, counts=counts)
+
+
+def succeed(breaker, evidence):
+    """Let a call with another message succeed."""
+    began = evidence.next_event()
+    breaker.acquire().succeed()
+    return evidence.record_success(began)
+
+
+def test_a_failure_counts_when_a_later_call_succeeds(breaker, evidence):
+    record = FailureRecord()
+    fail(breaker, evidence, record)
+    fail(breaker, evidence, record)
+    assert record.counted == 0
+    assert succeed(breaker, evidence)
+    assert record.counted == 2
+    assert not succeed(breaker, evidence)
+
+
+def test_a_success_of_an_earlier_call_proves_nothing(breaker, evidence):
+    record = FailureRecord()
+    began = evidence.next_event()
+    fail(breaker, evidence, record)
+    breaker.acquire().succeed()
+    assert not evidence.record_success(began)
+
+
+def test_a_handler_that_has_not_called_the_region_proves_nothing(breaker, evidence):
+    record = FailureRecord()
+    fail(breaker, evidence, record)
+    assert not evidence.record_success(evidence.next_event())
+
+
+def test_a_success_while_the_circuit_is_open_proves_nothing(breaker, evidence):
+    record = FailureRecord()
+    fail(breaker, evidence, record)
+    breaker.acquire().answered()
+    breaker.force_open("just now")
+    assert not evidence.record_success(evidence.next_event())
+
+
+def test_an_opening_ends_what_is_pending(breaker, evidence):
+    record = FailureRecord()
+    fail(breaker, evidence, record)
+    evidence.drop_pending()
+    assert not succeed(breaker, evidence)
+    assert record.counted == 0
+
+
+def test_known_poison_alone_is_counted_once_per_recovery_timeout(breaker, evidence, clock):
+    record = FailureRecord()
+    fail(breaker, evidence, record)
+    succeed(breaker, evidence)
+    for seconds, counted in ((0, 1), (30, 1), (30, 2), (59, 2), (1, 3)):
+        clock.advance(seconds)
+        fail(breaker, evidence, record)
+        assert record.counted == counted
+    # All five have failed before a call that succeeds, and each of them counts once.
+    assert succeed(breaker, evidence)
+    assert record.counted == 6
+
+
+def test_known_poison_alone_counts_for_nothing_when_others_fail_too(breaker, evidence, clock):
+    record = FailureRecord()
+    fail(breaker, evidence, record)
+    succeed(breaker, evidence)
+    clock.advance(60)
+    fail(breaker, evidence, record)
+    assert record.counted == 2
+    fail(breaker, evidence, FailureRecord())
+    assert record.counted == 1
+    clock.advance(60)
+    fail(breaker, evidence, record)
+    assert record.counted == 1
+
+
+def test_a_rate_limit_costs_age_and_no_attempts(breaker, evidence, clock):
+    record = FailureRecord()
+    for _ in range(3):
+        clock.advance(20)
+        fail(breaker, evidence, record, counts=False)
+        succeed(breaker, evidence)
+    assert record.counted == 0
+    assert record.is_spent(None, 40)
+    assert not record.is_spent(1, 41)
+    assert not record.is_spent(None, None)
+
+
+# Headers
+
+
+def delivered(**headers):
+    return SimpleNamespace(headers=headers)
+
+
+def test_a_copy_continues_where_the_message_was(breaker, clock):
+    first = datetime.now(UTC) - timedelta(seconds=100)
+    headers = {ATTEMPTS: 7, COUNTED: 3, FIRST_FAILED_AT: first.isoformat()}
+    record = record_of(delivered(**headers), breaker.now())
+    assert (record.attempts, record.counted, record.first_failed_at) == (7, 3, first)
+    assert not record.is_spent(None, 50)  # Not before it fails again, and that counts.
+    evidence = RegionEvidence(breaker)
+    fail(breaker, evidence, record)
+    succeed(breaker, evidence)
+    assert record.is_spent(None, 50)
+    assert record.headers()[COUNTED] == 4
+
+
+@pytest.mark.parametrize("value", ["yesterday", 7, None, "2026-11-28T12:00:00"])
+def test_headers_that_somebody_else_has_written_are_ignored(value):
+    headers = {ATTEMPTS: "many", COUNTED: -1, FIRST_FAILED_AT: value}
+    record = record_of(delivered(**headers), 0.0)
+    assert (record.attempts, record.counted, record.headers()) == (0, 0, {})
+
+
+# Acks
+
+
+class Message:
+    """A message whose ack fails."""
+
+    processed = False
+    channel = SimpleNamespace(is_closed=False)
+
+    def __init__(self, error=None):
+        self.error = error
+
+    async def ack(self):
+        if self.error is not None:
+            raise self.error
+        await asyncio.sleep(60)
+
+
+@pytest.mark.parametrize(
+    "error", [ChannelInvalidStateError(), Exception(), asyncio.CancelledError()]
+)
+async def test_an_ack_on_a_channel_that_is_gone_is_not_an_error(error):
+    await acknowledge(Message(error))
+
+
+async def test_every_other_error_of_an_ack_is_raised():
+    with pytest.raises(LookupError):
+        await acknowledge(Message(LookupError()))
+
+
+async def test_an_ack_can_be_cancelled():
+    task = asyncio.create_task(acknowledge(Message()))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
