@@ -22,8 +22,8 @@ FAULTS = {
     "queue away": "The queue is deleted, and declared again 15 s later",
     "queue that deletes itself": "The region of an auto-delete queue, and of one with `x-expires`, "
     "is down; 100 messages in each",
-    "poison": "15 messages that are always answered 500, in front of 2,000 good ones; default "
-    "policy, the region is up",
+    "poison": "A shared queue has 36 good messages, then 15 that are always answered 500, then "
+    "1,949 good ones; default policy, the region is up",
     "told to wait": "30 messages that are answered 429 with `Retry-After: 60`, in front of 300 "
     "good ones; prefetch 10",
     "conditions": "Six conditions: a full queue of dead letters, a call longer than `max_unacked`, "
