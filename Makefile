@@ -26,7 +26,7 @@ EXAMPLES := $(wildcard examples/*.py)
 .PHONY: help
 help: ## this menu
 	@echo "usage: make <target>"
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
 
 # --- set-up ---------------------------------------------------------------------------------------
 
@@ -185,8 +185,8 @@ simulate: $(STAMP) ## fleets that share their circuits, on virtual time: docs/sh
 soak: soak-rabbitmq soak-redis ## all soaks, one after the other
 
 .PHONY: soak-rabbitmq
-soak-rabbitmq: $(STAMP) ## message workers in outages, killed, on a real RabbitMQ, into docs/soak-rabbitmq.md
-	@$(RUN) tests.soak.soak_rabbitmq
+soak-rabbitmq: $(STAMP) ## message workers in outages, killed, on RabbitMQ 3.10 and 4.0: docs/soak-rabbitmq.md (1 h)
+	@$(RUN) tests.soak.soak_rabbitmq $(ARGS)
 
 .PHONY: soak-redis
 soak-redis: $(STAMP) ## fleets on a real store that fails, killed and cut off, into docs/soak-redis.md (30 min)
