@@ -7,7 +7,8 @@ import asyncio
 
 import pytest
 
-from tests.soak.rabbitmq_faults import EVERYTHING, FAULTS, Site
+from tests.soak.rabbitmq_faults import FAULTS
+from tests.soak.rabbitmq_faults.site import Site
 from tests.support import rabbitmq_broker
 from tests.support.needs import needs
 
@@ -18,8 +19,6 @@ pytestmark = pytest.mark.timeout(300)  # a watchdog
 def site():
     needs("rabbitmq-server of its own")
     broker = rabbitmq_broker.started_broker()
-    broker.ctl("add_user", "worker", "secret")
-    broker.ctl("set_permissions", "worker", *EVERYTHING)
     yield Site(broker, quick=True)
     broker.close()
 
