@@ -75,7 +75,7 @@ async def queue_that_deletes_itself(site):
             registry = make_registry(recovery=60)
             region = Region(registry)
             region.error = ConnectionError()
-            queue = await mine.channel.declare_queue(bench.name(), **how)
+            queue = await mine.channel.declare_queue(bench.name(), durable=True, **how)
             await bench.publish(queue, *range(count))
             consumer = RegionConsumer(
                 queue, region, region=EU, on_error=Errors(), registry=registry
