@@ -14,6 +14,7 @@ not kept. With AMQP_URL it plays the chapters on that broker, and prints what wa
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -57,18 +58,26 @@ def start(module, *arguments, root, code=ROOT):
 
 def finish(process):
     """Wait for a module; return what it has printed."""
-    try:
-        output, _ = process.communicate()
-    except BaseException:
-        process.wait()  # It has got the Ctrl-C as well, and ends its broker.
-        raise
+    output, _ = process.communicate()
     if process.returncode:
         sys.exit(f"soak: failed: {' '.join(map(str, process.args))}")
     return json.loads(output)
 
 
+def end(process):
+    """End a module that still runs; it ends its broker."""
+    if process.poll() is None:
+        process.terminate()
+        process.wait()
+
+
 def play_chapters(names, root):
-    return finish(start("rabbitmq_campaign", *names, root=root))
+    """Play chapters on the brokers of one system."""
+    playing = start("rabbitmq_campaign", *names, root=root)
+    try:
+        return finish(playing)
+    finally:
+        end(playing)
 
 
 def play_faults(root, before):
@@ -76,9 +85,12 @@ def play_faults(root, before):
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="before-") as folder:
         export(before, folder)
-        then = start("rabbitmq_faults", root=root, code=folder)
-        now = start("rabbitmq_faults", root=root)
-        then, now = finish(then), finish(now)
+        playing = [start("rabbitmq_faults", root=root, code=code) for code in (folder, ROOT)]
+        try:
+            then, now = map(finish, playing)
+        finally:
+            for process in playing:
+                end(process)
     return {
         "version": now["version"],
         "before": then["faults"],
@@ -146,4 +158,5 @@ def main():
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # It ends what it has started.
     sys.exit(main())

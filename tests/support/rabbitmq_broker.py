@@ -22,7 +22,7 @@ from pathlib import Path
 SCRIPTS = Path("/usr/lib/rabbitmq/bin")
 THIS_SYSTEM = Path("/")
 HOW_TO_GET_IT = "apt-get install rabbitmq-server, or set AMQP_URL"
-_UP_WITHIN = 60.0  # seconds: a watchdog, it takes about five
+_UP_WITHIN = 120.0  # seconds: a watchdog, it takes about five
 _CONFIG = """
 loopback_users = none
 collect_statistics_interval = 500
@@ -167,7 +167,7 @@ class Broker:
             check=True,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=_UP_WITHIN,
         ).stdout
 
     def figures(self):
