@@ -19,6 +19,7 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipP
 
 import resilience
 import resilience.retry
+import resilience.testing
 from resilience import CircuitBreakerRegistry
 from resilience.classify.libraries import LIBRARIES
 from resilience.classify.library import ClientLibrary, Codes, Meaning
@@ -170,7 +171,8 @@ def test_the_reference_has_every_public_name():
     )
     documented = set(re.findall(r"^\.\. auto\w+:: ([\w.]+)", pages, re.MULTILINE))
     expected = {f"resilience.{name}" for name in resilience.__all__ if name != "__version__"}
-    expected |= {"resilience.testing.FakeClock", "resilience.testing.FakeGenesys"}
+    expected |= {f"resilience.testing.{name}" for name in resilience.testing.__all__}
+    expected |= {f"resilience.testing.rabbitmq.{name}" for name in ("QueueCounts", "StubMessage")}
     expected |= {f"resilience.retry.{name}" for name in resilience.retry.__all__}
     expected |= {"resilience.history.History"}
     expected |= {

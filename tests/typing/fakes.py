@@ -7,8 +7,12 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, assert_type
 
+from aio_pika import Message
+from aio_pika.abc import AbstractQueue
+
 from resilience import CircuitBreaker, CircuitBreakerRegistry
-from resilience.testing import FakeClock, FakeGenesys
+from resilience.testing import FakeClock, FakeGenesys, StubBroker, run_in_virtual_time
+from resilience.testing.rabbitmq import QueueCounts, StubMessage
 from resilience.waiters import AdvancingClock
 
 
@@ -49,3 +53,29 @@ async def servers() -> None:
         genesys.crash()  # type: ignore[attr-defined]
 
     FakeGenesys("client-id")  # type: ignore[call-arg]
+
+
+async def brokers() -> None:
+    async with StubBroker() as broker:
+        assert_type(broker, StubBroker)
+        broker.declare("q", arguments={"x-queue-type": "quorum", "x-delivery-limit": 20})
+        broker.publish("q", Message(b"1"))
+        assert_type(await broker.get_queue("q"), AbstractQueue)
+        assert_type(broker.messages("q"), list[StubMessage])
+        assert_type(broker.counts("q"), QueueCounts)
+        assert_type(broker.counts("q").acked, int)
+
+        broker.publish("q", b"1")  # type: ignore[arg-type]
+        broker.declare("q", {})  # type: ignore[call-arg]
+
+
+async def seven() -> int:
+    return 7
+
+
+def virtual_time() -> None:
+    assert_type(run_in_virtual_time(seven(), FakeClock()), int)
+    assert_type(run_in_virtual_time(seven(), FakeClock(), limit=3600), int)
+
+    run_in_virtual_time(seven, FakeClock())  # type: ignore[arg-type]
+    run_in_virtual_time(seven(), 0.0)  # type: ignore[arg-type]

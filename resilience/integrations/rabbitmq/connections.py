@@ -46,7 +46,8 @@ async def open_connection(users: Connection, purpose: str, on_blocked: OnBlocked
     connection = Connection(
         users.url, ssl_context=context, client_properties=properties, **parameters
     )
-    connection.kwargs["transport_factory"] = FrameTransport(on_blocked)
+    factory = parameters.get("transport_factory")
+    connection.kwargs["transport_factory"] = FrameTransport(on_blocked, factory)
     await broker_reply(connection.connect())
     return connection
 

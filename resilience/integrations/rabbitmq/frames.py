@@ -22,10 +22,11 @@ class FrameTransport(TransportFactory):
 
     Args:
         on_blocked: Called when the broker blocks or unblocks the connection.
+        factory: What opens the transports; None for TCP or TLS, as the URL says.
     """
 
-    def __init__(self, on_blocked: OnBlocked) -> None:
-        self._on_blocked = on_blocked
+    def __init__(self, on_blocked: OnBlocked, factory: TransportFactory | None = None) -> None:
+        self._on_blocked, self._factory = on_blocked, factory
 
     async def create(
         self,
@@ -33,8 +34,8 @@ class FrameTransport(TransportFactory):
         **kwargs: Any,
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Open a transport to the broker."""
-        plain = TLSTransportFactory() if url.scheme == "amqps" else TCPTransportFactory()
-        reader, writer = await plain.create(url, **kwargs)
+        default = TLSTransportFactory() if url.scheme == "amqps" else TCPTransportFactory()
+        reader, writer = await (self._factory or default).create(url, **kwargs)
         return FrameStream(reader, self._on_blocked), writer
 
 

@@ -29,6 +29,7 @@ from resilience.integrations.rabbitmq.disposition import (
 )
 from resilience.integrations.rabbitmq.handler import Attempt, ErrorHandler
 from resilience.integrations.rabbitmq.handler_registry import warn_of_other_registry
+from resilience.integrations.rabbitmq.held_message import check_takes_message, message_in
 from resilience.integrations.rabbitmq.settings import renamed
 from resilience.integrations.rabbitmq.signature import (
     A_MESSAGE_AND_AN_ERROR,
@@ -85,8 +86,9 @@ def hold_when_open(
     towards the delivery limit of a quorum queue on RabbitMQ before 4.3.
 
     Args:
-        region_of: Returns the region of a message, which is the last positional argument.
-        max_unacked: The most seconds that a message is held, less a random part of up to a fifth;
+        region_of: Returns the region of a message. The message is the last positional argument of
+            the function, or any keyword argument; FastStream's own messages are unwrapped.
+        max_unacked: The most seconds that a message is held, less a random part of up to a tenth;
             must be below the broker's `consumer_timeout` of 30 minutes.
         on_error: An `async def` that takes a message and an error that another attempt would not
             cure, and settles the message. None raises the error.
@@ -98,7 +100,7 @@ def hold_when_open(
 
     Raises:
         TypeError: An argument has the wrong type; or, when decorating, the function is not an
-            `async def` that can take a message.
+            `async def` that can take a message. A call without a message raises it, too.
         ValueError: `max_unacked` is not above 0.
     """
     max_unacked = renamed("max_hold", max_hold, "max_unacked", max_unacked, 1200.0)
@@ -113,12 +115,13 @@ def hold_when_open(
         fn: Callable[P, Coroutine[Any, Any, object]], /
     ) -> Callable[P, Coroutine[Any, Any, None]]:
         check_decorated("@hold_when_open", fn)
+        check_takes_message(fn)
         whose = f"hold_when_open of {one_line(name_of(fn))}"
         warn_of_other_registry(fn, breakers, partial(_warn, whose))
 
         @functools.wraps(fn)
         async def on_message(*args: P.args, **kwargs: P.kwargs) -> None:
-            message = _message_in(args)
+            message = message_in(args, kwargs)
             hold = _Hold(message, max_unacked, on_error)
             try:
                 breaker = breakers.get(region_of(message))
@@ -134,14 +137,6 @@ def hold_when_open(
 
 def _warn(whose: str, text: str) -> None:
     log.log("WARNING", "", f"{whose} {text}")
-
-
-def _message_in(args: tuple[object, ...]) -> AbstractIncomingMessage:
-    message = args[-1] if args else None
-    if not isinstance(message, AbstractIncomingMessage):
-        kind = type(message).__name__
-        raise TypeError(f"the last positional argument must be a message of aio_pika, got {kind}")
-    return message
 
 
 class _Hold:
@@ -161,7 +156,7 @@ class _Hold:
     ) -> None:
         self._message, self._on_error = message, on_error
         # Messages that arrived together do not go back together.
-        share = random.uniform(0.8, 1.0)  # noqa: S311 - not a secret
+        share = random.uniform(0.9, 1.0)  # noqa: S311 - not a secret
         self._end = _now() + max_unacked * share
         # How often a call has failed while the circuit admitted calls, up to a bound.
         self._doublings = 0

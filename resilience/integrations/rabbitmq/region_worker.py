@@ -39,6 +39,8 @@ from resilience.retry.retry_after import requested_delay
 _GRACE_PERIOD = 0.25
 # The most seconds that a message waits which was rejected while other code holds the probe's place.
 _LONGEST_WAIT_FOR_PLACE = 1.0
+# Seconds after which `on_error` is taken to wait for something, such as the end of an alarm.
+_LONG_ON_ERROR = 1.0
 # The new messages that the second probe chooses from; each further one chooses from twice as many.
 _FIRST_CHOICE = 10
 _MAX_DOUBLINGS = 16
@@ -155,6 +157,9 @@ class RegionWorker(Worker):
         for delivery in self._unacked:
             yield delivery.due
             yield delivery.received_at + self._settings.max_unacked
+        for delivery in self._attempting:
+            if delivery.in_on_error_since is not None:
+                yield delivery.in_on_error_since + _LONG_ON_ERROR
 
     # Letting messages in
 
@@ -197,7 +202,8 @@ class RegionWorker(Worker):
             # If all that are held always fail, no other message would ever be attempted.
             return True
         held, attempting = self._unacked, self._attempting
-        failed = len(held.failed) + sum(one.kind is Kind.FAILED for one in attempting)
+        failed = len(held.failed)
+        failed += sum(one.kind is Kind.FAILED or self._waits_in_on_error(one) for one in attempting)
         suspect = len(held.redelivered)
         suspect += sum(one.kind is Kind.REDELIVERED for one in attempting)
         if failed >= self._settings.max_failed_held:
@@ -209,14 +215,22 @@ class RegionWorker(Worker):
         return failed + suspect < self._settings.max_failed_held
 
     def _is_stuck(self) -> bool:
-        """Whether failed messages take up so much of the prefetch that few new ones can come."""
+        """Whether failed messages take up so much of the prefetch that few new ones can come.
+
+        A new consumer has a prefetch of its own.
+        """
         tag = self._subscription.consumer_tag
-        deliveries = iter(self._unacked.failed)
+        deliveries = chain(self._unacked.failed, filter(self._waits_in_on_error, self._attempting))
         if self._limit.is_closed:
             # Probes use them, but here they make way for new ones.
             deliveries = chain(deliveries, self._unacked.redelivered)
         failed = sum(delivery.message.consumer_tag == tag for delivery in deliveries)
         return 2 * failed >= self._subscription.prefetch and self._may_let_in_more()
+
+    def _waits_in_on_error(self, delivery: Delivery) -> bool:
+        """Whether a message may have to wait for as long as an alarm of the broker lasts."""
+        since = delivery.in_on_error_since
+        return since is not None and self.now() - since >= _LONG_ON_ERROR
 
     def _on_message(self, message: AbstractIncomingMessage) -> None:
         now = self.now()
@@ -419,13 +433,18 @@ class RegionWorker(Worker):
             self._limit.evidence.record_failure(delivery.failures, counts=region_failed)
 
     async def _handle_error(self, delivery: Delivery, error: Exception) -> None:
-        await self._handler.handle_error(
-            self.region,
-            delivery.message,
-            error,
-            from_wait_queue=self._is_wait_queue,
-            headers=delivery.failures.dead_letter_headers(error),
-        )
+        delivery.in_on_error_since = self.now()
+        self.wake()  # The loop looks again if this takes long.
+        try:
+            await self._handler.handle_error(
+                self.region,
+                delivery.message,
+                error,
+                from_wait_queue=self._is_wait_queue,
+                headers=delivery.failures.dead_letter_headers(error),
+            )
+        finally:
+            delivery.in_on_error_since = None
 
     # Messages that have an end
 

@@ -42,6 +42,8 @@ class Delivery:
     waits_for_region: bool = True
     #: Whether it was passed to `on_error`, which has not settled it, since it failed last.
     is_given_up: bool = False
+    #: Since when `on_error` has it, in the event loop's time; None if it has not.
+    in_on_error_since: float | None = None
     failures: FailureRecord = field(default_factory=FailureRecord)
     _doublings: int = 0
 

@@ -106,7 +106,7 @@ async def test_messages_that_cannot_be_dead_lettered_hold_up_no_others(
     region, may_go_on = Region(registry), asyncio.Event()
     async with bench_at(own_broker.url) as bench:
         queue, dead = await bench.queue(), await bench.queue()
-        region.fails_for = {f"poison {number}": ValueError("a bug") for number in range(4)}
+        region.fails_for = {f"poison {number}": ValueError("a bug") for number in range(8)}
         await bench.publish(queue, *region.fails_for, *range(50))
 
         async def handler(message):
@@ -129,7 +129,7 @@ async def test_messages_that_cannot_be_dead_lettered_hold_up_no_others(
             await alarm(on=False)
 
             async def are_dead():
-                return (await bench.look(dead))[0] == 4
+                return (await bench.look(dead))[0] == 8
 
             await until(are_dead)
         letters = await bench.drain(dead)

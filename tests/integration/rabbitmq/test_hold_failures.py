@@ -1,9 +1,7 @@
 """hold_when_open: what happens to a message whose call has failed, against a real RabbitMQ."""
 
 import asyncio
-import re
 import sys
-from pathlib import Path
 
 import aiohttp
 import pytest
@@ -11,9 +9,9 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from resilience import default_registry
 from resilience.integrations.rabbitmq import DeadLetterTo, hold_when_open
+from tests.support.pages import run_page
 from tests.support.rabbitmq_support import KINDS, Region, make_registry, settle_down, until
 
-PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "message-workers.md"
 MODULE = "resilience.integrations.rabbitmq.hold_when_open"
 
 
@@ -68,9 +66,7 @@ def forgotten_regions():
 
 @pytest.mark.usefixtures("short_pauses", "forgotten_regions")
 async def test_the_example_of_the_page_outlives_a_region_that_fails_once(bench, mocked_http):
-    page, text = {}, PAGE.read_text(encoding="utf-8")
-    for block in re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-        exec(block, page)
+    page = run_page("how-to/message-workers.md", without=["faststream", "celery"])
     url = "https://api.eu-west-1.example/messages"
     for status in [503, *[200] * 5]:
         mocked_http.post(url, status=status, reason="")
@@ -105,6 +101,32 @@ async def test_an_outage_costs_no_delivery_however_many_probes_fail(bench, kind)
         await until(lambda: len(region.done) == 3)
     assert consumer.deliveries == 3
     assert await bench.drain(queue) == await bench.drain(dead) == []
+
+
+async def test_an_outage_may_last_for_a_hold_more_than_the_delivery_limit(bench, registry, region):
+    """Only a hold that is over costs a delivery: 21 of 1200 s, less a tenth, are six hours."""
+    limit, max_unacked = 20, 0.05
+    dead = await bench.queue()
+    queue = await bench.queue(
+        "quorum",
+        x_delivery_limit=limit,
+        x_dead_letter_exchange="",
+        x_dead_letter_routing_key=dead.name,
+    )
+    region.breaker.force_open("an outage")
+    await bench.publish(queue, "held")
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    handler = held(region, registry, max_unacked=max_unacked)
+    async with Consumer(bench, queue, handler) as consumer:
+
+        async def is_dead():
+            return (await bench.look(dead))[0] == 1
+
+        await until(is_dead)
+        assert loop.time() - began >= (limit + 1) * 0.9 * max_unacked
+    assert consumer.deliveries == limit + 1
+    assert region.total == 0
 
 
 @pytest.mark.usefixtures("short_pauses")

@@ -416,6 +416,33 @@ async def test_a_message_that_on_error_does_not_settle_stays_unacked_and_is_logg
     assert ("RuntimeError" in text) is (how == "raises")
 
 
+async def test_messages_that_wait_in_on_error_hold_up_no_others(
+    bench, registry, region, monkeypatch, log
+):
+    """A dead letter that was sent just before an alarm of the broker waits for the alarm's end."""
+    monkeypatch.setattr("resilience.integrations.rabbitmq.region_worker._LONG_ON_ERROR", 0.05)
+    queue, may_end = await bench.queue(), asyncio.Event()
+    region.fails_for = dict.fromkeys(numbers(7), ValueError("a bug"))
+    settled = []
+
+    async def on_error(message, error):
+        await may_end.wait()
+        settled.append(message.body.decode())
+        await message.ack()
+
+    await bench.publish(queue, *range(5), *range(100, 105))
+    async with consume(queue, region, registry, on_error, prefetch=2, max_failed_held=6):
+        await until(lambda: len(region.done) == 5)
+        assert log == []
+        await bench.publish(queue, 5, 6, *range(105, 200))
+        await until(lambda: [record for record in log if "max_failed_held" in record["message"]])
+        assert settled == []
+        may_end.set()
+        await until(lambda: len(region.done) == 100)
+    assert sorted(settled) == numbers(7)
+    assert await bench.drain(queue) == []
+
+
 async def test_a_cancellation_that_on_error_raises_loses_nothing(bench, registry, region):
     queue = await bench.queue()
     await bench.publish(queue, "bad")

@@ -1,0 +1,6 @@
+"""StubBroker: a RabbitMQ in the test's own process, for tests of message handlers."""
+
+from resilience.testing.rabbitmq.broker import StubBroker
+from resilience.testing.rabbitmq.queue import QueueCounts, StubMessage
+
+__all__ = ["QueueCounts", "StubBroker", "StubMessage"]
