@@ -9,6 +9,8 @@ from tests.soak import rabbitmq_scenarios as scenarios
 from tests.soak.rabbitmq_campaign import CHAPTERS
 
 TEMPLATE = Path(__file__).with_name("soak-rabbitmq.md")
+# The load average above which others than the soak must have used the machine.
+BUSY = 6.0
 # What is done in the scenario of each fault.
 FAULTS = {
     "cannot be copied": "23 messages are moved to a wait queue. One has a header that is not "
@@ -51,6 +53,7 @@ def render(results):
         verdict=verdict(results),
         totals=totals(results),
         faults=faults_table(results),
+        revision=revision(results),
         **{name.replace(" ", "_"): chapter_table(results, name) for name in CHAPTERS},
     )
 
@@ -70,13 +73,16 @@ def short(place):
 
 
 def measured(results):
+    """Describe where the figures come from, and how busy the machine was."""
     measurements = [part for place in results.values() for part in parts(place)]
     origins = list(dict.fromkeys(part["origin"] for part in measurements))
     loads = sorted(part["load"] for part in measurements)
     load = (
-        "The load average of the machine was between "
-        f"{loads[0]:.1f} and {loads[-1]:.1f} when the scenarios began."
+        f"The load average of the machine was between {loads[0]:.1f} and {loads[-1]:.1f} when the "
+        "scenarios began."
     )
+    if loads[-1] > BUSY:
+        load += " It was busy with other programs: all times are shorter on a quiet one."
     return "\n".join([*origins, load])
 
 
@@ -118,20 +124,29 @@ def totals(results):
 
 
 def faults_table(results):
-    rows = []
+    lines = ["|  | RabbitMQ | before | now |", "|---|---|---|---|"]
     for name, title in FAULTS.items():
+        seen = {}  # what was seen -> by which versions
         for place in results.values():
-            seen = place.get("faults")
-            if seen is None:
-                continue
-            after = seen["after"][name]
-            mark = "" if after["kept"] else " **(missed)**"
-            before = seen["before"][name]["text"]
-            rows.append((title, short(place), before, after["text"] + mark))
-            title = ""  # noqa: PLW2901 - it is in the first row
-    head = ["", "RabbitMQ", "before", "now"]
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+            seen.setdefault(fault_cells(place["faults"], name), []).append(short(place))
+        first, *others = (
+            f"{', '.join(versions)} | {before} | {now} |"
+            for (before, now), versions in seen.items()
+        )
+        lines += [f"| {title} | {first}", *(f"|  | {other}" for other in others)]
+    return "\n".join(lines)
+
+
+def fault_cells(faults, name):
+    """Return what was seen of a fault with the code before and with the code now."""
+    now = faults["after"][name]
+    mark = "" if now["kept"] else " **(missed)**"
+    return faults["before"][name]["text"], now["text"] + mark
+
+
+def revision(results):
+    """Return the short names of the revisions that the faults were played with before."""
+    return ", ".join({place["faults"]["revision"][:7]: None for place in results.values()})
 
 
 def chapter_table(results, name):
