@@ -146,7 +146,8 @@ class Campaign:
 
     async def _fairness(self, **how):
         alone, seconds, reports = await scenarios.fairness(self.url, **how)
-        name = f"two regions, {', '.join(map(str, how.values()))}: the healthy ones"
+        name = "two regions, {kind} queue, prefetch {prefetch}, circuit {circuit} at the start: "
+        name = name.format(**how) + "the healthy messages"
         bound = 2 * alone + 0.25
         print(f"{name}: {seconds:.3f} s, undisturbed {alone:.3f} s", file=sys.stderr, flush=True)
         for seen in reports:
