@@ -146,8 +146,8 @@ class Campaign:
 
     async def _fairness(self, **how):
         alone, seconds, reports = await scenarios.fairness(self.url, **how)
-        name = "two regions, {kind} queue, prefetch {prefetch}, circuit {circuit} at the start: "
-        name = name.format(**how) + "the healthy messages"
+        played = f"{how['kind']} queue, prefetch {how['prefetch']}, circuit {how['circuit']}"
+        name = f"two regions, {played} at the start: the healthy messages"
         bound = 2 * alone + 0.25
         print(f"{name}: {seconds:.3f} s, undisturbed {alone:.3f} s", file=sys.stderr, flush=True)
         for seen in reports:
