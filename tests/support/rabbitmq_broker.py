@@ -160,15 +160,24 @@ class Broker:
 
     def ctl(self, *arguments):
         """Run rabbitmqctl, which takes a second or two, and give what it prints."""
-        command = [SCRIPTS / "rabbitmqctl", "-q", *arguments]
-        return subprocess.run(
-            self._in_its_system(command),
+        command = self._in_its_system([SCRIPTS / "rabbitmqctl", "-q", *arguments])
+        with subprocess.Popen(
+            command,
             env=self._environment,
-            check=True,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=_UP_WITHIN,
-        ).stdout
+            start_new_session=True,
+        ) as process:
+            try:
+                output, errors = process.communicate(timeout=_UP_WITHIN)
+            except BaseException:
+                # With the Erlang below the script, which would start an epmd of its own later on.
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, command, output, errors)
+        return output
 
     def figures(self):
         """Count, over all queues, what the server has done since it was started.
