@@ -26,7 +26,7 @@ EXAMPLES := $(wildcard examples/*.py)
 .PHONY: help
 help: ## this menu
 	@echo "usage: make <target>"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
 
 # --- set-up ---------------------------------------------------------------------------------------
 
@@ -136,6 +136,15 @@ mutants: $(STAMP) ## change the code on purpose and see whether a test notices (
 	@$(RUN) mutmut run
 	@$(RUN) mutmut results
 
+.PHONY: rabbitmq4
+rabbitmq4: $(STAMP) ## RabbitMQ 4.0, in a Debian 13 that debootstrap makes (as root), until Ctrl-C
+	@$(VENV)/bin/python scripts/rabbitmq4.py $(RUN) tests.support.rabbitmq_broker
+
+.PHONY: test-rabbitmq4
+test-rabbitmq4: $(STAMP) ## the tests of message workers on the same RabbitMQ 4.0
+	@$(VENV)/bin/python scripts/rabbitmq4.py \
+	    $(RUN) pytest -q -n auto --dist loadfile tests/integration/rabbitmq $(ARGS)
+
 # --- measurements -----------------------------------------------------------------------------------
 
 .PHONY: storm
@@ -180,8 +189,8 @@ simulate-drain: $(STAMP) ## a backlog and a rate limit, in four ways, on virtual
 soak: soak-rabbitmq soak-redis ## all soaks, one after the other
 
 .PHONY: soak-rabbitmq
-soak-rabbitmq: $(STAMP) ## message workers in outages, killed, on a real RabbitMQ, into docs/soak-rabbitmq.md
-	@$(RUN) tests.soak.soak_rabbitmq
+soak-rabbitmq: $(STAMP) ## message workers in outages, killed, on RabbitMQ 3.10 and 4.0: docs/soak-rabbitmq.md (1 h)
+	@$(RUN) tests.soak.soak_rabbitmq $(ARGS)
 
 .PHONY: soak-redis
 soak-redis: $(STAMP) ## fleets on a real store that fails, killed and cut off, into docs/soak-redis.md (30 min)
@@ -219,6 +228,6 @@ screenshots: $(STAMP) ## new pictures of the status page for the docs (needs Deb
 .PHONY: clean
 clean: ## remove all that the other targets made, .venv included
 	@rm -rf .venv .venv-* .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis \
-	    mutants build dist docs/_build
+	    .rabbitmq4 .rabbitmq4.* mutants build dist docs/_build
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@echo "clean: done"

@@ -187,7 +187,7 @@ class Play:
         url: The broker.
         layout: Of the workers: region, shared, literal or naive.
         kind: Of the queues: quorum or classic.
-        limit: Their x-delivery-limit, where they are quorum queues.
+        limit: Their x-delivery-limit, where they are quorum queues; None leaves it to the broker.
     """
 
     def __init__(self, url, layout, kind="quorum", limit=LIMIT):
@@ -235,7 +235,7 @@ class Play:
         arguments = {"x-queue-type": self.kind}
         if queue == self.queue:
             arguments |= {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": self.dead}
-            if self.kind == "quorum":
+            if self.kind == "quorum" and self._limit is not None:
                 arguments["x-delivery-limit"] = self._limit
         return arguments
 
@@ -513,9 +513,9 @@ async def waiting(url, *, kind="quorum", prefetch=10, count=2000, watch=10.0, pr
 # The naive loop, for comparison
 
 
-async def naive(url, *, kind="quorum", prefetch=10, down=10.0, count=500):
+async def naive(url, *, kind="quorum", limit=LIMIT, prefetch=10, down=10.0, count=500):
     """The same outage as in `outage`; without `down` until a message is dead-lettered."""
-    async with Play(url, "naive", kind) as play:
+    async with Play(url, "naive", kind, limit) as play:
         play.region.fail(503)
         await play.publish(count)
         worker = await play.worker(prefetch)

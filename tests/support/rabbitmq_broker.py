@@ -1,6 +1,8 @@
 """A real RabbitMQ for tests: in a folder of its own, on free loopback ports, ended by process id.
 
-`AMQP_URL` names one that runs already; that one is neither stopped nor killed.
+`RABBITMQ_ROOT` names the root of another system in which RabbitMQ is installed, such as the one
+that scripts/rabbitmq4.py makes; brokers are then started there. `AMQP_URL` names a broker that runs
+already; that one is neither stopped nor killed.
 """
 
 import contextlib
@@ -10,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
@@ -17,8 +20,9 @@ from pathlib import Path
 
 # The package's own scripts: the wrapper on the path insists on its own user and on systemd.
 SCRIPTS = Path("/usr/lib/rabbitmq/bin")
+THIS_SYSTEM = Path("/")
 HOW_TO_GET_IT = "apt-get install rabbitmq-server, or set AMQP_URL"
-_UP_WITHIN = 60.0  # seconds: a watchdog, it takes about five
+_UP_WITHIN = 120.0  # seconds: a watchdog, it takes about five
 _CONFIG = """
 loopback_users = none
 collect_statistics_interval = 500
@@ -27,6 +31,9 @@ prometheus.tcp.port = {prometheus}
 disk_free_limit.absolute = 50MB
 """
 _TICKS = "[{rabbit, [{quorum_tick_interval, 500}]}]."  # milliseconds: how old its figures may be
+# Runs a command in another system, as the same process. The server reads /proc; it is mounted for
+# this process and its children only, and is gone with them.
+_ENTER = ["unshare", "--mount", "sh", "-c", 'mount --bind /proc "$0/proc" && exec chroot "$0" "$@"']
 
 
 class Broker:
@@ -36,10 +43,13 @@ class Broker:
 
     Args:
         settings: More lines for its `rabbitmq.conf`.
+        root: Of the system in which it is installed.
     """
 
-    def __init__(self, settings=""):
-        self._folder = Path(tempfile.mkdtemp(prefix="rabbitmq-"))
+    def __init__(self, settings="", root=THIS_SYSTEM):
+        self._root = root
+        temporary = None if root == THIS_SYSTEM else root / "tmp"
+        self._folder = Path(tempfile.mkdtemp(prefix="rabbitmq-", dir=temporary))
         self._epmd = self._server = None
         names = ("amqp", "distribution", "epmd", "prometheus", "tool")
         self._ports = dict(zip(names, free_ports(len(names)), strict=True))
@@ -51,6 +61,7 @@ class Broker:
         (folder / "rabbitmq.conf").write_text(_CONFIG.format(**ports) + more)
         (folder / "advanced.config").write_text(_TICKS)
         (folder / "plugins").write_text("[rabbitmq_prometheus].\n")
+        folder = THIS_SYSTEM / folder.relative_to(self._root)  # as the server sees it
         self._environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(folder),  # where Erlang keeps its cookie
@@ -123,7 +134,7 @@ class Broker:
     def _run(self, command):
         with (self._folder / "output").open("ab") as output:
             return subprocess.Popen(
-                command,
+                self._in_its_system(command),
                 env=self._environment,
                 cwd=self._folder,
                 stdin=subprocess.DEVNULL,
@@ -131,6 +142,9 @@ class Broker:
                 stderr=output,
                 start_new_session=True,  # a Ctrl-C is for the tests
             )
+
+    def _in_its_system(self, command):
+        return command if self._root == THIS_SYSTEM else [*_ENTER, self._root, *command]
 
     def _end(self, how):
         if self.running:
@@ -146,10 +160,24 @@ class Broker:
 
     def ctl(self, *arguments):
         """Run rabbitmqctl, which takes a second or two, and give what it prints."""
-        command = [SCRIPTS / "rabbitmqctl", "-q", *arguments]
-        return subprocess.run(
-            command, env=self._environment, check=True, capture_output=True, text=True, timeout=60
-        ).stdout
+        command = self._in_its_system([SCRIPTS / "rabbitmqctl", "-q", *arguments])
+        with subprocess.Popen(
+            command,
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        ) as process:
+            try:
+                output, errors = process.communicate(timeout=_UP_WITHIN)
+            except BaseException:
+                # With the Erlang below the script, which would start an epmd of its own later on.
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, command, output, errors)
+        return output
 
     def figures(self):
         """Count, over all queues, what the server has done since it was started.
@@ -193,9 +221,16 @@ class StrangersBroker:
         """Leave it alone."""
 
 
+def system():
+    """Return the root of the system in which brokers are started."""
+    return Path(os.environ.get("RABBITMQ_ROOT") or THIS_SYSTEM).resolve()
+
+
 def is_installed():
-    """Whether its scripts are here, and the Erlang that they look for on the path."""
-    return (SCRIPTS / "rabbitmq-server").exists() and shutil.which("erl") is not None
+    """Whether its scripts are there, and the Erlang that they look for on the path."""
+    if (root := system()) == THIS_SYSTEM:
+        return (SCRIPTS / "rabbitmq-server").exists() and shutil.which("erl") is not None
+    return (root / SCRIPTS.relative_to(THIS_SYSTEM) / "rabbitmq-server").exists()
 
 
 def is_there():
@@ -211,7 +246,7 @@ def open_broker():
 
 def started_broker(settings=""):
     """Start a broker that a test may kill."""
-    broker = Broker(settings)
+    broker = Broker(settings, system())
     try:
         return broker.start()
     except BaseException:
@@ -246,3 +281,24 @@ def wait_until(condition, what, seconds=_UP_WITHIN):
         if time.monotonic() > end:
             raise TimeoutError(f"{what} is not there after {seconds:g} s")
         time.sleep(0.05)
+
+
+def main():
+    """Run a broker until Ctrl-C."""
+    if not is_installed():
+        sys.exit("there is no RabbitMQ (apt-get install rabbitmq-server)")
+    broker = started_broker()
+    try:
+        version = broker.ctl("version").strip()
+        print(f"RabbitMQ {version} runs until Ctrl-C: AMQP_URL={broker.url}", flush=True)
+        signal.pause()
+    except KeyboardInterrupt:
+        print()
+    finally:
+        broker.close()
+
+
+if __name__ == "__main__":
+    # An end by SIGTERM is as orderly as one by Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    main()

@@ -36,6 +36,7 @@ _NEEDED_CAPABILITIES = (
     "publisher_confirms",
 )
 _OLDEST_TESTED_VERSION = (3, 10)
+_FIRST_VERSION_WITH_DEFAULT_LIMIT = (4, 0)
 #: The arguments that `declare` gives to a wait queue. No message in it is dropped for having been
 #: returned often, on any version of RabbitMQ; -1 would drop it at the first return on 3.10.
 WAIT_QUEUE_ARGUMENTS: QueueArguments = {
@@ -64,12 +65,7 @@ class Topology:
 
     async def check_broker(self) -> None:
         """Reject a broker that lacks a capability that a consumer needs."""
-        channel = await self._open()
-        try:
-            underlay = await broker_reply(channel.get_underlay_channel())
-            properties = underlay.connection.server_properties
-        finally:
-            await close_channel(channel)
+        properties = await self._server_properties()
         capabilities = properties.get("capabilities")
         offered = capabilities if isinstance(capabilities, dict) else {}
         missing = [name for name in _NEEDED_CAPABILITIES if not offered.get(name)]
@@ -78,6 +74,14 @@ class Topology:
                 f"the broker does not support {', '.join(missing)}: use RabbitMQ 3.10 or newer"
             )
         _warn_of_untested_version(str(properties.get("version")))
+
+    async def _server_properties(self) -> Mapping[str, FieldValue]:
+        channel = await self._open()
+        try:
+            underlay = await broker_reply(channel.get_underlay_channel())
+            return underlay.connection.server_properties
+        finally:
+            await close_channel(channel)
 
     async def check_queue(self, name: str) -> None:
         """Reject a queue that does not exist or must not be used."""
@@ -100,6 +104,7 @@ class Topology:
             # To declare a queue again changes nothing, and fails if its arguments are others.
             error = await self._declare(name, arguments=accepted)
             if error is None:
+                await self._warn_of_default_limit(name, accepted)
                 return
             if isinstance(error, ChannelAccessRefused):
                 self._warn_of_missing_right(name, error)
@@ -128,6 +133,18 @@ class Topology:
             self._warn_of_missing_right(name, error)
             return
         raise ConsumerError(f"wait queue {name!r} cannot be declared: {error}") from error
+
+    async def _warn_of_default_limit(self, name: str, arguments: QueueArguments) -> None:
+        if arguments.get("x-queue-type") != "quorum" or "x-delivery-limit" in arguments:
+            return
+        version = str((await self._server_properties()).get("version"))
+        if _numbers(version) >= _FIRST_VERSION_WITH_DEFAULT_LIMIT:
+            self.warnings.warn(
+                f"limit of {name}",
+                f"uses wait queue {one_line(name)}, which has no x-delivery-limit: "
+                f"RabbitMQ {one_line(version)} drops a message from it that has been returned 20 "
+                "times, unless a policy sets another limit",
+            )
 
     def _warn_of_missing_right(self, name: str, refusal: Exception) -> None:
         self.warnings.warn(
@@ -166,11 +183,16 @@ class Topology:
 
 
 def _warn_of_untested_version(version: str) -> None:
-    numbers = re.match(r"(\d+)\.(\d+)", version)
-    if numbers is None or tuple(map(int, numbers.groups())) < _OLDEST_TESTED_VERSION:
+    if _numbers(version) < _OLDEST_TESTED_VERSION:
         log.log(
             "WARNING",
             "",
             "consumers are tested with RabbitMQ 3.10 and newer; "
             f"this broker has version {one_line(version)}",
         )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Return the first two numbers of a version, or nothing if it does not have them."""
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    return tuple(map(int, numbers.groups())) if numbers else ()

@@ -72,7 +72,7 @@ async def test_the_broker_prefers_the_consumer_with_the_higher_priority(bench, r
 
 async def test_arguments_that_the_broker_does_not_accept_end_the_consumer(bench, registry):
     queue = await bench.queue()
-    settings = {"arguments": {"x-cancel-on-ha-failover": "no"}}
+    settings = {"arguments": {"x-stream-offset": "nonsense"}}
     with pytest.raises(ConsumerError, match="cannot be consumed: PRECONDITION_FAILED - invalid"):
         async with consume(queue, Region(registry), registry, **settings):
             await asyncio.sleep(60)

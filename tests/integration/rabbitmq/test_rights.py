@@ -182,7 +182,8 @@ async def test_a_broker_that_allows_no_further_connection_is_reported_at_the_sta
 @pytest.fixture
 async def set_largest_message(broker_with_rights):
     async def set_size(size):
-        setting = f"application:set_env(rabbit, max_message_size, {size})."
+        setting = f"application:set_env(rabbit, max_message_size, {size}), "
+        setting += f"persistent_term:put(max_message_size, {size})."  # where RabbitMQ 4 keeps it
         await asyncio.to_thread(broker_with_rights.ctl, "eval", setting)
 
     yield set_size

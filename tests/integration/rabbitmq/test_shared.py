@@ -329,6 +329,57 @@ async def test_wait_queues_of_either_type_are_accepted(bench, regions, kind):
         pass
 
 
+@pytest.mark.parametrize(
+    ("version", "arguments", "warns"),
+    [
+        ("3.10.8", {"x_queue_type": "quorum"}, False),
+        ("3.13.7", {"x_queue_type": "quorum"}, False),
+        ("4.0.5", {"x_queue_type": "quorum"}, True),
+        ("4.3.0", {"x_queue_type": "quorum"}, True),
+        ("4.0.5", {"x_queue_type": "quorum", "x_delivery_limit": 50}, False),
+        ("4.0.5", {"x_queue_type": "classic"}, False),
+    ],
+)
+async def test_a_wait_queue_with_the_brokers_own_delivery_limit_is_logged_once(
+    bench, regions, log, *, version, arguments, warns
+):
+    queue = await bench.queue()
+    wanted = {name.replace("_", "-"): value for name, value in arguments.items()}
+    consumer = consume(bench, queue, regions, wait_arguments=wanted)
+    await consumer.declare()
+    properties = bench.connection.transport.connection.server_properties
+    properties["version"] = version
+    async with consumer:
+        pass
+    name = wait_queue(queue)
+    lines = [one["message"] for one in log if f"wait queue {name}" in one["message"]]
+    expected = (
+        f"Consumer of queue {queue} uses wait queue {name}, which has no x-delivery-limit: "
+        f"RabbitMQ {version} drops a message from it that has been returned 20 times, "
+        "unless a policy sets another limit"
+    )
+    assert lines == [expected] * warns
+
+
+async def test_the_wait_queues_of_declare_keep_what_is_returned_often(bench, regions):
+    queue = await bench.queue()
+    await consume(bench, queue, regions).declare()
+    name = wait_queue(queue)
+    await bench.publish(name, "often")
+    channel = await bench.connection.channel()
+    reader = await channel.get_queue(name)
+    for _ in range(50):
+        await until(lambda: is_ready(bench, name))
+        message = await reader.get()
+        await message.nack(requeue=True)
+    await channel.close()
+    assert [message.body for message in await bench.drain(name)] == [b"often"]
+
+
+async def is_ready(bench, queue):
+    return (await bench.look(queue))[0] == 1
+
+
 async def test_wait_queues_with_arguments_are_accepted_if_they_are_named(bench, regions):
     queue = await bench.queue()
     arguments = {"x-queue-type": "classic", "x-max-length": 1000}
