@@ -160,3 +160,122 @@ def test_a_bystander_that_was_stopped_is_not_taken_for_one_that_calls_rarely():
             break
         stopped.send()
     assert stopped.circuit.holds_lease, "it probed though it only had to ask"
+
+
+def after_a_clock_that_was_ahead(processes=2):
+    """A fleet that knows versions of the next hour, a store that forgot them, and a new process."""
+    world = World(processes)
+    world.clock_ahead = 3_600.0
+    world.processes[0].trip()
+    world.settle()
+    world.processes[0].reset()
+    world.settle()
+    world.pass_(1.0)
+    world.restart(clock_ahead=0.0)
+    world.processes[-1].start_again()
+    return world
+
+
+@pytest.mark.parametrize("have_seen_the_loss", [False, True])
+@pytest.mark.parametrize(
+    ("change", "state"),
+    [("trip", "OPEN"), ("force", "OPEN"), ("trip and take", "HALF_OPEN"), ("reset", "CLOSED")],
+)
+def test_what_a_new_process_says_is_followed_though_versions_were_higher(
+    have_seen_the_loss, change, state
+):
+    world = after_a_clock_that_was_ahead()
+    old, new = world.processes
+    if have_seen_the_loss:
+        old.read()
+    assert old.circuit.version > world.store_time() + 3_000_000
+    if change == "reset":
+        new.force()
+        world.settle()
+        assert old.state == "OPEN"
+        world.pass_(1.0)
+        new.reset()
+    elif change == "force":
+        new.force()
+    else:
+        new.trip()
+    new.send()
+    if change == "trip and take":
+        world.pass_(60.0)
+        assert new.call() == pytest.approx(0.25)
+        new.send()
+    old.read()
+    assert old.state == state
+    assert old.circuit.version == new.circuit.version
+
+
+def test_a_quorum_counts_old_and_new_processes_after_a_clock_that_was_ahead():
+    world = World(2, quorum=2)
+    world.clock_ahead = 3_600.0
+    world.processes[0].force()
+    world.settle()
+    world.processes[0].reset()
+    world.settle()
+    world.pass_(1.0)
+    world.restart(clock_ahead=0.0)
+    world.processes[1].start_again()
+    world.processes[1].trip()
+    world.settle()
+    world.processes[0].trip()
+    world.settle()
+    assert world.states() == ["OPEN", "OPEN"]
+    assert world.record().state == "O"
+
+
+def test_what_an_old_process_knows_is_written_again_after_a_clock_that_was_ahead():
+    world = World(2)
+    world.clock_ahead = 3_600.0
+    world.processes[0].trip()
+    world.settle()
+    world.pass_(1.0)
+    world.restart(clock_ahead=0.0)
+    world.processes[1].start_again()
+    world.processes[1].reset()  # nothing to close yet
+    world.pass_(0.5)
+    world.settle()
+    assert world.states() == ["CLOSED", "CLOSED"], "the reset has come later than the opening"
+
+
+def test_a_record_from_before_that_a_replica_still_has_is_not_followed():
+    world = World(2)
+    world.processes[0].trip()
+    world.settle()
+    left_over = dict(world.store.hashes)
+    world.pass_(1.0)
+    world.processes[0].reset()
+    world.settle()
+    world.pass_(1.0)
+    world.store.hashes = left_over
+    world.settle()
+    assert world.states() == ["CLOSED", "CLOSED"]
+
+
+def test_a_clock_that_steps_back_leaves_a_later_record_to_be_followed():
+    world = after_a_clock_that_was_ahead()
+    old, new = world.processes
+    world.now -= 500.0
+    old.call()  # follows the clock
+    new.trip()
+    new.send()
+    old.read()
+    assert old.state == "OPEN"
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_a_version_is_news_if_it_is_higher_or_nothing_was_there(version):
+    world = World(1)
+    circuit = world.processes[0].circuit
+    assert circuit.is_outdated(version)
+    world.processes[0].trip()
+    world.settle()
+    assert not circuit.is_outdated(version)
+    assert not circuit.is_outdated(circuit.version)
+    assert circuit.is_outdated(circuit.version + version)
+    world.lose_data()
+    world.processes[0].read()
+    assert circuit.is_outdated(version)

@@ -33,6 +33,7 @@ from resilience.integrations.redis import RedisSharing, synchronizer
 from resilience.integrations.redis.backoff import Backoff
 from resilience.integrations.redis.connection import Address, CommandConnection, Notifications
 from resilience.integrations.redis.protocol import (
+    SCRIPT,
     InvalidReplyError,
     RecordProtocol,
     parse_replies,
@@ -42,6 +43,7 @@ from resilience.integrations.redis.sharing import _after_fork_in_child, _inherit
 from resilience.integrations.redis.synchronizer import Members, Synchronizer, Timing
 from resilience.integrations.status_page.state import PageState
 from resilience.outcome import Outcome, Report
+from resilience.shared_record import Change, Command
 from tests.support import sharing_worker
 from tests.support.chaos_proxy import ChaosProxy
 from tests.support.needs import needs_store
@@ -441,6 +443,26 @@ def test_an_open_circuit_stays_open_across_an_empty_restart(own_store, fleet):
     assert (one.state, other.state) == ("OPEN", "OPEN")
 
 
+def test_a_new_process_is_heard_by_those_that_know_the_versions_of_a_clock_that_was_ahead(
+    one_store, workers
+):
+    options = {"policy": QUICK | {"recovery_timeout": 600.0}, "poll_interval": 0.2}
+    old = workers(one_store.url, 2, **options)
+    ahead = protocol().change("", Command(Change.FORCE, 0, 0.0, 0, "", None), 1.0, 10**14)
+    with one_store.client() as client:
+        seconds, _ = client.time()
+        ahead.arguments[3:5] = ["{region-breaker}:hints", (seconds + 3_600) * 1000]
+        keys = [f"{{region-breaker}}:1:{REGION}", "{region-breaker}:secret"]
+        client.eval(SCRIPT, 2, *keys, *ahead.arguments)
+        until(lambda: {worker.state() for worker in old} == {"OPEN"}, "they follow it")
+        old[0].tell("reset")
+        until(lambda: {worker.state() for worker in old} == {"CLOSED"}, "it is closed again")
+        client.flushall()
+    (new,) = workers(one_store.url, 1, **options)
+    new.tell("fail", 2)
+    until(lambda: {worker.state() for worker in old} == {"OPEN"}, "they follow the new one")
+
+
 def test_a_region_that_is_new_here_is_read_immediately(one_store):
     registries = [
         CircuitBreakerRegistry(sharing=RedisSharing(one_store.url, poll_interval=600.0))
@@ -797,32 +819,42 @@ def test_answers_that_always_come_too_late_are_a_time_out(monkeypatch, clock):
     one._wakeup.close()
 
 
-def test_a_flood_of_notifications_keeps_nobody_from_anything(one_store, fleet, log):
-    one, other = (shared(fleet(one_store.url, poll_interval=600.0)) for _ in range(2))
-    subscriptions, ended = clients(one_store, "pubsub"), threading.Event()
+@contextmanager
+def flood_of_notifications(store):
+    """Publish about 75,000 times a second, mostly about records that nobody has."""
+    ended = threading.Event()
+    contents = [f"{n} {{region-breaker}}:1:{n % 100 or REGION}" for n in range(1_500)]
+    channel = "{region-breaker}:hints"
+    commands = "".join(
+        f"*3\r\n$7\r\nPUBLISH\r\n${len(channel)}\r\n{channel}\r\n${len(one)}\r\n{one}\r\n"
+        for one in contents
+    ).encode()
 
-    def flood():
-        with one_store.client() as client:
-            number = 0
+    def publish():
+        with socket.create_connection(("127.0.0.1", store.port)) as connection:
             while not ended.is_set():
-                pipeline = client.pipeline(transaction=False)
-                for _ in range(2_000):
-                    number += 1
-                    key = number % 100 or REGION
-                    pipeline.publish(
-                        "{region-breaker}:hints", f"{number} {{region-breaker}}:1:{key}"
-                    )
-                pipeline.execute()
+                connection.sendall(commands)
+                answered = 0
+                while answered < len(contents):
+                    answered += connection.recv(65536).count(b"\n")
+                ended.wait(0.005)
 
-    thread = threading.Thread(target=flood, daemon=True)
+    thread = threading.Thread(target=publish, daemon=True)
     thread.start()
-    for _ in range(5):
-        one.force_open("maintenance")
-        until(lambda: other.state == "OPEN", "it is heard")
-        other.reset()
-        until(lambda: one.state == "CLOSED", "it is heard")
+    yield
     ended.set()
     thread.join(60)
+
+
+def test_a_flood_of_notifications_keeps_nobody_from_anything(one_store, fleet, log):
+    one, other = (shared(fleet(one_store.url, poll_interval=600.0)) for _ in range(2))
+    subscriptions = clients(one_store, "pubsub")
+    with flood_of_notifications(one_store):
+        for _ in range(5):
+            one.force_open("maintenance")
+            until(lambda: other.state == "OPEN", "it is heard")
+            other.reset()
+            until(lambda: one.state == "CLOSED", "it is heard")
     assert clients(one_store, "pubsub") == subscriptions, "the store has dropped nobody"
     assert sharing_lines(log) == []
 
