@@ -128,7 +128,7 @@ def at_the_region(rows: Iterable[tuple[str, Figures]]) -> str:
                 f"{figures.crowd:,}",
                 seconds(figures.all_open),
                 seconds(figures.first_closed),
-                seconds(figures.all_closed - figures.first_closed),
+                seconds(figures.all_closed),
             )
             for name, figures in rows
         ),

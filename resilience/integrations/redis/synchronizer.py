@@ -224,7 +224,7 @@ class Synchronizer:
                 notifications.ping()
                 jitter = random.uniform(*_POLL_JITTER)  # noqa: S311 - not a secret
                 next_poll = time.monotonic() + self._timing.poll_interval * jitter
-            self._send_commands(commands)
+            self._send_commands(commands, notifications)
             pause = min(next_poll - time.monotonic(), self._next_command_in())
             if notifications.are_pending:  # a flood, which leaves time for everything else
                 self._stopping.wait(_MIN_PAUSE)
@@ -232,7 +232,7 @@ class Synchronizer:
                 self._wakeup.wait((commands, notifications), max(pause, _MIN_PAUSE))
             commands.check()
             self._follow(commands, notifications.read())
-        self._send_commands(commands)
+        self._send_commands(commands, notifications)
         for member in self._members.all():
             self._send(commands, member, member.circuit.final_command)
 
@@ -329,7 +329,7 @@ class Synchronizer:
 
     # From the circuits to the store
 
-    def _send_commands(self, commands: CommandConnection) -> None:
+    def _send_commands(self, commands: CommandConnection, notifications: Notifications) -> None:
         with lock:
             notified, self._notified = self._notified, set()
         members = self._members.of(notified | self._holding)
@@ -341,6 +341,8 @@ class Synchronizer:
                 commands, member, member.circuit.next_command
             ):
                 sent += 1
+            if sent:  # what others have done meanwhile may spare the commands that follow
+                self._follow(commands, notifications.read())
 
     def _send(
         self,

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import hashlib
 import json
 import re
 import signal
@@ -32,6 +33,7 @@ from resilience.integrations.prometheus import CircuitCollector
 from resilience.integrations.redis import RedisSharing, synchronizer
 from resilience.integrations.redis.backoff import Backoff
 from resilience.integrations.redis.connection import Address, CommandConnection, Notifications
+from resilience.integrations.redis.notification import newest
 from resilience.integrations.redis.protocol import (
     SCRIPT,
     InvalidReplyError,
@@ -867,6 +869,58 @@ def test_a_notification_that_was_signed_spares_the_read(one_store, fleet):
     one.reset()
     until(lambda: other.state == "CLOSED", "it is heard")
     assert counted(one_store)["evalsha"] == before + 2
+
+
+def calls_of(work):
+    """Count the functions, in Python and in C, that run meanwhile."""
+    count = 0
+
+    def note(_frame, event, _function):
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(note)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize("kind", ["signed", "plain", "about another region"])
+def test_a_notification_costs_the_same_however_many_regions_there_are(kind):
+    costs = []
+    for regions in (18, 2_000):
+        sharing = RedisSharing("redis://127.0.0.1:1")
+        registry = CircuitBreakerRegistry(max_regions=3_000, sharing=sharing)
+        breakers = [registry.get(f"region-{number}") for number in range(regions)]
+        sharing.close()
+        one = Synchronizer(sharing._address, sharing._protocol, sharing._members, sharing._timing)
+        one._secret = b"5" * 32
+        breaker = breakers[regions // 2]
+        breaker.circuit.shared = True
+        key = sharing._protocol.key("?" if "another" in kind else breaker.region)
+        now = int((time.monotonic() + one._clock_offset) * 1000)
+        fields = ("1", str(now), "O", str(now), "", "0", "0", "b" * 16, "host", "E 503", "")
+        line = "".join(f"{len(field)}:{field}" for field in fields)
+        body = b"5" * 32 + f"{now} {key} {line}".encode() + b"5" * 32
+        content = f"{now} {key}"
+        if kind != "plain":
+            content += f"\n{now} {hashlib.sha1(body).hexdigest()} {line}"
+        announced = newest([content.encode()])
+        absent = [1, 0, b"", 0, 0, 0, 0, 0, b"", b"", 0, 0, now]
+        commands = SimpleNamespace(run=lambda _, absent=absent: [absent])
+        idle = SimpleNamespace(read=dict)
+
+        def follow(one=one, commands=commands, announced=announced, idle=idle):
+            one._follow(commands, announced)
+            one._send_commands(commands, idle)
+            one._next_command_in()
+
+        costs.append(calls_of(follow))
+        assert (breaker.state == "OPEN") == (kind == "signed")
+        one._wakeup.close()
+    assert costs[1] < costs[0] + 18
 
 
 @pytest.mark.parametrize("kind", ["late", "early", "of another database"])
