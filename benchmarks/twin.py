@@ -26,7 +26,7 @@ _MAX_LENGTH = {
     "votes": 2000,
     "sum": 40,
 }
-_SECRET_LENGTH = {"secret": 32}
+_SECRET_LENGTH = {"secret": 32, "size": 15}
 _MAX_CLOCK_ERROR, _MINUTE, _DAY, _YEAR = 1000, 60_000, 86_400_000, 31_536_000_000
 # The answers to a command.
 _REFUSED, _DONE, _LATE = 0, 1, 2
@@ -76,17 +76,20 @@ class Twin:
 
     Args:
         now: Returns the store's time in milliseconds.
-        publish: Called with the channel and the message of each notification.
+        publish: Called with the channel and the message of each notification; returns to how many
+            it was sent.
     """
 
-    def __init__(self, now: Callable[[], int], publish: Callable[[str, str], object]) -> None:
+    def __init__(self, now: Callable[[], int], publish: Callable[[str, str], int]) -> None:
         self._now = now
         self.publish = publish
         self.hashes: dict[str, dict[str, str]] = {}
         self.expiry: dict[str, int] = {}
         self.commands = 0
 
-    def run(self, keys: Sequence[str], arguments: Sequence[str]) -> Reply | list[bytes | Reply]:
+    def run(
+        self, keys: Sequence[str], arguments: Sequence[str]
+    ) -> Reply | list[int | bytes | Reply]:
         """Do what the script does with these keys and arguments."""
         self.commands += 1
         now = self._now()
@@ -102,12 +105,14 @@ class Twin:
                 del self.expiry[key]
                 self.hashes.pop(key, None)
 
-    def _read(self, keys: Sequence[str], arguments: Sequence[str], now: int) -> list[bytes | Reply]:
+    def _read(
+        self, keys: Sequence[str], arguments: Sequence[str], now: int
+    ) -> list[int | bytes | Reply]:
         command, client_id, lease = arguments[0], arguments[1], int(arguments[2])
         polls = command == "poll"
-        replies: list[bytes | Reply] = []
+        replies: list[int | bytes | Reply] = []
         if polls:
-            replies.append(self._check_store(keys[0], keys[1], arguments[4], now).encode())
+            replies += self._check_store(keys[0], keys[1], arguments[4], now)
         for key in keys[2:] if polls else keys:
             record, malformed = self.load(key, now)
             if polls and record is not None and record.state == "F":
@@ -116,19 +121,21 @@ class Twin:
             replies.append(_reply(record, caller, now, malformed=malformed, answer=_REFUSED))
         return replies
 
-    def _check_store(self, canary: str, secret_key: str, new_secret: str, now: int) -> str:
+    def _check_store(
+        self, canary: str, secret_key: str, new_secret: str, now: int
+    ) -> tuple[bytes, int]:
         self.hashes[canary], self.expiry[canary] = {"at": str(now)}, now + _MINUTE
-        secret = self.read_secret(secret_key)
+        secret, size = self.read_secret(secret_key)
         if not secret:
-            self.hashes[secret_key] = {"secret": new_secret}
+            self.hashes[secret_key] = {"secret": new_secret, "size": "0"}
             secret = new_secret
         self.expiry[secret_key] = now + _DAY
-        return secret
+        return secret.encode(), size
 
-    def read_secret(self, key: str) -> str:
-        """Return the secret, or an empty text."""
+    def read_secret(self, key: str) -> tuple[str, int]:
+        """Return the secret, or an empty text; and the size of the fleet."""
         fields, _ = self._read_hash(key, _SECRET_LENGTH)
-        return fields["secret"] if fields else ""
+        return (fields["secret"], _to_number(fields["size"], _YEAR) or 0) if fields else ("", 0)
 
     def _read_hash(
         self, key: str, max_length: Mapping[str, int]
@@ -310,11 +317,13 @@ class _Change:
 
     def _announce(self, line: str) -> None:
         hint = f"{self._record.version} {self._key}"
-        secret = self._twin.read_secret(self._secret_key)
+        secret, _ = self._twin.read_secret(self._secret_key)
         if secret:
             signature = _sha1(f"{secret}{self._now} {self._key} {line}{secret}")
             self._twin.publish(self._channel, f"{hint}\n{self._now} {signature} {line}")
-        self._twin.publish(self._channel, hint)
+        size = self._twin.publish(self._channel, hint)
+        if secret:
+            self._twin.hashes[self._secret_key]["size"] = str(size)
 
     def _save(self) -> str:
         fields = self._record.to_fields()

@@ -34,6 +34,8 @@ addition to those of circuit.py:
 5.  In HALF_OPEN the whole fleet has one lease for probes. A due call, or a caller that waits,
     requests the lease and is rejected. The next call that finds the lease here is a probe. The
     process that opened the circuit requests it later than the others: it may itself be unhealthy.
+    In a large fleet each process leaves the others a head start, since the store cannot answer all
+    of them at the same moment.
 6.  A call that comes much later than its `retry_after` is rare. It probes immediately, and requests
     the lease at the same time, so that rare calls recover too. Where another process had the lease
     a moment ago, only the next such call does so. A call whose request was not answered in time
@@ -100,6 +102,8 @@ class SharedCircuit(Circuit):
         self.shared: bool | None = False
         #: The version of the record that was seen last.
         self.version = 0
+        #: Seconds that this process leaves the others to request the lease, once it is free.
+        self.head_start = 0.0
         self._version_known_since = now
         self._record_state = RecordState.ABSENT
         self._lease = Lease(lease)
@@ -255,7 +259,9 @@ class SharedCircuit(Circuit):
         state = self.state
         due_at = state.until if isinstance(state, Open) else state.since
         as_opener = time_left(due_at, HEAD_START, now) if self._is_opener else 0.0
-        return max(as_opener, time_left(self._lease.returned_at, HEAD_START, now))
+        as_one_of_many = time_left(max(due_at, self._lease.taken_until), self.head_start, now)
+        as_last_holder = time_left(self._lease.returned_at, HEAD_START, now)
+        return max(as_opener, as_one_of_many, as_last_holder)
 
     def _continue_count(self, state: HalfOpen) -> None:
         """Go on with the successes that the lease came with."""

@@ -189,8 +189,9 @@ class SimulatedStore:
             self._work(costs.change)
         self._answer(on_answer, self._twin.run(request.keys, request.arguments))
 
-    def _publish(self, _channel: str, message: str) -> None:
+    def _publish(self, _channel: str, message: str) -> int:
         self._published.append(message.encode())
+        return len(self.subscribers)
 
     def _notify(self, published: list[bytes]) -> None:
         announced = newest(published)

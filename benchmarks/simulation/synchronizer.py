@@ -16,6 +16,7 @@ from benchmarks.simulation.agenda import Agenda
 from benchmarks.simulation.store import SimulatedStore
 from resilience import BreakerPolicy, CircuitBreaker
 from resilience.integrations.redis.backoff import Backoff
+from resilience.integrations.redis.head_start import head_start
 from resilience.integrations.redis.notification import Notification
 from resilience.integrations.redis.protocol import (
     RecordProtocol,
@@ -266,13 +267,16 @@ class SimulatedSynchronizer:
         member.breaker.apply(lambda _now: member.circuit.on_disconnect())
 
     def _on_poll(self, delay: float, answer: object) -> None:
-        self._secret, replies = parse_poll(answer, len(self.members), delay)
+        reply = parse_poll(answer, len(self.members), delay)
+        self._secret = reply.secret
+        for member in self.members.values():
+            member.circuit.head_start = head_start(reply.fleet_size)
         if self._polls == 0:
             self.alone_until = self._agenda.now
         self._polls += 1
         if self._polls == _STABLE_AFTER:
             self._backoff.reset()
-        self._on_replies(list(self.members.values()), replies)
+        self._on_replies(list(self.members.values()), reply.replies)
 
     def _on_records(self, members: list[Member], delay: float, answer: object) -> None:
         self._on_replies(members, parse_replies(answer, len(members), delay))

@@ -33,6 +33,7 @@ class World:
 
     def _announce(self, channel, message):
         self.announced += 1
+        return len(self.processes)
 
     def pass_(self, seconds):
         self.now += seconds

@@ -3,7 +3,8 @@
 import pytest
 
 from resilience import BreakerPolicy
-from tests.support.fleet import World
+from resilience.integrations.redis.head_start import head_start
+from tests.support.fleet import FAILURE, World
 
 ROUND = 0.005  # seconds between two rounds of a synchronizer
 
@@ -279,3 +280,43 @@ def test_a_version_is_news_if_it_is_higher_or_nothing_was_there(version):
     world.lose_data()
     world.processes[0].read()
     assert circuit.is_outdated(version)
+
+
+def test_in_a_large_fleet_a_process_leaves_the_others_a_head_start():
+    world = due(3)
+    _, early, late = world.processes
+    late.circuit.head_start = 1.5
+    assert late.call() == pytest.approx(1.5)
+    assert late.send() == []
+    world.pass_(1.0)
+    assert late.call() == pytest.approx(0.5)
+    assert early.call() == pytest.approx(0.25)
+    assert early.send() == ["take"]
+    late.read()
+    assert early.call() == "called"
+    early.circuit.record(early.begin(), FAILURE, world.now)  # it holds the lease, and gives it up
+    world.settle()
+    assert set(world.states()) == {"OPEN"}
+
+
+def test_the_head_start_counts_anew_when_a_lease_becomes_free():
+    world = due(3)
+    _, holder, late = world.processes
+    late.circuit.head_start = 1.5
+    assert holder.call() == pytest.approx(0.25)
+    holder.send()
+    late.read()
+    world.pass_(1.0)
+    assert holder.send() == ["release"]
+    late.read()
+    assert late.call() == pytest.approx(1.5)
+    world.pass_(1.5)
+    assert late.call() == pytest.approx(0.25)
+    assert late.send() == ["take"]
+
+
+@pytest.mark.parametrize(("size", "longest"), [(0, 0.0), (100, 0.0), (1_100, 0.2), (10**6, 2.0)])
+def test_the_head_start_grows_with_the_fleet(size, longest):
+    starts = [head_start(size) for _ in range(1_000)]
+    assert 0.0 <= min(starts) <= longest / 10
+    assert longest * 0.9 <= max(starts) <= longest

@@ -21,6 +21,7 @@ SCRIPT: Final = (
 )
 _FORMAT: Final = 1
 _FIELDS_OF_A_REPLY: Final = 13
+_FIELDS_BEFORE_RECORDS: Final = 2
 _SECRET_LENGTH: Final = 32
 # What the script answers to a command that was carried out, or that came after its time.
 _DONE: Final = 1
@@ -65,6 +66,22 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
+class PollReply:
+    """What the script has replied to a poll.
+
+    Args:
+        secret: Signs the notifications of this store.
+        fleet_size: How many processes heard the last change, of whichever record; 0 if there was
+            none.
+        replies: One for each record.
+    """
+
+    secret: bytes
+    fleet_size: int
+    replies: list[Reply]
+
+
+@dataclass(frozen=True, slots=True)
 class RecordProtocol:
     """How this process reads and changes records.
 
@@ -96,7 +113,7 @@ class RecordProtocol:
 
     @property
     def secret_key(self) -> str:
-        """The key of the secret that notifications are signed with."""
+        """The key of the secret that notifications are signed with, and of the fleet's size."""
         return f"{{{self.prefix}}}:secret"
 
     def read(self, keys: list[str]) -> Request:
@@ -142,14 +159,14 @@ def parse_replies(answer: object, count: int, delay: float) -> list[Reply]:
     return [parse_reply(one, delay) for one in answer]
 
 
-def parse_poll(answer: object, count: int, delay: float) -> tuple[bytes, list[Reply]]:
-    """Return the secret, and what the script has replied about several records."""
-    if not isinstance(answer, list) or not answer:
+def parse_poll(answer: object, count: int, delay: float) -> PollReply:
+    """Return what the script has replied to a poll of several records."""
+    if not isinstance(answer, list) or len(answer) != count + _FIELDS_BEFORE_RECORDS:
         raise InvalidReplyError
-    secret, *replies = answer
+    secret, size, *replies = answer
     if not isinstance(secret, bytes) or len(secret) != _SECRET_LENGTH:
         raise InvalidReplyError
-    return secret, parse_replies(replies, count, delay)
+    return PollReply(secret, _number(size), parse_replies(replies, count, delay))
 
 
 def parse_reply(answer: object, delay: float) -> Reply:

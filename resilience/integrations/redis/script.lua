@@ -4,7 +4,8 @@
 --
 --   {prefix}:1:<region>           a hash, the record of one region; its fields are listed below
 --   {prefix}:canary:<client id>   a hash, which shows that the store takes writes; for a minute
---   {prefix}:secret               a hash with one field: only who reads this database knows it
+--   {prefix}:secret               a hash with two fields: a secret that only readers of this
+--                                   database know, and how many processes heard the last change
 --   {prefix}:hints                a channel, for two messages after each change of a record:
 --                                   "<version> <key>\n<time> <signature> <fields>", which spares
 --                                   the read, and "<version> <key>" for processes with an older
@@ -46,8 +47,7 @@ local MAX_LENGTH = {
   f = 1, v = 15, s = 1, at = 15, own = 16, beat = 15, n = 15, by = 16, who = 300, why = 300,
   votes = 2000, sum = 40,
 }
-local SECRET = 'secret'
-local SECRET_LENGTH = {secret = 32}
+local SECRET_LENGTH = {secret = 32, size = 15}
 local MAX_CLOCK_ERROR, MINUTE, DAY, YEAR = 1000, 60000, 86400000, 31536000000
 -- The answers to a command.
 local REFUSED, DONE, LATE = 0, 1, 2
@@ -154,13 +154,15 @@ local function remove(key)
   if type(removed) == 'table' then redis.call('DEL', key) end
 end
 
--- Return the secret, or an empty text.
+-- Return the secret, or an empty text; and the size of the fleet.
 local function read_secret(key)
-  local fields = read_hash(key, SECRET_LENGTH, 1)
-  return fields and fields[SECRET] or ''
+  local fields = read_hash(key, SECRET_LENGTH, 2)
+  if not fields then return '', 0 end
+  return fields.secret, to_number(fields.size, YEAR) or 0
 end
 
--- Do once what changes need, and return the secret, which is made where there is none.
+-- Do once what changes need, and return the secret, which is made where there is none, and the
+-- size of the fleet.
 local function check_store(canary, secret_key, channel, new_secret)
   redis.call('HSET', canary, 'at', to_text(now))
   redis.call('PEXPIRE', canary, MINUTE)
@@ -168,20 +170,20 @@ local function check_store(canary, secret_key, channel, new_secret)
   if redis.acl_check_cmd and not redis.acl_check_cmd('PUBLISH', channel, '') then
     error({err = 'NOPERM the user may not publish on the channel of the notifications'})
   end
-  local secret = read_secret(secret_key)
+  local secret, size = read_secret(secret_key)
   if secret == '' then
     remove(secret_key)
-    redis.call('HSET', secret_key, SECRET, new_secret)
+    redis.call('HSET', secret_key, 'secret', new_secret, 'size', '0')
     secret = new_secret
   end
   redis.call('PEXPIRE', secret_key, DAY)
-  return secret
+  return secret, size
 end
 
 if command == 'read' or command == 'poll' then
   local first, replies = 1, {}
   if command == 'poll' then
-    replies[1] = check_store(KEYS[1], KEYS[2], ARGV[4], ARGV[5])
+    replies[1], replies[2] = check_store(KEYS[1], KEYS[2], ARGV[4], ARGV[5])
     first = 3
   end
   for place = first, #KEYS do
@@ -260,7 +262,8 @@ local function announce(line)
     local signature = redis.sha1hex(secret .. signed .. secret)
     redis.call('PUBLISH', channel, hint .. '\n' .. to_text(now) .. ' ' .. signature .. ' ' .. line)
   end
-  redis.call('PUBLISH', channel, hint)
+  local size = redis.call('PUBLISH', channel, hint)
+  if secret ~= '' then redis.call('HSET', secret_key, 'size', to_text(size)) end
 end
 
 -- Save a new version, and announce it. Versions grow with the clock, so that they never fall below

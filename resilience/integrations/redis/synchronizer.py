@@ -23,6 +23,7 @@ from resilience._lock import lock
 from resilience.breaker import CircuitBreaker
 from resilience.integrations.redis.backoff import Backoff
 from resilience.integrations.redis.connection import Address, CommandConnection, Notifications
+from resilience.integrations.redis.head_start import head_start
 from resilience.integrations.redis.notification import Notification
 from resilience.integrations.redis.protocol import (
     InvalidReplyError,
@@ -267,8 +268,11 @@ class Synchronizer:
         members = self._members.all()
         for some in _parts(members) or [[]]:
             answer, delay = self._run(commands, self._protocol.poll(_keys(some)))
-            self._secret, replies = parse_poll(answer, len(some), delay)
-            self._on_records(some, replies)
+            reply = parse_poll(answer, len(some), delay)
+            self._secret = reply.secret
+            for member in some:
+                member.circuit.head_start = head_start(reply.fleet_size)
+            self._on_records(some, reply.replies)
         self._on_poll()
         with lock:
             self._notified.update(_keys(members))

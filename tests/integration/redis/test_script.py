@@ -69,7 +69,8 @@ class Region:
 
     def poll(self, client_id=A):
         keys = ["canary", SECRET_KEY, self.key]
-        secret, reply = self.script(keys=keys, args=["poll", client_id, LEASE, "hints", SECRET])
+        poll = self.script(keys=keys, args=["poll", client_id, LEASE, "hints", SECRET])
+        secret, self.fleet_size, reply = poll
         assert secret == SECRET.encode()
         return named(reply)
 
@@ -301,16 +302,29 @@ def test_a_value_that_is_not_a_hash_is_replaced(region):
     assert region.change("trip", A)["state"] == b"O"
 
 
+def test_a_poll_replies_how_many_processes_heard_the_last_change(region):
+    region.client.delete(SECRET_KEY)
+    region.poll()
+    assert region.fleet_size == 0
+    with announcements_of(region.client), announcements_of(region.client):
+        region.change("force", A)
+    region.poll()
+    assert region.fleet_size == 2
+    region.client.hset(SECRET_KEY, "size", "many")
+    region.poll()
+    assert region.fleet_size == 0
+
+
 def test_a_secret_that_is_none_is_replaced(region):
     for spoil in (
         lambda: region.client.set(SECRET_KEY, "?"),
-        lambda: region.client.hset(SECRET_KEY, "secret", "x" * 33),
-        lambda: region.client.hset(SECRET_KEY, "another", "field"),
+        lambda: region.client.hset(SECRET_KEY, mapping={"secret": "x" * 33, "size": "0"}),
+        lambda: region.client.hset(SECRET_KEY, mapping={"secret": "x", "another": "field"}),
     ):
         region.client.delete(SECRET_KEY)
         spoil()
         region.poll()
-        assert region.client.hgetall(SECRET_KEY) == {b"secret": SECRET.encode()}
+        assert region.client.hgetall(SECRET_KEY) == {b"secret": SECRET.encode(), b"size": b"0"}
         assert region.client.pttl(SECRET_KEY) > 80_000_000
 
 
@@ -469,7 +483,12 @@ def test_the_twin_replies_what_the_script_replies(client, many):
     region = Region(client)
     secret_key = f"{region.key}:secret"
     clock, published = [0], []
-    twin = Twin(lambda: clock[0], lambda channel, message: published.append((channel, message)))
+
+    def publish(channel, message):
+        published.append((channel, message))
+        return 1
+
+    twin = Twin(lambda: clock[0], publish)
     versions = [0]
     with announcements_of(client) as announcements:
         for command, client_id, ago, options in many:
