@@ -294,7 +294,7 @@ PROMISED = [
 ]  # fmt: skip
 
 
-# What is measured, by which scenario and under which name; what it was at most before the repair, in
+# What is measured, by which scenario, under which name; what it was at most before the repair, in
 # one run of the same scenario; the target.
 DROPPED, HUGE_KEY, FLOOD, CLOCK = edges.EDGES
 REPAIRED = [
