@@ -38,6 +38,7 @@ from resilience.integrations.redis.protocol import (
     SCRIPT,
     InvalidReplyError,
     RecordProtocol,
+    parse_poll,
     parse_replies,
     parse_reply,
 )
@@ -564,6 +565,8 @@ def test_a_subscription_that_answers_no_ping_is_dead():
         for _ in range(5):
             notifications.ping()
     notifications.close()
+    with pytest.raises(redis.ConnectionError, match="not connected"):
+        notifications.read()
     liar.close()
 
 
@@ -1216,6 +1219,15 @@ def test_an_answer_of_another_shape_is_none(reply):
         parse_reply(reply, 0.1)
     with pytest.raises(InvalidReplyError):
         parse_replies(reply, 1, 0.1)
+    with pytest.raises(InvalidReplyError):
+        parse_poll(reply, 1, 0.1)
+
+
+@pytest.mark.parametrize("secret", [None, 5, b"", b"5" * 31, b"5" * 33])
+def test_a_secret_of_another_length_is_none(secret):
+    assert parse_poll([b"5" * 32, 7, GOOD], 1, 0.1).fleet_size == 7
+    with pytest.raises(InvalidReplyError):
+        parse_poll([secret, 7, GOOD], 1, 0.1)
 
 
 def test_texts_from_the_store_are_made_fit_for_one_line():
