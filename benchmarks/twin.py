@@ -6,7 +6,7 @@ with the script on a real server.
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -24,7 +24,9 @@ _MAX_LENGTH = {
     "who": 300,
     "why": 300,
     "votes": 2000,
+    "sum": 40,
 }
+_SECRET_LENGTH = {"secret": 32, "size": 15}
 _MAX_CLOCK_ERROR, _MINUTE, _DAY, _YEAR = 1000, 60_000, 86_400_000, 31_536_000_000
 # The answers to a command.
 _REFUSED, _DONE, _LATE = 0, 1, 2
@@ -47,7 +49,7 @@ class _Record:
     votes: dict[str, int] = field(default_factory=dict)
 
     def to_fields(self) -> dict[str, str]:
-        votes = "".join(f"{voter}={at};" for voter, at in self.votes.items())
+        votes = "".join(sorted(f"{voter}={at};" for voter, at in self.votes.items()))
         fields = {
             "f": "1",
             "v": str(self.version),
@@ -61,7 +63,7 @@ class _Record:
             "why": self.reason,
             "votes": votes,
         }
-        return fields | {"sum": _checksum(fields)}
+        return fields | {"sum": _sha1(_to_line(fields))}
 
     def lease_left(self, lease: int, now: int) -> int:
         if self.state != "H" or not self.owner:
@@ -74,17 +76,20 @@ class Twin:
 
     Args:
         now: Returns the store's time in milliseconds.
-        publish: Called with the channel and the message of each notification.
+        publish: Called with the channel and the message of each notification; returns to how many
+            it was sent.
     """
 
-    def __init__(self, now: Callable[[], int], publish: Callable[[str, str], object]) -> None:
+    def __init__(self, now: Callable[[], int], publish: Callable[[str, str], int]) -> None:
         self._now = now
         self.publish = publish
         self.hashes: dict[str, dict[str, str]] = {}
         self.expiry: dict[str, int] = {}
         self.commands = 0
 
-    def run(self, keys: Sequence[str], arguments: Sequence[str]) -> Reply | list[Reply]:
+    def run(
+        self, keys: Sequence[str], arguments: Sequence[str]
+    ) -> Reply | list[int | bytes | Reply]:
         """Do what the script does with these keys and arguments."""
         self.commands += 1
         now = self._now()
@@ -92,7 +97,7 @@ class Twin:
         command = arguments[0]
         if command in ("read", "poll"):
             return self._read(keys, arguments, now)
-        return _Change(self, keys[0], arguments, now).run()
+        return _Change(self, keys, arguments, now).run()
 
     def _expire(self, keys: Sequence[str], now: int) -> None:
         for key in keys:
@@ -100,13 +105,15 @@ class Twin:
                 del self.expiry[key]
                 self.hashes.pop(key, None)
 
-    def _read(self, keys: Sequence[str], arguments: Sequence[str], now: int) -> list[Reply]:
+    def _read(
+        self, keys: Sequence[str], arguments: Sequence[str], now: int
+    ) -> list[int | bytes | Reply]:
         command, client_id, lease = arguments[0], arguments[1], int(arguments[2])
         polls = command == "poll"
+        replies: list[int | bytes | Reply] = []
         if polls:
-            self.expiry[keys[0]] = now + _MINUTE
-        replies: list[Reply] = []
-        for key in keys[1:] if polls else keys:
+            replies += self._check_store(keys[0], keys[1], arguments[4], now)
+        for key in keys[2:] if polls else keys:
             record, malformed = self.load(key, now)
             if polls and record is not None and record.state == "F":
                 self.expiry[key] = now + _DAY
@@ -114,11 +121,39 @@ class Twin:
             replies.append(_reply(record, caller, now, malformed=malformed, answer=_REFUSED))
         return replies
 
-    def load(self, key: str, now: int) -> tuple[_Record | None, int]:
-        """Return a record, or None; and 1 if something malformed stands in its place."""
+    def _check_store(
+        self, canary: str, secret_key: str, new_secret: str, now: int
+    ) -> tuple[bytes, int]:
+        self.hashes[canary], self.expiry[canary] = {"at": str(now)}, now + _MINUTE
+        secret, size = self.read_secret(secret_key)
+        if not secret:
+            self.hashes[secret_key] = {"secret": new_secret, "size": "0"}
+            secret = new_secret
+        self.expiry[secret_key] = now + _DAY
+        return secret.encode(), size
+
+    def read_secret(self, key: str) -> tuple[str, int]:
+        """Return the secret, or an empty text; and the size of the fleet."""
+        fields, _ = self._read_hash(key, _SECRET_LENGTH)
+        return (fields["secret"], _to_number(fields["size"], _YEAR) or 0) if fields else ("", 0)
+
+    def _read_hash(
+        self, key: str, max_length: Mapping[str, int]
+    ) -> tuple[dict[str, str] | None, int]:
         fields = self.hashes.get(key)
         if fields is None:
             return None, 0
+        if set(fields) != set(max_length):
+            return None, 1
+        if any(len(fields[name].encode()) > maximum for name, maximum in max_length.items()):
+            return None, 1
+        return fields, 0
+
+    def load(self, key: str, now: int) -> tuple[_Record | None, int]:
+        """Return a record, or None; and 1 if something malformed stands in its place."""
+        fields, strange = self._read_hash(key, _MAX_LENGTH)
+        if fields is None:
+            return None, strange
         if not _is_valid(fields):
             return None, 1
         version = _to_number(fields["v"], now + _YEAR)
@@ -151,8 +186,9 @@ class _Caller:
 class _Change:
     """One command that may change one record."""
 
-    def __init__(self, twin: Twin, key: str, arguments: Sequence[str], now: int) -> None:
-        self._twin, self._key, self._now = twin, key, now
+    def __init__(self, twin: Twin, keys: Sequence[str], arguments: Sequence[str], now: int) -> None:
+        self._twin, self._now = twin, now
+        self._key, self._secret_key = keys
         self._command, self._client_id, lease, self._channel = arguments[:4]
         numbers = [int(number) for number in arguments[4:8]]
         self._expected_version, self._recovery_timeout, self._quorum = numbers[:3]
@@ -277,14 +313,25 @@ class _Change:
         record = self._record
         record.version = max(record.version, self._expected_version, self._now - 1) + 1
         record.state, record.since = state, since
-        self._save()
-        self._twin.publish(self._channel, f"{record.version} {self._key}")
+        self._announce(self._save())
 
-    def _save(self) -> None:
-        self._twin.hashes[self._key] = self._record.to_fields()
+    def _announce(self, line: str) -> None:
+        hint = f"{self._record.version} {self._key}"
+        secret, _ = self._twin.read_secret(self._secret_key)
+        if secret:
+            signature = _sha1(f"{secret}{self._now} {self._key} {line}{secret}")
+            self._twin.publish(self._channel, f"{hint}\n{self._now} {signature} {line}")
+        size = self._twin.publish(self._channel, hint)
+        if secret:
+            self._twin.hashes[self._secret_key]["size"] = str(size)
+
+    def _save(self) -> str:
+        fields = self._record.to_fields()
+        self._twin.hashes[self._key] = fields
         forced = self._record.state == "F"
         lifetime = _DAY if forced else max(10 * self._recovery_timeout, _MINUTE)
         self._twin.expiry[self._key] = self._now + lifetime
+        return _to_line(fields)
 
     def _is_mine(self) -> bool:
         return self._record.state == "H" and self._record.owner == self._client_id
@@ -320,11 +367,11 @@ def _reply(
 
 
 def _is_valid(fields: dict[str, str]) -> bool:
-    if set(fields) != {*_MAX_LENGTH, "sum"}:
-        return False
-    if any(len(fields[name].encode()) > maximum for name, maximum in _MAX_LENGTH.items()):
-        return False
-    return fields["f"] == "1" and fields["s"] in set("COHF") and fields["sum"] == _checksum(fields)
+    return (
+        fields["f"] == "1"
+        and fields["s"] in set("COHF")
+        and fields["sum"] == _sha1(_to_line(fields))
+    )
 
 
 def _to_number(text: str, maximum: int) -> int | None:
@@ -333,6 +380,12 @@ def _to_number(text: str, maximum: int) -> int | None:
     return int(text)
 
 
-def _checksum(fields: dict[str, str]) -> str:
-    parts = (f"{len(fields[name].encode())}:{fields[name]}" for name in _MAX_LENGTH)
-    return hashlib.sha1("".join(parts).encode(), usedforsecurity=False).hexdigest()
+def _to_line(fields: dict[str, str]) -> str:
+    """Write the fields of a record one after the other, each with its length."""
+    return "".join(
+        f"{len(fields[name].encode())}:{fields[name]}" for name in _MAX_LENGTH if name != "sum"
+    )
+
+
+def _sha1(text: str) -> str:
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()

@@ -23,8 +23,10 @@ addition to those of circuit.py:
 1.  Each process decides by its own circuit, and what other processes know is one more input.
     Without the store each circuit goes on alone, as soon as the lease that it knows of has run out.
 2.  Only a record with a higher version than the last one is followed. A lower version means that
-    the store has lost its data: a process that knows of an opening or of a lease writes it again.
-    Each command carries the version that was known when it was decided.
+    the store has lost its data, and that its clock may have been ahead before: a record is followed
+    then if it tells of something that has happened after this process learned its last version.
+    Otherwise a process that knows of an opening or of a lease writes it again. Each command carries
+    the version that was known when it was decided.
 3.  An opening by another process opens this circuit for the rest of the recovery timeout. Where
     another process probes, this circuit opens too, and is due. A close is followed unless this
     circuit opened after it; then this circuit trips once more.
@@ -32,6 +34,8 @@ addition to those of circuit.py:
 5.  In HALF_OPEN the whole fleet has one lease for probes. A due call, or a caller that waits,
     requests the lease and is rejected. The next call that finds the lease here is a probe. The
     process that opened the circuit requests it later than the others: it may itself be unhealthy.
+    In a large fleet each process leaves the others a head start, since the store cannot answer all
+    of them at the same moment.
 6.  A call that comes much later than its `retry_after` is rare. It probes immediately, and requests
     the lease at the same time, so that rare calls recover too. Where another process had the lease
     a moment ago, only the next such call does so. A call whose request was not answered in time
@@ -98,6 +102,9 @@ class SharedCircuit(Circuit):
         self.shared: bool | None = False
         #: The version of the record that was seen last.
         self.version = 0
+        #: Seconds that this process leaves the others to request the lease, once it is free.
+        self.head_start = 0.0
+        self._version_known_since = now
         self._record_state = RecordState.ABSENT
         self._lease = Lease(lease)
         self._due_calls = DueCalls()
@@ -123,6 +130,14 @@ class SharedCircuit(Circuit):
     def holds_lease(self) -> bool:
         """Whether this process holds the lease, as far as it knows."""
         return self._lease.mine
+
+    def is_outdated(self, version: int) -> bool:
+        """Whether a record of this version may say what this circuit does not know.
+
+        Args:
+            version: The version, as it was announced.
+        """
+        return version > self.version or self._record_state is RecordState.ABSENT
 
     # Calls
 
@@ -206,6 +221,7 @@ class SharedCircuit(Circuit):
         super().follow_clock(now)
         self._lease.follow_clock(now)
         self._due_calls.follow_clock(now)
+        self._version_known_since = min(self._version_known_since, now)
 
     # The fleet's lease: rules 4 to 7
 
@@ -243,7 +259,9 @@ class SharedCircuit(Circuit):
         state = self.state
         due_at = state.until if isinstance(state, Open) else state.since
         as_opener = time_left(due_at, HEAD_START, now) if self._is_opener else 0.0
-        return max(as_opener, time_left(self._lease.returned_at, HEAD_START, now))
+        as_one_of_many = time_left(max(due_at, self._lease.taken_until), self.head_start, now)
+        as_last_holder = time_left(self._lease.returned_at, HEAD_START, now)
+        return max(as_opener, as_one_of_many, as_last_holder)
 
     def _continue_count(self, state: HalfOpen) -> None:
         """Go on with the successes that the lease came with."""
@@ -367,7 +385,7 @@ class SharedCircuit(Circuit):
     def on_record(self, view: RecordView, now: float) -> None:
         """Follow the record, as it was read."""
         self.shared = True
-        if view.state is RecordState.ABSENT or view.version < self.version:
+        if view.state is RecordState.ABSENT or self._is_left_over(view, now):
             self._on_lost_record(now)
             return
         is_news = (view.version, view.state) != (self.version, self._record_state)
@@ -398,8 +416,16 @@ class SharedCircuit(Circuit):
         self._stored_state = self.state
         self._manual_change = None
 
+    def _is_left_over(self, view: RecordView, now: float) -> bool:
+        """Whether the record is from before what this process knows: rule 2."""
+        happened_at = now - view.delay - view.age
+        return view.version < self.version and happened_at < self._version_known_since
+
     def _see(self, view: RecordView, now: float) -> None:
-        self._lease.update(view, now, is_news=view.version != self.version)
+        is_news = view.version != self.version
+        self._lease.update(view, now, is_news=is_news)
+        if is_news:
+            self._version_known_since = now
         self.version = view.version
         self._record_state = view.state
 

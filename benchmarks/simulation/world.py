@@ -1,6 +1,7 @@
 """A fleet of processes, an outage of one of their regions, and the figures."""
 
 import random
+from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,6 +28,10 @@ class Plan:
         calm: How long all is well before it goes down.
         outage: How long it is down.
         most: How long after that the simulation goes on, at most.
+        regions: How many of the regions go down, all at the same time.
+        restart_at: When the store is restarted, and forgets everything, after the regions have gone
+            down; None: never.
+        restart: How long the store is away then.
     """
 
     processes: int
@@ -37,6 +42,9 @@ class Plan:
     calm: float = 10.0
     outage: float = 90.0
     most: float = 150.0
+    regions: int = 1
+    restart_at: float | None = None
+    restart: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +55,17 @@ class Figures:
         requests: Requests to the region from the first trip on, from processes whose circuit had
             not closed again yet.
         probes: Those of them that were probes.
-        probes_at_a_time: The most probes that were under way at the same time.
+        probes_at_a_time: The most probes of one region that were under way at the same time.
         crowd: The most of the requests within one second, once the region was up again.
-        all_open: From the first trip until every circuit had opened.
-        first_closed: From the end of the outage until the first circuit was closed for good.
-        all_closed: The same for the last circuit.
+        all_open: From the first trip until every circuit had opened; of the slowest region.
+        first_closed: From the end of the outage until the first circuit was closed for good; of
+            the first region.
+        all_closed: From the first circuit that was closed until the last; of the slowest region.
         idle: Commands a second at the store before the outage.
         peak: Commands in the busiest second of the store.
         load: The largest share of a second during which the store worked.
         lost: How often a process lost the store.
+        alone: From the restart of the store until the last process shared again.
     """
 
     requests: int
@@ -69,6 +79,7 @@ class Figures:
     peak: int
     load: float
     lost: int
+    alone: float
 
 
 def play(plan: Plan, costs: Costs = Costs()) -> Figures:  # noqa: B008 - immutable
@@ -87,22 +98,27 @@ class World:
     def __init__(self, plan: Plan, costs: Costs) -> None:
         self.plan, self.agenda = plan, Agenda()
         self.chance = random.Random(plan.seed)  # noqa: S311 - not a secret
+        random.seed(plan.seed)  # the waits before processes connect again
         self.up_again = plan.calm + plan.outage
         self.store = SimulatedStore(self.agenda, self.chance, costs)
-        self.region = Region(
-            self.agenda, down_from=plan.calm, down_until=self.up_again, answer=plan.answer
-        )
-        self.synchronizers: list[SimulatedSynchronizer] = []
-        make = self._sharing_breaker if plan.shares else self._breaker
-        self.callers = [
-            Caller(self.agenda, self.chance, plan.rate, self.region, make(number))
-            for number in range(plan.processes)
+        self.regions = [
+            Region(self.agenda, down_from=plan.calm, down_until=self.up_again, answer=plan.answer)
+            for _ in range(plan.regions)
         ]
+        self.synchronizers: list[SimulatedSynchronizer] = []
+        make = self._sharing_breakers if plan.shares else self._breakers
+        # For each region, those that call it.
+        self.callers: list[list[Caller]] = [[] for _ in self.regions]
+        for number in range(plan.processes):
+            breakers = make(number)
+            for region, callers, breaker in zip(self.regions, self.callers, breakers, strict=True):
+                callers.append(Caller(self.agenda, self.chance, plan.rate, region, breaker))
 
-    def _breaker(self, _number: int) -> CircuitBreaker:
-        return CircuitBreaker(REGIONS[0], POLICY, clock=self.agenda.clock)
+    def _breakers(self, _number: int) -> list[CircuitBreaker]:
+        names = REGIONS[: self.plan.regions]
+        return [CircuitBreaker(name, POLICY, clock=self.agenda.clock) for name in names]
 
-    def _sharing_breaker(self, number: int) -> CircuitBreaker:
+    def _sharing_breakers(self, number: int) -> list[CircuitBreaker]:
         protocol = RecordProtocol(
             prefix="simulated",
             client_id=f"{number:016x}",
@@ -111,36 +127,58 @@ class World:
             quorum=1,
         )
         synchronizer = SimulatedSynchronizer(
-            self.agenda, self.chance, self.store, protocol, REGIONS
+            self.agenda,
+            self.chance,
+            self.store,
+            protocol,
+            regions=REGIONS,
+            breakers=self.plan.regions,
         )
         self.synchronizers.append(synchronizer)
-        self.agenda.after(self.chance.uniform(0.0, self.plan.calm / 4), synchronizer.start)
-        return synchronizer.breaker
+        self.agenda.after(self.chance.uniform(0.0, self.plan.calm / 2), synchronizer.start)
+        return [member.breaker for member in synchronizer.members.values()]
+
+    def _stop_the_store(self) -> None:
+        self.store.stop()
+        for synchronizer in self.synchronizers:
+            self.agenda.after(self.store.lag(), synchronizer.on_store_gone)
+        self.agenda.after(self.plan.restart, self.store.start)
 
     def play(self) -> Figures:
         """Let it happen, and count."""
-        plan, agenda, callers = self.plan, self.agenda, self.callers
+        plan, agenda = self.plan, self.agenda
+        everybody = [caller for callers in self.callers for caller in callers]
         agenda.run(plan.calm)
-        for caller in callers:
+        for caller in everybody:
             caller.plan()
+        if plan.restart_at is not None:
+            agenda.at(plan.calm + plan.restart_at, self._stop_the_store)
         agenda.run(self.up_again)
         end = self.up_again + plan.most
-        while agenda.now < end and not all(caller.closed_at for caller in callers):
+        while agenda.now < end and not all(caller.closed_at for caller in everybody):
             agenda.run(agenda.now + 1.0)
-        opened = [caller.opened_at or end for caller in callers]
-        closed = [caller.closed_at or end for caller in callers]
-        region, store, half = self.region, self.store, int(plan.calm / 2)
-        before_opening = region.requests[BEFORE] - (region.before_the_trip or 0)
+        return self._figures(end)
+
+    def _figures(self, end: float) -> Figures:
+        plan, store, half = self.plan, self.store, int(self.plan.calm / 2)
+        opened = [[caller.opened_at or end for caller in callers] for callers in self.callers]
+        closed = [[caller.closed_at or end for caller in callers] for callers in self.callers]
+        probes = sum(region.requests[PROBE] for region in self.regions)
+        before = sum(region.requests[BEFORE] for region in self.regions)
+        before -= sum(region.before_the_trip or 0 for region in self.regions)
+        by_second = sum((region.by_second for region in self.regions), start=Counter[int]())
+        stopped_at = plan.calm + (plan.restart_at or 0.0)
         return Figures(
-            requests=region.requests[PROBE] + before_opening,
-            probes=region.requests[PROBE],
-            probes_at_a_time=region.probes_at_a_time,
-            crowd=max(region.by_second[second] for second in range(int(self.up_again), int(end))),
-            all_open=max(opened) - min(opened),
-            first_closed=min(closed) - self.up_again,
-            all_closed=max(closed) - self.up_again,
+            requests=probes + before,
+            probes=probes,
+            probes_at_a_time=max(region.probes_at_a_time for region in self.regions),
+            crowd=max(by_second[second] for second in range(int(self.up_again), int(end))),
+            all_open=max(max(times) - min(times) for times in opened),
+            first_closed=min(min(times) for times in closed) - self.up_again,
+            all_closed=max(max(times) - min(times) for times in closed),
             idle=sum(store.commands[second] for second in range(half, int(plan.calm))) / half,
             peak=max(store.commands.values(), default=0),
             load=max(store.busy.values(), default=0.0),
             lost=sum(synchronizer.lost for synchronizer in self.synchronizers),
+            alone=max((one.alone_until for one in self.synchronizers), default=0.0) - stopped_at,
         )

@@ -22,6 +22,7 @@ STEPS = st.one_of(
     st.tuples(st.just("deliver_late"), who),
     st.tuples(st.just("disconnect"), who),
     st.tuples(st.just("lose_data")),
+    st.tuples(st.just("restart"), st.sampled_from((-3_600, 0, 3_600))),
     st.tuples(st.just("spoil"), st.sampled_from(("v", "s", "at", "n", "own", "votes"))),
     st.tuples(st.just("reset"), who),
     st.tuples(st.just("force"), who),
@@ -41,7 +42,7 @@ class Chaos:
         own = getattr(self, name, None)
         if own is not None:
             own(*what)
-        elif what and isinstance(what[0], int) and name != "pass_":
+        elif what and isinstance(what[0], int) and name not in ("pass_", "restart"):
             process = self.world.processes[what[0]]
             getattr(process, name)(*what[1:])
         else:

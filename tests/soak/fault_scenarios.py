@@ -102,6 +102,37 @@ class WrongPassword(Fault):
         site.admin.config_set("requirepass", "")
 
 
+class WithoutHset(Fault):
+    def begin(self, site):
+        site.admin.execute_command("ACL", "SETUSER", "default", "-hset")
+
+    def end(self, site):
+        site.admin.execute_command("ACL", "SETUSER", "default", "+hset")
+
+
+class WithoutHgetall(Fault):
+    def begin(self, site):
+        site.admin.execute_command("ACL", "SETUSER", "default", "-hgetall")
+
+    def end(self, site):
+        site.admin.execute_command("ACL", "SETUSER", "default", "+hgetall")
+
+
+class WithoutPublish(Fault):
+    def begin(self, site):
+        site.admin.execute_command("ACL", "SETUSER", "default", "-publish")
+
+    def end(self, site):
+        site.admin.execute_command("ACL", "SETUSER", "default", "+publish")
+
+
+class CommandsDropped(Fault):
+    lost, brief = False, True
+
+    def begin(self, site):
+        site.admin.client_kill_filter(_type="normal", skipme=True)
+
+
 class BlackHole(Fault):
     direct = False
 
@@ -162,7 +193,8 @@ class Reset(Fault):
 
 FAULTS = (
     Killed, Stopped, BlackHole, RestartedEmpty, Full, ReadOnly, WithoutReplicas, WrongPassword,
-    Reset, Garbage, TooLarge, TooSlow, Slow,
+    WithoutHset, WithoutHgetall, WithoutPublish, CommandsDropped, Reset, Garbage, TooLarge, TooSlow,
+    Slow,
 )  # fmt: skip
 
 

@@ -23,15 +23,17 @@ class World:
     def __init__(self, processes=2, *, quorum=1, policy=POLICY, lease=5.0):
         self.now = 1000.0
         self.announced = 0
+        self.clock_ahead = 0.0  # seconds
         self.store = Twin(self.store_time, self._announce)
         self.processes = [Process(self, n, quorum, policy, lease) for n in range(processes)]
         self.settle()
 
     def store_time(self):
-        return STORE_STARTS + int(self.now * 1000)
+        return STORE_STARTS + int((self.now + self.clock_ahead) * 1000)
 
     def _announce(self, channel, message):
         self.announced += 1
+        return len(self.processes)
 
     def pass_(self, seconds):
         self.now += seconds
@@ -58,6 +60,11 @@ class World:
         """Restart the store empty."""
         self.store.hashes.clear()
         self.store.expiry.clear()
+
+    def restart(self, clock_ahead):
+        """Restart the store empty, on a machine whose clock is ahead by so many seconds."""
+        self.lose_data()
+        self.clock_ahead = clock_ahead
 
 
 class Process:

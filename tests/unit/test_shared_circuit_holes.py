@@ -3,7 +3,8 @@
 import pytest
 
 from resilience import BreakerPolicy
-from tests.support.fleet import World
+from resilience.integrations.redis.head_start import head_start
+from tests.support.fleet import FAILURE, World
 
 ROUND = 0.005  # seconds between two rounds of a synchronizer
 
@@ -160,3 +161,162 @@ def test_a_bystander_that_was_stopped_is_not_taken_for_one_that_calls_rarely():
             break
         stopped.send()
     assert stopped.circuit.holds_lease, "it probed though it only had to ask"
+
+
+def after_a_clock_that_was_ahead(processes=2):
+    """A fleet that knows versions of the next hour, a store that forgot them, and a new process."""
+    world = World(processes)
+    world.clock_ahead = 3_600.0
+    world.processes[0].trip()
+    world.settle()
+    world.processes[0].reset()
+    world.settle()
+    world.pass_(1.0)
+    world.restart(clock_ahead=0.0)
+    world.processes[-1].start_again()
+    return world
+
+
+@pytest.mark.parametrize("have_seen_the_loss", [False, True])
+@pytest.mark.parametrize(
+    ("change", "state"),
+    [("trip", "OPEN"), ("force", "OPEN"), ("trip and take", "HALF_OPEN"), ("reset", "CLOSED")],
+)
+def test_what_a_new_process_says_is_followed_though_versions_were_higher(
+    have_seen_the_loss, change, state
+):
+    world = after_a_clock_that_was_ahead()
+    old, new = world.processes
+    if have_seen_the_loss:
+        old.read()
+    assert old.circuit.version > world.store_time() + 3_000_000
+    if change == "reset":
+        new.force()
+        world.settle()
+        assert old.state == "OPEN"
+        world.pass_(1.0)
+        new.reset()
+    elif change == "force":
+        new.force()
+    else:
+        new.trip()
+    new.send()
+    if change == "trip and take":
+        world.pass_(60.0)
+        assert new.call() == pytest.approx(0.25)
+        new.send()
+    old.read()
+    assert old.state == state
+    assert old.circuit.version == new.circuit.version
+
+
+def test_a_quorum_counts_old_and_new_processes_after_a_clock_that_was_ahead():
+    world = World(2, quorum=2)
+    world.clock_ahead = 3_600.0
+    world.processes[0].force()
+    world.settle()
+    world.processes[0].reset()
+    world.settle()
+    world.pass_(1.0)
+    world.restart(clock_ahead=0.0)
+    world.processes[1].start_again()
+    world.processes[1].trip()
+    world.settle()
+    world.processes[0].trip()
+    world.settle()
+    assert world.states() == ["OPEN", "OPEN"]
+    assert world.record().state == "O"
+
+
+def test_what_an_old_process_knows_is_written_again_after_a_clock_that_was_ahead():
+    world = World(2)
+    world.clock_ahead = 3_600.0
+    world.processes[0].trip()
+    world.settle()
+    world.pass_(1.0)
+    world.restart(clock_ahead=0.0)
+    world.processes[1].start_again()
+    world.processes[1].reset()  # nothing to close yet
+    world.pass_(0.5)
+    world.settle()
+    assert world.states() == ["CLOSED", "CLOSED"], "the reset has come later than the opening"
+
+
+def test_a_record_from_before_that_a_replica_still_has_is_not_followed():
+    world = World(2)
+    world.processes[0].trip()
+    world.settle()
+    left_over = dict(world.store.hashes)
+    world.pass_(1.0)
+    world.processes[0].reset()
+    world.settle()
+    world.pass_(1.0)
+    world.store.hashes = left_over
+    world.settle()
+    assert world.states() == ["CLOSED", "CLOSED"]
+
+
+def test_a_clock_that_steps_back_leaves_a_later_record_to_be_followed():
+    world = after_a_clock_that_was_ahead()
+    old, new = world.processes
+    world.now -= 500.0
+    old.call()  # follows the clock
+    new.trip()
+    new.send()
+    old.read()
+    assert old.state == "OPEN"
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_a_version_is_news_if_it_is_higher_or_nothing_was_there(version):
+    world = World(1)
+    circuit = world.processes[0].circuit
+    assert circuit.is_outdated(version)
+    world.processes[0].trip()
+    world.settle()
+    assert not circuit.is_outdated(version)
+    assert not circuit.is_outdated(circuit.version)
+    assert circuit.is_outdated(circuit.version + version)
+    world.lose_data()
+    world.processes[0].read()
+    assert circuit.is_outdated(version)
+
+
+def test_in_a_large_fleet_a_process_leaves_the_others_a_head_start():
+    world = due(3)
+    _, early, late = world.processes
+    late.circuit.head_start = 1.5
+    assert late.call() == pytest.approx(1.5)
+    assert late.send() == []
+    world.pass_(1.0)
+    assert late.call() == pytest.approx(0.5)
+    assert early.call() == pytest.approx(0.25)
+    assert early.send() == ["take"]
+    late.read()
+    assert early.call() == "called"
+    early.circuit.record(early.begin(), FAILURE, world.now)  # it holds the lease, and gives it up
+    world.settle()
+    assert set(world.states()) == {"OPEN"}
+
+
+def test_the_head_start_counts_anew_when_a_lease_becomes_free():
+    world = due(3)
+    _, holder, late = world.processes
+    late.circuit.head_start = 1.5
+    assert holder.call() == pytest.approx(0.25)
+    holder.send()
+    late.read()
+    world.pass_(1.0)
+    assert holder.send() == ["release"]
+    late.read()
+    assert late.call() == pytest.approx(1.5)
+    world.pass_(1.5)
+    assert late.call() == pytest.approx(0.25)
+    assert late.send() == ["take"]
+
+
+@pytest.mark.parametrize(("size", "longest"), [(0, 0.0), (100, 0.0), (1_100, 0.2), (10**6, 2.0)])
+def test_the_head_start_grows_with_the_fleet(size, longest):
+    starts = [head_start(size) for _ in range(1_000)]
+    assert 0.0 <= min(starts) <= longest / 10
+    assert longest * 0.9 <= max(starts) <= longest

@@ -3,9 +3,11 @@
 Needs redis-py: ``pip install "region-breaker[redis]"``.
 
 - `sharing`: what a registry uses, and forks. `synchronizer`: the thread that talks to the store.
-- `connection`, `wakeup`: its connections, and how a call wakes it.
-- `protocol`, `script.lua`: the records in the store; the first lines of the script list what is
-  written. The rules that a circuit follows are in `resilience.shared_circuit`.
+- `connection`, `subscription`, `backoff`, `wakeup`: its connections, what arrives on them, when it
+  connects again, and how a call wakes it.
+- `protocol`, `notification`, `script.lua`: the records in the store and what is announced about
+  them; the first lines of the script list what is written. The rules that a circuit follows are in
+  `resilience.shared_circuit`.
 """
 
 from resilience.integrations.redis.sharing import RedisSharing

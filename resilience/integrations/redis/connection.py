@@ -4,9 +4,10 @@ They are redis-py's connections, not its client, which would try again and so de
 synchronizer.
 """
 
-import re
-import selectors
+import hashlib
 import socket
+import ssl
+import time
 from collections.abc import Mapping
 from typing import Final, Protocol, cast
 
@@ -17,11 +18,10 @@ from redis.exceptions import NoScriptError
 from redis.retry import Retry
 
 from resilience._validate import name_of
-from resilience.integrations.redis.protocol import SCRIPT, Request
-from resilience.integrations.redis.wakeup import Wakeup
+from resilience.integrations.redis.notification import Notification, newest
+from resilience.integrations.redis.protocol import SCRIPT, InvalidReplyError, Request
+from resilience.integrations.redis.subscription import SubscriptionReader
 
-# Not epoll: the child of a fork would share it with its parent.
-_Selector: Final = getattr(selectors, "PollSelector", selectors.SelectSelector)
 # The settings of a connection that say where the store is, and who connects. Those for TLS, which
 # begin with "ssl_", are kept as well; all others are chosen here.
 _KEPT_SETTINGS: Final = frozenset(
@@ -38,8 +38,12 @@ _KEPT_SETTINGS: Final = frozenset(
         "socket_keepalive_options",
     }
 )
-# A version and a key.
-_NOTIFICATION: Final = re.compile(rb"([0-9]{1,15}) (.{1,500})", re.DOTALL)
+_DIGEST: Final = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
+# Seconds. A connection that the store has ended earlier, without an answer, is not made again.
+_LASTS: Final = 0.5
+_BYTES_AT_A_TIME: Final = 65_536
+# Notifications are followed after this many times, however many more there are.
+_TIMES_IN_A_ROW: Final = 16
 
 
 class _Connection(Protocol):
@@ -56,6 +60,8 @@ class _Connection(Protocol):
     def disconnect(self) -> object: ...
 
     def fileno(self) -> int: ...
+
+    def receive(self, *, waits: bool) -> bytes: ...
 
 
 class _ConnectionType(Protocol):
@@ -81,6 +87,24 @@ class _Waitable:
     def fileno(self: _WithSocket) -> int:
         held = self._sock  # pyright: ignore[reportPrivateUsage]
         return -1 if held is None else held.fileno()
+
+    def receive(self: _WithSocket, *, waits: bool) -> bytes:
+        """Return what has arrived, past redis-py: nothing if that is nothing."""
+        held = self._sock  # pyright: ignore[reportPrivateUsage]
+        if held is None:
+            raise redis.ConnectionError("not connected")
+        timeout = held.gettimeout()
+        if not waits:
+            held.settimeout(0)
+        try:
+            received = held.recv(_BYTES_AT_A_TIME)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return b""
+        finally:
+            held.settimeout(timeout)
+        if not received:
+            raise redis.ConnectionError("closed by the store")
+        return received
 
 
 class _TcpConnection(_Waitable, Connection):
@@ -164,26 +188,71 @@ def _pool_of_url(url: str) -> _Pool:
 
 
 class CommandConnection:
-    """The connection that runs the script."""
+    """The connection that runs the script.
+
+    Stores and what stands before them end connections that have been idle. That is noticed
+    immediately, and is not a loss of the store if it can be connected to again.
+    """
 
     def __init__(self, address: Address) -> None:
-        self._connection = address.connect()
-        self._digest: object = None
+        self._address = address
+        self._connect()
+
+    def _connect(self) -> None:
+        self._connection = self._address.connect()
+        self._connected_at = time.monotonic()
+        self._has_answered = False
 
     def run(self, request: Request) -> object:
-        """Run the script and return its answer."""
-        keys_and_arguments = (len(request.keys), *request.keys, *request.arguments)
-        if self._digest is None:
-            self._digest = self._ask("SCRIPT", "LOAD", SCRIPT)
+        """Run the script and return its answer.
+
+        The script may have run already when the connection ends: a command does nothing the second
+        time.
+        """
         try:
-            return self._ask("EVALSHA", self._digest, *keys_and_arguments)
-        except NoScriptError:  # the store was flushed
-            self._digest = None
+            return self._run(request)
+        except redis.ConnectionError as error:
+            self._connect_again(error)
+            return self._run(request)
+
+    def check(self) -> None:
+        """Connect again if the store has ended the connection.
+
+        Raises:
+            InvalidReplyError: The store has said something that it was not asked for.
+            redis.ConnectionError: It has ended the connection before it has answered.
+        """
+        try:
+            has_spoken = self._connection.can_read(0)
+        except redis.ConnectionError as error:
+            self._connect_again(error)
+            return
+        if has_spoken:
+            raise InvalidReplyError
+
+    def _connect_again(self, error: redis.ConnectionError) -> None:
+        """Connect again, unless the error has come as soon as the connection was made."""
+        if not self._has_answered and time.monotonic() - self._connected_at < _LASTS:
+            raise error
+        self._connection.disconnect()
+        self._connect()
+
+    def _run(self, request: Request) -> object:
+        keys_and_arguments = (len(request.keys), *request.keys, *request.arguments)
+        try:
+            return self._ask("EVALSHA", _DIGEST, *keys_and_arguments)
+        except NoScriptError:  # the store is new, or was flushed
             return self._ask("EVAL", SCRIPT, *keys_and_arguments)
 
     def _ask(self, *command: object) -> object:
         self._connection.send_command(*command)
-        return self._connection.read_response()
+        answer = self._connection.read_response()
+        self._has_answered = True
+        return answer
+
+    def fileno(self) -> int:
+        """Return the descriptor that can be read when the connection has ended."""
+        return self._connection.fileno()
 
     def close(self) -> None:
         """Disconnect."""
@@ -193,40 +262,30 @@ class CommandConnection:
 class Notifications:
     """The connection that is notified of changes.
 
-    A notification only says which record should be read, so that a false one does no harm.
+    Attributes:
+        are_pending: Whether more of them had arrived than `read` has read.
     """
 
     def __init__(self, address: Address, channel: str) -> None:
         self._connection = address.connect()
-        self._ping_is_unanswered = False
+        self._reader = SubscriptionReader(channel)
+        self.are_pending = False
         self._connection.send_command("SUBSCRIBE", channel)
-        self._connection.read_response()
+        while not self._reader.is_confirmed:
+            self._reader.feed(self._connection.receive(waits=True))
 
-    def wait(self, wakeup: Wakeup, seconds: float) -> dict[str, int]:
-        """Wait for a notification, the wakeup or the time.
-
-        Returns:
-            The newest version that was announced for each key.
-        """
-        with _Selector() as selector:
-            selector.register(wakeup, selectors.EVENT_READ)
-            selector.register(self._connection, selectors.EVENT_READ)
-            selector.select(max(0.0, seconds))
-        wakeup.clear()
-        return self.read()
-
-    def read(self) -> dict[str, int]:
-        """Return the newest version that was announced for each key, without waiting."""
-        newest: dict[str, int] = {}
-        while self._connection.can_read(0):
-            message = self._connection.read_response()
-            kind, content = (message[0], message[-1]) if isinstance(message, list) else ("", "")
-            if kind == b"pong":
-                self._ping_is_unanswered = False
-            elif isinstance(content, bytes) and (found := _NOTIFICATION.fullmatch(content)):
-                key, version = found[2].decode("utf-8", "replace"), int(found[1])
-                newest[key] = max(version, newest.get(key, 0))
-        return newest
+    def read(self) -> dict[str, Notification]:
+        """Return the newest notification for each key, without waiting."""
+        contents: list[bytes] = []
+        for _ in range(_TIMES_IN_A_ROW):
+            received = self._connection.receive(waits=False)
+            if not received:
+                self.are_pending = False
+                break
+            contents += self._reader.feed(received)
+        else:
+            self.are_pending = True
+        return newest(contents)
 
     def ping(self) -> None:
         """Send a ping; the one before must have been answered.
@@ -234,10 +293,14 @@ class Notifications:
         Raises:
             redis.ConnectionError: It was not.
         """
-        if self._ping_is_unanswered:
-            raise redis.ConnectionError
-        self._ping_is_unanswered = True
+        if not self._reader.is_ping_answered:
+            raise redis.ConnectionError("no answer to a PING")
+        self._reader.is_ping_answered = False
         self._connection.send_command("PING")
+
+    def fileno(self) -> int:
+        """Return the descriptor that can be read when a notification has arrived."""
+        return self._connection.fileno()
 
     def close(self) -> None:
         """Disconnect."""

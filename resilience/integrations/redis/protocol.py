@@ -5,6 +5,8 @@ The store is not trusted. A reply that the script would not make is an `InvalidR
 
 import hashlib
 import importlib.resources
+import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
@@ -19,6 +21,8 @@ SCRIPT: Final = (
 )
 _FORMAT: Final = 1
 _FIELDS_OF_A_REPLY: Final = 13
+_FIELDS_BEFORE_RECORDS: Final = 2
+_SECRET_LENGTH: Final = 32
 # What the script answers to a command that was carried out, or that came after its time.
 _DONE: Final = 1
 _LATE: Final = 2
@@ -62,6 +66,22 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
+class PollReply:
+    """What the script has replied to a poll.
+
+    Args:
+        secret: Signs the notifications of this store.
+        fleet_size: How many processes heard the last change, of whichever record; 0 if there was
+            none.
+        replies: One for each record.
+    """
+
+    secret: bytes
+    fleet_size: int
+    replies: list[Reply]
+
+
+@dataclass(frozen=True, slots=True)
 class RecordProtocol:
     """How this process reads and changes records.
 
@@ -91,14 +111,23 @@ class RecordProtocol:
             name = f"{name[:_MAX_KEY]}~{hashlib.sha256(name.encode()).hexdigest()[:16]}"
         return f"{{{self.prefix}}}:{_FORMAT}:{name}"
 
+    @property
+    def secret_key(self) -> str:
+        """The key of the secret that notifications are signed with, and of the fleet's size."""
+        return f"{{{self.prefix}}}:secret"
+
     def read(self, keys: list[str]) -> Request:
         """Read records."""
         return Request(keys, ["read", self.client_id, _to_ms(self.lease)])
 
     def poll(self, keys: list[str]) -> Request:
-        """Read records, and find out whether the store takes writes."""
+        """Read records and the secret, and find out whether the store does what changes need."""
         canary = f"{{{self.prefix}}}:canary:{self.client_id}"
-        return Request([canary, *keys], ["poll", self.client_id, _to_ms(self.lease)])
+        new_secret = secrets.token_hex(_SECRET_LENGTH // 2)
+        return Request(
+            [canary, self.secret_key, *keys],
+            ["poll", self.client_id, _to_ms(self.lease), self.channel, new_secret],
+        )
 
     def change(
         self, key: str, command: Command, recovery_timeout: float, not_after: int
@@ -106,7 +135,7 @@ class RecordProtocol:
         """Change a record, unless it is later than `not_after` by the store's clock."""
         reports_successes = command.change in _WITH_SUCCESSES
         return Request(
-            [key],
+            [key, self.secret_key],
             [
                 command.change.value,
                 self.client_id,
@@ -130,6 +159,16 @@ def parse_replies(answer: object, count: int, delay: float) -> list[Reply]:
     return [parse_reply(one, delay) for one in answer]
 
 
+def parse_poll(answer: object, count: int, delay: float) -> PollReply:
+    """Return what the script has replied to a poll of several records."""
+    if not isinstance(answer, list) or len(answer) != count + _FIELDS_BEFORE_RECORDS:
+        raise InvalidReplyError
+    secret, size, *replies = answer
+    if not isinstance(secret, bytes) or len(secret) != _SECRET_LENGTH:
+        raise InvalidReplyError
+    return PollReply(secret, _number(size), parse_replies(replies, count, delay))
+
+
 def parse_reply(answer: object, delay: float) -> Reply:
     """Return what the script has replied about one record.
 
@@ -145,11 +184,21 @@ def parse_reply(answer: object, delay: float) -> Reply:
     record_format, *record, done, is_malformed, store_time = answer
     if _number(record_format) != _FORMAT:
         raise InvalidReplyError
-    view = _parse_record(record, is_done=_number(done) == _DONE, delay=delay)
+    view = parse_record(record, is_done=_number(done) == _DONE, delay=delay)
     return Reply(view, bool(_number(is_malformed)), done == _LATE, _number(store_time))
 
 
-def _parse_record(fields: list[object], *, is_done: bool, delay: float) -> RecordView:
+def parse_record(fields: Sequence[object], *, is_done: bool, delay: float) -> RecordView:
+    """Return a record.
+
+    Args:
+        fields: What the script replies about the record itself, in its order.
+        is_done: Whether the command was carried out.
+        delay: Seconds between the request and the answer.
+
+    Raises:
+        InvalidReplyError: The script does not reply this.
+    """
     version, state, age, lease_left, is_mine, successes, is_opener, client_name, reason = fields
     return RecordView(
         version=_number(version),

@@ -3,8 +3,13 @@
 -- What is written to the store:
 --
 --   {prefix}:1:<region>           a hash, the record of one region; its fields are listed below
---   {prefix}:canary:<client id>   a string, which shows that the store takes writes; for a minute
---   {prefix}:hints                a channel: "<version> <key>" after each change of a record
+--   {prefix}:canary:<client id>   a hash, which shows that the store takes writes; for a minute
+--   {prefix}:secret               a hash with two fields: a secret that only readers of this
+--                                   database know, and how many processes heard the last change
+--   {prefix}:hints                a channel, for two messages after each change of a record:
+--                                   "<version> <key>\n<time> <signature> <fields>", which spares
+--                                   the read, and "<version> <key>" for processes with an older
+--                                   version of this package, which reads the record
 --
 --   f      format of the record: 1
 --   v      version: grows with each change, and fences off an earlier holder of the lease
@@ -19,15 +24,19 @@
 --   votes  processes that have tripped below the quorum: "<client id>=<when>;" for each
 --   sum    checksum of all fields above: a field that was changed by other means shows
 --
--- A record lives for ten recovery timeouts, at least for a minute; a forced one for a day, which
--- polls renew.
+-- A record lives for ten recovery timeouts, at least for a minute; a forced one and the secret for a
+-- day, which polls renew.
 --
 -- How the script is run:
 --
 --   read           KEYS: records           ARGV: command, client id, lease
---   poll           KEYS: canary, records   ARGV: command, client id, lease
---   any other      KEYS: record            ARGV: command, client id, lease, channel, expected version,
+--   poll           KEYS: canary, secret, records
+--                                          ARGV: command, client id, lease, channel, a new secret
+--   any other      KEYS: record, secret    ARGV: command, client id, lease, channel, expected version,
 --                    recovery timeout, quorum, successes or age, client name, reason, not after
+--
+-- A poll writes and reads all that records need: a user of the store who may not do so, or a store
+-- that is full, is found out by polls, and not only when something happens.
 --
 -- Times are milliseconds of this server's clock, durations are milliseconds. A record holds when
 -- things have happened, never until when, so that a time in the future is malformed. A malformed
@@ -36,8 +45,9 @@
 local FIELDS = {'f', 'v', 's', 'at', 'own', 'beat', 'n', 'by', 'who', 'why', 'votes'}
 local MAX_LENGTH = {
   f = 1, v = 15, s = 1, at = 15, own = 16, beat = 15, n = 15, by = 16, who = 300, why = 300,
-  votes = 2000,
+  votes = 2000, sum = 40,
 }
+local SECRET_LENGTH = {secret = 32, size = 15}
 local MAX_CLOCK_ERROR, MINUTE, DAY, YEAR = 1000, 60000, 86400000, 31536000000
 -- The answers to a command.
 local REFUSED, DONE, LATE = 0, 1, 2
@@ -56,12 +66,13 @@ local function to_number(text, maximum)
   return number and number <= maximum and number
 end
 
-local function checksum(fields)
+-- Write fields one after the other, each with its length.
+local function to_line(fields)
   local parts = {}
   for place, name in ipairs(FIELDS) do
     parts[place] = #fields[name] .. ':' .. fields[name]
   end
-  return redis.sha1hex(table.concat(parts))
+  return table.concat(parts)
 end
 
 local function to_votes(text)
@@ -72,25 +83,33 @@ local function to_votes(text)
   return votes
 end
 
--- Return the fields of a hash, if they are those of a record.
-local function read_fields(flat)
-  if #flat ~= 2 * (#FIELDS + 1) then return nil end
-  local fields = {}
-  for place = 1, #flat, 2 do fields[flat[place]] = flat[place + 1] end
-  for _, name in ipairs(FIELDS) do
-    if not fields[name] or #fields[name] > MAX_LENGTH[name] then return nil end
+-- Return the fields of a hash, or nothing; and 1 if something else stands in its place. Nothing is
+-- read before its size is known: a large value would block the server for all its clients.
+local function read_hash(key, max_length, expected_count)
+  local count = redis.pcall('HLEN', key)
+  if type(count) == 'table' then
+    if count.err:find('WRONGTYPE', 1, true) then return nil, 1 end
+    return error(count)
   end
-  local is_valid = fields.f == '1' and fields.s:find('^[COHF]$') and fields.sum == checksum(fields)
-  return is_valid and fields
+  if count == 0 then return nil, 0 end
+  if count ~= expected_count then return nil, 1 end
+  for name, maximum in pairs(max_length) do
+    if redis.call('HSTRLEN', key, name) > maximum then return nil, 1 end
+  end
+  local flat, fields = redis.call('HGETALL', key), {}
+  for place = 1, #flat, 2 do fields[flat[place]] = flat[place + 1] end
+  for name in pairs(max_length) do
+    if not fields[name] then return nil, 1 end
+  end
+  return fields, 0
 end
 
 -- Return a record, or nothing; and 1 if something malformed stands in its place.
 local function load(key)
-  local flat = redis.pcall('HGETALL', key)
-  if flat.err then return nil, 1 end
-  if #flat == 0 then return nil, 0 end
-  local fields = read_fields(flat)
-  if not fields then return nil, 1 end
+  local fields, strange = read_hash(key, MAX_LENGTH, #FIELDS + 1)
+  if not fields then return nil, strange end
+  local is_valid = fields.f == '1' and fields.s:find('^[COHF]$')
+  if not is_valid or fields.sum ~= redis.sha1hex(to_line(fields)) then return nil, 1 end
   local record = {
     version = to_number(fields.v, now + YEAR),
     state = fields.s,
@@ -129,14 +148,44 @@ end
 
 -- Reading
 
-if command == 'read' or command == 'poll' then
-  local first = 1
-  if command == 'poll' then
-    -- Nothing else writes while all is well: a store that takes no writes is found out here.
-    redis.call('SET', KEYS[1], client_id, 'PX', MINUTE)
-    first = 2
+local function remove(key)
+  -- Large values are removed in the background, if the user may do that.
+  local removed = redis.pcall('UNLINK', key)
+  if type(removed) == 'table' then redis.call('DEL', key) end
+end
+
+-- Return the secret, or an empty text; and the size of the fleet.
+local function read_secret(key)
+  local fields = read_hash(key, SECRET_LENGTH, 2)
+  if not fields then return '', 0 end
+  return fields.secret, to_number(fields.size, YEAR) or 0
+end
+
+-- Do once what changes need, and return the secret, which is made where there is none, and the
+-- size of the fleet.
+local function check_store(canary, secret_key, channel, new_secret)
+  redis.call('HSET', canary, 'at', to_text(now))
+  redis.call('PEXPIRE', canary, MINUTE)
+  read_hash(canary, {at = 15}, 1)
+  if redis.acl_check_cmd and not redis.acl_check_cmd('PUBLISH', channel, '') then
+    error({err = 'NOPERM the user may not publish on the channel of the notifications'})
   end
-  local replies = {}
+  local secret, size = read_secret(secret_key)
+  if secret == '' then
+    remove(secret_key)
+    redis.call('HSET', secret_key, 'secret', new_secret, 'size', '0')
+    secret = new_secret
+  end
+  redis.call('PEXPIRE', secret_key, DAY)
+  return secret, size
+end
+
+if command == 'read' or command == 'poll' then
+  local first, replies = 1, {}
+  if command == 'poll' then
+    replies[1], replies[2] = check_store(KEYS[1], KEYS[2], ARGV[4], ARGV[5])
+    first = 3
+  end
   for place = first, #KEYS do
     local record, malformed = load(KEYS[place])
     if command == 'poll' and record and record.state == 'F' then
@@ -149,7 +198,7 @@ end
 
 -- Changing
 
-local key, channel, expected_version = KEYS[1], ARGV[4], tonumber(ARGV[5])
+local key, secret_key, channel, expected_version = KEYS[1], KEYS[2], ARGV[4], tonumber(ARGV[5])
 local recovery_timeout, quorum = tonumber(ARGV[6]), tonumber(ARGV[7])
 local successes_or_age, client_name, reason = tonumber(ARGV[8]), ARGV[9], ARGV[10]
 local not_after = tonumber(ARGV[11])
@@ -170,11 +219,13 @@ if absent then
   }
 end
 
+-- Save the record, and return its fields in one line.
 local function save()
   local votes = {}
   for voter, at in pairs(record.votes) do
     votes[#votes + 1] = voter .. '=' .. to_text(at) .. ';'
   end
+  table.sort(votes)
   local fields = {
     f = '1',
     v = to_text(record.version),
@@ -188,15 +239,31 @@ local function save()
     why = record.reason,
     votes = table.concat(votes),
   }
-  local flat = {'sum', checksum(fields)}
+  local line = to_line(fields)
+  local flat = {'sum', redis.sha1hex(line)}
   for _, name in ipairs(FIELDS) do
     flat[#flat + 1] = name
     flat[#flat + 1] = fields[name]
   end
-  if malformed == 1 then redis.call('DEL', key) end
+  if malformed == 1 then remove(key) end
   redis.call('HSET', key, unpack(flat))
   local lifetime = record.state == 'F' and DAY or math.max(10 * recovery_timeout, MINUTE)
   redis.call('PEXPIRE', key, lifetime)
+  return line
+end
+
+-- Announce a change. The signature shows that it is about this database, and not about another one
+-- on the same server, and that nobody has made it up who may only publish.
+local function announce(line)
+  local hint = to_text(record.version) .. ' ' .. key
+  local secret = read_secret(secret_key)
+  if secret ~= '' then
+    local signed = to_text(now) .. ' ' .. key .. ' ' .. line
+    local signature = redis.sha1hex(secret .. signed .. secret)
+    redis.call('PUBLISH', channel, hint .. '\n' .. to_text(now) .. ' ' .. signature .. ' ' .. line)
+  end
+  local size = redis.call('PUBLISH', channel, hint)
+  if secret ~= '' then redis.call('HSET', secret_key, 'size', to_text(size)) end
 end
 
 -- Save a new version, and announce it. Versions grow with the clock, so that they never fall below
@@ -204,8 +271,7 @@ end
 local function save_as_new_version(state, since)
   record.version = math.max(record.version, expected_version, now - 1) + 1
   record.state, record.since = state, since
-  save()
-  redis.call('PUBLISH', channel, to_text(record.version) .. ' ' .. key)
+  announce(save())
 end
 
 -- Enter a state that ends all leases and votes.

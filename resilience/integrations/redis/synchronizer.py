@@ -12,7 +12,7 @@ import random
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Final
@@ -21,25 +21,33 @@ import redis
 
 from resilience._lock import lock
 from resilience.breaker import CircuitBreaker
+from resilience.integrations.redis.backoff import Backoff
 from resilience.integrations.redis.connection import Address, CommandConnection, Notifications
+from resilience.integrations.redis.head_start import head_start
+from resilience.integrations.redis.notification import Notification
 from resilience.integrations.redis.protocol import (
     InvalidReplyError,
     RecordProtocol,
     Reply,
     Request,
+    parse_poll,
     parse_replies,
     parse_reply,
 )
 from resilience.integrations.redis.wakeup import Wakeup
 from resilience.log import describe_exception, log
 from resilience.shared_circuit import SharedCircuit
-from resilience.shared_record import Command
+from resilience.shared_record import Command, RecordView
 
-# Seconds between two attempts to connect, at random so that not all processes come together.
-_RECONNECT_AFTER: Final = (0.05, 0.7)
 _POLL_JITTER: Final = (0.75, 1.25)
-# An answer that took more seconds is from before a pause of this process: the request is repeated.
+# An answer that took more seconds, and more than the socket timeout, is from before a pause of this
+# process: the request is repeated. After this many times in a row the store is too slow.
 _STALE_AFTER: Final = 2.0
+_STALE_ANSWERS: Final = 3
+# The estimate of the store's clock may be off by this many seconds.
+_MAX_CLOCK_ERROR: Final = 1.0
+# A connection is stable when this many polls have succeeded.
+_STABLE_AFTER: Final = 2
 # Seconds between two rounds at least, however often the circuits notify.
 _MIN_PAUSE: Final = 0.01
 # After this many commands of one circuit it is the others' turn.
@@ -58,6 +66,11 @@ class Timing:
 
     poll_interval: float
     socket_timeout: float
+
+    @property
+    def stale_after(self) -> float:
+        """Seconds after which an answer or a notification says too little about the present."""
+        return max(_STALE_AFTER, self.socket_timeout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +94,26 @@ class Members:
 
     def all(self) -> list[Member]:
         """Return all members whose breakers are still alive."""
+        with lock:
+            return self.of(list(self._entries))
+
+    def of(self, keys: Iterable[str]) -> list[Member]:
+        """Return those of these members whose breakers are still alive.
+
+        Args:
+            keys: Any keys; what this takes does not depend on how many members there are.
+        """
         members: list[Member] = []
         with lock:
-            for key, (reference, circuit) in list(self._entries.items()):
-                breaker = reference()
+            for key in keys:
+                entry = self._entries.get(key)
+                if entry is None:
+                    continue
+                breaker = entry[0]()
                 if breaker is None:
                     del self._entries[key]
                 else:
-                    members.append(Member(key, breaker, circuit))
+                    members.append(Member(key, breaker, entry[1]))
         return members
 
 
@@ -120,8 +145,16 @@ class Synchronizer:
         # Keys of records about which a warning was logged.
         self._warned: set[str] = set()
         self._is_connected: bool | None = None  # None: not known yet
-        # The store's clock is ahead of this process's by at least this many seconds.
+        self._backoff = Backoff(timing.poll_interval)
+        # How many polls have succeeded since it has connected.
+        self._polls = 0
+        # This many connections in a row were lost after their first poll.
+        self._unstable = 0
+        # The store's clock is ahead of this process's by at least this many seconds, and by at most
+        # so many more.
         self._clock_offset = 0.0
+        self._clock_uncertainty = 0.0
+        self._secret = b""
 
     # For other threads
 
@@ -168,9 +201,10 @@ class Synchronizer:
                 self._connect_and_serve()
             except (redis.RedisError, OSError, InvalidReplyError) as error:
                 self._on_disconnect(type(error).__name__)
+                self._stopping.wait(self._backoff.next_wait(error))
             except Exception as error:  # noqa: BLE001 - whatever it is, the thread goes on
                 self._on_disconnect(describe_exception(error))
-            self._stopping.wait(random.uniform(*_RECONNECT_AFTER))  # noqa: S311 - not a secret
+                self._stopping.wait(self._backoff.next_wait(error))
         self.disconnect_circuits()
         with lock:
             self._wakeup.close()
@@ -191,11 +225,15 @@ class Synchronizer:
                 notifications.ping()
                 jitter = random.uniform(*_POLL_JITTER)  # noqa: S311 - not a secret
                 next_poll = time.monotonic() + self._timing.poll_interval * jitter
-            self._send_commands(commands)
+            self._send_commands(commands, notifications)
             pause = min(next_poll - time.monotonic(), self._next_command_in())
-            announced = notifications.wait(self._wakeup, max(pause, _MIN_PAUSE))
-            self._read_outdated(commands, announced)
-        self._send_commands(commands)
+            if notifications.are_pending:  # a flood, which leaves time for everything else
+                self._stopping.wait(_MIN_PAUSE)
+            else:
+                self._wakeup.wait((commands, notifications), max(pause, _MIN_PAUSE))
+            commands.check()
+            self._follow(commands, notifications.read())
+        self._send_commands(commands, notifications)
         for member in self._members.all():
             self._send(commands, member, member.circuit.final_command)
 
@@ -203,54 +241,89 @@ class Synchronizer:
         if self._is_connected is not False:
             log("WARNING", "", f"sharing is lost, circuits go on alone: {why}")
         self._is_connected = False
+        if self._polls:
+            self._unstable = self._unstable + 1 if self._polls < _STABLE_AFTER else 0
+        self._polls = 0
         self.disconnect_circuits()
+
+    def _on_poll(self) -> None:
+        """Note that a poll has succeeded.
+
+        A store that takes polls but fails soon afterwards, again and again, would be logged as lost
+        and back without end: therefore it is back only when it is stable.
+        """
+        self._polls += 1
+        if self._polls == _STABLE_AFTER:
+            self._backoff.reset()
+            self._unstable = 0
+        if self._unstable > 1:
+            return
+        if self._is_connected is False:
+            log("INFO", "", "sharing is back")
+        self._is_connected = True
 
     # From the store to the circuits
 
     def _poll(self, commands: CommandConnection) -> None:
         members = self._members.all()
-        self._read(commands, members, self._protocol.poll)
-        if self._is_connected is False:
-            log("INFO", "", "sharing is back")
-        self._is_connected = True
+        for some in _parts(members) or [[]]:
+            answer, delay = self._run(commands, self._protocol.poll(_keys(some)))
+            reply = parse_poll(answer, len(some), delay)
+            self._secret = reply.secret
+            for member in some:
+                member.circuit.head_start = head_start(reply.fleet_size)
+            self._on_records(some, reply.replies)
+        self._on_poll()
         with lock:
-            self._notified.update(member.key for member in members)
+            self._notified.update(_keys(members))
 
-    def _read_outdated(self, commands: CommandConnection, announced: Mapping[str, int]) -> None:
-        """Read the records of which a newer version than the known one was announced."""
-        outdated = [
-            member
-            for member in self._members.all()
-            if announced.get(member.key, 0) > member.circuit.version
-        ]
-        self._read_and_serve(commands, outdated)
+    def _follow(self, commands: CommandConnection, announced: Mapping[str, Notification]) -> None:
+        """Follow the notifications of versions that are not known yet."""
+        outdated: list[Member] = []
+        for member in self._members.of(announced):
+            notification = announced[member.key]
+            if not member.circuit.is_outdated(notification.version):
+                continue
+            view = self._view(notification)
+            if view is None:
+                outdated.append(member)
+                continue
+            self._on_record(member, view)
+            with lock:
+                self._notified.add(member.key)
+        self._read(commands, outdated)
 
-    def _read_and_serve(self, commands: CommandConnection, members: list[Member]) -> None:
+    def _view(self, notification: Notification) -> RecordView | None:
+        """Return the record as it was announced, unless that is not to be relied on."""
+        if notification.signed is None:
+            return None
+        sent_at = notification.signed.sent_at / 1000 - self._clock_offset
+        delay = time.monotonic() - sent_at
+        if not -_MAX_CLOCK_ERROR <= delay <= self._timing.stale_after:
+            return None
+        delay = max(0.0, delay) + self._clock_uncertainty
+        return notification.view(self._protocol, self._secret, delay)
+
+    def _read(self, commands: CommandConnection, members: list[Member]) -> None:
         """Read records; their circuits are asked for a command next."""
-        if members:
-            self._read(commands, members, self._protocol.read)
+        for some in _parts(members):
+            answer, delay = self._run(commands, self._protocol.read(_keys(some)))
+            self._on_records(some, parse_replies(answer, len(some), delay))
         with lock:
-            self._notified.update(member.key for member in members)
+            self._notified.update(_keys(members))
 
-    def _read(
-        self,
-        commands: CommandConnection,
-        members: list[Member],
-        request_for: Callable[[list[str]], Request],
-    ) -> None:
-        for first in range(0, max(len(members), 1), _RECORDS_PER_REQUEST):
-            some = members[first : first + _RECORDS_PER_REQUEST]
-            answer, delay = self._run(commands, request_for([member.key for member in some]))
-            for member, reply in zip(some, parse_replies(answer, len(some), delay), strict=True):
-                self._note(member, reply)
-                self._on_record(member, reply)
+    def _on_records(self, members: list[Member], replies: list[Reply]) -> None:
+        for member, reply in zip(members, replies, strict=True):
+            self._note(member, reply)
+            self._on_record(member, reply.view)
 
-    def _on_record(self, member: Member, reply: Reply) -> None:
-        self._apply(member, lambda now: member.circuit.on_record(reply.view, now))
+    def _on_record(self, member: Member, view: RecordView) -> None:
+        self._apply(member, lambda now: member.circuit.on_record(view, now))
 
     def _note(self, member: Member, reply: Reply) -> None:
         """Note what a reply shows about the store."""
         self._clock_offset = reply.store_time / 1000 - time.monotonic()
+        self._clock_uncertainty = reply.view.delay
         if not reply.is_malformed:
             self._warned.discard(member.key)
         elif member.key not in self._warned:
@@ -260,22 +333,20 @@ class Synchronizer:
 
     # From the circuits to the store
 
-    def _send_commands(self, commands: CommandConnection) -> None:
+    def _send_commands(self, commands: CommandConnection, notifications: Notifications) -> None:
         with lock:
             notified, self._notified = self._notified, set()
-        members = [
-            member
-            for member in self._members.all()
-            if member.key in notified or member.key in self._holding
-        ]
+        members = self._members.of(notified | self._holding)
         # A circuit that has just joined has to know the record before it wants to change it.
-        self._read_and_serve(commands, [member for member in members if not member.circuit.shared])
+        self._read(commands, [member for member in members if not member.circuit.shared])
         for member in members:
             sent = 0
             while sent < _COMMANDS_IN_A_ROW and self._send(
                 commands, member, member.circuit.next_command
             ):
                 sent += 1
+            if sent:  # what others have done meanwhile may spare the commands that follow
+                self._follow(commands, notifications.read())
 
     def _send(
         self,
@@ -299,7 +370,7 @@ class Synchronizer:
             if not reply.is_late:
                 self._on_reply(member, command, reply)
                 return True
-        self._read_and_serve(commands, [member])
+        self._read(commands, [member])
         return False
 
     def _on_reply(self, member: Member, command: Command, reply: Reply) -> None:
@@ -307,7 +378,7 @@ class Synchronizer:
 
     def _next_command_in(self) -> float:
         """Return the seconds until a circuit that holds a lease has a command."""
-        holders = [member for member in self._members.all() if member.key in self._holding]
+        holders = self._members.of(self._holding)
         waits = [member.breaker.read(member.circuit.next_command_in) for member in holders]
         return min(waits, default=math.inf)
 
@@ -315,12 +386,13 @@ class Synchronizer:
 
     def _run(self, commands: CommandConnection, request: Request) -> tuple[object, float]:
         """Run the script; return its answer, and the seconds that it took."""
-        while True:
+        for _ in range(_STALE_ANSWERS):
             asked_at = time.monotonic()
             answer = commands.run(request)
             delay = time.monotonic() - asked_at
-            if delay <= _STALE_AFTER:
+            if delay <= self._timing.stale_after:
                 return answer, delay
+        raise redis.TimeoutError("answers take too long")
 
     def _apply(self, member: Member, change: Callable[[float], None]) -> None:
         """Change a circuit."""
@@ -335,3 +407,13 @@ class Synchronizer:
             self._holding.add(member.key)
         else:
             self._holding.discard(member.key)
+
+
+def _keys(members: Iterable[Member]) -> list[str]:
+    return [member.key for member in members]
+
+
+def _parts(members: list[Member]) -> list[list[Member]]:
+    """Divide members into as many as one request reads."""
+    size = _RECORDS_PER_REQUEST
+    return [members[first : first + size] for first in range(0, len(members), size)]

@@ -1,7 +1,17 @@
 """Wakeup: ends the synchronizer's wait for its sockets, from any thread."""
 
+import selectors
 import socket
+from collections.abc import Iterable
 from contextlib import suppress
+from typing import Final, Protocol
+
+# Not epoll: the child of a fork would share it with its parent.
+_Selector: Final = getattr(selectors, "PollSelector", selectors.SelectSelector)
+
+
+class _HasFileno(Protocol):
+    def fileno(self) -> int: ...
 
 
 class Wakeup:
@@ -17,15 +27,23 @@ class Wakeup:
         with suppress(OSError):  # the buffer is full, so that it is set already; or it is closed
             self._writer.send(b"\0")
 
-    def clear(self) -> None:
-        """Make the next wait block again."""
+    def wait(self, others: Iterable[_HasFileno], seconds: float) -> None:
+        """Wait until it is set, or another one can be read, or the time is over.
+
+        Args:
+            others: Connections.
+            seconds: The time.
+        """
+        with _Selector() as selector:
+            for one in (self._reader, *others):
+                selector.register(one, selectors.EVENT_READ)
+            selector.select(max(0.0, seconds))
+        self._clear()
+
+    def _clear(self) -> None:
         with suppress(BlockingIOError):
             while self._reader.recv(4096):
                 pass
-
-    def fileno(self) -> int:
-        """Return the descriptor that can be read while it is set."""
-        return self._reader.fileno()
 
     def close(self) -> None:
         """Close both sockets."""

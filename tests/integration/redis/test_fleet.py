@@ -5,7 +5,7 @@ The scenarios run side by side, for most of their time is waiting.
 
 import pytest
 
-from tests.soak import fleet_scenarios
+from tests.soak import edge_scenarios, fleet_scenarios
 from tests.soak.campaign import Campaign
 from tests.support.needs import needs_store
 from tests.support.stores import SERVERS
@@ -20,6 +20,7 @@ SCENARIOS = [
     fleet_scenarios.a_stopped_holder_wakes_up_as_nobody,
     fleet_scenarios.a_hung_probe_loses_its_lease,
     fleet_scenarios.a_cancelled_probe_gives_its_place_back,
+    *edge_scenarios.EDGES,
 ]
 
 

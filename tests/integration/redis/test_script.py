@@ -2,7 +2,10 @@
 
 import importlib.resources
 import itertools
+import re
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import redis
@@ -10,10 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.twin import Twin
+from resilience.integrations.redis.notification import newest
+from resilience.integrations.redis.protocol import RecordProtocol, parse_reply
 from tests.support.needs import needs_store
 from tests.support.stores import SERVERS, Store, binaries
 
 SOURCE = importlib.resources.files("resilience.integrations.redis") / "script.lua"
+PREVIOUS = Path(__file__).parents[2] / "support" / "script_before_signatures.lua"
 NAMES = (
     "version",
     "state",
@@ -29,6 +35,7 @@ NAMES = (
     "now",
 )
 LEASE, RECOVERY, FOREVER = 5_000, 60_000, 10**14
+SECRET_KEY, SECRET = "secret", "5" * 32
 A, B, C = "a" * 16, "b" * 16, "c" * 16
 keys = itertools.count()
 
@@ -58,10 +65,25 @@ class Region:
 
     def change(self, command, client_id, expected=0, argument=0, **options):
         arguments = change(command, client_id, expected, argument, **options)
-        return named(self.script(keys=[self.key], args=arguments))
+        return named(self.script(keys=[self.key, SECRET_KEY], args=arguments))
+
+    def poll(self, client_id=A):
+        keys = ["canary", SECRET_KEY, self.key]
+        poll = self.script(keys=keys, args=["poll", client_id, LEASE, "hints", SECRET])
+        secret, self.fleet_size, reply = poll
+        assert secret == SECRET.encode()
+        return named(reply)
 
     def read(self, client_id=A, lease=LEASE):
         return named(self.script(keys=[self.key], args=["read", client_id, lease])[0])
+
+    def previously(self, command, client_id, expected=0, argument=0, **options):
+        """Change it as a process does that has the version of the package before this one."""
+        script = self.client.register_script(PREVIOUS.read_text())
+        if command == "read":
+            return named(script(keys=[self.key], args=["read", client_id, LEASE])[0])
+        arguments = change(command, client_id, expected, argument, **options)
+        return named(script(keys=[self.key], args=arguments))
 
 
 def change(
@@ -198,20 +220,51 @@ def test_a_reset_and_a_force_need_no_version(region):
 def test_a_forced_record_lives_a_day_and_each_poll_renews_it(region):
     region.change("force", A)
     region.client.pexpire(region.key, 5_000)
-    region.script(keys=["canary", region.key], args=["poll", A, LEASE])
+    region.poll()
     assert region.client.pttl(region.key) > 80_000_000
-    assert region.client.get("canary") == A.encode()
+    assert region.client.hgetall("canary").keys() == {b"at"}
 
 
 def test_every_change_has_a_time_to_live_and_publishes_a_notification(region):
-    hints = region.client.pubsub(ignore_subscribe_messages=True)
-    hints.subscribe("hints")
-    hints.get_message(timeout=5)
-    opened = region.change("trip", A)
-    assert 60_000 < region.client.pttl(region.key) <= 600_000
-    hint = hints.get_message(timeout=5)["data"]
-    assert hint == f"{opened['version']} {region.key}".encode()
-    hints.close()
+    region.client.delete(SECRET_KEY)
+    with announcements_of(region.client) as announcements:
+        opened = region.change("trip", A)
+        assert 60_000 < region.client.pttl(region.key) <= 600_000
+        # Without a secret there is nothing to sign with, and this is all.
+        hint = announcements.get_message(timeout=5)["data"]
+        assert hint == f"{opened['version']} {region.key}".encode()
+        region.poll()
+        closed = region.change("close", A, expected=opened["version"])
+        announcements.get_message(timeout=5)
+        hint = announcements.get_message(timeout=5)["data"]
+        assert hint == f"{closed['version']} {region.key}".encode()
+
+
+@pytest.mark.parametrize("client_id", [A, B])
+def test_a_signed_notification_says_what_a_read_would_have_replied(region, client_id):
+    region.poll()
+    protocol = RecordProtocol("p", client_id, "host/2", LEASE / 1000, 1)
+    with announcements_of(region.client) as announcements:
+        version = 0
+        for command, options in (
+            ("trip", {"argument": 1_500, "reason": "überlastet ☃"}),
+            ("take", {"recovery": 0}),
+            ("release", {"argument": 2}),
+            ("force", {"client_name": "x" * 300, "reason": "y" * 300}),
+            ("reset", {}),
+        ):
+            changed = region.change(command, A, expected=version, **options)
+            version = changed["version"]
+            contents = [announcements.get_message(timeout=5)["data"] for _ in range(2)]
+            (notification,) = newest(contents).values()
+            view = notification.view(protocol, SECRET.encode(), 0.25)
+            read = region.script(keys=[region.key], args=["read", client_id, LEASE])[0]
+            expected = parse_reply(read, 0.25).view
+            assert (notification.key, notification.version) == (region.key, version)
+            assert 0.0 <= expected.age - view.age < 60.0
+            assert 0.0 <= view.lease_left - expected.lease_left < 60.0
+            unlike = {"age": expected.age, "lease_left": expected.lease_left}
+            assert replace(view, **unlike) == expected
 
 
 FAR = str(10**14)
@@ -247,6 +300,142 @@ def test_a_value_that_is_not_a_hash_is_replaced(region):
     region.client.set(region.key, "?")
     assert region.read()["malformed"] == 1
     assert region.change("trip", A)["state"] == b"O"
+
+
+def test_a_poll_replies_how_many_processes_heard_the_last_change(region):
+    region.client.delete(SECRET_KEY)
+    region.poll()
+    assert region.fleet_size == 0
+    with announcements_of(region.client), announcements_of(region.client):
+        region.change("force", A)
+    region.poll()
+    assert region.fleet_size == 2
+    region.client.hset(SECRET_KEY, "size", "many")
+    region.poll()
+    assert region.fleet_size == 0
+
+
+def test_a_secret_that_is_none_is_replaced(region):
+    for spoil in (
+        lambda: region.client.set(SECRET_KEY, "?"),
+        lambda: region.client.hset(SECRET_KEY, mapping={"secret": "x" * 33, "size": "0"}),
+        lambda: region.client.hset(SECRET_KEY, mapping={"secret": "x", "another": "field"}),
+    ):
+        region.client.delete(SECRET_KEY)
+        spoil()
+        region.poll()
+        assert region.client.hgetall(SECRET_KEY) == {b"secret": SECRET.encode(), b"size": b"0"}
+        assert region.client.pttl(SECRET_KEY) > 80_000_000
+
+
+# Sizes that would block a server for all its clients, if they were read.
+
+
+def reads(client):
+    """Return how many hashes the server has read whole."""
+    return client.info("commandstats").get("cmdstat_hgetall", {"calls": 0})["calls"]
+
+
+@pytest.mark.parametrize("kind", ["many fields", "one large field"])
+def test_a_record_of_any_size_counts_as_absent_and_is_not_read(region, kind):
+    region.client.delete(SECRET_KEY)
+    opened = region.change("trip", A)
+    if kind == "many fields":
+        region.client.hset(region.key, mapping={f"field {n}": n for n in range(100_000)})
+    else:
+        region.client.hset(region.key, "why", "x" * 10_000_000)
+    before = reads(region.client)
+    seen = region.read()
+    assert (seen["malformed"], seen["state"]) == (1, b"")
+    assert reads(region.client) == before
+    again = region.change("trip", A, expected=opened["version"])
+    assert (again["state"], again["malformed"]) == (b"O", 0)
+    assert reads(region.client) == before
+    assert region.client.hlen(region.key) == 12
+
+
+def test_a_large_record_is_removed_also_where_unlink_is_not_allowed(region):
+    region.client.set(region.key, "?")
+    region.client.execute_command("ACL", "SETUSER", "default", "-unlink")
+    try:
+        assert region.change("trip", A)["state"] == b"O"
+    finally:
+        region.client.execute_command("ACL", "SETUSER", "default", "+unlink")
+
+
+# A rolling deployment: processes of this version and of the one before share a store.
+
+
+def test_the_version_before_reads_and_changes_the_same_records(region):
+    region.poll()
+    version = 0
+    for turn, (command, options) in enumerate(
+        [
+            ("trip", {"quorum": 2}),
+            ("trip", {"quorum": 2, "client_id": B}),
+            ("take", {"recovery": 0}),
+            ("renew", {"argument": 1}),
+            ("release", {"argument": 2}),
+            ("take", {"lease": 0}),
+            ("close", {}),
+            ("force", {"reason": "überlastet ☃"}),
+            ("reset", {}),
+        ]
+    ):
+        client_id = options.pop("client_id", A)
+        doer = region.change if turn % 2 else region.previously
+        changed = doer(command, client_id, expected=version, **options)
+        assert changed["done"] == 1, command
+        version = changed["version"]
+        timeless = {"now": 0, "age": 0, "lease_left": 0}
+        assert region.read() | timeless == region.previously("read", A) | timeless
+
+
+def test_the_version_before_finds_its_notification_among_ours(region):
+    theirs = re.compile(rb"([0-9]{1,15}) (.{1,500})", re.DOTALL)
+    region.poll()
+    with announcements_of(region.client) as announcements:
+        opened = region.change("trip", A)
+        found = [theirs.fullmatch(announcements.get_message(timeout=5)["data"]) for _ in range(2)]
+    versions = {match[2].decode(): int(match[1]) for match in found if match}
+    assert versions[region.key] == opened["version"]
+    with announcements_of(region.client) as announcements:
+        closed = region.previously("close", A, expected=opened["version"])
+        (notification,) = newest([announcements.get_message(timeout=5)["data"]]).values()
+    assert (notification.key, notification.version) == (region.key, closed["version"])
+
+
+# Access rights
+
+RECORDS_NEED = ("hset", "hgetall", "hlen", "hstrlen", "pexpire", "publish", "time")
+
+
+@pytest.mark.parametrize("name", RECORDS_NEED)
+def test_a_poll_fails_where_a_change_would(region, name):
+    region.change("trip", A)
+    user = f"without-{name}"
+    region.client.execute_command(
+        "ACL", "SETUSER", user, "on", "nopass", "~*", "&*", "+@all", f"-{name}"
+    )
+    port = region.client.get_connection_kwargs()["port"]
+    with redis.Redis(port=port, username=user, password="any") as client:
+        restricted = Region(client)
+        with pytest.raises(redis.ResponseError):
+            restricted.poll()
+        # The record is absent, so that a change has nothing to read.
+        if name not in ("hgetall", "hstrlen"):
+            with pytest.raises(redis.ResponseError):
+                restricted.change("trip", A)
+
+
+def test_a_poll_fails_where_the_channel_is_not_allowed(region):
+    region.client.execute_command(
+        "ACL", "SETUSER", "elsewhere", "on", "nopass", "~*", "resetchannels", "+@all"
+    )
+    port = region.client.get_connection_kwargs()["port"]
+    refused = pytest.raises(redis.exceptions.NoPermissionError, match="may not publish")
+    with redis.Redis(port=port, username="elsewhere", password="any") as client, refused:
+        Region(client).poll()
 
 
 def test_an_unknown_change_is_refused(region):
@@ -292,14 +481,20 @@ def announcements_of(client):
 @given(st.lists(steps, max_size=25))
 def test_the_twin_replies_what_the_script_replies(client, many):
     region = Region(client)
+    secret_key = f"{region.key}:secret"
     clock, published = [0], []
-    twin = Twin(lambda: clock[0], lambda channel, message: published.append((channel, message)))
+
+    def publish(channel, message):
+        published.append((channel, message))
+        return 1
+
+    twin = Twin(lambda: clock[0], publish)
     versions = [0]
     with announcements_of(client) as announcements:
         for command, client_id, ago, options in many:
             known = 0 if ago is None else max(0, versions[-1] + ago)
             if command == "lose":
-                client.delete(region.key)
+                client.delete(region.key, secret_key)
                 twin.hashes.clear()
                 continue
             if command == "spoil":
@@ -307,13 +502,16 @@ def test_the_twin_replies_what_the_script_replies(client, many):
                     client.hset(region.key, "n", "7777")
                     twin.hashes[region.key]["n"] = "7777"
                 continue
-            if command in ("read", "poll"):
-                names = [*["canary"] * (command == "poll"), region.key]
-                arguments = [command, client_id, str(options["lease"])]
+            if command == "read":
+                names, arguments = [region.key], [command, client_id, str(options["lease"])]
+            elif command == "poll":
+                names = ["canary", secret_key, region.key]
+                arguments = [command, client_id, str(options["lease"]), "hints", SECRET]
             else:
-                names, arguments = [region.key], change(command, client_id, known, **options)
+                names = [region.key, secret_key]
+                arguments = change(command, client_id, known, **options)
             reply = region.script(keys=names, args=arguments)
-            clock[0] = reply[0][-1] if command in ("read", "poll") else reply[-1]
+            clock[0] = reply[-1][-1] if command in ("read", "poll") else reply[-1]
             assert twin.run(names, arguments) == reply
             if command not in ("read", "poll"):
                 versions.append(max(versions[-1], reply[1]))

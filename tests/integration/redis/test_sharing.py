@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import hashlib
 import json
 import re
 import signal
@@ -30,10 +31,14 @@ from resilience import (
 from resilience.integrations.opentelemetry import observe
 from resilience.integrations.prometheus import CircuitCollector
 from resilience.integrations.redis import RedisSharing, synchronizer
-from resilience.integrations.redis.connection import Address, Notifications
+from resilience.integrations.redis.backoff import Backoff
+from resilience.integrations.redis.connection import Address, CommandConnection, Notifications
+from resilience.integrations.redis.notification import newest
 from resilience.integrations.redis.protocol import (
+    SCRIPT,
     InvalidReplyError,
     RecordProtocol,
+    parse_poll,
     parse_replies,
     parse_reply,
 )
@@ -41,7 +46,9 @@ from resilience.integrations.redis.sharing import _after_fork_in_child, _inherit
 from resilience.integrations.redis.synchronizer import Members, Synchronizer, Timing
 from resilience.integrations.status_page.state import PageState
 from resilience.outcome import Outcome, Report
+from resilience.shared_record import Change, Command
 from tests.support import sharing_worker
+from tests.support.chaos_proxy import ChaosProxy
 from tests.support.needs import needs_store
 from tests.support.sharing_worker import REGION
 from tests.support.stores import SERVERS, Store, binaries, free_port, until
@@ -439,6 +446,26 @@ def test_an_open_circuit_stays_open_across_an_empty_restart(own_store, fleet):
     assert (one.state, other.state) == ("OPEN", "OPEN")
 
 
+def test_a_new_process_is_heard_by_those_that_know_the_versions_of_a_clock_that_was_ahead(
+    one_store, workers
+):
+    options = {"policy": QUICK | {"recovery_timeout": 600.0}, "poll_interval": 0.2}
+    old = workers(one_store.url, 2, **options)
+    ahead = protocol().change("", Command(Change.FORCE, 0, 0.0, 0, "", None), 1.0, 10**14)
+    with one_store.client() as client:
+        seconds, _ = client.time()
+        ahead.arguments[3:5] = ["{region-breaker}:hints", (seconds + 3_600) * 1000]
+        keys = [f"{{region-breaker}}:1:{REGION}", "{region-breaker}:secret"]
+        client.eval(SCRIPT, 2, *keys, *ahead.arguments)
+        until(lambda: {worker.state() for worker in old} == {"OPEN"}, "they follow it")
+        old[0].tell("reset")
+        until(lambda: {worker.state() for worker in old} == {"CLOSED"}, "it is closed again")
+        client.flushall()
+    (new,) = workers(one_store.url, 1, **options)
+    new.tell("fail", 2)
+    until(lambda: {worker.state() for worker in old} == {"OPEN"}, "they follow the new one")
+
+
 def test_a_region_that_is_new_here_is_read_immediately(one_store):
     registries = [
         CircuitBreakerRegistry(sharing=RedisSharing(one_store.url, poll_interval=600.0))
@@ -531,13 +558,15 @@ def test_a_server_that_is_not_a_store_counts_as_no_store(fleet, log, attempts, a
 
 
 def test_a_subscription_that_answers_no_ping_is_dead():
-    liar = Liar(b"+OK\r\n", times=3)
+    liar = Liar(b"*3\r\n$9\r\nsubscribe\r\n$7\r\nchannel\r\n:1\r\n", times=3)
     notifications = Notifications(Address(liar.url, 0.5), "channel")
     assert notifications.read() == {}
     with pytest.raises(redis.ConnectionError):
         for _ in range(5):
             notifications.ping()
     notifications.close()
+    with pytest.raises(redis.ConnectionError, match="not connected"):
+        notifications.read()
     liar.close()
 
 
@@ -599,6 +628,326 @@ def test_a_malformed_record_that_nobody_repairs_is_logged_once(one_store, fleet,
     until(lambda: counted(one_store)["ping"] > polls + 4, "it polls on")
     assert len(texts(log, "WARNING")) == 1
     assert call(one)
+
+
+# Connections that end, and rights that are withdrawn
+
+
+def clients(store, kind):
+    """Return the ids of the connections of a kind, without that of the one who asks."""
+    with store.client() as client:
+        mine = client.client_id()
+        return {int(one["id"]) for one in client.client_list(_type=kind)} - {mine}
+
+
+def sharing_lines(log):
+    lines = [*texts(log, "WARNING"), *texts(log, "INFO")]
+    return [text for text in lines if "sharing" in text]
+
+
+def test_a_command_connection_that_is_dropped_is_made_again_before_anything_happens(
+    store, fleet, log
+):
+    one, other = (shared(fleet(store.url, poll_interval=600.0)) for _ in range(2))
+    before = clients(store, "normal")
+    with store.client() as client:
+        client.client_kill_filter(_type="normal", skipme=True)
+    until(lambda: len(clients(store, "normal") - before) == 2, "both have connected again")
+    assert one.snapshot().shared
+    one.force_open("maintenance")
+    until(lambda: other.state == "OPEN", "it is heard")
+    assert sharing_lines(log) == []
+
+
+def test_a_command_that_finds_its_connection_dropped_is_sent_on_a_new_one(one_store):
+    commands = CommandConnection(Address(one_store.url, 60.0))
+    request = protocol().read(["key"])
+    assert len(commands.run(request)) == 1
+    with one_store.client() as client:
+        client.client_kill_filter(_type="normal", skipme=True)
+    assert len(commands.run(request)) == 1
+    commands.close()
+
+
+def test_a_store_that_ends_idle_connections_is_not_lost(own_store, fleet, log):
+    with own_store.client() as client:
+        client.config_set("timeout", 1)
+    one, other = (shared(fleet(own_store.url, poll_interval=600.0)) for _ in range(2))
+    seen = set()
+
+    def connected_again():
+        seen.update(clients(own_store, "normal"))
+        return len(seen) >= 6
+
+    until(connected_again, "each has been dropped twice")
+    one.force_open("maintenance")
+    until(lambda: other.state == "OPEN", "it is heard")
+    assert sharing_lines(log) == []
+
+
+class Impatient(Liar):
+    """A server that ends each connection as soon as it has answered this many times."""
+
+    def _serve(self, connection):
+        with connection, suppress(OSError):
+            for _ in range(self.times):
+                if not connection.recv(65536):
+                    return
+                connection.sendall(self.answer)
+
+
+def test_a_connection_that_ends_as_soon_as_it_is_made_is_a_loss():
+    impatient = Impatient(b"+OK\r\n", times=2)  # the greetings of redis-py
+    commands = CommandConnection(Address(impatient.url, 5.0))
+    with pytest.raises(redis.ConnectionError):
+        commands.run(protocol().read(["key"]))
+    commands.close()
+    impatient.close()
+
+
+def test_a_store_that_speaks_without_being_asked_is_not_a_store():
+    liar = Liar(b"+OK\r\n+OK\r\n", times=2)
+    commands = CommandConnection(Address(liar.url, 5.0))
+    with pytest.raises(InvalidReplyError):
+        until(commands.check, "it says something")
+    commands.close()
+    liar.close()
+
+
+@pytest.mark.parametrize("right", ["hset", "hgetall", "publish", "evalsha", "@write"])
+def test_a_right_that_is_withdrawn_is_a_loss_which_is_logged_once(
+    own_store, fleet, log, attempts, right
+):
+    with own_store.client() as client:
+        client.execute_command("ACL", "SETUSER", "worker", "on", ">secret", "~*", "&*", "+@all")
+        url = f"redis://worker:secret@127.0.0.1:{own_store.port}"
+        one, other = (shared(fleet(url, poll_interval=0.1)) for _ in range(2))
+        client.execute_command("ACL", "SETUSER", "worker", f"-{right}")
+        until(lambda: not (one.snapshot().shared or other.snapshot().shared), "it is noticed")
+        trip(one)
+        before = len(attempts)
+        until(lambda: len(attempts) > before + 8, "they have tried again")
+        assert len(sharing_lines(log)) == 2, "one of each process"
+        assert not one.snapshot().shared
+        assert other.state == "CLOSED"
+        client.execute_command("ACL", "SETUSER", "worker", f"+{right}")
+    one.force_open("maintenance")
+    until(lambda: other.state == "OPEN", "they share again")
+    until(lambda: len(sharing_lines(log)) == 4, "one more of each process")
+
+
+def test_a_subscription_without_the_right_to_ping_lives(own_store, fleet, log):
+    with own_store.client() as client:
+        client.execute_command(
+            "ACL", "SETUSER", "worker", "on", ">secret", "~*", "&*", "+@all", "-ping"
+        )
+    url = f"redis://worker:secret@127.0.0.1:{own_store.port}"
+    one, other = (shared(fleet(url, poll_interval=0.1)) for _ in range(2))
+    before = counted(own_store)["evalsha"]
+    until(lambda: counted(own_store)["evalsha"] > before + 10, "they poll")
+    one.force_open("maintenance")
+    until(lambda: other.state == "OPEN", "it is heard")
+    assert sharing_lines(log) == []
+
+
+def test_a_store_that_is_lost_again_and_again_is_logged_as_lost_until_it_is_stable(
+    own_store, fleet, log
+):
+    breaker = fleet(own_store.url, poll_interval=0.5)
+    for _ in range(4):
+        shared(breaker)
+        with own_store.client() as client:
+            client.client_kill_filter(_type="pubsub")
+        until(lambda: not breaker.snapshot().shared, "it is lost")
+    lines = [
+        re.sub(":.*", "", text.removeprefix("Circuit breaker ")) for text in sharing_lines(log)
+    ]
+    lost = "sharing is lost, circuits go on alone"
+    assert sorted(lines) == sorted([lost, "sharing is back", lost])
+    until(lambda: len(sharing_lines(log)) == 4, "it is back")
+    assert texts(log, "INFO").count("Circuit breaker sharing is back") == 2
+
+
+def test_the_wait_before_the_next_attempt_grows_up_to_the_interval_of_the_polls():
+    refused, unreachable = redis.ResponseError("NOPERM"), redis.ConnectionError()
+    for error, longest in (
+        (refused, 5.0),
+        (redis.AuthenticationError(), 5.0),
+        (unreachable, 1.5),
+        (redis.TimeoutError(), 1.5),
+        (OSError(), 1.5),
+    ):
+        backoff = Backoff(5.0)
+        waits = [backoff.next_wait(error) for _ in range(50)]
+        assert 0.05 <= waits[0] <= 0.7
+        assert all(longest / 2 <= wait <= longest for wait in waits[5:])
+        backoff.reset()
+        assert backoff.next_wait(error) <= 0.7
+    assert Backoff(0.01).next_wait(refused) <= 0.7
+
+
+def test_a_key_of_any_size_is_logged_once_and_does_not_block_the_store(own_store, fleet, log):
+    with own_store.client() as client:
+        for first in range(0, 500_000, 50_000):
+            fields = {f"field {n}": n for n in range(first, first + 50_000)}
+            client.hset("{region-breaker}:1:eu-west-1", mapping=fields)
+        client.config_set("slowlog-log-slower-than", 100_000)  # microseconds
+        client.slowlog_reset()
+        breaker = shared(fleet(own_store.url, poll_interval=0.1))
+        polls = counted(own_store)["ping"]
+        until(lambda: counted(own_store)["ping"] > polls + 4, "it polls on")
+        assert [entry["command"] for entry in client.slowlog_get()] == []
+    assert len([text for text in texts(log, "WARNING") if "malformed record" in text]) == 1
+    assert breaker.snapshot().shared
+
+
+def test_a_time_out_that_is_longer_than_answers_are_believed_moves_that_limit(
+    one_store, fleet, monkeypatch
+):
+    monkeypatch.setattr(synchronizer, "_STALE_AFTER", 0.01)
+    proxy = ChaosProxy(one_store.port)
+    proxy.delay = 0.02
+    one, other = shared(fleet(proxy.url)), shared(fleet(one_store.url))
+    trip(one)
+    until(lambda: other.state != "CLOSED", "the trip is heard")
+    sharing_of(one).close()
+    proxy.close()
+
+
+def test_answers_that_always_come_too_late_are_a_time_out(monkeypatch, clock):
+    monkeypatch.setattr(synchronizer, "time", SimpleNamespace(monotonic=clock))
+    sharing = RedisSharing("redis://localhost")
+    one = Synchronizer(sharing._address, protocol(), Members(), sharing._timing)
+    commands = SimpleNamespace(run=lambda _: clock.advance(60.0))
+    with pytest.raises(redis.TimeoutError, match="too long"):
+        one._run(commands, protocol().read(["key"]))
+    one._wakeup.close()
+
+
+@contextmanager
+def flood_of_notifications(store):
+    """Publish about 75,000 times a second, mostly about records that nobody has."""
+    ended = threading.Event()
+    contents = [f"{n} {{region-breaker}}:1:{n % 100 or REGION}" for n in range(1_500)]
+    channel = "{region-breaker}:hints"
+    commands = "".join(
+        f"*3\r\n$7\r\nPUBLISH\r\n${len(channel)}\r\n{channel}\r\n${len(one)}\r\n{one}\r\n"
+        for one in contents
+    ).encode()
+
+    def publish():
+        with socket.create_connection(("127.0.0.1", store.port)) as connection:
+            while not ended.is_set():
+                connection.sendall(commands)
+                answered = 0
+                while answered < len(contents):
+                    answered += connection.recv(65536).count(b"\n")
+                ended.wait(0.005)
+
+    thread = threading.Thread(target=publish, daemon=True)
+    thread.start()
+    yield
+    ended.set()
+    thread.join(60)
+
+
+def test_a_flood_of_notifications_keeps_nobody_from_anything(one_store, fleet, log):
+    one, other = (shared(fleet(one_store.url, poll_interval=600.0)) for _ in range(2))
+    subscriptions = clients(one_store, "pubsub")
+    with flood_of_notifications(one_store):
+        for _ in range(5):
+            one.force_open("maintenance")
+            until(lambda: other.state == "OPEN", "it is heard")
+            other.reset()
+            until(lambda: one.state == "CLOSED", "it is heard")
+    assert clients(one_store, "pubsub") == subscriptions, "the store has dropped nobody"
+    assert sharing_lines(log) == []
+
+
+def test_a_notification_that_was_signed_spares_the_read(one_store, fleet):
+    one, other = (shared(fleet(one_store.url, poll_interval=600.0)) for _ in range(2))
+    before = counted(one_store)["evalsha"]
+    one.force_open("maintenance")
+    until(lambda: other.state == "OPEN", "it is heard")
+    one.reset()
+    until(lambda: other.state == "CLOSED", "it is heard")
+    assert counted(one_store)["evalsha"] == before + 2
+
+
+def calls_of(work):
+    """Count the functions, in Python and in C, that run meanwhile."""
+    count = 0
+
+    def note(_frame, event, _function):
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(note)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize("kind", ["signed", "plain", "about another region"])
+def test_a_notification_costs_the_same_however_many_regions_there_are(kind):
+    costs = []
+    for regions in (18, 2_000):
+        sharing = RedisSharing("redis://127.0.0.1:1")
+        registry = CircuitBreakerRegistry(max_regions=3_000, sharing=sharing)
+        breakers = [registry.get(f"region-{number}") for number in range(regions)]
+        sharing.close()
+        one = Synchronizer(sharing._address, sharing._protocol, sharing._members, sharing._timing)
+        one._secret = b"5" * 32
+        breaker = breakers[regions // 2]
+        breaker.circuit.shared = True
+        key = sharing._protocol.key("?" if "another" in kind else breaker.region)
+        now = int((time.monotonic() + one._clock_offset) * 1000)
+        fields = ("1", str(now), "O", str(now), "", "0", "0", "b" * 16, "host", "E 503", "")
+        line = "".join(f"{len(field)}:{field}" for field in fields)
+        body = b"5" * 32 + f"{now} {key} {line}".encode() + b"5" * 32
+        content = f"{now} {key}"
+        if kind != "plain":
+            content += f"\n{now} {hashlib.sha1(body).hexdigest()} {line}"
+        announced = newest([content.encode()])
+        absent = [1, 0, b"", 0, 0, 0, 0, 0, b"", b"", 0, 0, now]
+        commands = SimpleNamespace(run=lambda _, absent=absent: [absent])
+        idle = SimpleNamespace(read=dict)
+
+        def follow(one=one, commands=commands, announced=announced, idle=idle):
+            one._follow(commands, announced)
+            one._send_commands(commands, idle)
+            one._next_command_in()
+
+        costs.append(calls_of(follow))
+        assert (breaker.state == "OPEN") == (kind == "signed")
+        one._wakeup.close()
+    assert costs[1] < costs[0] + 18
+
+
+@pytest.mark.parametrize("kind", ["late", "early", "of another database"])
+def test_a_signed_notification_that_is_not_of_now_costs_a_read(one_store, fleet, kind):
+    one, other = (shared(fleet(one_store.url, poll_interval=600.0)) for _ in range(2))
+    if kind == "of another database":
+        synchronizer_of(other)._secret = b"0" * 32
+    else:
+        synchronizer_of(other)._clock_offset += 10.0 if kind == "late" else -10.0
+    before = counted(one_store)["evalsha"]
+    one.force_open("maintenance")
+    until(lambda: other.state == "OPEN", "it is heard")
+    assert counted(one_store)["evalsha"] == before + 2
+
+
+def test_fleets_in_two_databases_with_one_prefix_do_not_follow_each_other(own_store, fleet):
+    options = {"poll_interval": 0.1}
+    production = shared(fleet(f"{own_store.url}/0", **options))
+    staging, more = (shared(fleet(f"{own_store.url}/1", **options)) for _ in range(2))
+    staging.force_open("maintenance")
+    until(lambda: more.state == "OPEN", "it is heard there")
+    polls = counted(own_store)["ping"]
+    until(lambda: counted(own_store)["ping"] > polls + 6, "all poll")
+    assert production.state == "CLOSED"
 
 
 # Waiting
@@ -870,6 +1219,15 @@ def test_an_answer_of_another_shape_is_none(reply):
         parse_reply(reply, 0.1)
     with pytest.raises(InvalidReplyError):
         parse_replies(reply, 1, 0.1)
+    with pytest.raises(InvalidReplyError):
+        parse_poll(reply, 1, 0.1)
+
+
+@pytest.mark.parametrize("secret", [None, 5, b"", b"5" * 31, b"5" * 33])
+def test_a_secret_of_another_length_is_none(secret):
+    assert parse_poll([b"5" * 32, 7, GOOD], 1, 0.1).fleet_size == 7
+    with pytest.raises(InvalidReplyError):
+        parse_poll([secret, 7, GOOD], 1, 0.1)
 
 
 def test_texts_from_the_store_are_made_fit_for_one_line():
