@@ -15,7 +15,7 @@ from resilience._lock import lock, postpone
 from resilience._text import one_line
 from resilience._validate import check_count, check_seconds, check_text, check_type
 from resilience.breaker import CircuitBreaker
-from resilience.integrations.redis.connection import Address
+from resilience.integrations.redis.address import Address
 from resilience.integrations.redis.protocol import RecordProtocol
 from resilience.integrations.redis.synchronizer import Member, Members, Synchronizer, Timing
 from resilience.policy import BreakerPolicy

@@ -21,7 +21,9 @@ import redis
 
 from resilience._lock import lock
 from resilience.breaker import CircuitBreaker
-from resilience.integrations.redis.connection import Address, CommandConnection, Notifications
+from resilience.integrations.redis.address import Address
+from resilience.integrations.redis.connection import CommandConnection, Notifications
+from resilience.integrations.redis.fault import Fault, describe_fault
 from resilience.integrations.redis.protocol import (
     InvalidReplyError,
     RecordProtocol,
@@ -120,6 +122,8 @@ class Synchronizer:
         # Keys of records about which a warning was logged.
         self._warned: set[str] = set()
         self._is_connected: bool | None = None  # None: not known yet
+        # Refusals of the store that were logged since it was there last.
+        self._logged_refusals: set[Fault] = set()
         # The store's clock is ahead of this process's by at least this many seconds.
         self._clock_offset = 0.0
 
@@ -166,10 +170,13 @@ class Synchronizer:
         while not self._stopping.is_set():
             try:
                 self._connect_and_serve()
-            except (redis.RedisError, OSError, InvalidReplyError) as error:
-                self._on_disconnect(type(error).__name__)
+            except InvalidReplyError:
+                self._on_disconnect(Fault("this is no reply of the script", is_refusal=True))
+            except (redis.RedisError, OSError) as error:
+                if not self._address.follow(error):
+                    self._on_disconnect(describe_fault(error))
             except Exception as error:  # noqa: BLE001 - whatever it is, the thread goes on
-                self._on_disconnect(describe_exception(error))
+                self._on_disconnect(Fault(describe_exception(error)))
             self._stopping.wait(random.uniform(*_RECONNECT_AFTER))  # noqa: S311 - not a secret
         self.disconnect_circuits()
         with lock:
@@ -177,9 +184,10 @@ class Synchronizer:
         self._ended.set()
 
     def _connect_and_serve(self) -> None:
+        server, name = self._address.locate(), self._protocol.connection_name
         with (
-            closing(CommandConnection(self._address)) as commands,
-            closing(Notifications(self._address, self._protocol.channel)) as notifications,
+            closing(CommandConnection(server, name)) as commands,
+            closing(Notifications(server, self._protocol.channel, name)) as notifications,
         ):
             self._serve(commands, notifications)
 
@@ -199,9 +207,14 @@ class Synchronizer:
         for member in self._members.all():
             self._send(commands, member, member.circuit.final_command)
 
-    def _on_disconnect(self, why: str) -> None:
+    def _on_disconnect(self, fault: Fault) -> None:
+        where = f"{self._address}: {fault.text}"
         if self._is_connected is not False:
-            log("WARNING", "", f"sharing is lost, circuits go on alone: {why}")
+            log("WARNING", "", f"sharing is lost, circuits go on alone: {where}")
+        elif fault.is_refusal and fault not in self._logged_refusals:
+            log("WARNING", "", f"cannot connect again, circuits go on alone: {where}")
+        if fault.is_refusal:
+            self._logged_refusals.add(fault)
         self._is_connected = False
         self.disconnect_circuits()
 
@@ -213,6 +226,7 @@ class Synchronizer:
         if self._is_connected is False:
             log("INFO", "", "sharing is back")
         self._is_connected = True
+        self._logged_refusals.clear()
         with lock:
             self._notified.update(member.key for member in members)
 

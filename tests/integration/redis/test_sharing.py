@@ -30,7 +30,8 @@ from resilience import (
 from resilience.integrations.opentelemetry import observe
 from resilience.integrations.prometheus import CircuitCollector
 from resilience.integrations.redis import RedisSharing, synchronizer
-from resilience.integrations.redis.connection import Address, Notifications
+from resilience.integrations.redis.address import Address
+from resilience.integrations.redis.connection import Notifications
 from resilience.integrations.redis.protocol import (
     InvalidReplyError,
     RecordProtocol,
@@ -352,13 +353,13 @@ def test_a_poll_reads_all_regions_in_one_command(one_store):
 def attempts(monkeypatch):
     """The attempts to connect."""
     attempts = []
-    connect = Address.connect
+    locate = Address.locate
 
-    def count_and_connect(address):
+    def count_and_locate(address):
         attempts.append(address)
-        return connect(address)
+        return locate(address)
 
-    monkeypatch.setattr(Address, "connect", count_and_connect)
+    monkeypatch.setattr(Address, "locate", count_and_locate)
     return attempts
 
 
@@ -532,7 +533,7 @@ def test_a_server_that_is_not_a_store_counts_as_no_store(fleet, log, attempts, a
 
 def test_a_subscription_that_answers_no_ping_is_dead():
     liar = Liar(b"+OK\r\n", times=3)
-    notifications = Notifications(Address(liar.url, 0.5), "channel")
+    notifications = Notifications(Address(liar.url, 0.5).locate(), "channel")
     assert notifications.read() == {}
     with pytest.raises(redis.ConnectionError):
         for _ in range(5):
