@@ -14,7 +14,7 @@ LONG = {"failure_threshold": 2, "recovery_timeout": 600.0}
 
 @contextmanager
 def registries():
-    """Give a function that makes registries with a RedisSharing each; they are closed at the end."""
+    """Make registries with a RedisSharing each; the end closes them."""
     made = []
 
     def make(client_or_url, *, policy=LONG, **options):

@@ -5,13 +5,12 @@ import gc
 import json
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 import weakref
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -43,6 +42,7 @@ from resilience.integrations.redis.synchronizer import Members, Synchronizer, Ti
 from resilience.integrations.status_page.state import PageState
 from resilience.outcome import Outcome, Report
 from tests.support import sharing_worker
+from tests.support.liar import Liar
 from tests.support.needs import needs_store
 from tests.support.sharing_worker import REGION
 from tests.support.stores import SERVERS, Store, binaries, free_port, until
@@ -364,7 +364,8 @@ def attempts(monkeypatch):
 
 
 def test_without_a_store_everything_goes_on_and_it_is_logged_once(fleet, log, attempts):
-    breaker = fleet(f"redis://127.0.0.1:{free_port()}")
+    port = free_port()
+    breaker = fleet(f"redis://127.0.0.1:{port}")
     until(lambda: texts(log, "WARNING"), "it is told")
     assert breaker.snapshot().shared is False
     trip(breaker)
@@ -372,7 +373,8 @@ def test_without_a_store_everything_goes_on_and_it_is_logged_once(fleet, log, at
     until(lambda: call(breaker), "it probes alone")
     until(lambda: len(attempts) > 4, "it has tried again")
     lost = [text for text in texts(log, "WARNING") if "sharing" in text]
-    assert lost == ["Circuit breaker sharing is lost, circuits go on alone: ConnectionError"]
+    assert len(lost) == 1
+    assert lost[0].endswith(f"go on alone: 127.0.0.1:{port}: ECONNREFUSED: Connection refused")
 
 
 @contextmanager
@@ -490,33 +492,6 @@ def test_a_malformed_notification_is_ignored(one_store, fleet):
             client.publish("{region-breaker}:hints", message)
     trip(one)
     until(lambda: other.state != "CLOSED", "the trip is heard")
-
-
-class Liar:
-    """A server that says the same to every command, and after a while nothing."""
-
-    def __init__(self, answer, times=10**9):
-        self.answer, self.times = answer, times
-        self.socket = socket.create_server(("127.0.0.1", 0))
-        self.port = self.socket.getsockname()[1]
-        self.url = f"redis://127.0.0.1:{self.port}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self):
-        with suppress(OSError):
-            while True:
-                connection, _ = self.socket.accept()
-                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    def _serve(self, connection):
-        with connection, suppress(OSError):
-            while connection.recv(65536):
-                if self.times > 0:
-                    self.times -= 1
-                    connection.sendall(self.answer)
-
-    def close(self):
-        self.socket.close()
 
 
 @pytest.mark.parametrize("answer", [b"+OK\r\n", b":1\r\n", b"*-1\r\n", b"-ERR no\r\n", b"?\r\n"])

@@ -6,6 +6,7 @@ import pytest
 import redis
 import redis.asyncio
 
+from resilience.integrations.redis import RedisSharing
 from tests.support.certificates import Authority
 from tests.support.needs import needs
 from tests.support.sharing import lines, registries, shared, warning
@@ -136,8 +137,7 @@ def test_a_client_that_checks_nothing_at_all_is_followed(stores, authority, way)
 def test_a_wrong_setting_for_tls_is_refused_immediately(stores, authority):
     url = by_url(stores[RIGHT], authority, ssl_cert_reqs="perhaps")
     with pytest.raises(ValueError, match="a setting for its connections that redis-py refuses"):
-        with registries() as make:
-            make(url)
+        RedisSharing(url)
 
 
 def test_a_store_that_gets_a_certificate_of_its_own_name_is_used_then(own_store, authority, log):
