@@ -36,9 +36,7 @@ class StoreCluster(SetUp):
         self.others = [node for node in primaries if node is not self.owner]
         for node in self.nodes[1:]:
             self._tell(node, "MEET", "127.0.0.1", self.nodes[0].port, self._bus[0])
-        until(
-            lambda: all(len(self._known(node)) == 4 for node in self.nodes), "all know each other"
-        )
+        until(self._know_each_other, "all know each other")
         self._tell(self.replica, "REPLICATE", self._tell(self.owner, "MYID").decode())
         until(self._is_ready, "the cluster is ready")
 

@@ -95,7 +95,7 @@ def test_a_node_that_does_not_know_its_host_means_its_own(host):
 
 
 @pytest.mark.parametrize(
-    "text", ["MOVED", "MOVED 1 two", "ERR MOVED 1 two:2", "MOVED 1 two:200000"]
+    "answer", ["MOVED", "MOVED 1 two", "ERR MOVED 1 two:2", "MOVED 1 x:200000"]
 )
 def test_what_points_nowhere_is_a_fault(answer):
     address = Address("redis://one:1", 0.5)
