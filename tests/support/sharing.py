@@ -2,7 +2,7 @@
 
 from contextlib import contextmanager
 
-from resilience import BreakerPolicy, CircuitBreakerRegistry
+from resilience import BreakerPolicy, CircuitBreakerOpenError, CircuitBreakerRegistry
 from resilience.integrations.redis import RedisSharing
 from tests.support.sharing_worker import REGION
 from tests.support.stores import until
@@ -40,6 +40,15 @@ def shared(registry, region=REGION):
 def trip(breaker):
     for _ in range(breaker.policy.failure_threshold):
         breaker.acquire().fail(TimeoutError())
+
+
+def call(breaker):
+    """Make a call that goes well; False: it was rejected."""
+    try:
+        breaker.acquire().succeed()
+    except CircuitBreakerOpenError:
+        return False
+    return True
 
 
 def lines(log, *levels):

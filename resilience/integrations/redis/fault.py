@@ -26,7 +26,8 @@ from redis.exceptions import (
 
 from resilience._text import one_line
 
-_CODE: Final = re.compile(r"([A-Z][A-Z0-9]{1,19})(?: |$)")
+# Codes of which redis-py has no type of error.
+_CODES: Final = re.compile("BUSY|CROSSSLOT|MASTERDOWN|MISCONF|NOREPLICAS|TRYAGAIN|WRONGTYPE")
 _COMMAND: Final = re.compile(r"'([a-zA-Z|-]{1,40})' command")
 # redis-py takes the code off the text of these.
 _CODES_OF_TYPES: Final = (
@@ -74,17 +75,19 @@ def _fault_of_answer(error: BaseException) -> Fault | None:
         is_missing = "required" in str(error)
         text = "NOAUTH: a password is required" if is_missing else "WRONGPASS: it is not accepted"
         return Fault(text, is_refusal=True)
-    for kind, code, meaning in _CODES_OF_TYPES:
+    for kind, known, meaning in _CODES_OF_TYPES:
         if isinstance(error, kind):
-            return Fault(f"{code}: {meaning}")
+            return Fault(f"{known}: {meaning}")
     if not isinstance(error, redis.ResponseError):
         return None
     if isinstance(error, NoPermissionError):
         command = _COMMAND.search(str(error))
         lacking = "a key or a channel" if command is None else command[1].lower()
         return Fault(f"NOPERM: the user has no permission for {lacking}", is_refusal=True)
-    found = _CODE.match(str(error))
-    return Fault(f"{found[1] if found else 'ERR'}: the server refuses a command", is_refusal=True)
+    if "DB index" in str(error):
+        return Fault("ERR: it has no such database", is_refusal=True)
+    code = _CODES.match(str(error))
+    return Fault(f"{code[0] if code else 'ERR'}: the server refuses a command", is_refusal=True)
 
 
 def _fault_of_connection(error: BaseException) -> Fault:

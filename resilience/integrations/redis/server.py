@@ -8,10 +8,16 @@ import socket
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
+from inspect import signature
 from typing import Final, Protocol, cast
 
 from redis.backoff import NoBackoff
-from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.connection import (
+    AbstractConnection,
+    Connection,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
@@ -33,6 +39,12 @@ _KEPT_SETTINGS: Final = frozenset(
         "socket_keepalive",
         "socket_keepalive_options",
     }
+)
+# Let redis-py not introduce itself: two answers less to wait for, and a permission less to need.
+_NO_INTRODUCTION: Final = (
+    {"driver_info": None}
+    if "driver_info" in signature(AbstractConnection.__init__).parameters
+    else {"lib_name": None, "lib_version": None}  # before version 8
 )
 _NO_VERIFICATION: Final = ("none", ssl.CERT_NONE)
 
@@ -134,6 +146,7 @@ class Server:
             "health_check_interval": 0,
             "protocol": 2,
             "decode_responses": False,
+            **_NO_INTRODUCTION,
         }
         self._check_settings()
 
