@@ -16,6 +16,7 @@ this file, stands between the circuits of a process and the store. It works next
     on_disconnect()                     The store is gone.
     final_command(now)                  What to give back before this process stops sharing.
     forked()                            This is the child of a fork now.
+    notify_with_next_call()             There is no synchronizer: the next call should notify.
 
 Like circuit.py this file is pure: it reads no clock, does no I/O and takes no lock. Its rules, in
 addition to those of circuit.py:
@@ -101,7 +102,7 @@ class SharedCircuit(Circuit):
         self._record_state = RecordState.ABSENT
         self._lease = Lease(lease)
         self._due_calls = DueCalls()
-        # After a fork there is no synchronizer until a call notifies.
+        # There is no synchronizer until a call notifies: after a fork, or for lack of threads.
         self._next_call_notifies = False
 
         # The state of this circuit that the store knows of; None: it knows of none.
@@ -147,11 +148,11 @@ class SharedCircuit(Circuit):
         return probe
 
     def reject(self, now: float) -> Open | None:
-        """Reject a call of an OPEN circuit; after a fork the first call is left to `acquire`."""
+        """Reject a call of an OPEN circuit; one that must notify is left to `acquire`."""
         return None if self._next_call_notifies else super().reject(now)
 
     def admits_without_asking(self) -> Closed | None:
-        """Return the CLOSED state; after a fork the first call is left to `acquire`."""
+        """Return the CLOSED state; a call that must notify is left to `acquire`."""
         return None if self._next_call_notifies else super().admits_without_asking()
 
     def expects_call(self, now: float) -> float | None:
@@ -390,13 +391,17 @@ class SharedCircuit(Circuit):
     def forked(self) -> None:
         """Be another process from now on, which holds nothing that its parent holds."""
         self.shared = False
-        self._next_call_notifies = True
+        self.notify_with_next_call()
         self._lease.mine = False
         self._has_voted = False
         self._is_opener = False
         self._due_calls.requested_at = None
         self._stored_state = self.state
         self._manual_change = None
+
+    def notify_with_next_call(self) -> None:
+        """Let the next call notify, whatever it does: it starts the synchronizer."""
+        self._next_call_notifies = True
 
     def _see(self, view: RecordView, now: float) -> None:
         self._lease.update(view, now, is_news=view.version != self.version)

@@ -34,7 +34,7 @@ LEVELS = (
     {"shared_circuit", "shared_lease", "shared_record"},
     {"circuit"},
     {"outcome", "policy"},
-    {"genesys", "identity", "_lock", "_text", "_validate", "_by_type"},
+    {"genesys", "identity", "_lock", "_threads", "_text", "_validate", "_by_type"},
 )
 # What decides has no I/O, no clock, no chance, no log, and belongs to no library.
 PURE = (
@@ -148,7 +148,11 @@ def private_imports(tree):
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("resilience"):
             found += [alias.name for alias in node.names if alias.name.startswith("_")]
-    return [name for name in found if name not in ("_validate", "_lock", "_text", "_by_type")]
+    return [
+        name
+        for name in found
+        if name not in ("_validate", "_lock", "_threads", "_text", "_by_type")
+    ]
 
 
 TREES = read(HOUSE)

@@ -16,6 +16,7 @@ from resilience._text import one_line
 from resilience._validate import check_count, check_seconds, check_text, check_type
 from resilience.breaker import CircuitBreaker
 from resilience.integrations.redis.address import Address
+from resilience.integrations.redis.fault import describe_fault
 from resilience.integrations.redis.protocol import RecordProtocol
 from resilience.integrations.redis.synchronizer import Member, Members, Synchronizer, Timing
 from resilience.policy import BreakerPolicy
@@ -155,20 +156,35 @@ class RedisSharing:
         if self._is_closed:
             return
         if self._synchronizer is None:
-            try:
-                self._synchronizer = Synchronizer(
-                    self._address, self._protocol, self._members, self._timing
-                )
-            except OSError as error:  # no descriptors: no call fails for that, the next one tries
-                self._log_failed_start(error)
-                return
-            self._synchronizer.start()
-        self._synchronizer.notify(key)
+            self._start()
+        if self._synchronizer is not None:
+            self._synchronizer.notify(key)
 
-    def _log_failed_start(self, error: OSError) -> None:
+    def _start(self) -> None:
+        """Start a synchronizer; no call fails where that is not possible; under the lock."""
+        try:
+            synchronizer = Synchronizer(self._address, self._protocol, self._members, self._timing)
+        except OSError as error:  # no descriptors
+            self._on_failed_start(describe_fault(error).text)
+            return
+        self._synchronizer = synchronizer
+        synchronizer.start(on_failure=partial(self._on_missing_thread, synchronizer))
+
+    def _on_missing_thread(self, synchronizer: Synchronizer) -> None:
+        with lock:
+            synchronizer.discard()
+            if self._synchronizer is synchronizer:
+                self._synchronizer = None
+                self._on_failed_start("no thread can be started")
+
+    def _on_failed_start(self, why: str) -> None:
+        """Let the next call of any breaker try again."""
+        for member in self._members.all():
+            member.circuit.notify_with_next_call()
+            member.breaker.refresh()
         if not self._failed_start_is_logged:
             self._failed_start_is_logged = True
-            text = f"sharing cannot start yet, circuits go on alone: {type(error).__name__}"
+            text = f"sharing cannot start yet, circuits go on alone: {why}"
             postpone(partial(log.log, "WARNING", "", text))  # no sink runs under the lock
 
     def after_fork(self) -> None:
@@ -176,6 +192,7 @@ class RedisSharing:
         if self._synchronizer is not None:
             _inherited.append(self._synchronizer)
             self._synchronizer = None
+        self._failed_start_is_logged = False
         self._protocol = replace(
             self._protocol, client_id=_new_client_id(), client_name=_client_name(self._name)
         )

@@ -6,20 +6,20 @@ When the store fails, the circuits go on alone, and the synchronizer connects ag
 back.
 """
 
-import _thread
 import math
 import random
 import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
 
 import redis
 
 from resilience._lock import lock
+from resilience._threads import start_thread
 from resilience.breaker import CircuitBreaker
 from resilience.integrations.redis.address import Address
 from resilience.integrations.redis.connection import CommandConnection, Notifications
@@ -129,16 +129,19 @@ class Synchronizer:
 
     # For other threads
 
-    def start(self) -> None:
+    def start(self, on_failure: Callable[[], object]) -> None:
         """Start the thread; the caller may hold the lock.
 
-        `Thread.start` waits until the new thread runs. If a garbage collection came first there,
-        and a finalizer wanted the lock, both threads would wait for ever. Therefore it is called by
-        one more thread, which holds no lock and ends immediately.
+        Args:
+            on_failure: Called where no thread can be started, in this or another thread. This
+                synchronizer is of no use then.
         """
-        thread = threading.Thread(target=self.run, name="resilience-sharing", daemon=True)
-        with suppress(RuntimeError):  # the interpreter ends
-            _thread.start_new_thread(thread.start, ())
+        start_thread(self.run, "resilience-sharing", on_failure)
+
+    def discard(self) -> None:
+        """Close what it holds, where its thread could not be started; the caller holds the lock."""
+        self._wakeup.close()
+        self._ended.set()
 
     def notify(self, key: str) -> None:
         """Ask a circuit for its command soon; the caller holds the lock."""
