@@ -268,19 +268,24 @@ class CircuitBreakerRegistry(KeepsIdentity):
         """Stop sharing, in asyncio: as `close`, without holding up the event loop."""
         await asyncio.to_thread(self.close)
 
-    def listen(self, listener: Listener) -> Callable[[], None]:
+    def listen(
+        self, listener: Listener, *, loop: asyncio.AbstractEventLoop | None = None
+    ) -> Callable[[], None]:
         """Call a function with each state change of every circuit, those made later included.
 
         Args:
-            listener: Takes one `StateChanged`, as with `CircuitBreaker.listen`.
+            listener: Takes one `StateChanged`, as with `CircuitBreaker.listen`, which also
+                describes the threads in which it runs.
+            loop: An asyncio event loop; the listener runs there instead, and nobody waits for it.
 
         Returns:
             A function that ends it.
 
         Raises:
-            TypeError: The listener cannot be called, or is an `async def`.
+            TypeError: The listener cannot be called, or is an `async def`; or the loop is not an
+                event loop.
         """
-        return self._subscribers.listeners.add(listener)
+        return self._subscribers.listeners.add(listener, loop)
 
     def on_rejection(
         self, listener: Callable[[CircuitBreakerOpenError], object]

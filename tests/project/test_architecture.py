@@ -25,6 +25,7 @@ LEVELS = (
         "judge",
         "hints",
         "listeners",
+        "loop_delivery",
         "loops",
         "scope",
         "waiters",

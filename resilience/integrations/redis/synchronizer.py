@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import redis
@@ -23,6 +24,7 @@ from resilience._threads import start_thread
 from resilience.breaker import CircuitBreaker
 from resilience.integrations.redis.address import Address
 from resilience.integrations.redis.connection import CommandConnection, Notifications
+from resilience.integrations.redis.deliverer import Deliverer
 from resilience.integrations.redis.fault import Fault, describe_fault
 from resilience.integrations.redis.protocol import (
     InvalidReplyError,
@@ -112,6 +114,7 @@ class Synchronizer:
         self._members = members
         self._timing = timing
         self._wakeup = Wakeup()
+        self._deliverer = Deliverer()
         self._stopping = threading.Event()
         self._ended = threading.Event()
         self._thread_id: int | None = None
@@ -340,14 +343,9 @@ class Synchronizer:
                 return answer, delay
 
     def _apply(self, member: Member, change: Callable[[float], None]) -> None:
-        """Change a circuit."""
-        try:
-            member.breaker.apply(change)
-        except (KeyboardInterrupt, SystemExit) as error:
-            text = (
-                f"ignored the exit of a listener for region {{}}, which {describe_exception(error)}"
-            )
-            log("ERROR", member.breaker.region, text)
+        """Change a circuit; its listeners are called elsewhere, since they may take their time."""
+        deliver = partial(self._deliverer.put, member.breaker.region)
+        member.breaker.apply(change, deliver)
         if member.circuit.holds_lease:
             self._holding.add(member.key)
         else:
