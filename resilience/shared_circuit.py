@@ -16,6 +16,7 @@ this file, stands between the circuits of a process and the store. It works next
     on_disconnect()                     The store is gone.
     final_command(now)                  What to give back before this process stops sharing.
     forked()                            This is the child of a fork now.
+    share_again(lease, notify)          Another synchronizer takes over.
     notify_with_next_call()             There is no synchronizer: the next call should notify.
 
 Like circuit.py this file is pure: it reads no clock, does no I/O and takes no lock. Its rules, in
@@ -398,6 +399,23 @@ class SharedCircuit(Circuit):
         self._due_calls.requested_at = None
         self._stored_state = self.state
         self._manual_change = None
+
+    def share_again(self, *, lease: float, notify: Callable[[], object]) -> None:
+        """Be shared by another synchronizer, which may use another store.
+
+        Args:
+            lease: As for a new circuit.
+            notify: As for a new circuit.
+        """
+        manual_change = self._manual_change
+        self.forked()
+        # A change by hand that no store knows yet, and an opening, are news for this one.
+        self._manual_change = manual_change
+        self._stored_state = self.state if isinstance(self.state, Closed) else None
+        self._notify = notify
+        self._lease = Lease(lease)
+        self.version = 0
+        self._record_state = RecordState.ABSENT
 
     def notify_with_next_call(self) -> None:
         """Let the next call notify, whatever it does: it starts the synchronizer."""

@@ -15,6 +15,7 @@ MOST_LINES_OF_A_FUNCTION = 40
 LEVELS = (
     {"integrations", "testing", "__init__", "decorator", "retry"},
     {"registry"},
+    {"registry_settings"},
     {"eviction"},
     {"breaker"},
     {

@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
-from weakref import WeakSet, ref
+from weakref import WeakSet, finalize, ref
 
 from resilience import log
 from resilience._lock import lock, postpone
@@ -93,6 +93,11 @@ class RedisSharing:
 
     # For the registry
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it has stopped sharing, for good."""
+        return self._is_closed
+
     def bind(self, owner: object) -> None:
         """Belong to a registry from now on.
 
@@ -108,7 +113,19 @@ class RedisSharing:
             bound_to = None if self._owner is None else self._owner()
             if bound_to is not None and bound_to is not owner:
                 raise ValueError("sharing is in use: each registry needs its own RedisSharing")
-            self._owner = ref(owner)
+            self._owner = reference = ref(owner)
+        # Not here and now: a finalizer may run anywhere, also under the lock.
+        release = finalize(owner, postpone, partial(self._release, reference))
+        release.atexit = False
+
+    def _release(self, owner: ref[object]) -> None:
+        """Stop sharing for a registry that is gone."""
+        with lock:
+            if self._owner is not owner:  # another registry has taken its place
+                return
+            synchronizer, self._synchronizer = self._synchronizer, None
+        if synchronizer is not None:
+            synchronizer.stop(timeout=0.0)  # a call may run this, and no call waits for it
 
     def make_circuit(self, region: str, policy: BreakerPolicy, now: float) -> SharedCircuit:
         """Return a new circuit, which is shared from the moment its breaker joins.
@@ -130,12 +147,26 @@ class RedisSharing:
         Raises:
             TypeError: It has another circuit.
         """
-        if not isinstance(breaker.circuit, SharedCircuit):
-            raise TypeError(f"{breaker!r} has a circuit that this RedisSharing did not make")
+        circuit = _shared_circuit_of(breaker)
         key = self._protocol.key(breaker.region)
         with lock:
-            self._members.add(Member(key, breaker, breaker.circuit))
+            self._members.add(Member(key, breaker, circuit))
             self._notify(key)
+
+    def adopt(self, breaker: CircuitBreaker) -> None:
+        """Share the circuit of a breaker that another RedisSharing has shared, which is closed.
+
+        Args:
+            breaker: One with a circuit of the other one's `make_circuit`.
+
+        Raises:
+            TypeError: It has another circuit.
+        """
+        notify = partial(self._notify, self._protocol.key(breaker.region))
+        with lock:
+            _shared_circuit_of(breaker).share_again(lease=self._protocol.lease, notify=notify)
+            breaker.refresh()
+        self.join(breaker)
 
     def close(self) -> None:
         """Stop sharing, and give back what this process holds; the circuits go on alone."""
@@ -199,6 +230,12 @@ class RedisSharing:
         for member in self._members.all():
             member.circuit.forked()
             member.breaker.refresh()
+
+
+def _shared_circuit_of(breaker: CircuitBreaker) -> SharedCircuit:
+    if not isinstance(breaker.circuit, SharedCircuit):
+        raise TypeError(f"{breaker!r} has a circuit that no RedisSharing has made")
+    return breaker.circuit
 
 
 def _new_client_id() -> str:

@@ -728,7 +728,7 @@ def test_a_region_whose_breaker_was_collected_is_shared_again(one_store):
 
 
 def test_a_breaker_with_a_circuit_of_its_own_cannot_join():
-    with pytest.raises(TypeError, match="a circuit that this RedisSharing did not make"):
+    with pytest.raises(TypeError, match="a circuit that no RedisSharing has made"):
         RedisSharing("redis://localhost").join(CircuitBreaker(REGION))
 
 
