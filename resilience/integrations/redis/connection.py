@@ -2,6 +2,7 @@
 
 import re
 import selectors
+from collections.abc import Sequence
 from typing import Final
 
 import redis
@@ -39,6 +40,10 @@ class CommandConnection:
         except NoScriptError:  # the store was flushed
             self._digest = None
             return self._ask("EVAL", SCRIPT, *keys_and_arguments)
+
+    def evaluate(self, script: str, key: str, arguments: Sequence[str]) -> object:
+        """Run another script, which is run rarely, and return its answer."""
+        return self._ask("EVAL", script, 1, key, *arguments)
 
     def _ask(self, *command: object) -> object:
         self._connection.send_command(*command)

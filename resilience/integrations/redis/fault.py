@@ -26,6 +26,8 @@ from redis.exceptions import (
 
 from resilience._text import one_line
 
+# What Valkey and Redis call the same fault if a script meets it.
+_NOPERM_IN_SCRIPT: Final = re.compile("ACL failure in script|user executing the script can't")
 # Codes of which redis-py has no type of error.
 _CODES: Final = re.compile("BUSY|CROSSSLOT|MASTERDOWN|MISCONF|NOREPLICAS|TRYAGAIN|WRONGTYPE")
 _COMMAND: Final = re.compile(r"'([a-zA-Z|-]{1,40})' command")
@@ -80,9 +82,9 @@ def _fault_of_answer(error: BaseException) -> Fault | None:
             return Fault(f"{known}: {meaning}")
     if not isinstance(error, redis.ResponseError):
         return None
-    if isinstance(error, NoPermissionError):
+    if isinstance(error, NoPermissionError) or _NOPERM_IN_SCRIPT.search(str(error)):
         command = _COMMAND.search(str(error))
-        lacking = "a key or a channel" if command is None else command[1].lower()
+        lacking = "a command, key or channel" if command is None else command[1].lower()
         return Fault(f"NOPERM: the user has no permission for {lacking}", is_refusal=True)
     if "DB index" in str(error):
         return Fault("ERR: it has no such database", is_refusal=True)

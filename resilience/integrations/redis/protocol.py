@@ -86,6 +86,11 @@ class RecordProtocol:
         return f"{{{self.prefix}}}:hints"
 
     @property
+    def processes_key(self) -> str:
+        """The key under which the processes that share are found."""
+        return f"{{{self.prefix}}}:processes"
+
+    @property
     def connection_name(self) -> str:
         """What the store's list of clients calls the connections of this process."""
         return re.sub("[^!-~]", "_", f"{self.prefix}:{self.client_name}")

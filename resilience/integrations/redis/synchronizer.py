@@ -26,6 +26,7 @@ from resilience.integrations.redis.address import Address
 from resilience.integrations.redis.connection import CommandConnection, Notifications
 from resilience.integrations.redis.deliverer import Deliverer
 from resilience.integrations.redis.fault import Fault, describe_fault
+from resilience.integrations.redis.presence import Presence
 from resilience.integrations.redis.protocol import (
     InvalidReplyError,
     RecordProtocol,
@@ -115,6 +116,7 @@ class Synchronizer:
         self._timing = timing
         self._wakeup = Wakeup()
         self._deliverer = Deliverer()
+        self._presence = Presence(protocol, timing.poll_interval)
         self._stopping = threading.Event()
         self._ended = threading.Event()
         self._thread_id: int | None = None
@@ -212,6 +214,7 @@ class Synchronizer:
         self._send_commands(commands)
         for member in self._members.all():
             self._send(commands, member, member.circuit.final_command)
+        self._presence.leave(commands)
 
     def _on_disconnect(self, fault: Fault) -> None:
         where = f"{self._address}: {fault.text}"
@@ -232,6 +235,7 @@ class Synchronizer:
         if self._is_connected is False:
             log("INFO", "", "sharing is back")
         self._is_connected = True
+        self._presence.show(commands, str(self._address))
         self._logged_refusals.clear()
         with lock:
             self._notified.update(member.key for member in members)

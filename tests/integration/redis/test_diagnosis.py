@@ -60,6 +60,10 @@ def no_channel(store):
     return user(store, "~*", "resetchannels", "+@all")
 
 
+def no_writes(store):
+    return user(store, *ALL, "-@write")
+
+
 def no_key(store):
     return user(store, "~other", "&*", "+@all")
 
@@ -80,8 +84,9 @@ def hangs(store):
         (no_password, "NOAUTH: a password is required"),
         (wrong_password, "WRONGPASS: it is not accepted"),
         (no_eval, "NOPERM: the user has no permission for eval"),
-        (no_channel, "NOPERM: the user has no permission for a key or a channel"),
-        (no_key, "NOPERM: the user has no permission for a key or a channel"),
+        (no_channel, "NOPERM: the user has no permission for a command, key or channel"),
+        (no_writes, "NOPERM: the user has no permission for "),
+        (no_key, "NOPERM: the user has no permission for a command, key or channel"),
         (no_database, "ERR: it has no such database"),
         (hangs, "no answer in time"),
     ],
