@@ -92,9 +92,9 @@ READING_ALL_REGIONS = f"""\
   and includes the time for which the store was away. **Lost** counts each failed attempt to connect
   as well.
 - {SIZES_FOR_ALL_REGIONS[-1]:,} processes that find all regions down at the same moment are more
-  than one store can serve: the notifications of {len(REGIONS)} openings alone take it longer than the
-  socket timeout, so that processes lose it, connect again, and go on alone meanwhile. Give a fleet
-  of this size several stores."""
+  than one store can serve: the notifications of {len(REGIONS)} openings alone take it longer than
+  the socket timeout. Processes lose it, connect again, and go on alone meanwhile. Give a fleet of
+  this size several stores."""
 
 OTHER_RATES = f"""\
 ## Fewer calls, and more
