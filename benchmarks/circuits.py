@@ -30,7 +30,15 @@ class HandMade:
         self.circuits[region] = self._make(policy, now)
         return self.circuits[region]
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it has stopped."""
+        return False
+
     def join(self, breaker: CircuitBreaker) -> None:
+        """Share nothing."""
+
+    def adopt(self, breaker: CircuitBreaker) -> None:
         """Share nothing."""
 
     def close(self) -> None:

@@ -85,12 +85,16 @@ All {len(REGIONS)} regions go down at the same moment, and each process calls ea
 restarted: it is away for {PLAN.restart:g} s and has forgotten everything, so that the processes
 report {len(REGIONS)} openings again."""
 
-READING_ALL_REGIONS = """\
+READING_ALL_REGIONS = f"""\
 - **Probes at a time**, **all open** and **all closed** are those of the worst region. **Requests**
   are those to all regions.
 - **Alone** counts from the moment at which the store stopped until the last process shared again,
   and includes the time for which the store was away. **Lost** counts each failed attempt to connect
-  as well."""
+  as well.
+- {SIZES_FOR_ALL_REGIONS[-1]:,} processes that find all regions down at the same moment are more
+  than one store can serve: the notifications of {len(REGIONS)} openings alone take it longer than
+  the socket timeout. Processes lose it, connect again, and go on alone meanwhile. Give a fleet of
+  this size several stores."""
 
 OTHER_RATES = f"""\
 ## Fewer calls, and more

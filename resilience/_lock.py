@@ -8,13 +8,13 @@ a generator that is collected. Such code must not change a circuit that is in th
 change. What it wants to do is postponed: see `postpone`.
 """
 
-import _thread
 import os
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
+
+from resilience._threads import start_thread
 
 lock = threading.RLock()
 
@@ -35,11 +35,7 @@ def postpone(action: Callable[[], None]) -> None:
     The next change of a circuit does it, or else a thread of its own, which waits for the lock.
     """
     postponed.append(action)
-    thread = threading.Thread(target=_wait_and_settle, name="resilience-postponed", daemon=True)
-    with suppress(RuntimeError):  # the interpreter ends
-        # `Thread.start` waits until the new thread runs, which may want the lock before that. It is
-        # called by one more thread, which holds no lock and ends immediately.
-        _thread.start_new_thread(thread.start, ())
+    start_thread(_wait_and_settle, "resilience-postponed")
 
 
 def settle_postponed() -> None:

@@ -4,6 +4,7 @@ A call asks for a permit and reports its outcome. Both change the circuit under 
 of a change are delivered after the lock was released.
 """
 
+import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -306,20 +307,26 @@ class CircuitBreaker(KeepsIdentity):
             return True  # as `acquire` does: a nested call is part of the probe
         return await self._get_wait_queue().wait(timeout)
 
-    def listen(self, listener: Listener) -> Callable[[], None]:
+    def listen(
+        self, listener: Listener, *, loop: asyncio.AbstractEventLoop | None = None
+    ) -> Callable[[], None]:
         """Call a function with each change of this circuit's state.
 
         Args:
             listener: Takes one `StateChanged`, after the state is settled. A call waits for it, so
-                it should be quick. What it raises is logged.
+                it should be quick. What it raises is logged. It runs in the thread of the call that
+                has caused the change, or in that of another call that is delivering events; for
+                a change that another process has caused, in a thread of its own.
+            loop: An asyncio event loop; the listener runs there instead, and nobody waits for it.
 
         Returns:
             A function that ends it.
 
         Raises:
-            TypeError: The listener cannot be called, or is an `async def`.
+            TypeError: The listener cannot be called, or is an `async def`; or the loop is not an
+                event loop.
         """
-        stop_listening = self._listeners.add(listener)
+        stop_listening = self._listeners.add(listener, loop)
         self.refresh()
         self._readmit_if_evicted(self.now())
 
@@ -392,11 +399,17 @@ class CircuitBreaker(KeepsIdentity):
         # A reading that is not a time must not keep the circuit open without end.
         return now if math.isfinite(now) else self.circuit.state.since
 
-    def apply(self, change: Callable[[float], T]) -> T:
+    def apply(
+        self,
+        change: Callable[[float], T],
+        deliver: Callable[[Callable[[], None]], object] | None = None,
+    ) -> T:
         """Change the circuit, and deliver the events of the change.
 
         Args:
             change: Takes the time in seconds; called under the lock.
+            deliver: Takes what delivers the events, where another thread is to do that; None: this
+                one does.
 
         Returns:
             What it returns.
@@ -408,8 +421,12 @@ class CircuitBreaker(KeepsIdentity):
                 result = change(now)
             finally:
                 self._after_change()
+            claimed = None if deliver is None else self._queue.claim()
         self._readmit_if_evicted(now)
-        self._deliver()
+        if deliver is None:
+            self._deliver()
+        elif claimed is not None:
+            deliver(claimed)
         return result
 
     def read(self, query: Callable[[float], T]) -> T:

@@ -1,7 +1,8 @@
 """Delivering events: in order, outside the lock, by one thread at a time.
 
 Events are queued while the lock is held, and delivered after it was released, by the first thread
-that finds nobody delivering. A thread that comes meanwhile leaves its events to that one.
+that finds nobody delivering. A thread that comes meanwhile leaves its events to that one. A thread
+that must not be held up claims the delivery, and leaves it to yet another one.
 """
 
 import asyncio
@@ -13,15 +14,24 @@ from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from resilience._lock import lock, lock_is_held
-from resilience._validate import check_callable, discard
+from resilience._validate import check_callable, check_type, discard
 from resilience.circuit import ProbeExpired, ProbesIgnored, RejectionsBegan
 from resilience.errors import CircuitBreakerOpenError
 from resilience.events import StateChanged, TenantThrottled
 from resilience.history import History
-from resilience.log import Once, describe_exception, log_event, log_fault
+from resilience.log import (
+    Once,
+    describe_exception,
+    log_dropped_events,
+    log_event,
+    log_fault,
+)
+from resilience.loop_delivery import LoopDelivery
 
 E = TypeVar("E")
 QueuedEvent: TypeAlias = StateChanged | ProbeExpired | RejectionsBegan | ProbesIgnored
+# While a listener takes its time, this many events of a breaker wait for it at most.
+_MOST_EVENTS = 10_000
 # One event for the log or for one listener; returns the exit that a listener asked for.
 Delivery: TypeAlias = Callable[[], BaseException | None]
 
@@ -29,11 +39,13 @@ Delivery: TypeAlias = Callable[[], BaseException | None]
 class Entry(Generic[E]):
     """One listener, until it is stopped."""
 
-    __slots__ = ("active", "first_fault", "listener")
+    __slots__ = ("active", "first_fault", "in_loop", "listener")
 
     def __init__(self, listener: Callable[[E], object]) -> None:
         self.listener = listener
         self.active = True
+        #: Delivers to it in an event loop; None: whoever delivers calls it.
+        self.in_loop: LoopDelivery[E] | None = None
         #: Whether it has returned something that nobody awaits is logged once.
         self.first_fault = Once()
 
@@ -51,20 +63,26 @@ class Listeners(Generic[E]):
         self._takes = takes
         self.entries: tuple[Entry[E], ...] = ()
 
-    def add(self, listener: Callable[[E], object]) -> Callable[[], None]:
+    def add(
+        self, listener: Callable[[E], object], loop: asyncio.AbstractEventLoop | None = None
+    ) -> Callable[[], None]:
         """Add a listener.
 
         Args:
             listener: Must return soon, since calls wait for it.
+            loop: The event loop in which it runs; no call waits for it then.
 
         Returns:
             A function that removes it; calling it again does nothing.
 
         Raises:
-            TypeError: The listener cannot be called, or is an `async def`.
+            TypeError: The listener cannot be called, or is an `async def`; or the loop is not one.
         """
         check_callable("listener", listener, self._takes)
         entry = Entry(listener)
+        if loop is not None:
+            check_type("loop", loop, asyncio.AbstractEventLoop)
+            entry.in_loop = LoopDelivery(loop, partial(_run_listener, entry))
         with lock:
             self.entries = (*self.entries, entry)
 
@@ -91,6 +109,14 @@ def call_listener(entry: Entry[E], event: E, region: str) -> BaseException | Non
     Returns:
         The exit that it asked for, a `SystemExit` or `KeyboardInterrupt`; else None.
     """
+    if entry.in_loop is None:
+        return _run_listener(entry, event, region)
+    if entry.active:
+        entry.in_loop.put(event, region)
+    return None
+
+
+def _run_listener(entry: Entry[E], event: E, region: str) -> BaseException | None:
     if not entry.active:
         return None
     try:
@@ -158,6 +184,7 @@ class EventQueue:
         "_deliverer",
         "_deliveries",
         "_events",
+        "_has_dropped",
         "_listeners",
         "_process",
         "_region",
@@ -178,6 +205,8 @@ class EventQueue:
         self._deliverer: object | None = None
         # Most breakers never have an event, and an empty deque takes 600 bytes.
         self._events: deque[QueuedEvent] | None = None
+        # Whether events were dropped since the last delivery.
+        self._has_dropped = False
         # What is still to be done about the event that was taken last.
         self._deliveries: list[Delivery] = []
 
@@ -187,7 +216,11 @@ class EventQueue:
             self._process = os.getpid()
             self._deliverer = None
             self._deliveries = []
+            self._has_dropped = False
             self._events = deque()
+        if len(self._events) >= _MOST_EVENTS:
+            self._events.popleft()
+            self._has_dropped = True
         self._events.append(event)
         self.is_waiting = True
         if self._subscribers is not None and isinstance(event, StateChanged):
@@ -199,13 +232,27 @@ class EventQueue:
         A listener that exits or is interrupted keeps the event from no other listener: its
         `SystemExit` or `KeyboardInterrupt` is raised when everything is delivered.
         """
-        if not self.is_waiting or lock_is_held():
-            return  # a thread that holds the lock delivers when it has released it
+        if self.is_waiting and not lock_is_held():
+            # A thread that holds the lock delivers when it has released it.
+            self._deliver_as(object(), instead_of=None)
+
+    def claim(self) -> Callable[[], None] | None:
+        """Leave what is queued to a thread that delivers it later; the caller holds the lock.
+
+        Returns:
+            What delivers it, as `deliver` does; until then nobody else does. None: there is nothing
+            to deliver, or somebody is delivering.
+        """
+        if not self.is_waiting or self._deliverer is not None:
+            return None
+        this = self._deliverer = object()
+        return partial(self._deliver_as, this, instead_of=this)
+
+    def _deliver_as(self, this: object, *, instead_of: object | None) -> None:
         exit_error: BaseException | None = None
-        this = object()
         try:
             with lock:
-                if self._deliverer is not None:
+                if self._deliverer is not instead_of:
                     return
                 self._deliverer = this
             while (delivery := self._next_delivery()) is not None:
@@ -225,7 +272,10 @@ class EventQueue:
         """Return the next delivery; if there is none, stop delivering."""
         with lock:
             if self._process == os.getpid():
-                if not self._deliveries and self._events:
+                if not self._deliveries and self._has_dropped:
+                    self._has_dropped = False
+                    self._deliveries = [partial(_log_dropped_events, self._region)]
+                elif not self._deliveries and self._events:
                     self._deliveries = self._deliveries_of(self._events.popleft())
                 if self._deliveries:
                     return self._deliveries[-1]
@@ -246,3 +296,7 @@ class EventQueue:
                 deliveries.append(delivery)
         deliveries.reverse()
         return deliveries
+
+
+def _log_dropped_events(region: str) -> None:
+    log_dropped_events(region, _MOST_EVENTS)

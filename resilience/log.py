@@ -140,6 +140,18 @@ def log_gate_above_breaker(function: str) -> None:
     log("WARNING", "", f"{text}: put gate below the circuit breaker, around the loop")
 
 
+def log_closed_loop(region: str) -> None:
+    """Warn that a listener receives nothing any more, since its event loop is closed."""
+    text = "cannot call a listener for region {}: its event loop is closed; end it before the loop"
+    log("WARNING", region, text)
+
+
+def log_dropped_events(region: str, limit: int) -> None:
+    """Warn that events are lost, since a listener does not keep up with them."""
+    text = f"drops events for region {{}}: {limit:,} of them wait for a listener already"
+    log("WARNING", region, text)
+
+
 def log_fault(role: str, function: object, what: str, region: str) -> None:
     """Log that a user's function, such as a listener or a classifier, did what it must not."""
     log("ERROR", region, f"{role} {one_line(name_of(function))} for region {{}} {what}")

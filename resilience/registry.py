@@ -2,16 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Protocol, TypedDict, Unpack, runtime_checkable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Unpack
 from weakref import WeakValueDictionary
 
 from resilience import _validate, log
 from resilience._lock import lock
 from resilience.breaker import CircuitBreaker, CircuitSnapshot
-from resilience.circuit import Circuit
-from resilience.classify import check_classifiers, classify_error
+from resilience.classify import classify_error
 from resilience.errors import CircuitBreakerOpenError
 from resilience.events import Listener, TenantThrottled
 from resilience.eviction import EvictionOrder
@@ -21,87 +20,10 @@ from resilience.identity import KeepsIdentity
 from resilience.listeners import Subscribers
 from resilience.outcome import Classifier, ResultClassifier
 from resilience.policy import BreakerPolicy
+from resilience.registry_settings import CheckedSettings, Settings, Sharing, check_names
 
 # A region may be spelled in this many ways, on average, before all aliases are looked up again.
 _ALIASES_PER_REGION = 2
-_FIXED_SETTINGS = ("normalize", "clock", "sharing")
-
-
-@runtime_checkable
-class Sharing(Protocol):
-    """What a registry needs of an integration that shares its circuits with other processes."""
-
-    def bind(self, owner: object) -> None:
-        """Belong to one registry from now on; a ValueError if it belongs to another one."""
-
-    def make_circuit(self, region: str, policy: BreakerPolicy, now: float) -> Circuit:
-        """Make the circuit of a new breaker, which may not come into use."""
-        ...
-
-    def join(self, breaker: CircuitBreaker) -> None:
-        """Share the circuit of a breaker, once, after it came into use; not under the lock."""
-
-    def close(self) -> None:
-        """Stop sharing."""
-
-
-class Settings(TypedDict, total=False):
-    """What `CircuitBreakerRegistry.configure` takes."""
-
-    policy: BreakerPolicy
-    policies: Mapping[str, BreakerPolicy] | None
-    max_regions: int
-    classifier: Classifier
-    result_classifier: ResultClassifier | None
-    normalize: Callable[[str], str] | None
-    clock: Callable[[], float] | None
-    sharing: Sharing | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Settings:
-    """The settings of a registry, checked."""
-
-    policy: BreakerPolicy
-    policies: Mapping[str, BreakerPolicy] | None
-    max_regions: int
-    classifier: Classifier
-    result_classifier: ResultClassifier | None
-    normalize: Callable[[str], str] | None
-    clock: Callable[[], float] | None
-    sharing: Sharing | None
-
-    def __post_init__(self) -> None:
-        _validate.check_type("policy", self.policy, BreakerPolicy)
-        if self.policies is not None:
-            _validate.check_type("policies", self.policies, Mapping)
-        _validate.check_count("max_regions", self.max_regions)
-        _validate.check_type("sharing", self.sharing, Sharing, type(None))
-        check_classifiers(self.classifier, self.result_classifier)
-        takes = "a region and returns its name"
-        _validate.check_callable("normalize", self.normalize, takes, optional=True)
-
-    def name(self, region: str) -> str:
-        """Return the one name of a region."""
-        if self.normalize is None:
-            return region
-        try:
-            name = self.normalize(region)
-        except Exception as error:
-            kind = type(error).__name__
-            raise ValueError(f"normalize raised {kind} for {region!r}") from error
-        return _validate.check_text(f"what normalize gives for {region!r}", name)
-
-    def policies_by_name(self) -> dict[str, BreakerPolicy]:
-        """Check the regions' own policies, and key them by the one name of each region."""
-        given = self.policies or {}
-        named: dict[str, BreakerPolicy] = {}
-        for region, policy in given.items():
-            _validate.check_type(f"policies[{region!r}]", policy, BreakerPolicy)
-            named[self.name(_validate.check_text("a region in policies", region))] = policy
-        if len(named) < len(given):
-            raise ValueError(f"policies names a region twice: {', '.join(given)}")
-        return named
 
 
 class CircuitBreakerRegistry(KeepsIdentity):
@@ -147,7 +69,7 @@ class CircuitBreakerRegistry(KeepsIdentity):
         clock: Callable[[], float] | None = None,
         sharing: Sharing | None = None,
     ) -> None:
-        settings = _Settings(
+        settings = CheckedSettings(
             policy=policy,
             policies=policies,
             max_regions=max_regions,
@@ -207,20 +129,22 @@ class CircuitBreakerRegistry(KeepsIdentity):
             TypeError: A setting is unknown or has the wrong type, as with the registry itself.
             ValueError: A setting has a wrong value.
             RuntimeError: `normalize`, `clock` or `sharing` is changed while there are breakers.
+                After `close`, another `sharing` may take the place of the one that was closed.
         """
-        _check_names(settings)
+        check_names(settings)
         old = self._settings
         new = replace(old, **settings)
         policies = new.policies_by_name()
-        fixed = [name for name in _FIXED_SETTINGS if getattr(new, name) is not getattr(old, name)]
         now = _validate.first_reading(new.clock)
         with lock:
-            if fixed and self._all_breakers():
-                raise RuntimeError(f"{fixed[0]} can be set only while the registry is empty")
+            breakers = self._all_breakers()
+            new.check_replaces(old, breakers)
             if new.sharing is not None and new.sharing is not old.sharing:
                 new.sharing.bind(self)
+                for breaker in breakers:
+                    new.sharing.adopt(breaker)
             self._settings, self._policies = new, policies
-            for breaker in self._all_breakers():
+            for breaker in breakers:
                 self._configure_breaker(breaker)
             self._eviction_order.rebuild()
             self._evict(new.max_regions, now)
@@ -268,19 +192,24 @@ class CircuitBreakerRegistry(KeepsIdentity):
         """Stop sharing, in asyncio: as `close`, without holding up the event loop."""
         await asyncio.to_thread(self.close)
 
-    def listen(self, listener: Listener) -> Callable[[], None]:
+    def listen(
+        self, listener: Listener, *, loop: asyncio.AbstractEventLoop | None = None
+    ) -> Callable[[], None]:
         """Call a function with each state change of every circuit, those made later included.
 
         Args:
-            listener: Takes one `StateChanged`, as with `CircuitBreaker.listen`.
+            listener: Takes one `StateChanged`, as with `CircuitBreaker.listen`, which also
+                describes the threads in which it runs.
+            loop: An asyncio event loop; the listener runs there instead, and nobody waits for it.
 
         Returns:
             A function that ends it.
 
         Raises:
-            TypeError: The listener cannot be called, or is an `async def`.
+            TypeError: The listener cannot be called, or is an `async def`; or the loop is not an
+                event loop.
         """
-        return self._subscribers.listeners.add(listener)
+        return self._subscribers.listeners.add(listener, loop)
 
     def on_rejection(
         self, listener: Callable[[CircuitBreakerOpenError], object]
@@ -347,7 +276,9 @@ class CircuitBreakerRegistry(KeepsIdentity):
             if breaker is not None:
                 return breaker
 
-    def _find_or_make(self, region: str, name: str, settings: _Settings) -> CircuitBreaker | None:
+    def _find_or_make(
+        self, region: str, name: str, settings: CheckedSettings
+    ) -> CircuitBreaker | None:
         """Return the breaker of a region; None if the settings were changed meanwhile."""
         # Made before the lock is taken: it reads the user's clock. Another thread may be faster.
         now = _time_of(settings.clock)
@@ -365,7 +296,7 @@ class CircuitBreakerRegistry(KeepsIdentity):
         self._log_first_eviction()
         return breaker
 
-    def _make(self, name: str, settings: _Settings, now: float) -> CircuitBreaker:
+    def _make(self, name: str, settings: CheckedSettings, now: float) -> CircuitBreaker:
         policy = self._policies.get(name, settings.policy)
         sharing = settings.sharing
         return CircuitBreaker(
@@ -431,13 +362,6 @@ class CircuitBreakerRegistry(KeepsIdentity):
         if self._has_evicted and not self._eviction_is_logged:
             self._eviction_is_logged = True
             log.log_eviction(self._settings.max_regions)
-
-
-def _check_names(settings: Iterable[str]) -> None:
-    known = [field.name for field in fields(_Settings)]
-    for name in settings:
-        if name not in known:
-            raise TypeError(f"unknown setting {name!r}, expected one of {', '.join(known)}")
 
 
 def _time_of(clock: Callable[[], float] | None) -> float:

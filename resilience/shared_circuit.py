@@ -16,6 +16,8 @@ this file, stands between the circuits of a process and the store. It works next
     on_disconnect()                     The store is gone.
     final_command(now)                  What to give back before this process stops sharing.
     forked()                            This is the child of a fork now.
+    share_again(lease, notify)          Another synchronizer takes over.
+    notify_with_next_call()             There is no synchronizer: the next call should notify.
 
 Like circuit.py this file is pure: it reads no clock, does no I/O and takes no lock. Its rules, in
 addition to those of circuit.py:
@@ -108,7 +110,7 @@ class SharedCircuit(Circuit):
         self._record_state = RecordState.ABSENT
         self._lease = Lease(lease)
         self._due_calls = DueCalls()
-        # After a fork there is no synchronizer until a call notifies.
+        # There is no synchronizer until a call notifies: after a fork, or for lack of threads.
         self._next_call_notifies = False
 
         # The state of this circuit that the store knows of; None: it knows of none.
@@ -162,11 +164,11 @@ class SharedCircuit(Circuit):
         return probe
 
     def reject(self, now: float) -> Open | None:
-        """Reject a call of an OPEN circuit; after a fork the first call is left to `acquire`."""
+        """Reject a call of an OPEN circuit; one that must notify is left to `acquire`."""
         return None if self._next_call_notifies else super().reject(now)
 
     def admits_without_asking(self) -> Closed | None:
-        """Return the CLOSED state; after a fork the first call is left to `acquire`."""
+        """Return the CLOSED state; a call that must notify is left to `acquire`."""
         return None if self._next_call_notifies else super().admits_without_asking()
 
     def expects_call(self, now: float) -> float | None:
@@ -408,13 +410,34 @@ class SharedCircuit(Circuit):
     def forked(self) -> None:
         """Be another process from now on, which holds nothing that its parent holds."""
         self.shared = False
-        self._next_call_notifies = True
+        self.notify_with_next_call()
         self._lease.mine = False
         self._has_voted = False
         self._is_opener = False
         self._due_calls.requested_at = None
         self._stored_state = self.state
         self._manual_change = None
+
+    def share_again(self, *, lease: float, notify: Callable[[], object]) -> None:
+        """Be shared by another synchronizer, which may use another store.
+
+        Args:
+            lease: As for a new circuit.
+            notify: As for a new circuit.
+        """
+        manual_change = self._manual_change
+        self.forked()
+        # A change by hand that no store knows yet, and an opening, are news for this one.
+        self._manual_change = manual_change
+        self._stored_state = self.state if isinstance(self.state, Closed) else None
+        self._notify = notify
+        self._lease = Lease(lease)
+        self.version = 0
+        self._record_state = RecordState.ABSENT
+
+    def notify_with_next_call(self) -> None:
+        """Let the next call notify, whatever it does: it starts the synchronizer."""
+        self._next_call_notifies = True
 
     def _is_left_over(self, view: RecordView, now: float) -> bool:
         """Whether the record is from before what this process knows: rule 2."""

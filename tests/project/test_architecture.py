@@ -15,6 +15,7 @@ MOST_LINES_OF_A_FUNCTION = 40
 LEVELS = (
     {"integrations", "testing", "__init__", "decorator", "retry"},
     {"registry"},
+    {"registry_settings"},
     {"eviction"},
     {"breaker"},
     {
@@ -27,6 +28,7 @@ LEVELS = (
         "judge",
         "hints",
         "listeners",
+        "loop_delivery",
         "loops",
         "scope",
         "tenant_call",
@@ -38,7 +40,7 @@ LEVELS = (
     {"shared_circuit", "shared_lease", "shared_record"},
     {"circuit", "limits"},
     {"outcome", "policy"},
-    {"genesys", "identity", "_lock", "_text", "_validate", "_by_type"},
+    {"genesys", "identity", "_lock", "_threads", "_text", "_validate", "_by_type"},
 )
 # What decides has no I/O, no clock, no chance, no log, and belongs to no library.
 PURE = (
@@ -153,7 +155,11 @@ def private_imports(tree):
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("resilience"):
             found += [alias.name for alias in node.names if alias.name.startswith("_")]
-    return [name for name in found if name not in ("_validate", "_lock", "_text", "_by_type")]
+    return [
+        name
+        for name in found
+        if name not in ("_validate", "_lock", "_threads", "_text", "_by_type")
+    ]
 
 
 TREES = read(HOUSE)

@@ -24,6 +24,7 @@ SERVERS = {
     # One that is named by AMQP_URL is nobody's to kill.
     "rabbitmq-server of its own": (rabbitmq_broker.is_installed, "apt-get install rabbitmq-server"),
     "redis-server": (_is_on_the_path("redis-server"), "apt-get install redis-server"),
+    "openssl": (_is_on_the_path("openssl"), "apt-get install openssl"),
     "chromium": (_is_on_the_path("chromium"), "apt-get install chromium"),
     "promtool": (_is_on_the_path("promtool"), "apt-get install prometheus"),
     "network namespaces": (ip.available, "apt-get install iproute2, and run as root"),

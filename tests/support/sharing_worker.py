@@ -97,7 +97,7 @@ class Worker:
             self.breaker.acquire().succeed()
             wait_for(lambda: self.breaker.snapshot().shared)
             say({"shared_at_first": shared_at_first})
-            wait_for(lambda: self.breaker.state == "OPEN")
+            wait_for(lambda: self.events and self.breaker.state == "OPEN")
             say({"events": self.events[-1:], "pid": os.getpid()})
         finally:
             os._exit(0)

@@ -26,13 +26,13 @@ class Store:
         self.url = f"redis://127.0.0.1:{self.port}"
         self._process = None
 
-    def start(self, *options):
+    def start(self, *options, answers=None):
         self._process = subprocess.Popen(
             [*self._command, "--port", str(self.port), *options],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        until(self._answers, "the store answers")
+        until(answers or self._answers, "the store answers")
 
     def _answers(self):
         try:

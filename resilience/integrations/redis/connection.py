@@ -1,190 +1,23 @@
-"""The two connections to the store: one for commands, one for notifications of changes.
-
-They are redis-py's connections, not its client, which would try again and so delay the
-synchronizer.
-"""
+"""The two connections to the store: one for commands, one for notifications of changes."""
 
 import hashlib
-import socket
-import ssl
 import time
-from collections.abc import Mapping
-from typing import Final, Protocol, cast
+from collections.abc import Sequence
+from typing import Final
 
 import redis
-from redis.backoff import NoBackoff
-from redis.connection import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
 from redis.exceptions import NoScriptError
-from redis.retry import Retry
 
-from resilience._validate import name_of
 from resilience.integrations.redis.notification import Notification, newest
 from resilience.integrations.redis.protocol import SCRIPT, InvalidReplyError, Request
+from resilience.integrations.redis.server import Server
 from resilience.integrations.redis.subscription import SubscriptionReader
 
-# The settings of a connection that say where the store is, and who connects. Those for TLS, which
-# begin with "ssl_", are kept as well; all others are chosen here.
-_KEPT_SETTINGS: Final = frozenset(
-    {
-        "host",
-        "port",
-        "path",
-        "db",
-        "username",
-        "password",
-        "credential_provider",
-        "socket_type",
-        "socket_keepalive",
-        "socket_keepalive_options",
-    }
-)
 _DIGEST: Final = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 # Seconds. A connection that the store has ended earlier, without an answer, is not made again.
 _LASTS: Final = 0.5
-_BYTES_AT_A_TIME: Final = 65_536
 # Notifications are followed after this many times, however many more there are.
 _TIMES_IN_A_ROW: Final = 16
-
-
-class _Connection(Protocol):
-    """What is used of a connection of redis-py."""
-
-    def connect(self) -> object: ...
-
-    def send_command(self, *args: object) -> object: ...
-
-    def read_response(self) -> object: ...
-
-    def can_read(self, timeout: float = 0) -> bool: ...
-
-    def disconnect(self) -> object: ...
-
-    def fileno(self) -> int: ...
-
-    def receive(self, *, waits: bool) -> bytes: ...
-
-
-class _ConnectionType(Protocol):
-    def __call__(self, **settings: object) -> _Connection: ...
-
-
-class _Pool(Protocol):
-    """What is used of a client's connection pool."""
-
-    connection_class: type
-    connection_kwargs: Mapping[str, object]
-
-
-class _WithSocket(Protocol):
-    """What a connection of redis-py keeps to itself."""
-
-    _sock: socket.socket | None
-
-
-class _Waitable:
-    """Lets one wait for a connection together with other sockets: redis-py has no public way."""
-
-    def fileno(self: _WithSocket) -> int:
-        held = self._sock  # pyright: ignore[reportPrivateUsage]
-        return -1 if held is None else held.fileno()
-
-    def receive(self: _WithSocket, *, waits: bool) -> bytes:
-        """Return what has arrived, past redis-py: nothing if that is nothing."""
-        held = self._sock  # pyright: ignore[reportPrivateUsage]
-        if held is None:
-            raise redis.ConnectionError("not connected")
-        timeout = held.gettimeout()
-        if not waits:
-            held.settimeout(0)
-        try:
-            received = held.recv(_BYTES_AT_A_TIME)
-        except (BlockingIOError, ssl.SSLWantReadError):
-            return b""
-        finally:
-            held.settimeout(timeout)
-        if not received:
-            raise redis.ConnectionError("closed by the store")
-        return received
-
-
-class _TcpConnection(_Waitable, Connection):
-    pass
-
-
-class _TlsConnection(_Waitable, SSLConnection):
-    pass
-
-
-class _UnixConnection(_Waitable, UnixDomainSocketConnection):
-    pass
-
-
-# By name: the connections of the asynchronous client are called the same.
-_CONNECTION_TYPES: Final = {
-    "Connection": _TcpConnection,
-    "SSLConnection": _TlsConnection,
-    "UnixDomainSocketConnection": _UnixConnection,
-}
-
-
-class Address:
-    """Where the store is, taken from a URL or a client; no text or error shows any of it.
-
-    Args:
-        client_or_url: A URL, or a client of redis-py, sync or async.
-        socket_timeout: Seconds until the store counts as gone.
-
-    Raises:
-        TypeError: It is neither, or a client that connects in another way.
-        ValueError: The URL is not one of a store.
-    """
-
-    def __init__(self, client_or_url: object, socket_timeout: float) -> None:
-        pool = _pool_of(client_or_url)
-        connection_type = _CONNECTION_TYPES.get(pool.connection_class.__name__)
-        if connection_type is None:
-            known = ", ".join(_CONNECTION_TYPES)
-            got = name_of(pool.connection_class)
-            raise TypeError(f"client_or_url must connect by one of {known}, got {got}")
-        self._connection_type = cast("_ConnectionType", connection_type)
-        self._settings: dict[str, object] = {
-            name: value
-            for name, value in pool.connection_kwargs.items()
-            if name in _KEPT_SETTINGS or name.startswith("ssl_")
-        }
-        self._settings |= {
-            "socket_timeout": socket_timeout,
-            "socket_connect_timeout": socket_timeout,
-            "retry": Retry(NoBackoff(), 0),
-            "health_check_interval": 0,
-            "protocol": 2,
-            "decode_responses": False,
-        }
-
-    def connect(self) -> _Connection:
-        """Return a new connection."""
-        connection = self._connection_type(**self._settings)
-        connection.connect()
-        return connection
-
-
-def _pool_of(client_or_url: object) -> _Pool:
-    if isinstance(client_or_url, str):
-        return _pool_of_url(client_or_url)
-    pool = getattr(client_or_url, "connection_pool", None)
-    if pool is None or not hasattr(pool, "connection_class"):
-        got = type(client_or_url).__name__
-        raise TypeError(f"client_or_url must be a URL or a client of redis-py, got {got}")
-    return cast("_Pool", pool)
-
-
-def _pool_of_url(url: str) -> _Pool:
-    try:
-        return cast("_Pool", ConnectionPool.from_url(url))
-    except ValueError:
-        pass  # its text is dropped: it may hold a part of the password
-    expected = "redis://, rediss:// or unix:// and a valid address"
-    raise ValueError(f"client_or_url is not the URL of a store, expected {expected}")
 
 
 class CommandConnection:
@@ -192,14 +25,18 @@ class CommandConnection:
 
     Stores and what stands before them end connections that have been idle. That is noticed
     immediately, and is not a loss of the store if it can be connected to again.
+
+    Args:
+        server: Where to connect to.
+        name: What the server calls the connection.
     """
 
-    def __init__(self, address: Address) -> None:
-        self._address = address
+    def __init__(self, server: Server, name: str = "") -> None:
+        self._server, self._name = server, name
         self._connect()
 
     def _connect(self) -> None:
-        self._connection = self._address.connect()
+        self._connection = self._server.connect(self._name)
         self._connected_at = time.monotonic()
         self._has_answered = False
 
@@ -244,6 +81,10 @@ class CommandConnection:
         except NoScriptError:  # the store is new, or was flushed
             return self._ask("EVAL", SCRIPT, *keys_and_arguments)
 
+    def evaluate(self, script: str, key: str, arguments: Sequence[str]) -> object:
+        """Run another script, which is run rarely, and return its answer."""
+        return self._ask("EVAL", script, 1, key, *arguments)
+
     def _ask(self, *command: object) -> object:
         self._connection.send_command(*command)
         answer = self._connection.read_response()
@@ -262,12 +103,17 @@ class CommandConnection:
 class Notifications:
     """The connection that is notified of changes.
 
+    Args:
+        server: Where to connect to.
+        channel: Where changes are announced.
+        name: What the server calls the connection.
+
     Attributes:
         are_pending: Whether more of them had arrived than `read` has read.
     """
 
-    def __init__(self, address: Address, channel: str) -> None:
-        self._connection = address.connect()
+    def __init__(self, server: Server, channel: str, name: str = "") -> None:
+        self._connection = server.connect(name)
         self._reader = SubscriptionReader(channel)
         self.are_pending = False
         self._connection.send_command("SUBSCRIBE", channel)

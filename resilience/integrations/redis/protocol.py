@@ -5,6 +5,7 @@ The store is not trusted. A reply that the script would not make is an `InvalidR
 
 import hashlib
 import importlib.resources
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -103,6 +104,16 @@ class RecordProtocol:
     def channel(self) -> str:
         """The channel on which changes are announced."""
         return f"{{{self.prefix}}}:hints"
+
+    @property
+    def processes_key(self) -> str:
+        """The key under which the processes that share are found."""
+        return f"{{{self.prefix}}}:processes"
+
+    @property
+    def connection_name(self) -> str:
+        """What the store's list of clients calls the connections of this process."""
+        return re.sub("[^!-~]", "_", f"{self.prefix}:{self.client_name}")
 
     def key(self, region: str) -> str:
         """Return the key of a region; the braces keep all keys in one slot of a cluster."""

@@ -8,14 +8,15 @@ import sys
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
-from weakref import WeakSet, ref
+from weakref import WeakSet, finalize, ref
 
 from resilience import log
 from resilience._lock import lock, postpone
 from resilience._text import one_line
 from resilience._validate import check_count, check_seconds, check_text, check_type
 from resilience.breaker import CircuitBreaker
-from resilience.integrations.redis.connection import Address
+from resilience.integrations.redis.address import Address
+from resilience.integrations.redis.fault import describe_fault
 from resilience.integrations.redis.protocol import RecordProtocol
 from resilience.integrations.redis.synchronizer import Member, Members, Synchronizer, Timing
 from resilience.policy import BreakerPolicy
@@ -92,6 +93,11 @@ class RedisSharing:
 
     # For the registry
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it has stopped sharing, for good."""
+        return self._is_closed
+
     def bind(self, owner: object) -> None:
         """Belong to a registry from now on.
 
@@ -107,7 +113,19 @@ class RedisSharing:
             bound_to = None if self._owner is None else self._owner()
             if bound_to is not None and bound_to is not owner:
                 raise ValueError("sharing is in use: each registry needs its own RedisSharing")
-            self._owner = ref(owner)
+            self._owner = reference = ref(owner)
+        # Not here and now: a finalizer may run anywhere, also under the lock.
+        release = finalize(owner, postpone, partial(self._release, reference))
+        release.atexit = False
+
+    def _release(self, owner: ref[object]) -> None:
+        """Stop sharing for a registry that is gone."""
+        with lock:
+            if self._owner is not owner:  # another registry has taken its place
+                return
+            synchronizer, self._synchronizer = self._synchronizer, None
+        if synchronizer is not None:
+            synchronizer.stop(timeout=0.0)  # a call may run this, and no call waits for it
 
     def make_circuit(self, region: str, policy: BreakerPolicy, now: float) -> SharedCircuit:
         """Return a new circuit, which is shared from the moment its breaker joins.
@@ -129,12 +147,26 @@ class RedisSharing:
         Raises:
             TypeError: It has another circuit.
         """
-        if not isinstance(breaker.circuit, SharedCircuit):
-            raise TypeError(f"{breaker!r} has a circuit that this RedisSharing did not make")
+        circuit = _shared_circuit_of(breaker)
         key = self._protocol.key(breaker.region)
         with lock:
-            self._members.add(Member(key, breaker, breaker.circuit))
+            self._members.add(Member(key, breaker, circuit))
             self._notify(key)
+
+    def adopt(self, breaker: CircuitBreaker) -> None:
+        """Share the circuit of a breaker that another RedisSharing has shared, which is closed.
+
+        Args:
+            breaker: One with a circuit of the other one's `make_circuit`.
+
+        Raises:
+            TypeError: It has another circuit.
+        """
+        notify = partial(self._notify, self._protocol.key(breaker.region))
+        with lock:
+            _shared_circuit_of(breaker).share_again(lease=self._protocol.lease, notify=notify)
+            breaker.refresh()
+        self.join(breaker)
 
     def close(self) -> None:
         """Stop sharing, and give back what this process holds; the circuits go on alone."""
@@ -155,20 +187,35 @@ class RedisSharing:
         if self._is_closed:
             return
         if self._synchronizer is None:
-            try:
-                self._synchronizer = Synchronizer(
-                    self._address, self._protocol, self._members, self._timing
-                )
-            except OSError as error:  # no descriptors: no call fails for that, the next one tries
-                self._log_failed_start(error)
-                return
-            self._synchronizer.start()
-        self._synchronizer.notify(key)
+            self._start()
+        if self._synchronizer is not None:
+            self._synchronizer.notify(key)
 
-    def _log_failed_start(self, error: OSError) -> None:
+    def _start(self) -> None:
+        """Start a synchronizer; no call fails where that is not possible; under the lock."""
+        try:
+            synchronizer = Synchronizer(self._address, self._protocol, self._members, self._timing)
+        except OSError as error:  # no descriptors
+            self._on_failed_start(describe_fault(error).text)
+            return
+        self._synchronizer = synchronizer
+        synchronizer.start(on_failure=partial(self._on_missing_thread, synchronizer))
+
+    def _on_missing_thread(self, synchronizer: Synchronizer) -> None:
+        with lock:
+            synchronizer.discard()
+            if self._synchronizer is synchronizer:
+                self._synchronizer = None
+                self._on_failed_start("no thread can be started")
+
+    def _on_failed_start(self, why: str) -> None:
+        """Let the next call of any breaker try again."""
+        for member in self._members.all():
+            member.circuit.notify_with_next_call()
+            member.breaker.refresh()
         if not self._failed_start_is_logged:
             self._failed_start_is_logged = True
-            text = f"sharing cannot start yet, circuits go on alone: {type(error).__name__}"
+            text = f"sharing cannot start yet, circuits go on alone: {why}"
             postpone(partial(log.log, "WARNING", "", text))  # no sink runs under the lock
 
     def after_fork(self) -> None:
@@ -176,12 +223,19 @@ class RedisSharing:
         if self._synchronizer is not None:
             _inherited.append(self._synchronizer)
             self._synchronizer = None
+        self._failed_start_is_logged = False
         self._protocol = replace(
             self._protocol, client_id=_new_client_id(), client_name=_client_name(self._name)
         )
         for member in self._members.all():
             member.circuit.forked()
             member.breaker.refresh()
+
+
+def _shared_circuit_of(breaker: CircuitBreaker) -> SharedCircuit:
+    if not isinstance(breaker.circuit, SharedCircuit):
+        raise TypeError(f"{breaker!r} has a circuit that no RedisSharing has made")
+    return breaker.circuit
 
 
 def _new_client_id() -> str:

@@ -8,6 +8,7 @@ import re
 from typing import Final
 
 import redis
+from redis.exceptions import NoPermissionError
 
 from resilience.integrations.redis.protocol import InvalidReplyError
 
@@ -96,6 +97,12 @@ class SubscriptionReader:
         elif self.is_confirmed:
             self.is_ping_answered = True
         elif frame["error"] is not None:
-            raise redis.ResponseError(frame["error"].decode("utf-8", "replace"))
+            raise _to_error(frame["error"].decode("utf-8", "replace"))
         else:
             raise InvalidReplyError
+
+
+def _to_error(text: str) -> redis.ResponseError:
+    """Return an error as redis-py would raise it."""
+    code, _, meaning = text.partition(" ")
+    return NoPermissionError(meaning) if code == "NOPERM" else redis.ResponseError(text)

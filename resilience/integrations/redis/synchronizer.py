@@ -6,25 +6,30 @@ When the store fails, the circuits go on alone, and the synchronizer connects ag
 back.
 """
 
-import _thread
 import math
 import random
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import redis
 
 from resilience._lock import lock
+from resilience._threads import start_thread
 from resilience.breaker import CircuitBreaker
+from resilience.integrations.redis.address import Address
 from resilience.integrations.redis.backoff import Backoff
-from resilience.integrations.redis.connection import Address, CommandConnection, Notifications
+from resilience.integrations.redis.connection import CommandConnection, Notifications
+from resilience.integrations.redis.deliverer import Deliverer
+from resilience.integrations.redis.fault import Fault, describe_fault
 from resilience.integrations.redis.head_start import head_start
 from resilience.integrations.redis.notification import Notification
+from resilience.integrations.redis.presence import Presence
 from resilience.integrations.redis.protocol import (
     InvalidReplyError,
     RecordProtocol,
@@ -135,6 +140,8 @@ class Synchronizer:
         self._members = members
         self._timing = timing
         self._wakeup = Wakeup()
+        self._deliverer = Deliverer()
+        self._presence = Presence(protocol, timing.poll_interval)
         self._stopping = threading.Event()
         self._ended = threading.Event()
         self._thread_id: int | None = None
@@ -145,6 +152,8 @@ class Synchronizer:
         # Keys of records about which a warning was logged.
         self._warned: set[str] = set()
         self._is_connected: bool | None = None  # None: not known yet
+        # Refusals of the store that were logged since it was there last.
+        self._logged_refusals: set[Fault] = set()
         self._backoff = Backoff(timing.poll_interval)
         # How many polls have succeeded since it has connected.
         self._polls = 0
@@ -158,16 +167,19 @@ class Synchronizer:
 
     # For other threads
 
-    def start(self) -> None:
+    def start(self, on_failure: Callable[[], object]) -> None:
         """Start the thread; the caller may hold the lock.
 
-        `Thread.start` waits until the new thread runs. If a garbage collection came first there,
-        and a finalizer wanted the lock, both threads would wait for ever. Therefore it is called by
-        one more thread, which holds no lock and ends immediately.
+        Args:
+            on_failure: Called where no thread can be started, in this or another thread. This
+                synchronizer is of no use then.
         """
-        thread = threading.Thread(target=self.run, name="resilience-sharing", daemon=True)
-        with suppress(RuntimeError):  # the interpreter ends
-            _thread.start_new_thread(thread.start, ())
+        start_thread(self.run, "resilience-sharing", on_failure)
+
+    def discard(self) -> None:
+        """Close what it holds, where its thread could not be started; the caller holds the lock."""
+        self._wakeup.close()
+        self._ended.set()
 
     def notify(self, key: str) -> None:
         """Ask a circuit for its command soon; the caller holds the lock."""
@@ -199,11 +211,15 @@ class Synchronizer:
         while not self._stopping.is_set():
             try:
                 self._connect_and_serve()
-            except (redis.RedisError, OSError, InvalidReplyError) as error:
-                self._on_disconnect(type(error).__name__)
+            except InvalidReplyError as error:
+                self._on_disconnect(Fault("this is no reply of the script", is_refusal=True))
+                self._stopping.wait(self._backoff.next_wait(error))
+            except (redis.RedisError, OSError) as error:
+                if not self._address.follow(error):
+                    self._on_disconnect(describe_fault(error))
                 self._stopping.wait(self._backoff.next_wait(error))
             except Exception as error:  # noqa: BLE001 - whatever it is, the thread goes on
-                self._on_disconnect(describe_exception(error))
+                self._on_disconnect(Fault(describe_exception(error)))
                 self._stopping.wait(self._backoff.next_wait(error))
         self.disconnect_circuits()
         with lock:
@@ -211,9 +227,10 @@ class Synchronizer:
         self._ended.set()
 
     def _connect_and_serve(self) -> None:
+        server, name = self._address.locate(), self._protocol.connection_name
         with (
-            closing(CommandConnection(self._address)) as commands,
-            closing(Notifications(self._address, self._protocol.channel)) as notifications,
+            closing(CommandConnection(server, name)) as commands,
+            closing(Notifications(server, self._protocol.channel, name)) as notifications,
         ):
             self._serve(commands, notifications)
 
@@ -236,10 +253,16 @@ class Synchronizer:
         self._send_commands(commands, notifications)
         for member in self._members.all():
             self._send(commands, member, member.circuit.final_command)
+        self._presence.leave(commands)
 
-    def _on_disconnect(self, why: str) -> None:
+    def _on_disconnect(self, fault: Fault) -> None:
+        where = f"{self._address}: {fault.text}"
         if self._is_connected is not False:
-            log("WARNING", "", f"sharing is lost, circuits go on alone: {why}")
+            log("WARNING", "", f"sharing is lost, circuits go on alone: {where}")
+        elif fault.is_refusal and fault not in self._logged_refusals:
+            log("WARNING", "", f"cannot connect again, circuits go on alone: {where}")
+        if fault.is_refusal:
+            self._logged_refusals.add(fault)
         self._is_connected = False
         if self._polls:
             self._unstable = self._unstable + 1 if self._polls < _STABLE_AFTER else 0
@@ -261,6 +284,7 @@ class Synchronizer:
         if self._is_connected is False:
             log("INFO", "", "sharing is back")
         self._is_connected = True
+        self._logged_refusals.clear()
 
     # From the store to the circuits
 
@@ -274,6 +298,7 @@ class Synchronizer:
                 member.circuit.head_start = head_start(reply.fleet_size)
             self._on_records(some, reply.replies)
         self._on_poll()
+        self._presence.show(commands, str(self._address))
         with lock:
             self._notified.update(_keys(members))
 
@@ -395,14 +420,9 @@ class Synchronizer:
         raise redis.TimeoutError("answers take too long")
 
     def _apply(self, member: Member, change: Callable[[float], None]) -> None:
-        """Change a circuit."""
-        try:
-            member.breaker.apply(change)
-        except (KeyboardInterrupt, SystemExit) as error:
-            text = (
-                f"ignored the exit of a listener for region {{}}, which {describe_exception(error)}"
-            )
-            log("ERROR", member.breaker.region, text)
+        """Change a circuit; its listeners are called elsewhere, since they may take their time."""
+        deliver = partial(self._deliverer.put, member.breaker.region)
+        member.breaker.apply(change, deliver)
         if member.circuit.holds_lease:
             self._holding.add(member.key)
         else:

@@ -138,9 +138,16 @@ def test_an_error_answers_a_ping():
     assert one.is_ping_answered
 
 
-def test_an_error_refuses_a_subscription():
-    with pytest.raises(redis.ResponseError, match="NOPERM no"):
-        SubscriptionReader("hints").feed(b"-NOPERM no\r\n")
+@pytest.mark.parametrize(
+    ("answer", "error", "text"),
+    [
+        (b"-NOPERM no permission\r\n", redis.exceptions.NoPermissionError, "^no permission"),
+        (b"-ERR unknown command\r\n", redis.ResponseError, "ERR unknown command"),
+    ],
+)
+def test_an_error_refuses_a_subscription(answer, error, text):
+    with pytest.raises(error, match=text):
+        SubscriptionReader("hints").feed(answer)
 
 
 @pytest.mark.parametrize(

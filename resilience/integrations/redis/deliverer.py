@@ -1,0 +1,53 @@
+"""Deliverer: calls listeners about the changes of other processes, apart from the synchronizer."""
+
+from collections import deque
+from collections.abc import Callable
+
+from resilience._lock import lock, postpone
+from resilience._threads import start_thread
+from resilience.log import describe_exception, log
+
+
+class Deliverer:
+    """A thread that runs while there are events to deliver.
+
+    A listener that is slow holds up the listeners of others, but neither the synchronizer nor any
+    call.
+    """
+
+    def __init__(self) -> None:
+        # At most one delivery of each breaker. Both are guarded by the lock.
+        self._deliveries: deque[tuple[str, Callable[[], None]]] = deque()
+        self._is_running = False
+
+    def put(self, region: str, delivery: Callable[[], None]) -> None:
+        """Deliver the events of a breaker soon.
+
+        Args:
+            region: The region of the breaker.
+            delivery: What delivers them.
+        """
+        with lock:
+            self._deliveries.append((region, delivery))
+            if self._is_running:
+                return
+            self._is_running = True
+        # Without threads, a call delivers them that changes a circuit.
+        start_thread(self._run, "resilience-listeners", on_failure=lambda: postpone(self._run))
+
+    def _run(self) -> None:
+        while True:
+            with lock:
+                if not self._deliveries:
+                    self._is_running = False
+                    return
+                region, delivery = self._deliveries.popleft()
+            try:
+                delivery()
+            except BaseException as error:  # noqa: BLE001 - an exit of this thread ends nothing
+                raised = describe_exception(error)
+                log(
+                    "ERROR",
+                    region,
+                    f"ignored the exit of a listener for region {{}}, which {raised}",
+                )

@@ -1,0 +1,80 @@
+"""LoopDelivery: the events of one listener that runs in an asyncio event loop."""
+
+import asyncio
+import contextvars
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from resilience.log import Once, log_closed_loop, log_dropped_events
+
+E = TypeVar("E")
+
+# A loop that does not run, or is blocked, keeps this many events at most.
+_MOST_EVENTS = 1000
+
+
+class LoopDelivery(Generic[E]):
+    """Hands events to an event loop from any thread, in order and without waiting for it.
+
+    Args:
+        loop: The event loop.
+        deliver: Calls the listener with an event and its region; runs in the loop, in the context
+            in which the listener was added, not in that of the call that has caused the event. It
+            returns the exit that the listener asked for.
+    """
+
+    __slots__ = (
+        "_closed_before",
+        "_context",
+        "_deliver",
+        "_dropped_before",
+        "_events",
+        "_is_scheduled",
+        "_loop",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        deliver: Callable[[E, str], BaseException | None],
+    ) -> None:
+        self._loop = loop
+        self._deliver = deliver
+        self._context = contextvars.copy_context()
+        self._events: deque[tuple[E, str]] = deque(maxlen=_MOST_EVENTS)
+        # Whether the loop will run `_run`. It is set before and cleared after the events are looked
+        # at, so that at worst it runs once too often.
+        self._is_scheduled = False
+        self._closed_before = Once()
+        self._dropped_before = Once()
+
+    def put(self, event: E, region: str) -> None:
+        """Let the loop deliver an event."""
+        if self._loop.is_closed():
+            self._on_closed_loop(region)
+            return
+        if len(self._events) == _MOST_EVENTS and self._dropped_before.happens():
+            log_dropped_events(region, _MOST_EVENTS)
+        self._events.append((event, region))  # in place of the oldest one, where it is full
+        if self._is_scheduled:
+            return
+        self._is_scheduled = True
+        try:
+            self._loop.call_soon_threadsafe(self._run, context=self._context)
+        except RuntimeError:  # it was closed just now
+            self._on_closed_loop(region)
+
+    def _on_closed_loop(self, region: str) -> None:
+        self._events.clear()
+        if self._closed_before.happens():
+            log_closed_loop(region)
+
+    def _run(self) -> None:
+        self._is_scheduled = False
+        exit_error: BaseException | None = None
+        while self._events:
+            event, region = self._events.popleft()
+            exit_error = self._deliver(event, region) or exit_error
+        if exit_error is not None:
+            raise exit_error

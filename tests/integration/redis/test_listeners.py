@@ -1,0 +1,192 @@
+"""Listeners about what other processes did: they hold up neither the sharing nor a call."""
+
+import asyncio
+import sys
+import threading
+
+import pytest
+
+from resilience import CircuitBreakerOpenError
+from tests.support.sharing import lines, registries, shared
+from tests.support.stores import Store, binaries, until
+
+ONE, OTHER = "eu-west-1", "us-east-1"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    store = Store(binaries()["valkey"], tmp_path_factory.mktemp("store"))
+    store.start()
+    yield store
+    store.kill()
+
+
+@pytest.fixture
+def two(store):
+    """Two registries that share both regions."""
+    with store.client() as client:
+        client.flushall()
+    with registries() as make:
+        made = make(store.url), make(store.url)
+        for registry in made:
+            shared(registry, ONE), shared(registry, OTHER)
+        yield made
+
+
+class Slow:
+    """A listener that takes as long as the test likes."""
+
+    def __init__(self):
+        self.seen, self.threads = [], []
+        self.started, self.may_end = threading.Event(), threading.Event()
+
+    def __call__(self, event):
+        self.threads.append(threading.current_thread().name)
+        self.started.set()
+        assert self.may_end.wait(60)
+        self.seen.append((event.region, event.new))
+
+
+@pytest.fixture
+def slow():
+    slow = Slow()
+    yield slow
+    slow.may_end.set()
+
+
+def test_a_slow_listener_stalls_no_sharing(two, slow):
+    here, there = two
+    here.listen(slow)
+    there.get(ONE).force_open("maintenance")
+    assert slow.started.wait(60)
+    there.get(OTHER).force_open("maintenance")
+    until(lambda: here.get(OTHER).state == "OPEN", "the other region is heard")
+    here.get(OTHER).reset()
+    until(lambda: there.get(OTHER).state == "CLOSED", "and what happens here is said")
+    there.get(ONE).reset()
+    until(lambda: here.get(ONE).state == "CLOSED", "its own region goes on as well")
+    assert slow.seen == []
+    slow.may_end.set()
+    until(lambda: len(slow.seen) == 4, "nothing is lost")
+    of_one = [new for region, new in slow.seen if region == ONE]
+    of_other = [new for region, new in slow.seen if region == OTHER]
+    assert of_one == of_other == ["OPEN", "CLOSED"]
+    assert slow.threads[0] == "resilience-listeners"
+
+
+def test_a_slow_listener_stalls_no_call(two, slow):
+    here, there = two
+    here.get(ONE).listen(slow)
+    there.get(ONE).force_open("maintenance")
+    assert slow.started.wait(60)
+    with pytest.raises(CircuitBreakerOpenError):
+        here.get(ONE).acquire()
+    here.get(ONE).reset()
+    for _ in range(2):
+        here.get(ONE).acquire().fail(TimeoutError())
+    assert here.get(ONE).state == "OPEN"
+    assert slow.seen == []
+    slow.may_end.set()
+    until(lambda: len(slow.seen) == 3, "all of it is delivered")
+    assert [new for _, new in slow.seen] == ["OPEN", "CLOSED", "OPEN"]
+    assert set(slow.threads) == {"resilience-listeners"}
+
+
+def test_a_slow_listener_does_not_hold_up_the_end(two, slow):
+    here, there = two
+    here.listen(slow)
+    there.get(ONE).force_open("maintenance")
+    assert slow.started.wait(60)
+    here.close()
+    assert here.get(ONE).snapshot().shared is False
+
+
+def test_threads_come_and_go_with_the_events(two):
+    here, there = two
+    seen = []
+    here.listen(seen.append)
+    for times in (1, 2):
+        there.get(ONE).force_open(f"maintenance {times}")
+        until(lambda times=times: len(seen) == 2 * times - 1, "it is delivered")
+        there.get(ONE).reset()
+        until(lambda times=times: len(seen) == 2 * times, "it is delivered")
+        until(
+            lambda: "resilience-listeners" not in [t.name for t in threading.enumerate()],
+            "the thread ends",
+        )
+
+
+@pytest.mark.parametrize("how", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_a_listener_that_exits_is_logged_and_the_next_events_come(two, log, how):
+    here, there = two
+    seen = []
+
+    def listener(event):
+        seen.append(event.new)
+        raise how
+
+    here.listen(listener)
+    there.get(ONE).force_open("maintenance")
+    until(lambda: here.get(ONE).state == "OPEN", "it is heard")
+    there.get(ONE).reset()
+    until(lambda: seen == ["OPEN", "CLOSED"], "both are delivered")
+    until(lambda: [line for line in lines(log, "ERROR") if how.__name__ in line], "it is logged")
+
+
+def test_without_threads_a_later_call_delivers(two, monkeypatch):
+    here, there = two
+    seen = []
+    here.listen(lambda event: seen.append(threading.current_thread()))
+
+    def start_no_thread(_run, _name, on_failure=None):
+        if on_failure is not None:
+            on_failure()
+
+    monkeypatch.setattr("resilience.integrations.redis.deliverer.start_thread", start_no_thread)
+    monkeypatch.setattr("resilience._lock.start_thread", start_no_thread)
+    there.get(ONE).force_open("maintenance")
+    until(lambda: here.get(ONE).state == "OPEN", "it is heard")
+
+    def delivered():
+        here.get(OTHER).reset()
+        return seen
+
+    until(delivered, "it is delivered")
+    assert seen == [threading.current_thread()]
+
+
+# In an event loop
+
+
+async def test_a_listener_for_a_loop_may_start_tasks_there(two):
+    here, there = two
+    seen, tasks = [], []
+
+    async def work(event):
+        seen.append((event.new, event.by is not None, threading.current_thread()))
+
+    here.listen(
+        lambda event: tasks.append(asyncio.create_task(work(event))),
+        loop=asyncio.get_running_loop(),
+    )
+    there.get(ONE).force_open("maintenance")
+    await asyncio.to_thread(until, lambda: len(seen) == 1, "it is heard")
+    there.get(ONE).reset()
+    await asyncio.to_thread(until, lambda: len(seen) == 2, "it is heard")
+    me = threading.current_thread()
+    assert seen == [("OPEN", True, me), ("CLOSED", True, me)]
+
+
+def test_a_loop_that_is_closed_ends_nothing_and_is_logged_once(two, log):
+    here, there = two
+    loop = asyncio.new_event_loop()
+    here.listen(lambda _: sys.exit("never"), loop=loop)
+    loop.close()
+    for _ in range(2):
+        there.get(ONE).force_open("maintenance")
+        until(lambda: here.get(ONE).state == "OPEN", "it is heard")
+        there.get(ONE).reset()
+        until(lambda: here.get(ONE).state == "CLOSED", "it is heard")
+    closed = "cannot call a listener for region eu-west-1: its event loop is closed; end it before"
+    until(lambda: [line for line in lines(log, "INFO") if "CLOSED" in line][3:], "all is logged")
+    assert len([line for line in lines(log, "WARNING") if line.startswith(closed)]) == 1

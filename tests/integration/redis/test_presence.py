@@ -1,0 +1,139 @@
+"""The first contact with the store says with which other processes the circuits are shared."""
+
+import pytest
+import redis
+
+from resilience.integrations.redis.presence import Presence
+from resilience.integrations.redis.protocol import RecordProtocol
+from tests.support.needs import needs_store
+from tests.support.sharing import lines, registries, shared
+from tests.support.stores import SERVERS, Store, binaries, until
+
+KEY = "{region-breaker}:processes"
+
+
+@pytest.fixture(params=SERVERS)
+def store(request, tmp_path):
+    needs_store(request.param)
+    store = Store(binaries()[request.param], tmp_path)
+    store.start()
+    yield store
+    store.kill()
+
+
+def contacts(log):
+    return [line for line in lines(log, "INFO") if line.startswith("is shared through")]
+
+
+def start(make, store, log, **options):
+    """Share, and return the line of the first contact."""
+    before = len(contacts(log))
+    registry = make(store.url, **options)
+    shared(registry)
+    return registry, until(lambda: contacts(log)[before:], "it is logged")[0]
+
+
+def name_of(registry):
+    return registry._settings.sharing._protocol.client_name
+
+
+def test_each_process_logs_once_which_others_there_are(store, log):
+    with registries() as make:
+        one, first = start(make, store, log, name="production-1", poll_interval=0.1)
+        two, second = start(make, store, log, name="production-2", quorum=2)
+        _, third = start(make, store, log, name="staging-1")
+        where = f"is shared through 127.0.0.1:{store.port}, prefix 'region-breaker' and"
+        assert first == f"{where} quorum 1, with no other process yet"
+        assert second == f"{where} quorum 2, with 1 other process: {name_of(one)}"
+        assert third.startswith(f"{where} quorum 1, with 2 other processes: ")
+        assert {name_of(one), name_of(two)} == set(third.partition("processes: ")[2].split(", "))
+        start(make, store, log, name="other", prefix="other")
+        assert contacts(log)[-1].endswith("prefix 'other' and quorum 1, with no other process yet")
+        store.kill()
+        until(lambda: not one.get("eu-west-1").snapshot().shared, "it is noticed")
+        store.start()
+        shared(one)
+    assert len(contacts(log)) == 4
+
+
+def test_a_process_that_has_ended_is_not_named(store, log):
+    with registries() as make:
+        one, _ = start(make, store, log)
+        one.close()
+        with store.client() as client:
+            assert client.zcard(KEY) == 0
+        _, line = start(make, store, log)
+        assert line.endswith("with no other process yet")
+
+
+def test_a_process_that_has_died_is_forgotten_after_a_while(store, log):
+    with store.client() as client, registries() as make:
+        client.zadd(KEY, {"00 died-long-ago": 1000.0})
+        _, line = start(make, store, log)
+        assert line.endswith("with no other process yet")
+        assert 0 < client.pttl(KEY) <= 60_000
+
+
+def test_ten_of_many_are_named(store, log):
+    with store.client() as client, registries() as make:
+        now = client.time()[0] * 1000
+        client.zadd(KEY, {f"{number} host/{number}": now + number for number in range(2000)})
+        _, line = start(make, store, log)
+        assert "with 2,000 other processes: host/1999, host/1998, " in line
+        assert line.endswith("host/1990 and 1,990 more")
+
+
+def test_without_the_rights_all_else_works(store, log):
+    with store.client() as client, registries() as make:
+        client.execute_command("ACL", "SETUSER", "old", "on", ">x", "~*", "&*", "+@all", "-zadd")
+        client.execute_command("SET", KEY, "and something else stands there")
+        shared(make(f"redis://old:x@127.0.0.1:{store.port}"))
+        unknown = "with other processes, of which nothing is known: NOPERM"
+        until(lambda: [line for line in contacts(log) if unknown in line], "it is logged")
+        _, line = start(make, store, log)
+        assert line.endswith("of which nothing is known: WRONGTYPE: the server refuses a command")
+    assert not lines(log, "WARNING")
+
+
+PROTOCOL = RecordProtocol("prefix", "me", "host/1", 5.0, 1)
+
+
+class Answering:
+    def __init__(self, answer):
+        self.answer = answer
+
+    def evaluate(self, script, key, arguments):
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (None, "other processes, of which nothing is known"),
+        ([1], "other processes, of which nothing is known"),
+        ([b"1", []], "other processes, of which nothing is known"),
+        ([1, None], "other processes, of which nothing is known"),
+        ([3, [b"x" * 500, 5, b"\xff a\nb"]], r"2 other processes: a\nb and 1 more"),
+        ([0, []], "no other process yet"),
+    ],
+)
+def test_what_the_store_says_is_not_trusted(answer, text, log):
+    Presence(PROTOCOL, 5.0).show(Answering(answer), "here")
+    assert contacts(log)[0].endswith(f"with {text}")
+
+
+def test_signs_of_life_are_rare(monkeypatch, clock):
+    shown = []
+
+    class Counting(Answering):
+        def evaluate(self, script, key, arguments):
+            shown.append(arguments)
+            raise redis.ResponseError
+
+    monkeypatch.setattr("resilience.integrations.redis.presence.time.monotonic", clock)
+    presence = Presence(PROTOCOL, 5.0)
+    for _ in range(60):
+        presence.show(Counting(None), "here")
+        clock.advance(1.0)
+    assert len(shown) == 3
+    assert shown[0][1] == "60000"
