@@ -198,6 +198,8 @@ def test_a_user_who_may_not_name_connections_shares_without_names(store, log):
         ("redis://localhost?db=1&dbb=2", "unknown parameter, 'dbb'"),
         ("redis://localhost?ssl_ca_certs=x", "unknown parameter, 'ssl_ca_certs'"),
         ("unix:///socket?ssl_ca_certs=x", "unknown parameter, 'ssl_ca_certs'"),
+        ("redis://localhost?self=1", "unknown parameter, 'self'"),
+        ("redis://localhost?kwargs=1", "unknown parameter, 'kwargs'"),
         ("redis://localhost?s3cret!", "an unknown parameter, one of its parameters"),
         ("redis://localhost?db=", "no value for its parameter 'db'"),
         ("redis://localhost?db=x", "not the URL of a store"),

@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import weakref
 from pathlib import Path
 
 import pytest
@@ -225,6 +226,17 @@ def test_the_clock_stays_fixed_also_after_close(store):
     registry.close()
     with pytest.raises(RuntimeError, match=r"clock can be set only while the registry is empty$"):
         registry.configure(sharing=RedisSharing(store.url), clock=lambda: 1.0)
+
+
+def test_a_sharing_that_was_closed_and_replaced_is_freed(store):
+    registry = registry_on(store)
+    shared(registry)
+    replaced = weakref.ref(registry._settings.sharing)
+    registry.close()
+    registry.configure(sharing=RedisSharing(store.url))
+    shared(registry)
+    until(lambda: gc.collect() is not None and replaced() is None, "it is freed")
+    registry.close()
 
 
 def test_nothing_of_this_is_logged(store, log):
