@@ -1,6 +1,7 @@
 """What the log, the server's list of clients and errors say about a connection that fails."""
 
 import re
+import ssl
 import traceback
 
 import pytest
@@ -149,6 +150,7 @@ def test_why_a_store_is_not_used_when_it_is_back_is_logged_once(store, log):
         (redis.RedisError(SECRET), "RedisError"),
         (NoPrimaryError("one: ENOENT"), "no Sentinel names it (one: ENOENT)"),
         (OSError(SECRET), "OSError"),
+        (ssl.SSLError(SECRET), "TLS failed: no reason given"),
         (TimeoutError(SECRET), "no answer in time"),
     ],
 )

@@ -6,6 +6,7 @@ import weakref
 from pathlib import Path
 
 import pytest
+from loguru import logger
 
 from resilience import BreakerPolicy, CircuitBreakerRegistry
 from resilience.integrations.redis import RedisSharing
@@ -123,6 +124,26 @@ def test_a_registry_that_takes_over_a_sharing_is_not_stopped_for_the_one_before(
     assert sharing._synchronizer is not None
     assert breaker.snapshot().shared
     second.close()
+
+
+def test_a_log_sink_may_close_the_registry_from_the_thread_that_shares(store):
+    registry = registry_on(store)
+    breaker = shared(registry)
+    closed = []
+
+    def close(_message):
+        registry.close()
+        closed.append(threading.current_thread().name)
+
+    sink = logger.add(close, filter=lambda record: "sharing is lost" in record["message"])
+    with store.client() as client:
+        client.client_kill_filter(_type="normal", skipme=True)
+        client.client_kill_filter(_type="pubsub")
+        breaker.force_open("maintenance")
+        until(lambda: closed, "it is closed")
+    logger.remove(sink)
+    assert closed == ["resilience-sharing"]
+    assert breaker.snapshot().shared is False
 
 
 # Set up again
@@ -245,6 +266,7 @@ def test_nothing_of_this_is_logged(store, log):
     registry.close()
     registry.configure(sharing=RedisSharing(store.url))
     shared(registry)
+    sharing = registry._settings.sharing
     del registry
-    gc.collect()
+    until(lambda: gc.collect() is not None and sharing._synchronizer is None, "it has ended")
     assert lines(log, "WARNING", "ERROR") == []
