@@ -96,9 +96,8 @@ class Worker:
             shared_at_first = self.breaker.snapshot().shared
             self.breaker.acquire().succeed()
             wait_for(lambda: self.breaker.snapshot().shared)
-            heard = len(self.events)
             say({"shared_at_first": shared_at_first})
-            wait_for(lambda: self.breaker.state == "OPEN" and len(self.events) > heard)
+            wait_for(lambda: self.events and self.breaker.state == "OPEN")
             say({"events": self.events[-1:], "pid": os.getpid()})
         finally:
             os._exit(0)
