@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from inspect import signature
+from inspect import Parameter, signature
 from typing import Any, Final, Protocol, cast
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import redis
-from redis.connection import Connection, ConnectionPool, SSLConnection
+from redis.connection import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
 
 from resilience._validate import kind_of
 from resilience.integrations.redis.discovery import Discovery, KnownServers, SentinelService
@@ -15,6 +15,7 @@ from resilience.integrations.redis.server import Server
 
 # Parameters of a URL that redis-py takes for its pools, not for its connections.
 _POOL_PARAMETERS: Final = frozenset({"max_connections", "timeout"})
+_CONNECTION_TYPES: Final = {"rediss": SSLConnection, "unix": UnixDomainSocketConnection}
 # Before version 6 a client does not check host names by default, and the setting does not show
 # whether somebody has chosen that.
 _CHECKS_HOST_NAMES: Final = int(redis.__version__.partition(".")[0]) >= 6  # noqa: PLR2004
@@ -138,13 +139,11 @@ def _pool_of_url(url: str) -> _Pool:
     problem = _problem_with(url)
     if problem:
         raise ValueError(f"client_or_url is not the URL of a store: {problem}")
+    _check_parameters(urlsplit(url))
     try:
-        pool = cast("_Pool", ConnectionPool.from_url(url))
+        return cast("_Pool", ConnectionPool.from_url(url))
     except ValueError:
         pass  # its text is dropped: it may hold a part of the password
-    else:
-        _check_parameters(url, pool)
-        return pool
     expected = "redis://, rediss:// or unix:// and a valid address"
     raise ValueError(f"client_or_url is not the URL of a store, expected {expected}")
 
@@ -166,11 +165,11 @@ def _problem_with(url: str) -> str:
     return ""
 
 
-def _check_parameters(url: str, pool: _Pool) -> None:
+def _check_parameters(url: SplitResult) -> None:
     """Refuse parameters that would have no effect, such as one that is misspelled."""
-    known = _POOL_PARAMETERS | set(_parameters_of(pool.connection_class))
-    query = urlsplit(url).query
-    for name, value in parse_qsl(query, keep_blank_values=True):
+    connection_type = _CONNECTION_TYPES.get(url.scheme, Connection)
+    known = _POOL_PARAMETERS | set(_parameters_of(connection_type)) - {"self"}
+    for name, value in parse_qsl(url.query, keep_blank_values=True):
         if name not in known:
             shown = repr(name) if re.fullmatch("[a-z_]{1,40}", name) else "one of its parameters"
             raise ValueError(
@@ -184,4 +183,5 @@ def _check_parameters(url: str, pool: _Pool) -> None:
 def _parameters_of(connection_type: type) -> Iterable[str]:
     for base in connection_type.__mro__:
         if "__init__" in vars(base):
-            yield from signature(vars(base)["__init__"]).parameters
+            parameters = signature(vars(base)["__init__"]).parameters.values()
+            yield from (one.name for one in parameters if one.kind is not Parameter.VAR_KEYWORD)

@@ -1,10 +1,10 @@
 """Deliverer: calls listeners about the changes of other processes, apart from the synchronizer."""
 
+import threading
 from collections import deque
 from collections.abc import Callable
 
 from resilience._lock import lock, postpone
-from resilience._threads import start_thread
 from resilience.log import describe_exception, log
 
 
@@ -32,8 +32,11 @@ class Deliverer:
             if self._is_running:
                 return
             self._is_running = True
-        # Without threads, a call delivers them that changes a circuit.
-        start_thread(self._run, "resilience-listeners", on_failure=lambda: postpone(self._run))
+        try:
+            # The synchronizer holds no lock here, so that it may wait until the thread runs.
+            threading.Thread(target=self._run, name="resilience-listeners", daemon=True).start()
+        except RuntimeError:  # there are no threads: a call that changes a circuit delivers them
+            postpone(self._run)
 
     def _run(self) -> None:
         while True:

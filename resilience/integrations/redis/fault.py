@@ -116,7 +116,8 @@ def _fault_of_socket(error: BaseException) -> Fault | None:
     if isinstance(error, ssl.SSLCertVerificationError):
         return Fault(f"certificate not accepted: {one_line(error.verify_message)}", is_refusal=True)
     if isinstance(error, ssl.SSLError):
-        return Fault(f"TLS failed: {one_line(error.reason or 'no reason given')}", is_refusal=True)
+        reason = getattr(error, "reason", None) or "no reason given"
+        return Fault(f"TLS failed: {one_line(reason)}", is_refusal=True)
     if isinstance(error, socket.gaierror):
         code = _CODES_OF_NAMES.get(error.errno or 0, "unknown host")
         return Fault(f"{code}: the host was not found")

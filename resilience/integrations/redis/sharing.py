@@ -85,6 +85,7 @@ class RedisSharing:
             quorum=quorum,
         )
         self._owner: ref[object] | None = None
+        self._on_owner_gone: finalize[..., object] | None = None
         self._members = Members()
         self._synchronizer: Synchronizer | None = None
         self._is_closed = False
@@ -115,8 +116,8 @@ class RedisSharing:
                 raise ValueError("sharing is in use: each registry needs its own RedisSharing")
             self._owner = reference = ref(owner)
         # Not here and now: a finalizer may run anywhere, also under the lock.
-        release = finalize(owner, postpone, partial(self._release, reference))
-        release.atexit = False
+        self._on_owner_gone = finalize(owner, postpone, partial(self._release, reference))
+        self._on_owner_gone.atexit = False
 
     def _release(self, owner: ref[object]) -> None:
         """Stop sharing for a registry that is gone."""
@@ -174,6 +175,8 @@ class RedisSharing:
             synchronizer = self._synchronizer
             self._synchronizer = None
             self._is_closed = True
+        if self._on_owner_gone is not None:
+            self._on_owner_gone.detach()  # it would keep this object as long as the registry
         if synchronizer is not None:
             synchronizer.stop(_TIMEOUTS_TO_CLOSE * self._timing.socket_timeout)
 

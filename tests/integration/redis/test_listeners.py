@@ -138,12 +138,11 @@ def test_without_threads_a_later_call_delivers(two, monkeypatch):
     seen = []
     here.listen(lambda event: seen.append(threading.current_thread()))
 
-    def start_no_thread(_run, _name, on_failure=None):
-        if on_failure is not None:
-            on_failure()
+    class NoThread(threading.Thread):
+        def start(self):
+            raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr("resilience.integrations.redis.deliverer.start_thread", start_no_thread)
-    monkeypatch.setattr("resilience._lock.start_thread", start_no_thread)
+    monkeypatch.setattr(threading, "Thread", NoThread)
     there.get(ONE).force_open("maintenance")
     until(lambda: here.get(ONE).state == "OPEN", "it is heard")
 

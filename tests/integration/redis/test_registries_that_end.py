@@ -2,9 +2,11 @@
 
 import gc
 import threading
+import weakref
 from pathlib import Path
 
 import pytest
+from loguru import logger
 
 from resilience import BreakerPolicy, CircuitBreakerRegistry
 from resilience.integrations.redis import RedisSharing
@@ -124,6 +126,26 @@ def test_a_registry_that_takes_over_a_sharing_is_not_stopped_for_the_one_before(
     second.close()
 
 
+def test_a_log_sink_may_close_the_registry_from_the_thread_that_shares(store):
+    registry = registry_on(store)
+    breaker = shared(registry)
+    closed = []
+
+    def close(_message):
+        registry.close()
+        closed.append(threading.current_thread().name)
+
+    sink = logger.add(close, filter=lambda record: "sharing is lost" in record["message"])
+    with store.client() as client:
+        client.client_kill_filter(_type="normal", skipme=True)
+        client.client_kill_filter(_type="pubsub")
+        breaker.force_open("maintenance")
+        until(lambda: closed, "it is closed")
+    logger.remove(sink)
+    assert closed == ["resilience-sharing"]
+    assert breaker.snapshot().shared is False
+
+
 # Set up again
 
 
@@ -227,12 +249,24 @@ def test_the_clock_stays_fixed_also_after_close(store):
         registry.configure(sharing=RedisSharing(store.url), clock=lambda: 1.0)
 
 
+def test_a_sharing_that_was_closed_and_replaced_is_freed(store):
+    registry = registry_on(store)
+    shared(registry)
+    replaced = weakref.ref(registry._settings.sharing)
+    registry.close()
+    registry.configure(sharing=RedisSharing(store.url))
+    shared(registry)
+    until(lambda: gc.collect() is not None and replaced() is None, "it is freed")
+    registry.close()
+
+
 def test_nothing_of_this_is_logged(store, log):
     registry = registry_on(store)
     shared(registry)
     registry.close()
     registry.configure(sharing=RedisSharing(store.url))
     shared(registry)
+    sharing = registry._settings.sharing
     del registry
-    gc.collect()
+    until(lambda: gc.collect() is not None and sharing._synchronizer is None, "it has ended")
     assert lines(log, "WARNING", "ERROR") == []

@@ -1240,7 +1240,8 @@ def test_exporters_and_the_status_page_show_whether_it_is_shared_and_with_which_
     assert metric.data.data_points[0].value == 1
     assert seen["regions"][0]["shared"] is True
     assert seen["history"][0]["by"].endswith("/one")
-    assert texts(log, "ERROR")[-1].endswith("forced open: maintenance, by " + client_name_of(one))
+    line = "forced open: maintenance, by " + client_name_of(one)
+    until(lambda: texts(log, "ERROR")[-1].endswith(line), "it is logged")
     for registry in registries:
         registry.close()
 
