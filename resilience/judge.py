@@ -5,6 +5,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from resilience import log
+from resilience._interrupts import raise_interrupt
+from resilience._introspection import is_a, type_name
 from resilience._validate import discard
 from resilience.classify import (
     CountTypes,
@@ -79,7 +81,8 @@ class Judge:
             error: The error.
             hints: Where to note it if it has ended a call; None: it has not, or is noted already.
         """
-        if not isinstance(error, Exception) or isinstance(error, CircuitBreakerOpenError):
+        kind = type(error)  # its `__class__` may be anything
+        if not issubclass(kind, Exception) or issubclass(kind, CircuitBreakerOpenError):
             own = self._classifier
             if not isinstance(own, CountTypes) or not own.counts_base_exception(error):
                 if hints is not None:
@@ -96,7 +99,8 @@ class Judge:
                 return Report(outcome, describe_as(root, status))
             if outcome is _ANSWERED:
                 return ANSWERED
-        except Exception as fault:  # noqa: BLE001 - the call's own error must reach the caller
+        except BaseException as fault:  # noqa: BLE001 - the call's own error must reach the caller
+            raise_interrupt(fault)
             wrong = log.describe_exception(fault)
             log.log_fault("classifier", classify_error, wrong, self._region)
             return IGNORED
@@ -112,12 +116,8 @@ class Judge:
 
     def why_ignored(self, what: object) -> str:
         """Return in short what a probe raised or returned that was IGNORED."""
-        try:
-            root = root_error(what)
-            is_over = isinstance(root, CancelledError | GeneratorExit)
-            return CANCELLED if is_over else describe(what)
-        except Exception:  # noqa: BLE001 - as for a classifier: the call's own error goes first
-            return ""
+        is_over = is_a(root_error(what), CancelledError, GeneratorExit)
+        return CANCELLED if is_over else describe(what)
 
     def _ask(self, role: str, classifier: Callable[[Any], Outcome], what: object) -> Report:
         try:
@@ -126,9 +126,9 @@ class Judge:
                 return Report(outcome, describe(what))
             if outcome is Outcome.ANSWERED:
                 return ANSWERED
-            if isinstance(outcome, Outcome):
+            if is_a(outcome, Outcome):
                 return SUCCESS if outcome is Outcome.SUCCESS else IGNORED
-            wrong = f"returned a {type(outcome).__name__}, expected an Outcome"
+            wrong = f"returned a {type_name(outcome)}, expected an Outcome"
             discard(outcome)
         except (KeyboardInterrupt, SystemExit):
             raise
@@ -142,5 +142,6 @@ def _is_unknown(error: BaseException) -> bool:
     """Return whether no rule knows an error."""
     try:
         return examine(error)[0] is None
-    except Exception:  # noqa: BLE001 - the call's own error must reach the caller
+    except BaseException as fault:  # noqa: BLE001 - the call's own error must reach the caller
+        raise_interrupt(fault)
         return False

@@ -299,7 +299,11 @@ def _protect_sync(
         except BaseException as error:
             breaker.record_error(closed, error, classifiers)
             raise
-        if unfinished[type(result)] is not None:
+        try:
+            how = unfinished[type(result)]
+        except BaseException:  # noqa: BLE001 - its metaclass may not be hashable
+            how = unfinished.of(type(result))
+        if how is not None:
             permit = breaker.permit_in(closed, classifiers)
             return watch.checked(permit.returned_by_sync(result))
         if closed.streak:

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import cast
 
 from resilience import scope
+from resilience._introspection import is_a
 from resilience.classify import examine, read, safe_getattr, status_of
 
 _MOST_HEADERS = 1000
@@ -95,11 +96,11 @@ def headers_of(answer: object) -> list[Headers]:
         The headers of each answer that was found in it.
     """
     answers: list[object] = [answer]
-    if isinstance(answer, BaseExceptionGroup):
+    if is_a(answer, BaseExceptionGroup):
         answers = list(scope.members_of(answer))
     found: list[Headers] = []
     for one in answers:
-        root = examine(one)[1] if isinstance(one, BaseException) else one
+        root = examine(one)[1] if is_a(one, BaseException) else one
         for candidate in (one,) if root is one else (one, root):
             headers = _headers_of_one(candidate)
             if headers is not None:
@@ -129,8 +130,8 @@ def _headers_of_one(answer: object) -> Headers | None:
         places.append(safe_getattr(response, "headers"))
         places.append(read(response, '["ResponseMetadata"]["HTTPHeaders"]'))  # botocore
     # google.api_core keeps the error of grpc as its response.
-    rpc_error = response if isinstance(response, BaseException) else answer
-    is_error = isinstance(rpc_error, BaseException)  # a call might wait here for its end
+    rpc_error = response if is_a(response, BaseException) else answer
+    is_error = is_a(rpc_error, BaseException)  # a call might wait here for its end
     if is_error and safe_getattr(rpc_error, "trailing_metadata") is not None:
         places.append(read(rpc_error, "trailing_metadata()"))
     details = safe_getattr(answer, "details")
@@ -146,7 +147,7 @@ def _headers_of_one(answer: object) -> Headers | None:
 
 def _read_google(headers: Headers, details: object) -> None:
     """Read google.rpc.RetryInfo among the details of an error, as an object or from JSON."""
-    if not isinstance(details, list | tuple):
+    if not is_a(details, list, tuple):
         return
     for detail in cast("Sequence[object]", details)[:_MOST_DETAILS]:
         headers.add(RETRY_INFO, _text(read(detail, '["retryDelay"]')).removesuffix("s"))
@@ -155,10 +156,10 @@ def _read_google(headers: Headers, details: object) -> None:
 
 def _seconds_of(duration: object) -> str:
     """Return a protobuf Duration, or a timedelta, in seconds; an empty text is neither."""
-    if isinstance(duration, timedelta):
+    if is_a(duration, timedelta):
         return f"{duration.total_seconds():f}"
     seconds, nanos = safe_getattr(duration, "seconds"), safe_getattr(duration, "nanos")
-    if not isinstance(seconds, int) or not isinstance(nanos, int):
+    if not is_a(seconds, int) or not is_a(nanos, int):
         return ""
     is_valid = 0 <= seconds < _MOST_SECONDS and 0 <= nanos < _NANOS
     return f"{seconds}.{nanos:09}" if is_valid else ""

@@ -19,6 +19,7 @@ from tenacity import AsyncRetrying, BaseRetrying, DoAttempt, DoSleep, RetryCallS
 from tenacity.asyncio import retry as async_conditions
 
 from resilience import scope
+from resilience._introspection import traceback_of
 from resilience._validate import is_async
 from resilience.circuit import Closed
 from resilience.judge import Classifiers
@@ -172,7 +173,7 @@ class FirstAttempt:
         loop.statistics["start_time"] = start
         state = RetryCallState(loop, self.fn, args, kwargs)
         state.start_time = start
-        state.set_exception((type(error), error, error.__traceback__))
+        state.set_exception((type(error), error, traceback_of(error)))
         return state
 
     def _fitting_settings(self) -> tuple[object, object]:

@@ -35,6 +35,8 @@ LEVELS = (
     {"circuit"},
     {"outcome", "policy"},
     {"genesys", "identity", "_lock", "_text", "_validate", "_by_type"},
+    {"_interrupts"},
+    {"_introspection"},
 )
 # What decides has no I/O, no clock, no chance, no log, and belongs to no library.
 PURE = (
@@ -47,6 +49,8 @@ PURE = (
     "errors",
     "classify",
 )
+# Imported as a whole; what is private about them is that they are not for users.
+OPEN_TO_ALL = ("_validate", "_lock", "_text", "_by_type", "_introspection")
 NOT_IN_PURE = {"asyncio", "time", "random", "logging", "loguru", "tenacity", "aiohttp", "threading"}
 
 
@@ -148,7 +152,7 @@ def private_imports(tree):
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("resilience"):
             found += [alias.name for alias in node.names if alias.name.startswith("_")]
-    return [name for name in found if name not in ("_validate", "_lock", "_text", "_by_type")]
+    return [name for name in found if name not in OPEN_TO_ALL]
 
 
 TREES = read(HOUSE)
