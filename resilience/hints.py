@@ -74,8 +74,8 @@ class UnknownErrors:
         self._closed: Closed | None = None
         # How many calls had ended before each of the last 100 errors, and its type.
         self._recent: deque[tuple[int, type]] = _NO_ERRORS
-        # The types that a warning has named, by identity: a metaclass may not be hashable.
-        self._named: dict[int, type] = {}
+        # The types that a warning has named.
+        self._named: set[type] = set()
 
     def add(self, error: BaseException) -> None:
         """Note an error, before its call is counted as one that has ended."""
@@ -91,7 +91,12 @@ class UnknownErrors:
         if others >= _AMONG_CALLS:
             if others >= _CALLS_WHEN_OVER:
                 self._named.clear()
-        elif len(recent) == _UNKNOWN_ERRORS and id(kind) not in self._named:
+            return
+        try:
+            is_named = kind in self._named
+        except BaseException:  # noqa: BLE001 - a metaclass may not be hashable
+            return  # no hint can name it
+        if not is_named and len(recent) == _UNKNOWN_ERRORS:
             self._warn(others + 1, [kind for _, kind in recent.copy()])
 
     def _begin(self) -> Closed | None:
@@ -107,10 +112,9 @@ class UnknownErrors:
     def _warn(self, among: int, kinds: list[type]) -> None:
         # A type may be made in any way: a hint about it must not replace the call's own error.
         with suppress(Exception):
-            [(identity, _)] = Counter(map(id, kinds)).most_common(1)
-            if identity not in self._named and len(self._named) < _MOST_NAMED:
-                kind = next(kind for kind in kinds if id(kind) == identity)
-                self._named[identity] = kind
+            [(kind, _)] = Counter(kinds).most_common(1)
+            if kind not in self._named and len(self._named) < _MOST_NAMED:
+                self._named.add(kind)
                 name, advice = full_name(kind), _how_to_count(kind)
                 log.log_unknown_errors(self._region, len(kinds), among, name, advice)
 

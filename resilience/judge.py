@@ -81,8 +81,11 @@ class Judge:
             error: The error.
             hints: Where to note it if it has ended a call; None: it has not, or is noted already.
         """
-        kind = type(error)  # its `__class__` may be anything
-        if not issubclass(kind, Exception) or issubclass(kind, CircuitBreakerOpenError):
+        try:
+            is_error = isinstance(error, Exception)
+        except BaseException:  # noqa: BLE001 - not by its type, and its `__class__` raises
+            is_error = False
+        if not is_error or issubclass(type(error), CircuitBreakerOpenError):
             own = self._classifier
             if not isinstance(own, CountTypes) or not own.counts_base_exception(error):
                 if hints is not None:

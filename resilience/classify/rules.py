@@ -25,13 +25,14 @@ from errno import (
 )
 from typing import Any, TypeAlias
 
+from resilience._by_type import ByType
 from resilience._interrupts import raise_interrupt
 from resilience._introspection import (
     cause_of,
     is_a,
     is_caught_by,
     members_of,
-    type_name,
+    name_of_class,
 )
 from resilience._text import one_line
 from resilience.classify.known_types import FACTS, GLANCES, SILENT, TypeFacts, is_one_of
@@ -126,11 +127,12 @@ def examine(error: BaseException) -> Finding:
         glance = GLANCES[type(error)]
         if glance and error.__cause__ is None:
             attributes = error.__dict__
-            status: object = attributes.get("status")
             if not attributes:
                 if glance is SILENT and error.__context__ is None:
                     return None, error, None
-            elif type(status) is int and _WEIGHS_MORE.isdisjoint(attributes):
+                return Examination().of(error)
+            status: object = attributes.get("status")
+            if type(status) is int and _WEIGHS_MORE.isdisjoint(attributes):
                 if CLIENT_ERROR <= status < SERVER_ERROR:
                     outcome = _IGNORED if status == PROXY_AUTHENTICATION else _ANSWERED
                     return outcome, error, status
@@ -180,9 +182,12 @@ def _examine_anything(thing: object) -> tuple[object, int | None]:
         return thing, None
 
 
+_NAMES = ByType(name_of_class)
+
+
 def describe_as(root: object, status: int | None) -> str:
     """Return the type of an error or a result, and its HTTP status, which is known."""
-    name = type_name(root)
+    name = _NAMES.of(type(root))
     return one_line(name if status is None else f"{name} {status}")
 
 

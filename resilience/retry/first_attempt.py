@@ -338,7 +338,7 @@ def _in_circuit_sync(first: FirstAttempt, own: Classifiers | None, watch: Result
         finally:
             if innermost.get() is permit:
                 innermost.set(None)
-        if unfinished[type(result)] is not None:
+        if unfinished.of(type(result)) is not None:
             return watch.checked(permit.returned_by_sync(result))
         if permit.ticket is not closed or closed.streak:
             return permit.returned(result)
