@@ -85,12 +85,11 @@ class Judge:
             is_error = isinstance(error, Exception)
         except BaseException:  # noqa: BLE001 - not by its type, and its `__class__` raises
             is_error = False
-        if not is_error or issubclass(type(error), CircuitBreakerOpenError):
-            own = self._classifier
-            if not isinstance(own, CountTypes) or not own.counts_base_exception(error):
-                if hints is not None:
-                    hints.abandoned_calls.add(error)
-                return IGNORED
+        is_asked = is_error and not issubclass(type(error), CircuitBreakerOpenError)
+        if not is_asked and not self._counts_ending(error):
+            if hints is not None:
+                hints.abandoned_calls.add(error)
+            return IGNORED
         if self._classifier is not classify_error:
             report = self._ask("classifier", self._classifier, error)
             if hints is not None and report is IGNORED and _is_unknown(error):
@@ -110,6 +109,11 @@ class Judge:
         if outcome is None and hints is not None:
             hints.unknown_errors.add(error)
         return IGNORED
+
+    def _counts_ending(self, error: BaseException) -> bool:
+        """Return whether an error counts that is not an `Exception`, or a rejection."""
+        own = self._classifier
+        return isinstance(own, CountTypes) and own.counts_base_exception(error)
 
     def of_result(self, result: object) -> Report:
         """Decide about a returned value."""

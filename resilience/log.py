@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from loguru import logger
 
 from resilience._introspection import traceback_of, type_name
-from resilience._text import one_line
+from resilience._text import display_name, one_line
 from resilience._validate import name_of
 from resilience.circuit import (
     RESET,
@@ -50,7 +50,7 @@ def log(
     """Write one line, with the region in place of the braces."""
     # A sink with catch=False may raise: a log that fails must not fail a call.
     try:
-        region = one_line(region)
+        region = display_name(region)
         bound_logger = logger.bind(region=region, **(bound or {}))
         bound_logger.log(level, "{} {}", subject, text.replace("{}", region, 1))
     except Exception as error:  # noqa: BLE001 - whatever a sink raises

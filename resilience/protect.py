@@ -246,7 +246,7 @@ def _protect_async(
             region = follow(region)
         try:
             breaker = breakers[region]
-        except (KeyError, TypeError):  # TypeError: it cannot be hashed, so it is not a region
+        except Exception:  # noqa: BLE001 - new, or an object of any class, which is refused
             breaker = lookup.find(region)
         closed = breaker.closed
         if closed is None:
@@ -287,7 +287,7 @@ def _protect_sync(
             region = follow(region)
         try:
             breaker = breakers[region]
-        except (KeyError, TypeError):  # TypeError: it cannot be hashed, so it is not a region
+        except Exception:  # noqa: BLE001 - new, or an object of any class, which is refused
             breaker = lookup.find(region)
         closed = breaker.closed
         if closed is None:

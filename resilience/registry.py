@@ -2,13 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Protocol, TypedDict, Unpack, runtime_checkable
+from typing import Protocol, TypeAlias, TypedDict, Unpack, runtime_checkable
 from weakref import WeakValueDictionary
 
 from resilience import _validate, log
 from resilience._lock import lock
+from resilience._text import LONGEST_NAME, bounded_name
 from resilience.breaker import CircuitBreaker, CircuitSnapshot
 from resilience.circuit import Circuit
 from resilience.classify import check_classifiers, classify_error
@@ -25,6 +26,10 @@ from resilience.policy import BreakerPolicy
 # A region may be spelled in this many ways, on average, before all aliases are looked up again.
 _ALIASES_PER_REGION = 2
 _FIXED_SETTINGS = ("normalize", "clock", "sharing")
+
+
+#: The regions that a registry makes breakers for: these, or those for which a function is true.
+AllowedRegions: TypeAlias = Collection[str] | Callable[[str], bool]
 
 
 @runtime_checkable
@@ -54,6 +59,7 @@ class Settings(TypedDict, total=False):
     classifier: Classifier
     result_classifier: ResultClassifier | None
     normalize: Callable[[str], str] | None
+    allowed_regions: AllowedRegions | None
     clock: Callable[[], float] | None
     sharing: Sharing | None
 
@@ -68,6 +74,7 @@ class _Settings:
     classifier: Classifier
     result_classifier: ResultClassifier | None
     normalize: Callable[[str], str] | None
+    allowed_regions: AllowedRegions | None
     clock: Callable[[], float] | None
     sharing: Sharing | None
 
@@ -82,23 +89,39 @@ class _Settings:
         _validate.check_callable("normalize", self.normalize, takes, optional=True)
 
     def name(self, region: str) -> str:
-        """Return the one name of a region."""
+        """Return the one name of a region, of a bounded length."""
         if self.normalize is None:
-            return region
+            return bounded_name(region)
         try:
             name = self.normalize(region)
         except Exception as error:
             kind = type(error).__name__
-            raise ValueError(f"normalize raised {kind} for {region!r}") from error
-        return _validate.check_text(f"what normalize gives for {region!r}", name)
+            raise ValueError(f"normalize raised {kind} for {_validate.shown(region)}") from error
+        what = f"what normalize gives for {_validate.shown(region)}"
+        return bounded_name(_validate.check_text(what, name))
+
+    def allows(self) -> Callable[[str], object]:
+        """Check the regions that are allowed, and return a function that asks for one."""
+        allowed = self.allowed_regions
+        if allowed is None:
+            return lambda _name: True
+        if callable(allowed):
+            _validate.check_callable("allowed_regions", allowed, "a region and returns a bool")
+            return allowed
+        if isinstance(allowed, str) or not isinstance(allowed, Collection):
+            expected = "a collection of regions, or a function that takes one and returns a bool"
+            raise TypeError(f"allowed_regions must be {expected}, got {_validate.kind_of(allowed)}")
+        what = "a region in allowed_regions"
+        return frozenset(self.name(_validate.check_text(what, one)) for one in allowed).__contains__
 
     def policies_by_name(self) -> dict[str, BreakerPolicy]:
         """Check the regions' own policies, and key them by the one name of each region."""
         given = self.policies or {}
         named: dict[str, BreakerPolicy] = {}
         for region, policy in given.items():
-            _validate.check_type(f"policies[{region!r}]", policy, BreakerPolicy)
-            named[self.name(_validate.check_text("a region in policies", region))] = policy
+            name = _validate.check_text("a region in policies", region)
+            _validate.check_type(f"policies[{_validate.shown(name)}]", policy, BreakerPolicy)
+            named[self.name(name)] = policy
         if len(named) < len(given):
             raise ValueError(f"policies names a region twice: {', '.join(given)}")
         return named
@@ -115,11 +138,16 @@ class CircuitBreakerRegistry(KeepsIdentity):
         policies: Region -> its own thresholds.
         max_regions: The number of breakers it keeps. Beyond that it evicts those that hold the
             least information: first CLOSED without a streak, then idle for ten recovery timeouts,
-            then the oldest; never one that is forced open or listened to. A breaker that somebody
-            still holds is found again.
+            then CLOSED with a streak, then OPEN without any answer before. One that is OPEN and
+            whose region was in use goes last, and one that is forced open or listened to never. A
+            breaker that somebody still holds is found again.
         classifier: Classifies exceptions.
         result_classifier: Classifies returned values; None: each is a success.
-        normalize: Returns the one name of a region that is spelled in several ways.
+        normalize: Returns the one name of a region that is spelled in several ways. A name with
+            more than 200 characters is shortened, and gets a hash of the whole.
+        allowed_regions: The regions that there are, or a function that takes the one name of a
+            region and returns whether there is one; every other region is a `ValueError`. None:
+            all are allowed.
         clock: Returns seconds; None means `time.monotonic`.
         sharing: Shares the circuits with other processes, such as
             `resilience.integrations.redis.RedisSharing`; None: they belong to this process alone.
@@ -144,6 +172,7 @@ class CircuitBreakerRegistry(KeepsIdentity):
         classifier: Classifier = classify_error,
         result_classifier: ResultClassifier | None = None,
         normalize: Callable[[str], str] | None = None,
+        allowed_regions: AllowedRegions | None = None,
         clock: Callable[[], float] | None = None,
         sharing: Sharing | None = None,
     ) -> None:
@@ -154,10 +183,12 @@ class CircuitBreakerRegistry(KeepsIdentity):
             classifier=classifier,
             result_classifier=result_classifier,
             normalize=normalize,
+            allowed_regions=allowed_regions,
             clock=clock,
             sharing=sharing,
         )
         self._policies = settings.policies_by_name()
+        self._allows = settings.allows()
         _validate.first_reading(clock)
         if sharing is not None:
             sharing.bind(self)
@@ -188,12 +219,15 @@ class CircuitBreakerRegistry(KeepsIdentity):
 
         Raises:
             TypeError: The region is not a string, or `normalize` did not return one.
-            ValueError: The region is empty.
+            ValueError: The region is empty, or not one of the allowed regions.
         """
         try:
             return self.aliases[region]
-        except (KeyError, TypeError):  # TypeError: it cannot be hashed, so it is not a string
-            return self._find(_validate.check_text("region", region))
+        except Exception:  # noqa: BLE001, S110 - new, or an object of any class, which is refused
+            pass
+        # Not while that error is handled: it would be shown with what is raised, and holds a value
+        # that may be somebody's credentials.
+        return self._find(_validate.check_text("region", region))
 
     def configure(self, **settings: Unpack[Settings]) -> None:
         """Change settings, for the circuits that exist as well.
@@ -211,7 +245,7 @@ class CircuitBreakerRegistry(KeepsIdentity):
         _check_names(settings)
         old = self._settings
         new = replace(old, **settings)
-        policies = new.policies_by_name()
+        policies, allows = new.policies_by_name(), new.allows()
         fixed = [name for name in _FIXED_SETTINGS if getattr(new, name) is not getattr(old, name)]
         now = _validate.first_reading(new.clock)
         with lock:
@@ -219,11 +253,18 @@ class CircuitBreakerRegistry(KeepsIdentity):
                 raise RuntimeError(f"{fixed[0]} can be set only while the registry is empty")
             if new.sharing is not None and new.sharing is not old.sharing:
                 new.sharing.bind(self)
-            self._settings, self._policies = new, policies
+            self._settings, self._policies, self._allows = new, policies, allows
+            if new.allowed_regions is not old.allowed_regions:
+                self.aliases.clear()
             for breaker in self._all_breakers():
                 self._configure_breaker(breaker)
             self._eviction_order.rebuild()
             self._evict(new.max_regions, now)
+
+    @property
+    def max_regions(self) -> int:
+        """The number of breakers that the registry keeps."""
+        return self._settings.max_regions
 
     def now(self) -> float:
         """Return the time of the breakers' clock, in seconds."""
@@ -319,6 +360,7 @@ class CircuitBreakerRegistry(KeepsIdentity):
         while True:
             settings = self._settings
             name = settings.name(region)
+            self._check_allowed(name)
             with lock:
                 breaker = self._breakers.get(name)
                 if breaker is not None:
@@ -327,6 +369,16 @@ class CircuitBreakerRegistry(KeepsIdentity):
             breaker = self._find_or_make(region, name, settings)
             if breaker is not None:
                 return breaker
+
+    def _check_allowed(self, name: str) -> None:
+        shown = _validate.shown(name)
+        try:
+            is_allowed = self._allows(name)
+        except Exception as error:
+            kind = _validate.kind_of(error)
+            raise ValueError(f"allowed_regions raised {kind} for {shown}") from error
+        if not is_allowed:
+            raise ValueError(f"region {shown} is not one of the allowed regions")
 
     def _find_or_make(self, region: str, name: str, settings: _Settings) -> CircuitBreaker | None:
         """Return the breaker of a region; None if the settings were changed meanwhile."""
@@ -374,6 +426,8 @@ class CircuitBreakerRegistry(KeepsIdentity):
         breaker.configure(policy, settings.classifier, settings.result_classifier)
 
     def _add_alias(self, region: str, breaker: CircuitBreaker) -> None:
+        if len(region) > LONGEST_NAME:
+            return  # it is shortened again at the next call, and takes no memory until then
         if len(self.aliases) >= _ALIASES_PER_REGION * self._settings.max_regions:
             self.aliases.clear()
         self.aliases[region] = breaker
@@ -418,7 +472,9 @@ def _check_names(settings: Iterable[str]) -> None:
     known = [field.name for field in fields(_Settings)]
     for name in settings:
         if name not in known:
-            raise TypeError(f"unknown setting {name!r}, expected one of {', '.join(known)}")
+            raise TypeError(
+                f"unknown setting {_validate.shown(name)}, expected one of {', '.join(known)}"
+            )
 
 
 def _time_of(clock: Callable[[], float] | None) -> float:

@@ -1,10 +1,9 @@
 """The figures that every exporter shows; they are read when the exporter asks, never earlier."""
 
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from resilience._text import one_line
+from resilience._text import display_name
 from resilience.breaker import CircuitBreaker, CircuitSnapshot
 from resilience.circuit import CircuitState
 from resilience.registry import CircuitBreakerRegistry
@@ -22,8 +21,6 @@ TRANSITIONS: tuple[StatePair, ...] = (
     (CircuitState.OPEN, CircuitState.CLOSED),
     (CircuitState.OPEN, CircuitState.OPEN),
 )
-
-_MAX_NAME = 180
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +58,16 @@ class Reading:
 
 
 def read_circuits(registry: CircuitBreakerRegistry) -> Iterator[Reading]:
-    """Read each circuit of a registry; those that the registry has evicted are not included."""
-    for breaker in registry:
+    """Read each circuit of a registry, without those that the registry has evicted.
+
+    They are never more than `max_regions`, even where more must stay in the registry: then those
+    that hold no information are left out first.
+    """
+    breakers = list(registry)
+    if len(breakers) > registry.max_regions:
+        breakers.sort(key=lambda breaker: breaker.circuit.is_blank())
+        del breakers[registry.max_regions :]
+    for breaker in breakers:
         yield read_circuit(breaker)
 
 
@@ -76,16 +81,3 @@ def read_circuit(breaker: CircuitBreaker) -> Reading:
         return Reading(name, snapshot, seconds_in_state, breaker.policy.recovery_timeout)
 
     return breaker.read(query)
-
-
-def display_name(region: str) -> str:
-    """Return a region's name in a form that can be displayed, different for every region.
-
-    The name comes from outside: it may hold characters that no encoding can write, or be a megabyte
-    long. Such a name is escaped, shortened and given a checksum.
-    """
-    line = one_line(region)
-    if line == region:
-        return region
-    checksum = zlib.crc32(region.encode("utf-8", "backslashreplace"))
-    return f"{line[:_MAX_NAME]}~{checksum:08x}"
