@@ -4,13 +4,14 @@ They come from the network, through objects of any class: nothing here raises, a
 without a bound.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from itertools import islice
 from typing import cast
 
 from resilience import scope
+from resilience._interrupts import raise_interrupt
 from resilience._introspection import is_a
 from resilience.classify import examine, read, safe_getattr, status_of
 
@@ -74,13 +75,18 @@ class Headers:
                 known = _text(name).lower()
                 if known in _NAMES:
                     self.add(known, value)
-        except Exception:  # noqa: BLE001 - no headers, or an object that does not work
-            return
+        except BaseException as fault:  # noqa: BLE001 - no headers, or an object that does not work
+            raise_interrupt(fault)
 
     def add(self, name: str, value: object) -> None:
         """Add a header, with a value or a list of values."""
-        values: Sequence[object] = value if isinstance(value, list | tuple) else (value,)
-        texts = [_text(one) for one in values[:_MOST_HEADERS]]
+        # Not as their own classes do it, which may have no end.
+        values: Iterable[object] = (value,)
+        if is_a(value, list):
+            values = list.__iter__(value)
+        elif is_a(value, tuple):
+            values = tuple.__iter__(value)
+        texts = [_text(one) for one in islice(values, _MOST_HEADERS)]
         fitting = [text for text in texts if 0 < len(text) <= _LONGEST_VALUE]
         if fitting:
             self._values.setdefault(name, []).extend(fitting)
@@ -147,9 +153,12 @@ def _headers_of_one(answer: object) -> Headers | None:
 
 def _read_google(headers: Headers, details: object) -> None:
     """Read google.rpc.RetryInfo among the details of an error, as an object or from JSON."""
-    if not is_a(details, list, tuple):
-        return
-    for detail in cast("Sequence[object]", details)[:_MOST_DETAILS]:
+    found: Iterable[object] = ()
+    if is_a(details, list):
+        found = list.__iter__(details)
+    elif is_a(details, tuple):
+        found = tuple.__iter__(details)
+    for detail in islice(found, _MOST_DETAILS):
         headers.add(RETRY_INFO, _text(read(detail, '["retryDelay"]')).removesuffix("s"))
         headers.add(RETRY_INFO, _seconds_of(safe_getattr(detail, "retry_delay")))
 
@@ -169,7 +178,8 @@ def _text(value: object) -> str:
     if type(value) is str:
         return value.strip()
     try:
-        text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
-        return text.strip()
-    except Exception:  # noqa: BLE001 - an object of a stranger's class may raise anything
+        text = bytes.decode(value, "latin-1") if is_a(value, bytes) else str(value)
+        return str.strip(text)
+    except BaseException as fault:  # noqa: BLE001 - an object of a stranger's class may raise anything
+        raise_interrupt(fault)
         return ""
