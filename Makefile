@@ -136,6 +136,10 @@ mutants: $(STAMP) ## change the code on purpose and see whether a test notices (
 	@$(RUN) mutmut run
 	@$(RUN) mutmut results
 
+.PHONY: fuzz
+fuzz: $(STAMP) ## names, reasons, errors, headers, records and requests made to harm (1 h; ARGS=minutes)
+	@$(RUN) tests.model.fuzz $(ARGS)
+
 # --- measurements -----------------------------------------------------------------------------------
 
 .PHONY: storm

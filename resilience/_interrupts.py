@@ -7,10 +7,14 @@ at the same moment, and must not be lost.
 
 import dis
 import signal
+from importlib import import_module
 from types import CodeType, TracebackType
 
 from resilience._introspection import is_a, traceback_of
 
+# The function behind `signal.getsignal`: that one looks each handler up in an enumeration and makes
+# a text of the handler, and of all that it holds, for an error that nobody sees.
+_getsignal = import_module("_signal").getsignal
 _RAISING = {"RAISE_VARARGS", "RERAISE"}
 
 
@@ -22,8 +26,7 @@ def raise_interrupt(fault: BaseException) -> None:
 
 def _comes_from_signal(fault: BaseException) -> bool:
     passed = _passed_by(traceback_of(fault))
-    handlers = [_handler_of(number) for number in signal.valid_signals()]
-    codes = {_code_of(handler) for handler in handlers}
+    codes = {_code_of(_getsignal(number)) for number in signal.valid_signals()}
     if any(one.tb_frame.f_code in codes for one in passed):
         return True
     # Python's own handler has no frame: its KeyboardInterrupt comes out of any instruction.
@@ -38,13 +41,6 @@ def _passed_by(traceback: TracebackType | None) -> list[TracebackType]:
         passed.append(traceback)
         traceback = traceback.tb_next
     return passed
-
-
-def _handler_of(number: int) -> object:
-    try:
-        return signal.getsignal(number)
-    except Exception:  # noqa: BLE001 - it makes a text of the handler, and of all that it holds
-        return None
 
 
 def _code_of(handler: object) -> CodeType | None:

@@ -5,7 +5,6 @@ the `X-RateLimit-*` fields that came before it, and those of Genesys Cloud. Serv
 every answer, so a reset alone does not ask for anything: see `asks_to_wait`.
 """
 
-import math
 import re
 
 from resilience.classify import TOO_MANY_REQUESTS
@@ -65,8 +64,7 @@ def asks_to_wait(status: int | None, remaining: float | None) -> bool:
 
 def parse_seconds(text: str) -> float | None:
     """Return a number of seconds; None where it is not a plain decimal number of at least 0."""
-    seconds = float(text) if _NUMBER.fullmatch(text) else math.inf
-    return seconds if math.isfinite(seconds) else None
+    return float(text) if _NUMBER.fullmatch(text) else None
 
 
 def _structured_reset(headers: Headers) -> float | None:

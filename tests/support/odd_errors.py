@@ -191,6 +191,27 @@ def slotted(**attributes):
     return error
 
 
+#: What an attribute may hold.
+ODD_VALUES = {
+    "huge": lambda: 10**5000,
+    "negative": lambda: -(10**5000),
+    "true": lambda: True,
+    "infinite": lambda: float("inf"),
+    "not a number": lambda: float("nan"),
+    "a text": lambda: OddText("503"),
+    "a number": lambda: OddNumber(503),
+    "an object": OddObject,
+    "bytes": lambda: b"\xff\xfe",
+    "a type": lambda: type,
+    "a circle": lambda: own_cause(ValueError()),
+    "a list without end": lambda: EndlessList([1]),
+    "a dictionary without end": lambda: EndlessDict(a=1),
+    "a control character": lambda: "5\n03",
+    "a surrogate": lambda: "\ud800",
+    "five million characters": lambda: "5" * 5_000_000,
+}
+
+
 _NAMES = (
     ("status", ConnectionError),
     ("status_code", TimeoutError),
@@ -292,26 +313,8 @@ def _metaclasses():
 
 def _values():
     """An attribute that holds anything."""
-    odd = {
-        "huge": lambda: 10**5000,
-        "negative": lambda: -(10**5000),
-        "true": lambda: True,
-        "infinite": lambda: float("inf"),
-        "not a number": lambda: float("nan"),
-        "a text": lambda: OddText("503"),
-        "a number": lambda: OddNumber(503),
-        "an object": OddObject,
-        "bytes": lambda: b"\xff\xfe",
-        "a type": lambda: type,
-        "a circle": lambda: own_cause(ValueError()),
-        "a list without end": lambda: EndlessList([1]),
-        "a dictionary without end": lambda: EndlessDict(a=1),
-        "a control character": lambda: "5\n03",
-        "a surrogate": lambda: "\ud800",
-        "five million characters": lambda: "5" * 5_000_000,
-    }
     for name in ("status", "code", "response", "reason", "errno", "last_attempt", "headers"):
-        for text, value in odd.items():
+        for text, value in ODD_VALUES.items():
             if name == "status" and text in ("a number", "a text"):
                 continue  # below
             yield (
