@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import sys
+from concurrent.futures import Future
 
 import pytest
 from tenacity import Retrying, retry, stop_after_attempt, wait_none
@@ -17,6 +18,7 @@ from resilience import (
     failures,
     region_breaker,
 )
+from resilience._introspection import is_defined_by_python
 from resilience.retry import transient_retry
 from resilience.testing import FakeClock
 from tests.support.driving import CLOSED, HALF_OPEN, admits, counters, half_open
@@ -470,3 +472,50 @@ def test_ctrl_c_is_not_lost():
         signal.signal(signal.SIGUSR1, before)
     assert type(raised) is KeyboardInterrupt
     assert counters(breaker) == {"ignored": 1}
+
+
+# Nothing left to look with
+
+
+def test_where_no_memory_is_left_to_look_the_error_comes_out_and_one_line_is_logged(
+    monkeypatch, log
+):
+    monkeypatch.setattr("resilience.judge.examine", raising(MemoryError))
+    breaker, error = make_breaker(), ValueError()
+    assert error_out_of(block, breaker, error) is error
+    assert counters(breaker) == {"ignored": 1}
+    assert len(log) == 1
+
+
+def test_where_no_memory_is_left_for_a_hint_there_is_none(monkeypatch, log):
+    monkeypatch.setattr("resilience.judge.examine", raising(MemoryError))
+    breaker, error = make_breaker(classifier=lambda _: Outcome.IGNORED), ValueError()
+    assert error_out_of(block, breaker, error) is error
+    assert log == []
+
+
+def test_where_no_memory_is_left_to_describe_an_error_its_type_is_the_reason(monkeypatch):
+    monkeypatch.setattr("resilience.classify.rules.examine", raising(MemoryError))
+    breaker = CircuitBreaker("eu-west-1", BreakerPolicy(failure_threshold=1))
+    breaker.acquire().fail(ValueError())
+    assert breaker.snapshot().reason == "ValueError"
+
+
+def test_an_attempt_that_is_no_real_future_says_nothing():
+    class NoFuture(Future):
+        def __init__(self):
+            pass
+
+    error = TimeoutError()
+    error.last_attempt = NoFuture()
+    assert classify_error(error) is FAILURE
+
+
+def test_a_type_without_a_module_says_nothing_else():
+    made_here = {}
+    exec("kind = type('Nowhere', (TimeoutError,), {})", made_here)  # without a `__name__`
+    assert classify_error(made_here["kind"]()) is FAILURE
+
+
+def test_a_result_has_nothing_that_the_interpreter_keeps_of_errors():
+    assert not is_defined_by_python(OddObject, "__cause__")
