@@ -145,6 +145,10 @@ test-rabbitmq4: $(STAMP) ## the tests of message workers on the same RabbitMQ 4.
 	@$(VENV)/bin/python scripts/rabbitmq4.py \
 	    $(RUN) pytest -q -n auto --dist loadfile tests/integration/rabbitmq $(ARGS)
 
+.PHONY: fuzz
+fuzz: $(STAMP) ## names, reasons, errors, headers, records and requests made to harm (1 h; ARGS=minutes)
+	@$(RUN) tests.model.fuzz $(ARGS)
+
 # --- measurements -----------------------------------------------------------------------------------
 
 .PHONY: storm

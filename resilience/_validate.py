@@ -8,11 +8,16 @@ import types
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
+from resilience._interrupts import raise_interrupt
+from resilience._introspection import is_a, name_of_class, type_name
+from resilience._text import one_line
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
 # A callable object may call another one, and so on, without end.
 _MOST_LAYERS = 16
+_LARGEST_SHOWN = 10**20
 _NOT_PYTHON = (types.WrapperDescriptorType, types.MethodDescriptorType)
 
 
@@ -45,7 +50,7 @@ def first_reading(clock: Callable[[], float] | None) -> float:
         discard(now)
         raise TypeError(f"{expected}, got {kind_of(now)}")
     if not math.isfinite(now):
-        raise ValueError(f"{expected}, got {now!r}")
+        raise ValueError(f"{expected}, got {shown(now)}")
     return now
 
 
@@ -84,18 +89,19 @@ def check_text(name: str, value: object) -> str:
     if not isinstance(value, str):
         # Its type only: credentials passed instead of their region would show their secrets.
         raise TypeError(f"{name} must be a str, got {type(value).__name__}")
-    if not value.strip():
-        raise ValueError(f"{name} must not be empty, got {value!r}")
-    return str.__str__(value)  # the member of a StrEnum becomes its value
+    text = str.__str__(value)  # the member of a StrEnum becomes its value
+    if not text.strip():
+        raise ValueError(f"{name} must not be empty, got {shown(text)}")
+    return text
 
 
 def check_count(name: str, value: object) -> None:
     """Reject anything that is not a whole number of at least 1."""
     expected = "a whole number of at least 1"
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be {expected}, got {value!r}")
+        raise TypeError(f"{name} must be {expected}, got {kind_of(value)}")
     if value < 1:
-        raise ValueError(f"{name} must be {expected}, got {value!r}")
+        raise ValueError(f"{name} must be {expected}, got {shown(value)}")
 
 
 def check_seconds(name: str, value: object) -> None:
@@ -130,9 +136,9 @@ def check_timeout(value: object) -> None:
 
 def _check_number(name: str, value: object, expected: str, fits: Callable[[float], bool]) -> None:
     if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError(f"{name} must be {expected}, got {value!r}")
+        raise TypeError(f"{name} must be {expected}, got {kind_of(value)}")
     if not fits(value):
-        raise ValueError(f"{name} must be {expected}, got {value!r}")
+        raise ValueError(f"{name} must be {expected}, got {shown(value)}")
 
 
 def name_of(thing: object) -> str:
@@ -140,15 +146,28 @@ def name_of(thing: object) -> str:
     try:
         named: object = getattr(thing, "func", thing)  # of a functools.partial
         return str(getattr(named, "__qualname__", type(named).__qualname__))
-    except Exception:  # noqa: BLE001 - an object may answer to any name with an error
-        return type(thing).__qualname__
+    except BaseException as fault:  # noqa: BLE001 - an object may answer to any name with an error
+        raise_interrupt(fault)
+        return type_name(thing)
 
 
 def kind_of(value: object) -> str:
-    """Return what a value is, for an error: its type, or which class it is; never its text."""
-    if isinstance(value, type):
-        return f"the class {value.__name__}"
-    return type(value).__name__
+    """Return what a value is, for an error: its type, or which class it is; never its text.
+
+    What somebody passes in the wrong place may well be credentials.
+    """
+    if is_a(value, type):
+        return f"the class {one_line(name_of_class(value))}"
+    return one_line(type_name(value))
+
+
+def shown(value: object) -> str:
+    """Return a number, or a text on one line, for an error; its type if it is anything else."""
+    if type(value) is float or (type(value) is int and abs(value) < _LARGEST_SHOWN):
+        return repr(value)
+    if type(value) is str:
+        return repr(one_line(value))
+    return kind_of(value)
 
 
 def is_async(function: object) -> bool:

@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from resilience import _validate, scope
 from resilience._lock import lock, lock_is_held, postpone, postponed, settle_postponed
-from resilience._text import one_line
+from resilience._text import bounded_name, one_line
 from resilience.circuit import (
     Circuit,
     CircuitState,
@@ -109,7 +109,9 @@ class Retention(Enum):
     """Whether a full registry may evict a breaker."""
 
     BLANK = auto()  # it holds no information: it goes first
-    INFORMED = auto()
+    STREAK = auto()  # CLOSED, after failures, or with tenants that are throttled
+    OPEN = auto()  # or HALF_OPEN, and its region has never answered: the name may be made up
+    PROVEN = auto()  # or HALF_OPEN, and its region was in use
     PINNED = auto()  # forced open or listened to: it stays
 
 
@@ -120,7 +122,8 @@ class CircuitBreaker(KeepsIdentity):
     returns the same breaker, and pickling it is a `TypeError`: there is one circuit for a region.
 
     Args:
-        region: The name of what is called.
+        region: The name of what is called. Of one with more than 200 characters, the beginning and
+            a hash of the whole are kept.
         policy: When the circuit opens and closes.
         classifier: Classifies exceptions.
         result_classifier: Classifies returned values; None: each is a success.
@@ -168,7 +171,7 @@ class CircuitBreaker(KeepsIdentity):
         circuit: Circuit | None = None,
         subscribers: Subscribers | None = None,
     ) -> None:
-        self.region = _validate.check_text("region", region)
+        self.region = bounded_name(_validate.check_text("region", region))
         _validate.check_type("policy", policy, BreakerPolicy)
         check_classifiers(classifier, result_classifier)
         now = _validate.first_reading(clock)
@@ -571,8 +574,12 @@ class CircuitBreaker(KeepsIdentity):
         """Return whether a full registry may evict this breaker; the caller holds the lock."""
         if self._listeners.entries or self.circuit.is_forced():
             return Retention.PINNED
-        is_blank = self.circuit.is_blank() and not self.throttled_tenants
-        return Retention.BLANK if is_blank else Retention.INFORMED
+        if self.circuit.is_blank():
+            return Retention.STREAK if self.throttled_tenants else Retention.BLANK
+        if isinstance(self.circuit.state, Closed):
+            return Retention.STREAK
+        totals = self.circuit.totals()
+        return Retention.PROVEN if totals.successes or totals.answered else Retention.OPEN
 
     def on_information(self, now: float) -> None:
         """Take note that the breaker holds other information than before, about its tenants."""

@@ -1,10 +1,13 @@
 """EvictionOrder: which breaker a full registry evicts first.
 
 First the breakers that hold no information, then those that were idle for ten recovery timeouts,
-then the oldest; those that are pinned stay. Each group is a heap. A breaker that has changed gets
-its place when the next one is to be evicted: it is put into the heap of its new group, and its old
-entries are recognised and dropped when they come up. A change costs next to nothing this way, and
-an eviction O(log n) for itself and for each breaker that has changed since the last one.
+then those that are CLOSED after failures, the oldest first. Then those that are OPEN, or HALF_OPEN,
+and have never seen an answer of their region: the youngest first, so that no number of made-up
+names pushes out one that was there before. At last those that are OPEN and whose region was in use;
+those that are pinned stay. Each group is a heap. A breaker that has changed gets its place when the
+next one is to be evicted: it is put into the heap of its new group, and its old entries are
+recognised and dropped when they come up. A change costs next to nothing this way, and an eviction
+O(log n) for itself and for each breaker that has changed since the last one.
 """
 
 import heapq
@@ -16,6 +19,15 @@ from resilience.circuit import Circuit
 
 # Entries of the past are dropped when there are this many times as many as regions.
 _MOST_ENTRIES_PER_REGION = 4
+
+# The groups in the order in which they are evicted, and whether the oldest goes first.
+_GROUPS = (
+    (Retention.STREAK, True),
+    (Retention.OPEN, False),
+    (Retention.PROVEN, True),
+)
+# Those that are evicted earlier when they were idle for long.
+_MAY_BE_STALE = (Retention.STREAK, Retention.OPEN)
 
 
 class Evictable(Protocol):
@@ -29,7 +41,7 @@ class Evictable(Protocol):
 
 
 class _Entry(NamedTuple):
-    """A place in a heap: by time where the group is ordered by time, then by age."""
+    """A place in a heap: by time, or whatever the group is ordered by, then by age."""
 
     time: float
     number: int
@@ -51,7 +63,7 @@ class EvictionOrder:
         self._made = 0
         self._blank: list[_Entry] = []
         self._idle: list[_Entry] = []  # by the time from which they are stale
-        self._informed: list[_Entry] = []
+        self._groups: dict[Retention, list[_Entry]] = {group: [] for group, _ in _GROUPS}
 
     def add(self, region: str) -> None:
         """Add a breaker that was just made; it gets its place with the next `update`."""
@@ -67,41 +79,48 @@ class EvictionOrder:
         for region in regions:
             if region in self._numbers:
                 self._place(region)
-        entries = len(self._blank) + len(self._idle) + len(self._informed)
+        entries = len(self._blank) + len(self._idle) + sum(map(len, self._groups.values()))
         if entries > _MOST_ENTRIES_PER_REGION * (len(self._numbers) + 16):
             self.rebuild()
 
     def rebuild(self) -> None:
         """Put every breaker into its place again."""
-        self._blank, self._idle, self._informed = [], [], []
+        self._blank, self._idle = [], []
+        self._groups = {group: [] for group, _ in _GROUPS}
         for region in self._numbers:
             self._place(region)
 
     def first(self, now: float) -> str | None:
         """Return the region whose breaker goes first; None if all must stay."""
-        return self._first_blank() or self._first_stale(now) or self._oldest_informed()
+        first = self._first_of(self._blank, Retention.BLANK) or self._first_stale(now)
+        for group, _ in _GROUPS:
+            first = first or self._first_of(self._groups[group], group)
+        return first
 
     def _place(self, region: str) -> None:
         breaker, number = self._breakers[region], self._numbers[region]
         retention = breaker.retention()
         if retention is Retention.BLANK:
             heapq.heappush(self._blank, _Entry(0.0, number, region))
-        elif retention is Retention.INFORMED:
+        if retention in _MAY_BE_STALE:
             stale_at = breaker.circuit.stale_at()
             heapq.heappush(self._idle, _Entry(stale_at, number, region))
-            heapq.heappush(self._informed, _Entry(0.0, number, region))
+        for group, is_oldest_first in _GROUPS:
+            if retention is group:
+                entry = _Entry(0.0 if is_oldest_first else -number, number, region)
+                heapq.heappush(self._groups[group], entry)
 
-    def _first_blank(self) -> str | None:
-        while self._blank:
-            if self._is_current(self._blank[0], Retention.BLANK):
-                return self._blank[0].region
-            heapq.heappop(self._blank)
+    def _first_of(self, heap: list[_Entry], retention: Retention) -> str | None:
+        while heap:
+            if self._is_current(heap[0], retention):
+                return heap[0].region
+            heapq.heappop(heap)
         return None
 
     def _first_stale(self, now: float) -> str | None:
         while self._idle and self._idle[0].time <= now:
             entry = self._idle[0]
-            if not self._is_current(entry, Retention.INFORMED):
+            if not self._is_current(entry, *_MAY_BE_STALE):
                 heapq.heappop(self._idle)
                 continue
             stale_at = self._breakers[entry.region].circuit.stale_at()
@@ -111,14 +130,7 @@ class EvictionOrder:
             heapq.heapreplace(self._idle, entry._replace(time=stale_at))
         return None
 
-    def _oldest_informed(self) -> str | None:
-        while self._informed:
-            if self._is_current(self._informed[0], Retention.INFORMED):
-                return self._informed[0].region
-            heapq.heappop(self._informed)
-        return None
-
-    def _is_current(self, entry: _Entry, retention: Retention) -> bool:
+    def _is_current(self, entry: _Entry, *retentions: Retention) -> bool:
         if self._numbers.get(entry.region) != entry.number:
             return False
-        return self._breakers[entry.region].retention() is retention
+        return self._breakers[entry.region].retention() in retentions

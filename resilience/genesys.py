@@ -60,6 +60,12 @@ _NAME_OF_HOST = {
     prefix + region.domain: region.value for region in GenesysRegion for prefix in _HOST_PREFIXES
 }
 
+#: The regions that there are, by their AWS names, and the hosts of their token endpoints: for
+#: ``CircuitBreakerRegistry(allowed_regions=KNOWN_REGIONS)``.
+KNOWN_REGIONS: frozenset[str] = frozenset(
+    _NAMES | {f"login.{region.domain}" for region in GenesysRegion}
+)
+
 # User information ends at the first @ and holds nothing that could end the host before it: parsers
 # disagree about the rest, and a text that two parsers read differently is not a known region.
 _HOST = re.compile(

@@ -14,6 +14,8 @@ from collections import Counter, deque
 from contextlib import suppress
 
 from resilience import log
+from resilience._interrupts import raise_interrupt
+from resilience._introspection import name_of_class, qualified_name, type_name
 from resilience._text import one_line
 from resilience.circuit import Circuit, Closed
 from resilience.classify import failures, full_name, says_client_errors
@@ -89,7 +91,12 @@ class UnknownErrors:
         if others >= _AMONG_CALLS:
             if others >= _CALLS_WHEN_OVER:
                 self._named.clear()
-        elif kind not in self._named and len(recent) == _UNKNOWN_ERRORS:
+            return
+        try:
+            is_named = kind in self._named
+        except BaseException:  # noqa: BLE001 - a metaclass may not be hashable
+            return  # no hint can name it
+        if not is_named and len(recent) == _UNKNOWN_ERRORS:
             self._warn(others + 1, [kind for _, kind in recent.copy()])
 
     def _begin(self) -> Closed | None:
@@ -150,7 +157,7 @@ class AbandonedCalls:
 
     def add(self, error: BaseException) -> None:
         """Note a call by what ended it, unless that was an error or an exit of the process."""
-        is_error_or_exit = isinstance(error, Exception | KeyboardInterrupt | SystemExit)
+        is_error_or_exit = issubclass(type(error), Exception | KeyboardInterrupt | SystemExit)
         if is_error_or_exit or not isinstance(self._circuit.state, Closed):
             return
         answers = self._circuit.count_outcomes()
@@ -161,9 +168,8 @@ class AbandonedCalls:
         is_due = self._calls >= _ABANDONED_CALLS and self._moments >= _MOMENTS
         if is_due and answers >= self._quiet_until:
             self._quiet_until = answers + _ANSWERS_WHEN_OVER
-            kind = type(error)
             log.log_abandoned_calls(
-                self._region, self._calls, kind.__name__, can_count=_can_count(kind)
+                self._region, self._calls, type_name(error), can_count=_can_count(type(error))
             )
 
     def _begins_moment(self) -> bool:
@@ -188,7 +194,8 @@ def _can_count(kind: type[BaseException]) -> bool:
     """Return whether `failures` takes a type: a timeout, but not a cancellation or an exit."""
     try:
         failures(kind)
-    except TypeError:
+    except BaseException as fault:  # noqa: BLE001 - its metaclass may raise anything
+        raise_interrupt(fault)
         return False
     return True
 
@@ -201,9 +208,9 @@ def _how_to_count(kind: type) -> str:
             " classifier of your own tell which"
         )
     name = full_name(kind)
-    module = name.removesuffix(kind.__qualname__).removesuffix(".")
+    module = name.removesuffix(qualified_name(kind)).removesuffix(".")
     if "<locals>" in name or module == "__main__":  # nothing can be imported
-        name, module = kind.__name__, ""
+        name, module = name_of_class(kind), ""
     imports = "from resilience import failures"
     if module:
         imports = f"import {one_line(module)}; {imports}"

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from resilience import log
+from resilience._interrupts import raise_interrupt
+from resilience._introspection import is_a, type_name
 from resilience._validate import discard
 from resilience.classify import (
     CountTypes,
@@ -81,12 +83,15 @@ class Judge:
             error: The error.
             hints: Where to note it if it has ended a call; None: it has not, or is noted already.
         """
-        if not isinstance(error, Exception) or isinstance(error, CallRejectedError):
-            own = self._classifier
-            if not isinstance(own, CountTypes) or not own.counts_base_exception(error):
-                if hints is not None:
-                    hints.abandoned_calls.add(error)
-                return IGNORED
+        try:
+            is_error = isinstance(error, Exception)
+        except BaseException:  # noqa: BLE001 - not by its type, and its `__class__` raises
+            is_error = False
+        is_asked = is_error and not issubclass(type(error), CallRejectedError)
+        if not is_asked and not self._counts_ending(error):
+            if hints is not None:
+                hints.abandoned_calls.add(error)
+            return IGNORED
         if self._classifier is not classify_error:
             report = self._ask("classifier", self._classifier, error)
             if hints is not None and report is IGNORED and _is_unknown(error):
@@ -98,13 +103,19 @@ class Judge:
                 return Report(outcome, describe_as(root, status))
             if outcome is _ANSWERED:
                 return ANSWERED
-        except Exception as fault:  # noqa: BLE001 - the call's own error must reach the caller
+        except BaseException as fault:  # noqa: BLE001 - the call's own error must reach the caller
+            raise_interrupt(fault)
             wrong = log.describe_exception(fault)
             log.log_fault("classifier", classify_error, wrong, self._region)
             return IGNORED
         if outcome is None and hints is not None:
             hints.unknown_errors.add(error)
         return IGNORED
+
+    def _counts_ending(self, error: BaseException) -> bool:
+        """Return whether an error counts that is not an `Exception`, or a rejection."""
+        own = self._classifier
+        return isinstance(own, CountTypes) and own.counts_base_exception(error)
 
     def of_result(self, result: object) -> Report:
         """Decide about a returned value."""
@@ -114,12 +125,8 @@ class Judge:
 
     def why_ignored(self, what: object) -> str:
         """Return in short what a probe raised or returned that was IGNORED."""
-        try:
-            root = root_error(what)
-            is_over = isinstance(root, CancelledError | GeneratorExit)
-            return CANCELLED if is_over else describe(what)
-        except Exception:  # noqa: BLE001 - as for a classifier: the call's own error goes first
-            return ""
+        is_over = is_a(root_error(what), CancelledError, GeneratorExit)
+        return CANCELLED if is_over else describe(what)
 
     def _ask(self, role: str, classifier: Callable[[Any], Outcome], what: object) -> Report:
         try:
@@ -128,9 +135,9 @@ class Judge:
                 return Report(outcome, describe(what))
             if outcome is Outcome.ANSWERED:
                 return ANSWERED
-            if isinstance(outcome, Outcome):
+            if is_a(outcome, Outcome):
                 return SUCCESS if outcome is Outcome.SUCCESS else IGNORED
-            wrong = f"returned a {type(outcome).__name__}, expected an Outcome"
+            wrong = f"returned a {type_name(outcome)}, expected an Outcome"
             discard(outcome)
         except (KeyboardInterrupt, SystemExit):
             raise
@@ -144,5 +151,6 @@ def _is_unknown(error: BaseException) -> bool:
     """Return whether no rule knows an error."""
     try:
         return examine(error)[0] is None
-    except Exception:  # noqa: BLE001 - the call's own error must reach the caller
+    except BaseException as fault:  # noqa: BLE001 - the call's own error must reach the caller
+        raise_interrupt(fault)
         return False

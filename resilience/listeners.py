@@ -11,6 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from threading import get_ident
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from resilience._lock import lock, lock_is_held
@@ -39,7 +40,7 @@ Delivery: TypeAlias = Callable[[], BaseException | None]
 class Entry(Generic[E]):
     """One listener, until it is stopped."""
 
-    __slots__ = ("active", "first_fault", "in_loop", "listener")
+    __slots__ = ("active", "first_fault", "first_recursion", "in_loop", "listener", "threads")
 
     def __init__(self, listener: Callable[[E], object]) -> None:
         self.listener = listener
@@ -48,6 +49,10 @@ class Entry(Generic[E]):
         self.in_loop: LoopDelivery[E] | None = None
         #: Whether it has returned something that nobody awaits is logged once.
         self.first_fault = Once()
+        #: The threads that are calling it now.
+        self.threads: set[int] = set()
+        #: Whether it has caused an event for itself is logged once.
+        self.first_recursion = Once()
 
 
 class Listeners(Generic[E]):
@@ -119,6 +124,13 @@ def call_listener(entry: Entry[E], event: E, region: str) -> BaseException | Non
 def _run_listener(entry: Entry[E], event: E, region: str) -> BaseException | None:
     if not entry.active:
         return None
+    thread = get_ident()
+    if thread in entry.threads:
+        if entry.first_recursion.happens():
+            what = "caused another event of its own while it was called, and was not called for it"
+            log_fault("listener", entry.listener, what, region)
+        return None
+    entry.threads.add(thread)
     try:
         result = entry.listener(event)
         if inspect.isawaitable(result) and not asyncio.isfuture(result):
@@ -127,6 +139,8 @@ def _run_listener(entry: Entry[E], event: E, region: str) -> BaseException | Non
         return error
     except BaseException as error:  # noqa: BLE001 - a CancelledError out of a plain function is a fault too
         log_fault("listener", entry.listener, describe_exception(error), region)
+    finally:
+        entry.threads.discard(thread)
     return None
 
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from loguru import logger
 
-from resilience._text import one_line
+from resilience._introspection import traceback_of, type_name
+from resilience._text import display_name, one_line
 from resilience._validate import name_of
 from resilience.circuit import (
     RESET,
@@ -47,11 +48,11 @@ def log(
     subject: str = "Circuit breaker",
 ) -> None:
     """Write one line, with the region, if there is one, in place of the braces."""
-    if region:  # Without one, braces are part of the text: a broker's reply may have some.
-        region = one_line(region)
-        text = text.replace("{}", region, 1)
     # A sink with catch=False may raise: a log that fails must not fail a call.
     try:
+        if region:  # Without one, braces are part of the text: a broker's reply may have some.
+            region = display_name(region)
+            text = text.replace("{}", region, 1)
         bound_logger = logger.bind(**{"region": region, **(bound or {})})
         bound_logger.log(level, "{} {}", subject, text)
     except Exception as error:  # noqa: BLE001 - whatever a sink raises
@@ -116,7 +117,7 @@ def log_abandoned_calls(region: str, count: int, kind: str, *, can_count: bool) 
 
 def log_lazy_result(function: object, result: object, acquire: str) -> None:
     """Warn that the work of a protected function goes on after its calls are over."""
-    name, kind = one_line(name_of(function)), one_line(type(result).__name__)
+    name, kind = one_line(name_of(function)), one_line(type_name(result))
     hint = f"do the work inside the function, or in a block of `with {acquire}:`"
     text = f"protects {name} only until it returns, and the {kind} that it returns works later"
     log("WARNING", "", f"{text}: {hint}")
@@ -162,8 +163,8 @@ def describe_exception(error: BaseException) -> str:
 
     Neither the error's text nor local values: they may hold a tenant's secrets.
     """
-    kind = one_line(type(error).__name__)
-    frames = traceback.extract_tb(error.__traceback__)
+    kind = one_line(type_name(error))
+    frames = traceback.extract_tb(traceback_of(error))
     places = (f"\n  {frame.filename}:{frame.lineno} in {frame.name}" for frame in frames)
     return f"raised {kind}{''.join(places)}"
 
@@ -201,11 +202,11 @@ _broken_sinks: set[str] = set()
 
 def _report_broken_sink(error: Exception) -> None:
     """Write once for each kind of error to the standard error: the log itself does not work."""
-    kind = type(error).__qualname__
+    kind = type_name(error)
     if kind in _broken_sinks or sys.stderr is None:
         return
     _broken_sinks.add(kind)
     try:
         print(f"resilience: a log sink {describe_exception(error)}", file=sys.stderr)  # noqa: T201
-    except (OSError, ValueError):  # closed, or full
+    except Exception:  # noqa: BLE001 - closed, or full, or there is no stack left to describe it
         return

@@ -219,7 +219,10 @@ class Permit(KeepsIdentity):
 
     def returned_by_sync(self, result: T, /) -> T:
         """Settle by what a `def` returned; if it must be awaited, when it was."""
-        how = unfinished[type(result)]
+        try:
+            how = unfinished[type(result)]
+        except BaseException:  # noqa: BLE001 - its metaclass may not be hashable
+            how = unfinished.of(type(result))
         if how is None:
             return self.returned(result)
         if how is Unfinished.ASYNC_GENERATOR:  # the wrapper refuses it

@@ -296,7 +296,7 @@ def _protect_async(
             region = follow(region)
         try:
             breaker = breakers[region]
-        except (KeyError, TypeError):  # TypeError: it cannot be hashed, so it is not a region
+        except Exception:  # noqa: BLE001 - new, or an object of any class, which is refused
             breaker = lookup.find(region)
         closed = breaker.closed
         if closed is None:
@@ -337,7 +337,7 @@ def _protect_sync(
             region = follow(region)
         try:
             breaker = breakers[region]
-        except (KeyError, TypeError):  # TypeError: it cannot be hashed, so it is not a region
+        except Exception:  # noqa: BLE001 - new, or an object of any class, which is refused
             breaker = lookup.find(region)
         closed = breaker.closed
         if closed is None:
@@ -349,7 +349,11 @@ def _protect_sync(
         except BaseException as error:
             breaker.record_error(closed, error, classifiers)
             raise
-        if unfinished[type(result)] is not None:
+        try:
+            how = unfinished[type(result)]
+        except BaseException:  # noqa: BLE001 - its metaclass may not be hashable
+            how = unfinished.of(type(result))
+        if how is not None:
             permit = breaker.permit_in(closed, classifiers)
             return watch.checked(permit.returned_by_sync(result))
         if closed.streak:

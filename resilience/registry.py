@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 
 from resilience import _validate, log
 from resilience._lock import lock
+from resilience._text import LONGEST_NAME
 from resilience.breaker import CircuitBreaker, CircuitSnapshot
 from resilience.classify import classify_error
 from resilience.errors import CircuitBreakerOpenError
@@ -20,7 +21,13 @@ from resilience.identity import KeepsIdentity
 from resilience.listeners import Subscribers
 from resilience.outcome import Classifier, ResultClassifier
 from resilience.policy import BreakerPolicy
-from resilience.registry_settings import CheckedSettings, Settings, Sharing, check_names
+from resilience.registry_settings import (
+    AllowedRegions,
+    CheckedSettings,
+    Settings,
+    Sharing,
+    check_names,
+)
 
 # A region may be spelled in this many ways, on average, before all aliases are looked up again.
 _ALIASES_PER_REGION = 2
@@ -37,11 +44,16 @@ class CircuitBreakerRegistry(KeepsIdentity):
         policies: Region -> its own thresholds.
         max_regions: The number of breakers it keeps. Beyond that it evicts those that hold the
             least information: first CLOSED without a streak, then idle for ten recovery timeouts,
-            then the oldest; never one that is forced open or listened to. A breaker that somebody
-            still holds is found again.
+            then CLOSED with a streak, then OPEN without any answer before. One that is OPEN and
+            whose region was in use goes last, and one that is forced open or listened to never. A
+            breaker that somebody still holds is found again.
         classifier: Classifies exceptions.
         result_classifier: Classifies returned values; None: each is a success.
-        normalize: Returns the one name of a region that is spelled in several ways.
+        normalize: Returns the one name of a region that is spelled in several ways. A name with
+            more than 200 characters is shortened, and gets a hash of the whole.
+        allowed_regions: The regions that there are, or a function that takes the one name of a
+            region and returns whether there is one; every other region is a `ValueError`. None:
+            all are allowed.
         clock: Returns seconds; None means `time.monotonic`.
         sharing: Shares the circuits with other processes, such as
             `resilience.integrations.redis.RedisSharing`; None: they belong to this process alone.
@@ -66,6 +78,7 @@ class CircuitBreakerRegistry(KeepsIdentity):
         classifier: Classifier = classify_error,
         result_classifier: ResultClassifier | None = None,
         normalize: Callable[[str], str] | None = None,
+        allowed_regions: AllowedRegions | None = None,
         clock: Callable[[], float] | None = None,
         sharing: Sharing | None = None,
     ) -> None:
@@ -76,10 +89,12 @@ class CircuitBreakerRegistry(KeepsIdentity):
             classifier=classifier,
             result_classifier=result_classifier,
             normalize=normalize,
+            allowed_regions=allowed_regions,
             clock=clock,
             sharing=sharing,
         )
         self._policies = settings.policies_by_name()
+        self._allows = settings.allows()
         _validate.first_reading(clock)
         if sharing is not None:
             sharing.bind(self)
@@ -110,12 +125,15 @@ class CircuitBreakerRegistry(KeepsIdentity):
 
         Raises:
             TypeError: The region is not a string, or `normalize` did not return one.
-            ValueError: The region is empty.
+            ValueError: The region is empty, or not one of the allowed regions.
         """
         try:
             return self.aliases[region]
-        except (KeyError, TypeError):  # TypeError: it cannot be hashed, so it is not a string
-            return self._find(_validate.check_text("region", region))
+        except Exception:  # noqa: BLE001, S110 - new, or an object of any class, which is refused
+            pass
+        # Not while that error is handled: it would be shown with what is raised, and holds a value
+        # that may be somebody's credentials.
+        return self._find(_validate.check_text("region", region))
 
     def configure(self, **settings: Unpack[Settings]) -> None:
         """Change settings, for the circuits that exist as well.
@@ -134,7 +152,7 @@ class CircuitBreakerRegistry(KeepsIdentity):
         check_names(settings)
         old = self._settings
         new = replace(old, **settings)
-        policies = new.policies_by_name()
+        policies, allows = new.policies_by_name(), new.allows()
         now = _validate.first_reading(new.clock)
         with lock:
             breakers = self._all_breakers()
@@ -143,11 +161,18 @@ class CircuitBreakerRegistry(KeepsIdentity):
                 new.sharing.bind(self)
                 for breaker in breakers:
                     new.sharing.adopt(breaker)
-            self._settings, self._policies = new, policies
+            self._settings, self._policies, self._allows = new, policies, allows
+            if new.allowed_regions is not old.allowed_regions:
+                self.aliases.clear()
             for breaker in breakers:
                 self._configure_breaker(breaker)
             self._eviction_order.rebuild()
             self._evict(new.max_regions, now)
+
+    @property
+    def max_regions(self) -> int:
+        """The number of breakers that the registry keeps."""
+        return self._settings.max_regions
 
     def now(self) -> float:
         """Return the time of the breakers' clock, in seconds."""
@@ -267,6 +292,7 @@ class CircuitBreakerRegistry(KeepsIdentity):
         while True:
             settings = self._settings
             name = settings.name(region)
+            self._check_allowed(name)
             with lock:
                 breaker = self._breakers.get(name)
                 if breaker is not None:
@@ -275,6 +301,16 @@ class CircuitBreakerRegistry(KeepsIdentity):
             breaker = self._find_or_make(region, name, settings)
             if breaker is not None:
                 return breaker
+
+    def _check_allowed(self, name: str) -> None:
+        shown = _validate.shown(name)
+        try:
+            is_allowed = self._allows(name)
+        except Exception as error:
+            kind = _validate.kind_of(error)
+            raise ValueError(f"allowed_regions raised {kind} for {shown}") from error
+        if not is_allowed:
+            raise ValueError(f"region {shown} is not one of the allowed regions")
 
     def _find_or_make(
         self, region: str, name: str, settings: CheckedSettings
@@ -324,6 +360,8 @@ class CircuitBreakerRegistry(KeepsIdentity):
         breaker.configure(policy, settings.classifier, settings.result_classifier)
 
     def _add_alias(self, region: str, breaker: CircuitBreaker) -> None:
+        if len(region) > LONGEST_NAME:
+            return  # it is shortened again at the next call, and takes no memory until then
         if len(self.aliases) >= _ALIASES_PER_REGION * self._settings.max_regions:
             self.aliases.clear()
         self.aliases[region] = breaker

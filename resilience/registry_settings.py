@@ -1,10 +1,11 @@
 """The settings of a registry, and what it needs of an integration that shares its circuits."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Protocol, TypedDict, runtime_checkable
+from typing import Protocol, TypeAlias, TypedDict, runtime_checkable
 
 from resilience import _validate
+from resilience._text import bounded_name
 from resilience.breaker import CircuitBreaker
 from resilience.circuit import Circuit
 from resilience.classify import check_classifiers
@@ -13,6 +14,9 @@ from resilience.policy import BreakerPolicy
 
 # These are part of each circuit that exists.
 _FIXED_SETTINGS = ("normalize", "clock", "sharing")
+
+#: The regions that a registry makes breakers for: these, or those for which a function is true.
+AllowedRegions: TypeAlias = Collection[str] | Callable[[str], bool]
 
 
 @runtime_checkable
@@ -50,6 +54,7 @@ class Settings(TypedDict, total=False):
     classifier: Classifier
     result_classifier: ResultClassifier | None
     normalize: Callable[[str], str] | None
+    allowed_regions: AllowedRegions | None
     clock: Callable[[], float] | None
     sharing: Sharing | None
 
@@ -64,6 +69,7 @@ class CheckedSettings:
     classifier: Classifier
     result_classifier: ResultClassifier | None
     normalize: Callable[[str], str] | None
+    allowed_regions: AllowedRegions | None
     clock: Callable[[], float] | None
     sharing: Sharing | None
 
@@ -78,23 +84,39 @@ class CheckedSettings:
         _validate.check_callable("normalize", self.normalize, takes, optional=True)
 
     def name(self, region: str) -> str:
-        """Return the one name of a region."""
+        """Return the one name of a region, of a bounded length."""
         if self.normalize is None:
-            return region
+            return bounded_name(region)
         try:
             name = self.normalize(region)
         except Exception as error:
             kind = type(error).__name__
-            raise ValueError(f"normalize raised {kind} for {region!r}") from error
-        return _validate.check_text(f"what normalize gives for {region!r}", name)
+            raise ValueError(f"normalize raised {kind} for {_validate.shown(region)}") from error
+        what = f"what normalize gives for {_validate.shown(region)}"
+        return bounded_name(_validate.check_text(what, name))
+
+    def allows(self) -> Callable[[str], object]:
+        """Check the regions that are allowed, and return a function that asks for one."""
+        allowed = self.allowed_regions
+        if allowed is None:
+            return lambda _name: True
+        if callable(allowed):
+            _validate.check_callable("allowed_regions", allowed, "a region and returns a bool")
+            return allowed
+        if isinstance(allowed, str) or not isinstance(allowed, Collection):
+            expected = "a collection of regions, or a function that takes one and returns a bool"
+            raise TypeError(f"allowed_regions must be {expected}, got {_validate.kind_of(allowed)}")
+        what = "a region in allowed_regions"
+        return frozenset(self.name(_validate.check_text(what, one)) for one in allowed).__contains__
 
     def policies_by_name(self) -> dict[str, BreakerPolicy]:
         """Check the regions' own policies, and key them by the one name of each region."""
         given = self.policies or {}
         named: dict[str, BreakerPolicy] = {}
         for region, policy in given.items():
-            _validate.check_type(f"policies[{region!r}]", policy, BreakerPolicy)
-            named[self.name(_validate.check_text("a region in policies", region))] = policy
+            name = _validate.check_text("a region in policies", region)
+            _validate.check_type(f"policies[{_validate.shown(name)}]", policy, BreakerPolicy)
+            named[self.name(name)] = policy
         if len(named) < len(given):
             raise ValueError(f"policies names a region twice: {', '.join(given)}")
         return named
@@ -122,4 +144,5 @@ def check_names(settings: Iterable[str]) -> None:
     known = [field.name for field in fields(CheckedSettings)]
     for name in settings:
         if name not in known:
-            raise TypeError(f"unknown setting {name!r}, expected one of {', '.join(known)}")
+            expected = f"one of {', '.join(known)}"
+            raise TypeError(f"unknown setting {_validate.shown(name)}, expected {expected}")

@@ -17,12 +17,14 @@ from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Protocol, TypeAlias
 
+from resilience import _introspection
 from resilience._lock import lock
 from resilience.outcome import Outcome, Report
 
 Wake: TypeAlias = Callable[[], object]
 # Of the errors that are looked at for one: they may form a circle, or a large group.
 _MOST_RELATED = 64
+_MOST_MEMBERS = 1000
 
 
 class HasClock(Protocol):
@@ -264,21 +266,25 @@ class WatchedOutcomes:
 
 def members_of(error: BaseException) -> list[BaseException]:
     """Return the errors in a group, and those in its groups; an error alone is its own member."""
-    groups: list[BaseException] = [error]
+    groups, seen = [error], {id(error)}
     members: list[BaseException] = []
     for one in groups:
-        if not isinstance(one, BaseExceptionGroup):
+        if not _introspection.is_a(one, BaseExceptionGroup):
             members.append(one)
-        elif len(groups) < _MOST_RELATED:
-            groups += [member for member in one.exceptions if member not in groups]
+            continue
+        for member in _introspection.members_of(one):
+            if id(member) not in seen and len(groups) < _MOST_MEMBERS:
+                seen.add(id(member))
+                groups.append(member)
     return members or [error]
 
 
 def cause_of(error: BaseException) -> BaseException | None:
     """Return the error that an error was raised from, or while it was handled."""
-    if error.__cause__ is not None or error.__suppress_context__:
-        return error.__cause__
-    return error.__context__
+    cause = _introspection.cause_of(error)
+    if cause is not None or _introspection.suppresses_context(error):
+        return cause
+    return _introspection.context_of(error)
 
 
 #: What collects the outcomes here; None: nobody wants to know them.

@@ -20,6 +20,8 @@ from typing import TypeVar
 
 from resilience import log
 from resilience._by_type import ByType
+from resilience._interrupts import raise_interrupt
+from resilience._introspection import is_a
 from resilience._validate import name_of
 
 T = TypeVar("T")
@@ -46,11 +48,27 @@ _LAZY_WHEN_AWAITED = (
 )
 
 
+def _is_lazy_when_awaited(kind: type) -> bool:
+    try:
+        return issubclass(kind, _LAZY_WHEN_AWAITED)
+    except BaseException as fault:  # noqa: BLE001 - its metaclass may raise anything
+        raise_interrupt(fault)
+        return False
+
+
 # Of the calls of an `async def`: a watched call that raises costs a seventh more.
 _MOST_WATCHED = 10
 
 
 def _find(kind: type) -> Unfinished | None:
+    try:
+        return _look_at(kind)
+    except BaseException as fault:  # noqa: BLE001 - its metaclass may raise anything
+        raise_interrupt(fault)
+        return None
+
+
+def _look_at(kind: type) -> Unfinished | None:
     if hasattr(kind, "__await__"):
         return Unfinished.AWAITABLE
     if issubclass(kind, AsyncGeneratorType):
@@ -65,7 +83,7 @@ unfinished: ByType[Unfinished | None] = ByType(_find)
 
 def must_be_awaited(result: object) -> bool:
     """Return whether what a `def` returned must be awaited."""
-    how = unfinished[type(result)]
+    how = unfinished.of(type(result))
     # `types.coroutine` makes generators that can be awaited.
     return how is Unfinished.AWAITABLE or (how is Unfinished.LAZY and inspect.isawaitable(result))
 
@@ -91,7 +109,7 @@ class ResultWatch:
         Raises:
             TypeError: It is an async generator. None of its work has begun.
         """
-        how = unfinished[type(result)]
+        how = unfinished.of(type(result))
         if how is Unfinished.ASYNC_GENERATOR:
             raise TypeError(
                 f"{name_of(self._fn)}() returned an async generator, whose work begins when the"
@@ -124,7 +142,7 @@ class ResultWatch:
                 when_over()
             result = await fn(*args, **kwargs)
             when_over()
-            if isinstance(result, _LAZY_WHEN_AWAITED):
+            if _is_lazy_when_awaited(type(result)):
                 self._log(result)
             return result
 
@@ -137,4 +155,4 @@ class ResultWatch:
 
 def _is_generator_expression(result: object) -> bool:
     """Return whether a result has begun its work: an expression reads from what is there."""
-    return isinstance(result, GeneratorType) and result.gi_code.co_name == "<genexpr>"
+    return is_a(result, GeneratorType) and result.gi_code.co_name == "<genexpr>"

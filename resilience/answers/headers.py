@@ -4,13 +4,15 @@ They come from the network, through objects of any class: nothing here raises, a
 without a bound.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from itertools import islice
 from typing import cast
 
 from resilience import scope
+from resilience._interrupts import raise_interrupt
+from resilience._introspection import is_a
 from resilience.classify import examine, read, safe_getattr, status_of
 
 _MOST_HEADERS = 1000
@@ -75,13 +77,18 @@ class Headers:
                 known = _text(name).lower()
                 if known in _NAMES:
                     self.add(known, value)
-        except Exception:  # noqa: BLE001 - no headers, or an object that does not work
-            return
+        except BaseException as fault:  # noqa: BLE001 - no headers, or an object that does not work
+            raise_interrupt(fault)
 
     def add(self, name: str, value: object) -> None:
         """Add a header, with a value or a list of values."""
-        values: Sequence[object] = value if isinstance(value, list | tuple) else (value,)
-        texts = [_text(one) for one in values[:_MOST_HEADERS]]
+        # Not as their own classes do it, which may have no end.
+        values: Iterable[object] = (value,)
+        if is_a(value, list):
+            values = list.__iter__(value)
+        elif is_a(value, tuple):
+            values = tuple.__iter__(value)
+        texts = [_text(one) for one in islice(values, _MOST_HEADERS)]
         fitting = [text for text in texts if 0 < len(text) <= _LONGEST_VALUE]
         if fitting:
             self._values.setdefault(name, []).extend(fitting)
@@ -97,11 +104,11 @@ def headers_of(answer: object) -> list[Headers]:
         The headers of each answer that was found in it.
     """
     answers: list[object] = [answer]
-    if isinstance(answer, BaseExceptionGroup):
+    if is_a(answer, BaseExceptionGroup):
         answers = list(scope.members_of(answer))
     found: list[Headers] = []
     for one in answers:
-        root = examine(one)[1] if isinstance(one, BaseException) else one
+        root = examine(one)[1] if is_a(one, BaseException) else one
         for candidate in (one,) if root is one else (one, root):
             headers = _headers_of_one(candidate)
             if headers is not None:
@@ -131,8 +138,8 @@ def _headers_of_one(answer: object) -> Headers | None:
         places.append(safe_getattr(response, "headers"))
         places.append(read(response, '["ResponseMetadata"]["HTTPHeaders"]'))  # botocore
     # google.api_core keeps the error of grpc as its response.
-    rpc_error = response if isinstance(response, BaseException) else answer
-    is_error = isinstance(rpc_error, BaseException)  # a call might wait here for its end
+    rpc_error = response if is_a(response, BaseException) else answer
+    is_error = is_a(rpc_error, BaseException)  # a call might wait here for its end
     if is_error and safe_getattr(rpc_error, "trailing_metadata") is not None:
         places.append(read(rpc_error, "trailing_metadata()"))
     details = safe_getattr(answer, "details")
@@ -148,19 +155,22 @@ def _headers_of_one(answer: object) -> Headers | None:
 
 def _read_google(headers: Headers, details: object) -> None:
     """Read google.rpc.RetryInfo among the details of an error, as an object or from JSON."""
-    if not isinstance(details, list | tuple):
-        return
-    for detail in cast("Sequence[object]", details)[:_MOST_DETAILS]:
+    found: Iterable[object] = ()
+    if is_a(details, list):
+        found = list.__iter__(details)
+    elif is_a(details, tuple):
+        found = tuple.__iter__(details)
+    for detail in islice(found, _MOST_DETAILS):
         headers.add(RETRY_INFO, _text(read(detail, '["retryDelay"]')).removesuffix("s"))
         headers.add(RETRY_INFO, _seconds_of(safe_getattr(detail, "retry_delay")))
 
 
 def _seconds_of(duration: object) -> str:
     """Return a protobuf Duration, or a timedelta, in seconds; an empty text is neither."""
-    if isinstance(duration, timedelta):
+    if is_a(duration, timedelta):
         return f"{duration.total_seconds():f}"
     seconds, nanos = safe_getattr(duration, "seconds"), safe_getattr(duration, "nanos")
-    if not isinstance(seconds, int) or not isinstance(nanos, int):
+    if not is_a(seconds, int) or not is_a(nanos, int):
         return ""
     is_valid = 0 <= seconds < _MOST_SECONDS and 0 <= nanos < _NANOS
     return f"{seconds}.{nanos:09}" if is_valid else ""
@@ -170,7 +180,8 @@ def _text(value: object) -> str:
     if type(value) is str:
         return value.strip()
     try:
-        text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
-        return text.strip()
-    except Exception:  # noqa: BLE001 - an object of a stranger's class may raise anything
+        text = bytes.decode(value, "latin-1") if is_a(value, bytes) else str(value)
+        return str.strip(text)
+    except BaseException as fault:  # noqa: BLE001 - an object of a stranger's class may raise anything
+        raise_interrupt(fault)
         return ""

@@ -1,5 +1,6 @@
 """`failures`: a classifier that counts some types of exceptions, whatever they say."""
 
+from resilience._introspection import bases_of, is_caught_by, module_of, name_of_class
 from resilience._validate import kind_of
 from resilience.classify.rules import Examination
 from resilience.outcome import Classifier, Outcome
@@ -39,8 +40,8 @@ def failures(*types: type[BaseException]) -> Classifier:
     for kind in types:
         if kind in _TOO_GENERAL or _ends_a_call(kind):
             raise TypeError(
-                f"failures() never counts {kind.__name__}: a cancellation or an exit says nothing"
-                " about the region"
+                f"failures() never counts {name_of_class(kind)}: a cancellation or an exit says"
+                " nothing about the region"
             )
     return CountTypes(types)
 
@@ -64,11 +65,11 @@ class CountTypes:
 
     def counts_base_exception(self, error: BaseException) -> bool:
         """Return whether an error counts although it is not an `Exception`."""
-        return isinstance(error, self._base_exceptions)
+        return is_caught_by(error, self._base_exceptions)
 
 
 def _ends_a_call(kind: type[BaseException]) -> bool:
-    names = {f"{base.__module__}.{base.__name__}" for base in kind.__mro__}
+    names = {f"{module_of(base)}.{name_of_class(base)}" for base in bases_of(kind)}
     return not names.isdisjoint(_NEVER_COUNTED)
 
 

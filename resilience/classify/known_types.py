@@ -7,6 +7,12 @@ a class that only has the same name is not found.
 from typing import NamedTuple
 
 from resilience._by_type import ByType
+from resilience._introspection import (
+    bases_of,
+    is_defined_by_python,
+    module_of,
+    name_of_class,
+)
 from resilience.classify.libraries import LIBRARIES
 from resilience.classify.library import ClientLibrary, Codes, Meaning
 from resilience.classify.reading import safe_getattr
@@ -20,6 +26,9 @@ _POOL_WAITS = frozenset(wait for library in LIBRARIES for wait in library.pool_w
 STATUS_NAMES = ("status", "status_code", "http_status", "response_code", "http_code")
 #: Those of what may have one, and of what may be one.
 STATUS_HOLDERS = ("code", "meta", "resp", "response")
+_LONGEST_MODULE = 500  # characters
+# What the interpreter keeps of every error.
+_KEPT_BY_PYTHON = ("__cause__", "__context__", "__dict__")
 # Where errors keep what they say.
 _TELLING = (*STATUS_NAMES, *STATUS_HOLDERS, "last_attempt", "reason", "sqlstate")
 
@@ -40,7 +49,9 @@ class TypeFacts(NamedTuple):
 
 def library_of_module(module: object) -> ClientLibrary | None:
     """Return the library that a module belongs to."""
-    while isinstance(module, str) and module:
+    if type(module) is not str or len(module) > _LONGEST_MODULE:
+        return None
+    while module:
         library = _BY_PACKAGE.get(module)
         if library is not None:
             return library
@@ -55,13 +66,14 @@ def is_pool_wait(function: str, caller: str) -> bool:
 
 def _facts(kind: type) -> TypeFacts:
     library, meaning = None, None
-    for base in kind.__mro__:
-        found = library_of_module(safe_getattr(base, "__module__"))
+    for base in bases_of(kind):
+        module = module_of(base)
+        found = library_of_module(module)
         if found is None:
             continue
-        meaning = _TYPES[found.name].get(base.__name__)
+        meaning = _TYPES[found.name].get(name_of_class(base))
         # Every exception is derived from a built-in one.
-        if library is None and (meaning is not None or base.__module__ != "builtins"):
+        if library is None and (meaning is not None or module != "builtins"):
             library = found
         if meaning is not None:
             break
@@ -73,7 +85,7 @@ def _facts(kind: type) -> TypeFacts:
 
 
 def _glance(kind: type) -> str:
-    facts = FACTS[kind]
+    facts = FACTS.of(kind)
     if not facts.is_quick:
         return ""
     return SILENT if facts.is_bare and facts.library is None else BY_STATUS
@@ -81,13 +93,16 @@ def _glance(kind: type) -> str:
 
 def is_one_of(kind: type, names: tuple[str, ...]) -> bool:
     """Return whether a type, or one of its bases, has one of the names."""
-    return any(base.__name__ in names for base in kind.__mro__)
+    return any(name_of_class(base) in names for base in bases_of(kind))
 
 
 def _is_plain(kind: type) -> bool:
     """Return whether the attributes of an error are those of its type and of its `__dict__`."""
-    is_standard = safe_getattr(kind, "__getattribute__") is BaseException.__getattribute__
-    return is_standard and safe_getattr(kind, "__getattr__") is None
+    if safe_getattr(kind, "__getattribute__") is not BaseException.__getattribute__:
+        return False
+    if safe_getattr(kind, "__getattr__") is not None:
+        return False
+    return all(is_defined_by_python(kind, name) for name in _KEPT_BY_PYTHON)
 
 
 def _is_quick(kind: type, library: ClientLibrary | None) -> bool:

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeAlias
+from typing import TypeAlias, cast
+
+from resilience._introspection import is_a
 
 
 class Meaning(Enum):
@@ -44,7 +46,7 @@ class Codes:
 
     def meaning_of(self, code: object) -> Meaning | None:
         """Return what a code means; None where it is not a code, or says nothing."""
-        if not isinstance(code, int | str):
+        if not is_a(code, int) and not is_a(code, str):
             return None
         for meaning, known in (
             (Meaning.OUTAGE, self.outages),
@@ -58,10 +60,10 @@ class Codes:
         return self.others
 
 
-def _is_code(code: int | str, known: Code) -> bool:
-    if isinstance(code, str):
+def _is_code(code: object, known: Code) -> bool:
+    if is_a(code, str):
         return isinstance(known, str) and str.startswith(code, known)
-    number = int.__int__(code)  # of a subclass of int, too
+    number = int.__int__(cast("int", code))  # of a subclass of int, too
     return number in known if isinstance(known, range) else number == known
 
 

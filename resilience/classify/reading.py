@@ -5,19 +5,16 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import cast
 
+from resilience._interrupts import raise_interrupt
+
 
 def safe_getattr(thing: object, name: str) -> object:
     """Return an attribute of an error or an answer of any class, or None where that fails."""
     try:
         return cast("object", getattr(thing, name, None))
-    except Exception:  # noqa: BLE001 - a property of a stranger's class may raise anything
+    except BaseException as fault:  # noqa: BLE001 - a property of a stranger's class may raise anything
+        raise_interrupt(fault)
         return None
-
-
-def arguments_of(error: object) -> tuple[object, ...]:
-    """Return the arguments of an error, or none where its class hides them."""
-    arguments = safe_getattr(error, "args")
-    return arguments if isinstance(arguments, tuple) else ()
 
 
 def read(thing: object, path: str) -> object:
@@ -52,5 +49,6 @@ def _follow(thing: object, name: str | None, item: int | str | None) -> object:
         if item is None:
             return cast("Callable[[], object]", thing)()
         return cast("dict[int | str, object]", thing)[item]
-    except Exception:  # noqa: BLE001 - not what the path expects, or it does not work
+    except BaseException as fault:  # noqa: BLE001 - not what the path expects, or it does not work
+        raise_interrupt(fault)
         return None

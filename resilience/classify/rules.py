@@ -7,7 +7,7 @@ it was raised. An error that gives no answer is IGNORED, since a bug in the call
 nothing about a region. What is known about client libraries is in `libraries`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator
 from errno import (
     EBADF,
     ECONNABORTED,
@@ -23,8 +23,17 @@ from errno import (
     ESHUTDOWN,
     ETIMEDOUT,
 )
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+from resilience._by_type import ByType
+from resilience._interrupts import raise_interrupt
+from resilience._introspection import (
+    cause_of,
+    is_a,
+    is_caught_by,
+    members_of,
+    name_of_class,
+)
 from resilience._text import one_line
 from resilience.classify.known_types import FACTS, GLANCES, SILENT, TypeFacts, is_one_of
 from resilience.classify.library import Meaning
@@ -47,7 +56,9 @@ from resilience.classify.wrapping import handled_error, is_raised_by_library, wr
 from resilience.errors import CallRejectedError
 from resilience.outcome import Outcome
 
-_MAX_DEPTH = 16  # wrapped errors may form a circle
+# This many errors are asked what they wrap: the class of an error may make new ones without end.
+# Groups are not among them: their members are there already.
+_MOST_WRAPPING = 1000
 
 _CONNECTION_FAILS = {
     *(ECONNABORTED, ECONNREFUSED, ECONNRESET, EPIPE, ETIMEDOUT),
@@ -112,19 +123,23 @@ def examine(error: BaseException) -> Finding:
     Most errors are simple: they wrap no other, and say nothing, or have a status by that very name.
     Every other error takes a longer look.
     """
-    glance = GLANCES[type(error)]
-    if glance and error.__cause__ is None:
-        attributes = error.__dict__
-        if not attributes:
-            if glance is SILENT and error.__context__ is None:
-                return None, error, None
-            return Examination().of(error)
-        status: object = attributes.get("status")
-        if type(status) is int and _WEIGHS_MORE.isdisjoint(attributes):
-            if CLIENT_ERROR <= status < SERVER_ERROR:
-                return _IGNORED if status == PROXY_AUTHENTICATION else _ANSWERED, error, status
-            if SERVER_ERROR <= status <= LARGEST_STATUS:
-                return _FAILURE, error, status
+    try:
+        glance = GLANCES[type(error)]
+        if glance and error.__cause__ is None:
+            attributes = error.__dict__
+            if not attributes:
+                if glance is SILENT and error.__context__ is None:
+                    return None, error, None
+                return Examination().of(error)
+            status: object = attributes.get("status")
+            if type(status) is int and _WEIGHS_MORE.isdisjoint(attributes):
+                if CLIENT_ERROR <= status < SERVER_ERROR:
+                    outcome = _IGNORED if status == PROXY_AUTHENTICATION else _ANSWERED
+                    return outcome, error, status
+                if SERVER_ERROR <= status <= LARGEST_STATUS:
+                    return _FAILURE, error, status
+    except BaseException as fault:  # noqa: BLE001 - its metaclass, or a key of its attributes
+        raise_interrupt(fault)
     return Examination().of(error)
 
 
@@ -134,7 +149,7 @@ _WEIGHS_MORE = frozenset({"code", "error_code", "last_attempt", "response"})
 
 def root_error(thing: object) -> object:
     """Return the error that speaks for one that wraps it; anything else speaks for itself."""
-    return examine(thing)[1] if isinstance(thing, BaseException) else thing
+    return _examine_anything(thing)[0]
 
 
 def is_throttled(root: BaseException, status: int | None) -> bool:
@@ -146,29 +161,47 @@ def is_throttled(root: BaseException, status: int | None) -> bool:
     """
     if status == TOO_MANY_REQUESTS or names_throttling(root):
         return True
-    facts = FACTS[type(root)]
+    facts = FACTS.of(type(root))
     return (meaning_by_itself(root, facts) or facts.meaning) is Meaning.THROTTLING
 
 
 def describe(thing: object) -> str:
     """Return the type and HTTP status of an error or a result; its text may hold secrets."""
-    if isinstance(thing, BaseException):
-        _, root, status = examine(thing)
-        return describe_as(root, status)
-    return describe_as(thing, status_of(thing))
+    return describe_as(*_examine_anything(thing))
+
+
+def _examine_anything(thing: object) -> tuple[object, int | None]:
+    """Return what speaks for an error or a result, and its HTTP status."""
+    try:
+        if is_a(thing, BaseException):
+            _, root, status = examine(thing)
+            return root, status
+        return thing, status_of(thing)
+    except BaseException as fault:  # noqa: BLE001 - there may be no stack left to look at it
+        raise_interrupt(fault)
+        return thing, None
+
+
+_NAMES = ByType(name_of_class)
 
 
 def describe_as(root: object, status: int | None) -> str:
     """Return the type of an error or a result, and its HTTP status, which is known."""
-    name = type(root).__name__
+    name = _NAMES.of(type(root))
     return one_line(name if status is None else f"{name} {status}")
 
 
 Types: TypeAlias = tuple[type[BaseException], ...]
+# What looks at an error: it yields each error that it has to know about, and is sent the finding.
+_Look: TypeAlias = Generator[BaseException, Any, Finding]
+_LookInside: TypeAlias = Generator[BaseException, Any, Finding | None]
 
 
 class Examination:
     """The longer look at one error and all that it wraps.
+
+    It takes as long as there are errors, however they share what they wrap, and it needs no stack
+    for a long chain of them.
 
     Args:
         counted: The types that are failures too.
@@ -178,57 +211,70 @@ class Examination:
         self._counted = counted
         # By identity, with the error itself, which keeps it alive: errors share what they wrap.
         self._findings: dict[int, tuple[BaseException, Finding]] = {}
+        self._wrapping = 0
 
-    def of(self, error: BaseException, depth: int = 0) -> Finding:
+    def of(self, error: BaseException) -> Finding:
         """Find what an error stands for."""
-        if isinstance(error, self._counted):
-            return _FAILURE, error, status_of(error)
-        nothing = (None, error, None)
-        if depth > _MAX_DEPTH:
-            return nothing
+        by_itself = self._look_at_itself(error)
+        if by_itself[0] is not None:
+            return by_itself
+        looks = [self._look_at(error)]
+        finding: Finding | None = None
+        while looks:
+            try:
+                looks.append(self._look_at(looks[-1].send(finding)))
+                finding = None
+            except StopIteration as end:
+                finding = end.value
+                looks.pop()
+        return finding or (None, error, None)
+
+    def _look_at(self, error: BaseException) -> _Look:
+        """Look at one error: yields each error that it must know about, and is sent the finding."""
         known = self._findings.get(id(error))
         if known is not None:
             return known[1]
-        self._findings[id(error)] = (error, nothing)  # for a circle
-        finding = self._look_at(error, depth)
+        self._findings[id(error)] = (error, (None, error, None))  # for a circle
+        finding = self._look_at_itself(error)
+        if finding[0] is None:
+            finding = (yield from self._look_inside(error, finding)) or finding
         self._findings[id(error)] = (error, finding)
         return finding
 
-    def _look_at(self, error: BaseException, depth: int) -> Finding:
-        if isinstance(error, BaseExceptionGroup):
-            return self._look_inside(error, error.exceptions, depth) or (None, error, None)
-        if not isinstance(error, Exception) or isinstance(error, CallRejectedError):
+    def _look_at_itself(self, error: BaseException) -> Finding:
+        if is_caught_by(error, self._counted):
+            return _FAILURE, error, status_of(error)
+        if is_a(error, BaseExceptionGroup):
+            return None, error, None
+        if not is_a(error, Exception) or is_a(error, CallRejectedError):
             return _IGNORED, error, None
-        facts = FACTS[type(error)]
         status = status_of(error)
-        outcome = _examine_alone(error, facts, status)
-        if outcome is not None:
-            return outcome, error, status
-        finding = self._look_inside(error, wrapped_errors(error), depth)
-        if finding is not None:
-            return finding
-        outcome = None
-        if facts.meaning is Meaning.WRAPPER:
-            outcome = _IGNORED if is_local(error) else _FAILURE
-        return outcome, error, status
+        return _examine_alone(error, FACTS.of(type(error)), status), error, status
 
-    def _look_inside(
-        self, error: BaseException, wrapped: Sequence[BaseException], depth: int
-    ) -> Finding | None:
-        """Return what the errors say that an error wraps, or what was handled when it was raised.
+    def _look_inside(self, error: BaseException, itself: Finding) -> _LookInside:
+        """Look at the errors that an error wraps, or at what was handled when it was raised.
 
         The latter only where it is a failure.
         """
-        findings = [self.of(one, depth + 1) for one in wrapped]
+        is_group = is_a(error, BaseExceptionGroup)
+        if not is_group:
+            self._wrapping += 1
+            if self._wrapping > _MOST_WRAPPING:
+                return None
+        findings: list[Finding] = []
+        for one in members_of(error) if is_group else wrapped_errors(error):
+            findings.append((yield one))  # noqa: PERF401 - a comprehension cannot yield
         for outcome in (_FAILURE, _ANSWERED, _IGNORED):
             for finding in findings:
                 if finding[0] is outcome:
                     return finding
         handled = handled_error(error)
         if handled is not None:
-            finding = self.of(handled, depth + 1)
-            if finding[0] is _FAILURE:
-                return finding
+            found: Finding = yield handled
+            if found[0] is _FAILURE:
+                return found
+        if not is_group and FACTS.of(type(error)).meaning is Meaning.WRAPPER:
+            return (_IGNORED if is_local(error) else _FAILURE), error, itself[2]
         return None
 
 
@@ -245,17 +291,19 @@ def _examine_alone(error: Exception, facts: TypeFacts, status: int | None) -> Ou
     meaning = meaning or facts.meaning or _meaning_to_the_system(error)
     if meaning is Meaning.OUTAGE:
         return _IGNORED if is_local(error) else _FAILURE
-    if meaning is None and isinstance(error, OSError) and is_own_trouble(error):
+    if meaning is None and is_a(error, OSError) and is_own_trouble(error):
         return _IGNORED
     return None if meaning is None else _OUTCOMES.get(meaning)
 
 
 def _meaning_to_the_system(error: Exception) -> Meaning | None:
     """Return what an error of the operating system, or the end of a stream, means."""
-    if isinstance(error, EOFError):
+    if is_a(error, EOFError):
         return Meaning.OUTAGE if is_raised_by_library(error) else None
     # asyncio joins the messages where several addresses were tried.
-    if isinstance(error, OSError) and (type(error) is OSError or error.errno is not None):
+    if is_a(error, OSError) and (
+        type(error) is OSError or safe_getattr(error, "errno") is not None
+    ):
         numbers = numbers_of(error)
         # A client whose other thread has closed the socket, since the server hung up.
         is_closed = EBADF in numbers and is_raised_by_library(error)
@@ -275,9 +323,12 @@ def _outcome_of_status(status: int, *, below: Outcome) -> Outcome:
 
 def _is_malformed_answer(error: Exception, facts: TypeFacts) -> bool:
     """Return whether a client made up the status of an answer that it could not parse."""
-    if facts.library is None or not facts.library.unparsable or error.__cause__ is None:
+    if facts.library is None or not facts.library.unparsable:
         return False
-    kind = type(error.__cause__)
-    is_unparsable = FACTS[kind].library is facts.library
+    cause = cause_of(error)
+    if cause is None:
+        return False
+    kind = type(cause)
+    is_unparsable = FACTS.of(kind).library is facts.library
     is_unparsable = is_unparsable and is_one_of(kind, facts.library.unparsable)
     return is_unparsable and safe_getattr(error, "headers") is None

@@ -6,9 +6,11 @@ from concurrent.futures import Future
 from enum import Enum
 from typing import SupportsIndex, cast
 
+from resilience._interrupts import raise_interrupt
+from resilience._introspection import arguments_of, attributes_of, is_a
 from resilience.classify.known_types import FACTS, STATUS_NAMES
 from resilience.classify.library import ClientLibrary
-from resilience.classify.reading import arguments_of, read, safe_getattr
+from resilience.classify.reading import read, safe_getattr
 
 CLIENT_ERROR, SERVER_ERROR = 400, 500
 PROXY_AUTHENTICATION, REQUEST_TIMEOUT, TOO_MANY_REQUESTS = 407, 408, 429
@@ -45,13 +47,13 @@ _THROTTLING_CODES = ('response["Error"]["Code"]', "code", "error_code")
 def status_of(thing: object) -> int | None:
     """Return an HTTP status from where the known clients keep it; None is not a status."""
     library = None
-    if isinstance(thing, BaseException):
-        library, _, _, is_bare, _ = FACTS[type(thing)]
-        if is_bare and not thing.__dict__ and (library is None or not library.reads_status):
+    if is_a(thing, BaseException):
+        library, _, _, is_bare, _ = FACTS.of(type(thing))
+        if is_bare and not attributes_of(thing) and (library is None or not library.reads_status):
             return None
     attempt = last_attempt(thing)
-    if attempt is not None and attempt.exception() is None:
-        return status_of(without_content(attempt.result()))  # a result that the retries rejected
+    if attempt is not None and Future.exception(attempt) is None:
+        return status_of(without_content(Future.result(attempt)))  # that the retries rejected
     if library is None:
         return _general_status(thing)
     for path in library.status:
@@ -65,17 +67,17 @@ def status_of(thing: object) -> int | None:
 
 def without_content(answer: object) -> object:
     """Return the part of an answer that has the status: httplib2 returns it with the content."""
-    return answer[0] if isinstance(answer, tuple) and answer else answer
+    return tuple.__getitem__(answer, 0) if is_a(answer, tuple) and tuple.__len__(answer) else answer
 
 
 def names_throttling(thing: object) -> bool:
     """Return whether an error names a code that throttles the caller, whatever its status is."""
-    library = FACTS[type(thing)].library
+    library = FACTS.of(type(thing)).library
     if library is not None and not library.has_error_code:
         return False
     for path in _THROTTLING_CODES:
         code = read(thing, path)
-        if isinstance(code, str) and str.startswith(code, _THROTTLING):
+        if is_a(code, str) and str.startswith(code, _THROTTLING):
             return True
     return False
 
@@ -83,9 +85,13 @@ def names_throttling(thing: object) -> bool:
 def last_attempt(error: object) -> Future[object] | None:
     """Return what a tenacity.RetryError is about; one that is not over would block its reader."""
     attempt = safe_getattr(error, "last_attempt")
-    if not isinstance(attempt, Future) or not attempt.done() or attempt.cancelled():
+    if not is_a(attempt, Future):
         return None
-    return attempt
+    try:
+        is_over = Future.done(attempt) and not Future.cancelled(attempt)
+    except AttributeError:  # of a class that makes no real Future
+        return None
+    return attempt if is_over else None
 
 
 def _general_status(thing: object) -> int | None:
@@ -93,7 +99,7 @@ def _general_status(thing: object) -> int | None:
     if status is None:
         response = safe_getattr(thing, "response")
         status = _own_status(response) or None  # 0: there is no response
-        if status is None and isinstance(response, dict):
+        if status is None and is_a(response, dict):
             status = _status_in_items(response)
     for path in _ELSEWHERE:
         if status is not None:
@@ -123,9 +129,9 @@ def _status_in_items(response: dict[object, object]) -> int | None:
 
 
 def _as_status(value: object) -> int | None:
-    if value is None or isinstance(value, bool):
+    if value is None or is_a(value, bool):
         return None
-    number = int.__int__(value) if isinstance(value, int) else _number_in(value)
+    number = int.__int__(value) if is_a(value, int) else _number_in(value)
     return number if number is not None and 0 <= number <= LARGEST_STATUS else None
 
 
@@ -134,16 +140,17 @@ _THREE_DIGITS = re.compile(r"[1-9][0-9]{2}")
 
 def _number_in(value: object) -> int | None:
     """Return the number in a text, in a member of an enumeration, or of a type like NumPy's."""
-    if isinstance(value, Enum):
+    if is_a(value, Enum):
         value = safe_getattr(value, "value")
-    if isinstance(value, bool):
+    if is_a(value, bool):
         return None
-    if isinstance(value, str):
+    if is_a(value, str):
         text = str.__str__(value)
         return int(text) if _THREE_DIGITS.fullmatch(text) else None
     try:
         return int.__int__(operator.index(cast("SupportsIndex", value)))
-    except Exception:  # noqa: BLE001 - it is not a number, or its class does not work
+    except BaseException as fault:  # noqa: BLE001 - it is not a number, or its class does not work
+        raise_interrupt(fault)
         return None
 
 
@@ -169,7 +176,7 @@ _LONGEST_TEXT = 10_000
 
 def texts_of(error: object, library: ClientLibrary | None) -> list[str]:
     """Return the messages of an error; no code of the error's own class makes them."""
-    arguments = arguments_of(error)
+    arguments = arguments_of(error) if is_a(error, BaseException) else ()
     if not arguments and (library is None or not library.text):
         return []
     texts = [text for text in arguments if type(text) is str]

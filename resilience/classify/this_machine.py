@@ -7,10 +7,11 @@ import os
 import re
 from errno import EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM
 
+from resilience._introspection import arguments_of, cause_of, is_a, members_of, traceback_of
 from resilience.classify.known_types import FACTS, is_pool_wait
 from resilience.classify.library import Meaning
 from resilience.classify.meaning import meaning_by_itself
-from resilience.classify.reading import arguments_of
+from resilience.classify.reading import safe_getattr
 from resilience.classify.status import texts_of
 from resilience.classify.wrapping import wrapped_errors
 
@@ -59,11 +60,11 @@ def is_address_missing(error: BaseException) -> bool:
 
 def numbers_of(error: BaseException) -> list[int]:
     """Return the error numbers of the operating system that an error has or names."""
-    if isinstance(error, OSError):
-        number: object = error.errno  # whatever the error was made with
-        if isinstance(number, int):
+    if is_a(error, OSError):
+        number = safe_getattr(error, "errno")  # whatever the error was made with
+        if is_a(number, int):
             return [int.__int__(number)]
-    texts = texts_of(error, FACTS[type(error)].library)
+    texts = texts_of(error, FACTS.of(type(error)).library)
     if not texts:
         return []
     numbers = [int(number) for text in texts for number in _NUMBERS.findall(text)]
@@ -72,7 +73,7 @@ def numbers_of(error: BaseException) -> list[int]:
 
 
 def _lacks_something(error: BaseException) -> bool:
-    if meaning_by_itself(error, FACTS[type(error)]) in (Meaning.LOCAL, Meaning.MISUSE):
+    if meaning_by_itself(error, FACTS.of(type(error))) in (Meaning.LOCAL, Meaning.MISUSE):
         return True
     if any(number in _EXHAUSTED for number in numbers_of(error)):
         return True
@@ -82,7 +83,7 @@ def _lacks_something(error: BaseException) -> bool:
 
 def _waited_for_the_pool(error: BaseException) -> bool:
     """Return whether an error, above all a cancellation by a time-out, ended a wait for a pool."""
-    passed, caller = error.__traceback__, ""
+    passed, caller = traceback_of(error), ""
     while passed is not None:
         frame = passed.tb_frame
         function = f"{frame.f_globals.get('__name__')}.{frame.f_code.co_name}"
@@ -95,9 +96,10 @@ def _waited_for_the_pool(error: BaseException) -> bool:
 def _parts(error: BaseException) -> list[BaseException]:
     """Return what an error consists of: what it wraps, and the errors among its arguments."""
     parts = wrapped_errors(error)
-    if error.__cause__ is not None:
-        parts.append(error.__cause__)
-    parts += [part for part in arguments_of(error) if isinstance(part, BaseException)]
-    if isinstance(error, BaseExceptionGroup):
-        parts += error.exceptions
+    cause = cause_of(error)
+    if cause is not None:
+        parts.append(cause)
+    parts += [part for part in arguments_of(error) if is_a(part, BaseException)]
+    if is_a(error, BaseExceptionGroup):
+        parts += members_of(error)
     return parts

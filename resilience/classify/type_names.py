@@ -2,6 +2,7 @@
 
 import sys
 
+from resilience._introspection import module_of, qualified_name
 from resilience.classify.reading import safe_getattr
 
 
@@ -10,8 +11,8 @@ def full_name(kind: type) -> str:
 
     A type that is defined in a private module has the name of the nearest package that offers it.
     """
-    module, name = str(safe_getattr(kind, "__module__")), kind.__qualname__
-    if module == "builtins":
+    module, name = module_of(kind), qualified_name(kind)
+    if module in ("builtins", ""):
         return name
     parts = module.split(".")
     if any(part.startswith("_") for part in parts) or _find(module, name) is not kind:

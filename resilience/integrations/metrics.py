@@ -1,12 +1,11 @@
 """The figures that every exporter shows; they are read when the exporter asks, never earlier."""
 
 import heapq
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from resilience._text import one_line
+from resilience._text import display_name
 from resilience.breaker import CircuitBreaker, CircuitSnapshot
 from resilience.circuit import CircuitState
 from resilience.registry import CircuitBreakerRegistry
@@ -25,7 +24,6 @@ TRANSITIONS: tuple[StatePair, ...] = (
     (CircuitState.OPEN, CircuitState.OPEN),
 )
 
-_MAX_NAME = 180
 _MOST_TENANTS = 100  # that are shown by name, for each region
 
 
@@ -105,13 +103,20 @@ class HasStats(Protocol):
 def read_circuits(
     registry: CircuitBreakerRegistry, *, show_tenants: bool = False
 ) -> Iterator[Reading]:
-    """Read each circuit of a registry; those that the registry has evicted are not included.
+    """Read each circuit of a registry, without those that the registry has evicted.
+
+    They are never more than `max_regions`, even where more must stay in the registry: then those
+    that hold no information are left out first.
 
     Args:
         registry: The registry.
         show_tenants: Whether the names of throttled tenants are read.
     """
-    for breaker in registry:
+    breakers = list(registry)
+    if len(breakers) > registry.max_regions:
+        breakers.sort(key=lambda breaker: breaker.circuit.is_blank())
+        del breakers[registry.max_regions :]
+    for breaker in breakers:
         yield read_circuit(breaker, show_tenants=show_tenants)
 
 
@@ -142,16 +147,3 @@ def read_circuit(breaker: CircuitBreaker, *, show_tenants: bool = False) -> Read
 def _longest(waits: Mapping[str, float]) -> list[tuple[str, float]]:
     """Return the tenants that wait longest: no page and no time series for ten thousand."""
     return heapq.nlargest(_MOST_TENANTS, waits.items(), key=lambda item: item[1])
-
-
-def display_name(region: str) -> str:
-    """Return a region's name in a form that can be displayed, different for every region.
-
-    The name comes from outside: it may hold characters that no encoding can write, or be a megabyte
-    long. Such a name is escaped, shortened and given a checksum.
-    """
-    line = one_line(region)
-    if line == region:
-        return region
-    checksum = zlib.crc32(region.encode("utf-8", "backslashreplace"))
-    return f"{line[:_MAX_NAME]}~{checksum:08x}"

@@ -13,16 +13,11 @@ from opentelemetry import trace
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation, get_meter
 from opentelemetry.util.types import AttributeValue
 
+from resilience._text import display_name
 from resilience.circuit import CircuitState
 from resilience.errors import CircuitBreakerOpenError
 from resilience.events import StateChanged
-from resilience.integrations.metrics import (
-    HasStats,
-    QueueStats,
-    Reading,
-    display_name,
-    read_circuits,
-)
+from resilience.integrations.metrics import HasStats, QueueStats, Reading, read_circuits
 from resilience.registry import CircuitBreakerRegistry
 
 _REGION, _STATE = "circuit_breaker.region", "circuit_breaker.state"

@@ -9,14 +9,9 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from resilience._text import display_name
 from resilience.circuit import CircuitState
-from resilience.integrations.metrics import (
-    HasStats,
-    QueueStats,
-    Reading,
-    display_name,
-    read_circuits,
-)
+from resilience.integrations.metrics import HasStats, QueueStats, Reading, read_circuits
 from resilience.registry import CircuitBreakerRegistry
 
 

@@ -5,6 +5,7 @@ from tenacity.retry import retry_base
 from tenacity.stop import stop_base
 
 from resilience import scope
+from resilience._introspection import is_a
 from resilience.classify import REQUEST_TIMEOUT, examine, is_throttled
 from resilience.outcome import Outcome
 
@@ -22,8 +23,8 @@ class _IsTransient(retry_base):
     """
 
     def __call__(self, what: RetryCallState | BaseException) -> bool:
-        error = error_of(what) if isinstance(what, RetryCallState) else what
-        if not isinstance(error, Exception):
+        error = error_of(what) if is_a(what, RetryCallState) else what
+        if not is_a(error, Exception):
             return False
         outcome, root, status = examine(error)
         if outcome is Outcome.ANSWERED:

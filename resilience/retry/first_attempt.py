@@ -19,6 +19,7 @@ from tenacity import AsyncRetrying, BaseRetrying, DoAttempt, DoSleep, RetryCallS
 from tenacity.asyncio import retry as async_conditions
 
 from resilience import scope
+from resilience._introspection import traceback_of
 from resilience._validate import is_async
 from resilience.circuit import Closed
 from resilience.judge import Classifiers
@@ -197,7 +198,7 @@ class FirstAttempt:
         loop.statistics["start_time"] = start
         state = RetryCallState(loop, self.fn, args, kwargs)
         state.start_time = start
-        state.set_exception((type(error), error, error.__traceback__))
+        state.set_exception((type(error), error, traceback_of(error)))
         return state
 
     def _fitting_settings(self) -> tuple[object, object]:
@@ -374,7 +375,8 @@ def _in_circuit_sync(
         except BaseException as error:
             _settle_by_error(permit, error)
             raise
-        if unfinished[type(result)] is not None or permit.ticket is not closed or closed.streak:
+        is_unfinished = unfinished.of(type(result)) is not None
+        if is_unfinished or permit.ticket is not closed or closed.streak:
             scope.leave(permit)
             return watch.checked(permit.returned_by_sync(result))
         permit.ticket = None

@@ -70,7 +70,7 @@ def transient_retry(
     """
     _validate.check_count("attempts", attempts)
     if count_per not in ("call", "attempt"):
-        raise ValueError(f"count_per must be 'call' or 'attempt', got {count_per!r}")
+        raise ValueError(f"count_per must be 'call' or 'attempt', got {_validate.shown(count_per)}")
     if budget is not None:
         _validate.check_type("budget", budget, RetryBudget)
     stop = tenacity.stop_after_attempt(attempts)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from weakref import WeakMethod
 
 from resilience._lock import lock
+from resilience._validate import kind_of, shown
 
 
 class FakeClock:
@@ -71,11 +72,11 @@ class FakeClock:
 def _finite(name: str, seconds: object) -> float:
     expected = "a finite number of seconds"
     if not isinstance(seconds, int | float) or isinstance(seconds, bool):
-        raise TypeError(f"{name} must be {expected}, got {seconds!r}")
+        raise TypeError(f"{name} must be {expected}, got {kind_of(seconds)}")
     try:
         finite = float(seconds)
     except OverflowError:
         finite = math.inf
     if not math.isfinite(finite):
-        raise ValueError(f"{name} must be {expected}, got {seconds!r}")
+        raise ValueError(f"{name} must be {expected}, got {shown(seconds)}")
     return finite

@@ -12,6 +12,7 @@ try:
 except ModuleNotFoundError as error:
     raise ImportError('FakeGenesys needs aiohttp: pip install "region-breaker[aiohttp]"') from error
 
+from resilience._validate import shown
 from resilience.testing.api import MESSAGE_PATH, TOKEN_PATH, Api, JsonObject, error_response
 from resilience.testing.port import Handler, LoopbackPort, drop, hang, transport_of
 
@@ -221,7 +222,7 @@ class FakeGenesys:
             ValueError: `share` is not from 0 to 1, or `status` is not an error status.
         """
         if not 0 <= share <= 1:
-            raise ValueError(f"share must be from 0 to 1, got {share!r}")
+            raise ValueError(f"share must be from 0 to 1, got {shown(share)}")
         _check_error_status(status)
         chance = random.Random(seed)  # noqa: S311 - it has to be repeatable, not secret
 
@@ -272,7 +273,7 @@ async def _answer_garbage(request: web.BaseRequest) -> web.StreamResponse:
 
 def _check_error_status(status: int) -> None:
     if status not in _ERROR_STATUSES:
-        raise ValueError(f"status must be an HTTP error, 400 to 599, got {status!r}")
+        raise ValueError(f"status must be an HTTP error, 400 to 599, got {shown(status)}")
 
 
 def _monotonic() -> float:

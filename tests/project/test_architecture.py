@@ -41,6 +41,8 @@ LEVELS = (
     {"circuit", "limits"},
     {"outcome", "policy"},
     {"genesys", "identity", "_lock", "_threads", "_text", "_validate", "_by_type"},
+    {"_interrupts"},
+    {"_introspection"},
 )
 # What decides has no I/O, no clock, no chance, no log, and belongs to no library.
 PURE = (
@@ -54,6 +56,8 @@ PURE = (
     "errors",
     "classify",
 )
+# Imported as a whole; what is private about them is that they are not for users.
+OPEN_TO_ALL = ("_validate", "_lock", "_threads", "_text", "_by_type", "_introspection")
 NOT_IN_PURE = {"asyncio", "time", "random", "logging", "loguru", "tenacity", "aiohttp", "threading"}
 
 
@@ -155,11 +159,7 @@ def private_imports(tree):
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("resilience"):
             found += [alias.name for alias in node.names if alias.name.startswith("_")]
-    return [
-        name
-        for name in found
-        if name not in ("_validate", "_lock", "_threads", "_text", "_by_type")
-    ]
+    return [name for name in found if name not in OPEN_TO_ALL]
 
 
 TREES = read(HOUSE)

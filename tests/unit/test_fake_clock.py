@@ -60,7 +60,7 @@ def test_it_cannot_be_moved_beyond_what_a_float_can_hold():
 @pytest.mark.parametrize("seconds", ["1", None, True, timedelta(seconds=1), 1j])
 def test_an_advance_that_is_not_a_number_is_a_type_error(seconds):
     clock = FakeClock()
-    got = re.escape(f"must be a finite number of seconds, got {seconds!r}")
+    got = re.escape(f"must be a finite number of seconds, got {type(seconds).__name__}")
     with pytest.raises(TypeError, match=f"seconds {got}"):
         clock.advance(seconds)
     with pytest.raises(TypeError, match=f"start {got}"):

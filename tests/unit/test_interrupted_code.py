@@ -258,25 +258,6 @@ def test_an_errno_that_is_not_a_number_replaces_no_error(breaker, error):
     assert snapshot.failures + snapshot.ignored == 1
 
 
-class OddError(Exception):
-    """An error that cannot be looked at."""
-
-    @property
-    def __dict__(self):
-        raise LookupError
-
-
-def test_an_error_that_cannot_be_looked_at_replaces_no_error(breaker, log):
-    @breaker
-    def send():
-        raise OddError
-
-    with pytest.raises(OddError):
-        send()
-    assert breaker.snapshot().ignored == 1
-    assert "raised LookupError" in log[-1]["message"]
-
-
 class NamelessListener:
     """A listener that answers to its name with an error."""
 

@@ -75,10 +75,10 @@ def refusal(kind, field, value):
 @pytest.mark.parametrize(
     "value", [True, False, "10", 10.0, None, timedelta(seconds=1), math.nan], ids=repr
 )
-def test_a_count_of_the_wrong_type_is_a_type_error_that_names_field_and_value(field, value):
+def test_a_count_of_the_wrong_type_is_a_type_error_that_names_field_and_type(field, value):
     text = refusal(TypeError, field, value)
     assert field in text
-    assert repr(value) in text
+    assert text.endswith(f"got {type(value).__name__}")
 
 
 @pytest.mark.parametrize("field", COUNTS)
@@ -91,10 +91,10 @@ def test_a_count_below_one_is_a_value_error_that_names_field_and_value(field, va
 
 @pytest.mark.parametrize("field", SECONDS)
 @pytest.mark.parametrize("value", [True, False, "60", timedelta(seconds=60), [60], 60j], ids=repr)
-def test_seconds_of_the_wrong_type_are_a_type_error_that_names_field_and_value(field, value):
+def test_seconds_of_the_wrong_type_are_a_type_error_that_names_field_and_type(field, value):
     text = refusal(TypeError, field, value)
     assert field in text
-    assert repr(value) in text
+    assert text.endswith(f"got {type(value).__name__}")
 
 
 @pytest.mark.parametrize("field", SECONDS)

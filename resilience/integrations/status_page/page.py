@@ -10,6 +10,7 @@ from typing import Protocol, TypeAlias
 from aiohttp import web
 
 from resilience._validate import check_count, check_text, check_type
+from resilience.integrations.status_page.download import Download
 from resilience.integrations.status_page.state import PageState
 from resilience.integrations.status_page.stream import Stream
 from resilience.registry import CircuitBreakerRegistry
@@ -56,8 +57,9 @@ def status_page(
     Args:
         registry: The registry whose circuits are shown.
         hosts: Further host names to answer to, without a port.
-        max_listeners: The number of browsers that may be connected at the same time. Any further
-            browser is answered 503.
+        max_listeners: The number of browsers that may be connected at the same time, and of clients
+            that may be reading the data as JSON. Any further one is answered 503, or gets the place
+            of one whose address has more places than others.
         show_tenants: Whether throttled tenants are shown by name, the hundred of each region that
             wait longest; they may be customers. Otherwise only their number is.
 
@@ -73,11 +75,13 @@ def status_page(
     check_type("show_tenants", show_tenants, bool)
     state = PageState(registry, show_tenants=show_tenants)
     stream = Stream(registry, state, max_listeners=max_listeners)
+    download = Download(state, max_clients=max_listeners)
     app = web.Application(middlewares=[_access_control(_host_names(hosts))])
-    _add_routes(app, state, stream)
+    _add_routes(app, stream, download)
 
     async def on_shutdown(_: web.Application) -> None:
         stream.close()
+        download.close()
 
     app.on_response_prepare.append(_add_headers)  # to every answer, also to errors and the stream
     app.on_shutdown.append(on_shutdown)
@@ -91,14 +95,11 @@ def _host_names(hosts: Iterable[str]) -> frozenset[str]:
     return frozenset(names | {"localhost", socket.gethostname().lower()})
 
 
-def _add_routes(app: web.Application, state: PageState, stream: Stream) -> None:
-    async def circuits(_: web.Request) -> web.Response:
-        return web.json_response(state.full())
-
+def _add_routes(app: web.Application, stream: Stream, download: Download) -> None:
     for path, (name, content_type) in _FILES.items():
         app.router.add_get(path, _file(name, content_type), allow_head=False)
     app.router.add_get("", _redirect_to_page, allow_head=False)
-    app.router.add_get("/api/circuits", circuits, allow_head=False)
+    app.router.add_get("/api/circuits", download.serve, allow_head=False)
     app.router.add_get("/stream", stream.serve, allow_head=False)
 
 

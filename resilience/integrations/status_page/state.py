@@ -5,9 +5,9 @@ import socket
 from datetime import UTC, datetime
 from typing import TypedDict
 
-from resilience._text import one_line
+from resilience._text import display_name, one_line
 from resilience.events import StateChanged
-from resilience.integrations.metrics import Reading, display_name, read_circuits
+from resilience.integrations.metrics import Reading, read_circuits
 from resilience.registry import CircuitBreakerRegistry
 
 

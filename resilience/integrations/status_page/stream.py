@@ -12,48 +12,24 @@ transition, and `update` is what else has changed since the last update.
 import asyncio
 import contextlib
 import json
-import socket
-from dataclasses import dataclass, field
 
 from aiohttp import web
 
 from resilience._lock import lock
 from resilience.events import StateChanged
 from resilience.integrations.status_page.buffer import MessageBuffer
+from resilience.integrations.status_page.clients import (
+    CHUNK_SIZE,
+    Client,
+    bound_send_buffer,
+    make_room,
+    no_room,
+    write,
+)
 from resilience.integrations.status_page.state import CircuitData, PageState, describe_transition
 from resilience.registry import CircuitBreakerRegistry
 
 BUFFER_SIZE = 4 * 2**20  # bytes of the messages that are kept
-SEND_BUFFER_SIZE = 64 * 2**10  # bytes that the kernel holds for one client
-CHUNK_SIZE = 64 * 2**10  # bytes that are written to a connection at a time
-
-
-@dataclass(eq=False)
-class Client:
-    """One connection: how far it has read, and how to wake and drop it.
-
-    Args:
-        transport: The connection; None if the client has already disconnected.
-        position: The number of the message that it reads next.
-    """
-
-    transport: asyncio.Transport | None
-    position: int
-    has_data: asyncio.Event = field(default_factory=asyncio.Event)
-    is_writing: bool = False
-    is_dropped: bool = False
-
-    def drop(self) -> None:
-        """End the connection, immediately if the client accepts no data."""
-        self.is_dropped = True
-        self.has_data.set()
-        if self.is_writing:
-            self.abort()
-
-    def abort(self) -> None:
-        """Close the connection without sending what is still buffered for it."""
-        if self.transport is not None:
-            self.transport.abort()
 
 
 class Stream:
@@ -85,7 +61,7 @@ class Stream:
         self._write_timeout = write_timeout
         self._is_closed = False
         self.buffer = MessageBuffer(buffer_size)
-        self.clients: set[Client] = set()
+        self.clients: dict[Client, None] = {}  # the oldest first
         self._loop: asyncio.AbstractEventLoop | None = None  # the loop of the clients
         self._is_waking = False  # whether `_wake_clients` is scheduled in the loop
         self._sent: dict[str, CircuitData] = {}  # the circuits as the clients know them
@@ -93,10 +69,9 @@ class Stream:
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Serve one client until it disconnects, is dropped, or the application shuts down."""
-        if self._is_closed or len(self.clients) >= self._max_listeners:
-            raise web.HTTPServiceUnavailable(
-                text="Too many clients are connected.\n", headers={"Retry-After": "10"}
-            )
+        if self._is_closed:
+            raise no_room()
+        make_room(self.clients, request.remote, self._max_listeners)
         client = self._add_client(request)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         response.headers["X-Accel-Buffering"] = "no"  # a proxy must pass everything on immediately
@@ -105,7 +80,8 @@ class Stream:
             with contextlib.suppress(TimeoutError, ConnectionResetError):
                 async with asyncio.timeout(self._write_timeout):
                     await response.prepare(request)
-                await self._write(response, client, encode_message("state", self._state.full()))
+                everything = encode_message("state", self._state.full())
+                await write(response, client, everything, self._write_timeout)
                 await self._send_messages(response, client)
         finally:
             self._remove_client(client)
@@ -139,17 +115,15 @@ class Stream:
     # The clients
 
     def _add_client(self, request: web.Request) -> Client:
-        connection = request.get_extra_info("socket")
-        if connection is not None:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_SIZE)
+        bound_send_buffer(request)
         if not self.clients:
             self._start_watching()
-        client = Client(request.transport, self.buffer.end())
-        self.clients.add(client)
+        client = Client(request.transport, self.buffer.end(), request.remote)
+        self.clients[client] = None
         return client
 
     def _remove_client(self, client: Client) -> None:
-        self.clients.discard(client)
+        self.clients.pop(client, None)
         if not self.clients:
             self._watching.close()
 
@@ -175,21 +149,9 @@ class Stream:
                 client.is_dropped = True
             elif messages:
                 client.position += len(messages)
-                await self._write(response, client, b"".join(messages))
+                await write(response, client, b"".join(messages), self._write_timeout)
             else:
                 await client.has_data.wait()
-
-    async def _write(self, response: web.StreamResponse, client: Client, data: bytes) -> None:
-        client.is_writing = True
-        try:
-            for start in range(0, len(data), CHUNK_SIZE):
-                async with asyncio.timeout(self._write_timeout):
-                    await response.write(data[start : start + CHUNK_SIZE])
-        except TimeoutError:
-            client.is_dropped = True
-            raise
-        finally:
-            client.is_writing = False
 
     # The messages
 

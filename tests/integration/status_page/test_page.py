@@ -14,8 +14,10 @@ from resilience import BreakerPolicy, CircuitBreakerOpenError, CircuitBreakerReg
 from resilience.integrations.status_page import page as page_module
 from resilience.integrations.status_page import status_page
 from resilience.integrations.status_page.buffer import MessageBuffer
+from resilience.integrations.status_page.clients import CHUNK_SIZE, Client
+from resilience.integrations.status_page.download import Download
 from resilience.integrations.status_page.state import PageState
-from resilience.integrations.status_page.stream import CHUNK_SIZE, Client, Stream
+from resilience.integrations.status_page.stream import Stream
 
 HOSTILE = '<img src=x onerror="alert(1)">'
 NEVER = 3600  # seconds; the watchdog ends a test that would wait for it
@@ -466,7 +468,7 @@ async def test_a_client_that_falls_behind_on_a_real_connection_is_dropped(regist
             registry.get("a").force_open(f"number {number}")
         with pytest.raises(aiohttp.ClientPayloadError):
             await answer.content.read()
-        assert stream.clients == set()
+        assert not stream.clients
 
 
 async def test_a_loop_that_is_gone_harms_no_call(registry):
@@ -507,7 +509,7 @@ async def test_100_watch_10_never_read_and_90_see_a_storm_in_order(registry):
         assert len(stream.clients) == 100, "those who read nothing too: the kernel took it"
         assert stream.buffer.total_bytes <= stream.buffer.max_bytes
         await runner.cleanup()
-        assert stream.clients == set()
+        assert not stream.clients
         for answer in answers:
             answer.close()
     for connection in silent:
@@ -543,7 +545,7 @@ async def test_the_end_does_not_wait_for_a_client_that_is_stuck_in_a_write(regis
     await fill(client, registry)
     await runner.cleanup()
     connection.close()
-    assert stream.clients == set()
+    assert not stream.clients
 
 
 async def test_a_client_that_reads_nothing_holds_no_more_memory_however_much_happens(registry):
@@ -571,8 +573,151 @@ async def test_after_the_end_nobody_is_let_in(registry):
 
 async def test_a_client_that_has_left_before_its_first_message_harms_nobody(registry):
     stream = Stream(registry, PageState(registry), max_listeners=1)
-    gone = SimpleNamespace(get_extra_info=lambda _: None, transport=None)
+    gone = SimpleNamespace(get_extra_info=lambda _: None, transport=None, remote=None)
     client = stream._add_client(gone)
     client.drop()
     stream._remove_client(client)
-    assert stream.clients == set()
+    assert not stream.clients
+
+
+# The data in one answer
+
+
+def download_app_with(registry, **settings):
+    """Make a page whose data is served with other settings; gives it and what serves it."""
+    made = []
+
+    def make(*args, **kwargs):
+        made.append(Download(*args, **{**kwargs, **settings}))
+        return made[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page_module, "Download", make)
+        return status_page(registry), made[0]
+
+
+def crowded(registry):
+    """A registry whose data is more than a kernel buffers for a client that reads nothing."""
+    registry.configure(max_regions=10_000)
+    for number in range(3_000):
+        registry.get(f"region-{number}")
+    return registry
+
+
+def reads_nothing(port, source="127.0.0.1"):
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.bind((source, 0))
+    connection.connect(("127.0.0.1", port))
+    connection.sendall(b"GET /api/circuits HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    return connection
+
+
+async def test_readers_that_read_nothing_share_one_body_and_are_dropped(registry):
+    app, download = download_app_with(crowded(registry), write_timeout=0.3)
+    async with serving(app) as port:
+        connections = [reads_nothing(port) for _ in range(20)]
+        await until(lambda: len(download.clients) == 20)
+        assert len({id(client.transport) for client in download.clients}) == 20
+        assert download._body
+        await until(lambda: not download.clients)
+        assert download._body == b""
+        for connection in connections:
+            connection.close()
+
+
+async def test_they_hold_one_body_not_one_each(registry):
+    app, download = download_app_with(crowded(registry), write_timeout=NEVER)
+    encoded = []
+    full = download._state.full
+    download._state.full = lambda: encoded.append(1) or full()
+    async with serving(app) as port:
+        connections = [reads_nothing(port)]
+        await until(lambda: download.clients)
+        download._made_at += NEVER  # no time passes
+        connections += [reads_nothing(port) for _ in range(30)]
+        await until(lambda: len(download.clients) == 31)
+        assert len(encoded) == 1
+        waiting = [client.transport.get_write_buffer_size() for client in download.clients]
+        assert max(waiting) < 3 * CHUNK_SIZE
+        for connection in connections:
+            connection.close()
+
+
+async def test_a_body_that_is_old_is_made_again(registry):
+    app, download = download_app_with(crowded(registry), write_timeout=NEVER)
+    async with asking(app) as session:
+        connection = reads_nothing(session._base_url.port)
+        await until(lambda: download.clients)
+        download._made_at -= 2
+        registry.get("new").force_open("by a test")
+        async with session.get("/api/circuits") as answer:
+            assert "new" in [one["region"] for one in (await answer.json())["regions"]]
+        connection.close()
+
+
+async def test_more_readers_than_may_be_get_503(registry):
+    app, download = download_app_with(crowded(registry), max_clients=2, write_timeout=NEVER)
+    async with asking(app) as session:
+        connections = [reads_nothing(session._base_url.port) for _ in range(2)]
+        await until(lambda: len(download.clients) == 2)
+        async with session.get("/api/circuits") as answer:
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "10")
+        download.close()
+        await until(lambda: not download.clients)
+        for connection in connections:
+            connection.close()
+
+
+async def test_a_reader_that_has_left_harms_nobody(registry):
+    app, download = download_app_with(crowded(registry), write_timeout=NEVER)
+    async with serving(app) as port:
+        connection = reads_nothing(port)
+        await until(lambda: download.clients)
+        connection.close()
+        await until(lambda: not download.clients)
+
+
+# One address, and the others
+
+
+def from_address(port, source):
+    connector = aiohttp.TCPConnector(local_addr=(source, 0))
+    return aiohttp.ClientSession(f"http://127.0.0.1:{port}", connector=connector)
+
+
+async def test_one_address_cannot_take_all_places_of_the_stream(registry):
+    app = status_page(registry, max_listeners=3)
+    async with (
+        serving(app) as port,
+        from_address(port, "127.0.0.1") as greedy,
+        from_address(port, "127.0.0.2") as late,
+    ):
+        answers = [await greedy.get("/stream") for _ in range(3)]
+        streams = [messages(answer) for answer in answers]
+        for stream in streams:
+            await first(stream, "state")
+        async with late.get("/stream") as answer:
+            assert answer.status == 200
+            await first(messages(answer), "state")
+            with contextlib.suppress(aiohttp.ClientPayloadError):
+                async for _ in streams[0]:
+                    pass  # until it is ended, as the oldest
+            async with greedy.get("/stream") as again:
+                assert again.status == 503, "it has two places already, and the other one has one"
+        for answer in answers:
+            answer.close()
+
+
+async def test_one_address_cannot_take_all_places_of_the_readers(registry):
+    app, download = download_app_with(crowded(registry), max_clients=3, write_timeout=NEVER)
+    async with serving(app) as port:
+        connections = [reads_nothing(port) for _ in range(3)]
+        await until(lambda: len(download.clients) == 3)
+        async with (
+            from_address(port, "127.0.0.2") as late,
+            late.get("/api/circuits") as answer,
+        ):
+            assert len((await answer.json())["regions"]) == 3_000
+        for connection in connections:
+            connection.close()

@@ -235,3 +235,68 @@ def test_endless_headers_are_read_to_an_end():
     assert requested_delay(ClientError(headers=endless)) is None
     many = ["soon"] * 10**6 + ["7"]
     assert requested_delay(ClientError(headers={"Retry-After": many})) is None
+
+
+# Objects that do not work
+
+
+class EndlessValues(list):
+    def __iter__(self):
+        while True:
+            yield "2"
+
+    def __getitem__(self, _):
+        raise KeyboardInterrupt
+
+
+class TextError(BaseException):
+    """Neither an Exception nor an exit."""
+
+
+class Text(str):
+    __slots__ = ()
+
+    def __str__(self):
+        raise TextError
+
+    strip = lower = removesuffix = __str__
+
+
+class Odd:
+    def __init__(self, kind):
+        self._kind = kind
+
+    def __getattribute__(self, name):
+        raise object.__getattribute__(self, "_kind")
+
+    __iter__ = __getitem__ = __str__ = __len__ = __bool__ = lambda self: self.nothing
+
+
+ODD_HEADERS = {
+    **{
+        f"an object that raises {kind.__name__}": lambda kind=kind: Odd(kind)
+        for kind in (ValueError, TextError, KeyboardInterrupt, GeneratorExit)
+    },
+    "a value that raises": lambda: {"Retry-After": Odd(TextError)},
+    "a text that raises": lambda: {"Retry-After": Text("2")},
+    "a name that raises": lambda: {Text("Retry-After"): "2"},
+    "values without end": lambda: {"Retry-After": EndlessValues(["nothing"])},
+    "pairs": lambda: [("Retry-After", Odd(SystemExit))],
+    "bytes": lambda: {"Retry-After": b"\xff\xfe"},
+    "a number without end": lambda: {"Retry-After": 10**5000},
+    **{
+        repr(value): lambda value=value: {"Retry-After": value}
+        for value in ("inf", "-inf", "nan", "1e999", float("inf"), "\ud800", "infinity, 1")
+    },
+}
+
+
+@pytest.mark.parametrize("headers", ODD_HEADERS)
+@pytest.mark.parametrize("place", ["headers", "response", "details", "meta"])
+def test_headers_that_make_no_sense_or_do_not_work_ask_for_nothing(headers, place):
+    held, error = ODD_HEADERS[headers](), Exception()
+    if place in ("response", "meta"):
+        held = SimpleNamespace(headers=held)
+    setattr(error, place, held)
+    asked = requested_delay(error)
+    assert asked is None or asked == 2.0

@@ -216,7 +216,7 @@ def test_a_users_classifier_that_ignores_a_404_is_seen_to_keep_it_half_open(cloc
     assert warnings(log) == [f"{STAYS}, 10 probes in a row were ignored: ServerError 404"]
 
 
-def test_an_error_that_cannot_be_described_reaches_its_caller_all_the_same(breaker, clock, log):
+def test_an_error_whose_cause_cannot_be_read_is_described_all_the_same(breaker, clock, log):
     class OddError(Exception):
         @property
         def __cause__(self):
@@ -224,5 +224,5 @@ def test_an_error_that_cannot_be_described_reaches_its_caller_all_the_same(break
 
     half_open(breaker, clock)
     raise_in(breaker, OddError(), 10)
-    assert shown(breaker) == (10, ())
-    assert warnings(log) == [f"{STAYS}, 10 probes in a row were ignored"]
+    assert shown(breaker) == (10, ("OddError",))
+    assert warnings(log) == [f"{STAYS}, 10 probes in a row were ignored: OddError"]

@@ -126,9 +126,8 @@ def test_failures_shows_no_value_that_came_instead_of_a_type():
     assert "a-secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("levels", "outcome"), [(16, FAILURE), (17, IGNORED)])
-def test_a_group_is_looked_into_sixteen_levels_deep(levels, outcome):
+def test_a_group_is_looked_into_however_deep_it_is():
     error = TimeoutError()
-    for _ in range(levels):
+    for _ in range(5_000):
         error = ExceptionGroup("nested", [error])
-    assert classify_error(error) is outcome
+    assert classify_error(error) is FAILURE

@@ -48,7 +48,7 @@ def test_a_type_whose_module_does_not_have_it_is_named_by_the_package_that_does(
 
 
 def test_a_type_without_a_module_has_a_name_all_the_same():
-    assert full_name(type("MyError", (Exception,), {"__module__": None})) == "None.MyError"
+    assert full_name(type("MyError", (Exception,), {"__module__": None})) == "MyError"
 
 
 class BotoLikeError(Exception):

@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from resilience import BreakerPolicy, CircuitBreakerOpenError, CircuitBreakerRegistry
+from resilience.testing import FakeClock
 from tests.support.threads import join_all, run_all, without_the_lock
 
 POLICY = BreakerPolicy(failure_threshold=1, success_threshold=1)
@@ -254,3 +255,35 @@ def test_an_async_rejection_listener_is_refused(registry):
 
     with pytest.raises(TypeError, match="must be a plain function"):
         registry.on_rejection(listen)
+
+
+def test_a_listener_that_is_rejected_itself_is_called_once_and_logged_once(log):
+    registry = CircuitBreakerRegistry(clock=FakeClock())
+    breaker = registry.get("eu-west-1")
+    calls = []
+
+    def listener(error):
+        calls.append(error)
+        breaker.acquire()
+
+    registry.on_rejection(listener)
+    breaker.force_open("by a test")
+    log.clear()
+    for number in range(1, 4):
+        with pytest.raises(CircuitBreakerOpenError):
+            breaker.acquire()
+        assert len(calls) == number
+    recursions = [line for line in log if "another event of its own" in line["message"]]
+    assert len(recursions) == 1
+
+
+def test_another_listener_is_called_for_the_rejection_of_the_first():
+    registry = CircuitBreakerRegistry(clock=FakeClock())
+    breaker = registry.get("eu-west-1")
+    calls = []
+    registry.on_rejection(lambda _: breaker.acquire())
+    registry.on_rejection(calls.append)
+    breaker.force_open("by a test")
+    with pytest.raises(CircuitBreakerOpenError):
+        breaker.acquire()
+    assert len(calls) == 2

@@ -229,10 +229,10 @@ def test_threads_that_press_each_other_out_never_get_two_breakers_for_one_region
 
 def test_a_region_that_was_evicted_starts_again(clock):
     registry = CircuitBreakerRegistry(max_regions=2, clock=clock)
-    trip(registry.get("gone"))
+    fail(registry, "gone")
     flood(registry)
     assert "gone" not in regions(registry)
-    assert registry.get("gone").state is CLOSED
+    assert registry.get("gone").snapshot().streak == 0
 
 
 def growth(work, first, last):

@@ -196,7 +196,7 @@ def test_a_wrong_budget_is_named(value):
     ("wrong", "error", "says"),
     [
         ({"attempts": 0}, ValueError, "attempts must be a whole number of at least 1, got 0"),
-        ({"attempts": "5"}, TypeError, "attempts must be a whole number of at least 1, got '5'"),
+        ({"attempts": "5"}, TypeError, "attempts must be a whole number of at least 1, got str"),
         ({"count_per": "day"}, ValueError, "count_per must be 'call' or 'attempt', got 'day'"),
         ({"budget": 0.2}, TypeError, "budget must be a RetryBudget, got float"),
     ],
