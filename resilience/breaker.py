@@ -32,6 +32,7 @@ from resilience.events import Listener, StateChanged
 from resilience.hints import Hints
 from resilience.identity import KeepsIdentity
 from resilience.judge import Classifiers, Judge
+from resilience.limits import DrainEstimate
 from resilience.listeners import EventQueue, Listeners, Subscribers, call_listener
 from resilience.log import describe_exception, log_fault
 from resilience.loops import HasLoop, Retried, with_loops_stopped
@@ -81,6 +82,7 @@ class CircuitSnapshot:
         ignored_reasons: What those probes raised, in short: the last five different ones.
         throttled_tenants: Tenants of the region that wait, because it throttles them.
         longest_wait: Seconds that the last of those tenants still waits.
+        drain: How far a message worker is with the backlog of an outage; None: there is no drain.
     """
 
     region: str
@@ -102,6 +104,7 @@ class CircuitSnapshot:
     ignored_reasons: tuple[str, ...] = ()
     throttled_tenants: int = 0
     longest_wait: float = 0.0
+    drain: DrainEstimate | None = None
 
 
 class Retention(Enum):
@@ -144,6 +147,7 @@ class CircuitBreaker(KeepsIdentity):
         "_wait_queue",
         "circuit",
         "closed",
+        "drain",
         "hints",
         "is_evicted",
         "judge",
@@ -185,6 +189,8 @@ class CircuitBreaker(KeepsIdentity):
         self._queue = EventQueue(self.region, self._listeners, subscribers)
         self._wait_queue: WaitQueue | None = None
         self._tenants: Tenants | None = None
+        #: How far a message worker is with the backlog of an outage; None: there is no drain.
+        self.drain: DrainEstimate | None = None
         #: Those whose next call may not simply start.
         self.throttled_tenants: Collection[str] = ()
         #: Warns about calls that cannot open the circuit.
@@ -458,6 +464,7 @@ class CircuitBreaker(KeepsIdentity):
             ignored_reasons=ignored_probes.reasons,
             throttled_tenants=throttled.count,
             longest_wait=throttled.longest_wait,
+            drain=self.drain,
         )
 
     def tenant_waits(self, now: float) -> Mapping[str, float]:

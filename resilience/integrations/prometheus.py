@@ -158,6 +158,16 @@ class _Families:
         self.tenant_wait = _gauge(
             "tenant_wait_seconds", "Seconds that a throttled tenant still waits.", "tenant"
         )
+        self.drain_backlog = _gauge(
+            "drain_backlog", "Messages of an outage that wait, while they are worked off."
+        )
+        self.drain_rate = _gauge(
+            "drain_rate", "Requests a second at which the messages of an outage are worked off."
+        )
+        self.drain_eta = _gauge(
+            "drain_eta_seconds",
+            "Seconds until the messages of an outage are done: +Inf means never, at this rate.",
+        )
 
     def all(self) -> tuple[Metric, ...]:
         """Return all families, in the order in which they are exported."""
@@ -175,6 +185,9 @@ class _Families:
             self.throttled_tenants,
             self.longest_wait,
             self.tenant_wait,
+            self.drain_backlog,
+            self.drain_rate,
+            self.drain_eta,
         )
 
     def add(self, reading: Reading) -> None:
@@ -199,6 +212,11 @@ class _Families:
         self.longest_wait.add_metric([region], snapshot.longest_wait)
         for tenant, wait in reading.tenant_waits.items():
             self.tenant_wait.add_metric([region, tenant], wait)
+        if snapshot.drain is not None:
+            self.drain_backlog.add_metric([region], snapshot.drain.backlog)
+            self.drain_rate.add_metric([region], snapshot.drain.rate)
+            eta = snapshot.drain.eta
+            self.drain_eta.add_metric([region], math.inf if eta is None else eta)
 
 
 def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:

@@ -17,6 +17,7 @@ from resilience.breaker import CircuitBreaker
 from resilience.circuit import CircuitState
 from resilience.events import StateChanged
 from resilience.integrations.rabbitmq.evidence import RegionEvidence
+from resilience.integrations.rabbitmq.pacing import Pacing
 
 # Seconds after which the circuit is read again: no event says that a probe has become due, nor
 # that a probe of other code has given its place back.
@@ -64,6 +65,8 @@ class ConcurrencyLimit:
         self._breaker = breaker
         #: Which failures count against the messages.
         self.evidence = RegionEvidence(breaker)
+        #: When the messages of a tenant may be attempted.
+        self.pacing = Pacing(breaker, self._wake)
         # The step of the slow start; None at full rate.
         self._step: int | None = None
         self._successes_in_step = 0
@@ -256,8 +259,12 @@ class ConcurrencyLimit:
             self._step, self._successes_in_step = 1, 0
             self._slots = set()
             self.evidence.drop_pending()
+            self.pacing.end_drain(self.pacing.drain, why="the circuit is OPEN")
         elif state is CircuitState.CLOSED:
             self._slots = self._within_lease()
+            self.pacing.begin_drain()
+            if self.pacing.knows_limit:
+                self._step = None  # The pace is gentle enough.
         self._changed.set()
         self._serve_and_wake()
 

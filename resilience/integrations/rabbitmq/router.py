@@ -14,13 +14,16 @@ from resilience.integrations.rabbitmq.amqp import (
 )
 from resilience.integrations.rabbitmq.concurrency import ConcurrencyLimit, attach_to_limit
 from resilience.integrations.rabbitmq.connections import ReadingConnection
+from resilience.integrations.rabbitmq.consumer_warnings import ConsumerWarnings
 from resilience.integrations.rabbitmq.deliveries import DeliveryCounts
 from resilience.integrations.rabbitmq.disposition import Disposition
 from resilience.integrations.rabbitmq.failure_record import FailureRecord, record_of
-from resilience.integrations.rabbitmq.handler import MessageHandler
+from resilience.integrations.rabbitmq.handler import Attempt, MessageHandler
+from resilience.integrations.rabbitmq.pacing import PacedCall, Pacing
 from resilience.integrations.rabbitmq.publisher import copy_of
 from resilience.integrations.rabbitmq.settings import ConsumerSettings
 from resilience.integrations.rabbitmq.subscription import Subscription
+from resilience.integrations.rabbitmq.tenant_lookup import TenantLookup
 from resilience.integrations.rabbitmq.unreadable import check_readable
 from resilience.integrations.rabbitmq.worker import Worker
 
@@ -28,6 +31,8 @@ from resilience.integrations.rabbitmq.worker import Worker
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 # The most messages that may wait in addition to those that are let in.
 _MOST_WAITING = 1000
+# The most seconds that a message waits for its turn in a drain before it is moved.
+_LONGEST_WAIT_FOR_TURN = 2.0
 
 
 class Router(Worker):
@@ -64,6 +69,9 @@ class Router(Worker):
         # on they no longer count towards the prefetch.
         self._waiting: dict[AbstractIncomingMessage, float] = {}
         self._counts = DeliveryCounts(queue, "")
+        self._tenants = TenantLookup(settings.tenant_of, ConsumerWarnings(queue))
+        # How many messages wait for their turn in a drain.
+        self._pausing = 0
         self._limits: dict[CircuitBreaker, ConcurrencyLimit] = {}
         self._detach: list[Callable[[], None]] = []
 
@@ -73,6 +81,9 @@ class Router(Worker):
         """Begin to follow the circuits of all regions."""
         for breaker in self._wait_queues:
             limit, detach = attach_to_limit(breaker, self._settings.prefetch, self.wake)
+            limit.pacing.use(
+                self._settings.rate_limit, tenants=self._settings.tenant_of is not None
+            )
             self._limits[breaker] = limit
             self._detach.append(detach)
 
@@ -144,22 +155,21 @@ class Router(Worker):
         Returns:
             Whether the message is done with; if not, it has to wait.
         """
-        limit = self._limits[breaker]
+        limit, tenant = self._limits[breaker], self._tenants.find(message)
+        pacing = limit.pacing
+        if pacing.is_needed and not await self._wait_for_turn(pacing, tenant):
+            return False
         slot = await limit.acquire_at_full_rate()
         if slot is None:
             return False
         try:
             if self.stopping:
                 return False
-            began = limit.evidence.next_event()
-            disposition, error = await self._handler.attempt(breaker, message)
-            if disposition in (Disposition.ACK, Disposition.ON_ERROR):
-                limit.record_success()
-            if disposition is Disposition.ACK:
-                limit.confirm_failures(began)
-                await acknowledge(message)
+            call = pacing.begin(tenant, live=True) if pacing.is_needed else None
+            attempt = await self._call_handler(breaker, message, call)
         finally:
             slot.release()
+        disposition, error = attempt
         if isinstance(error, Exception) and disposition is not Disposition.REJECTED:
             failures.note(error)
             if limit.is_closed and disposition is not Disposition.ON_ERROR:
@@ -168,6 +178,43 @@ class Router(Worker):
         if disposition is Disposition.ON_ERROR and isinstance(error, Exception):
             await self._handle_error(breaker.region, message, error, failures)
         return disposition in (Disposition.ACK, Disposition.ON_ERROR)
+
+    async def _call_handler(
+        self, breaker: CircuitBreaker, message: AbstractIncomingMessage, call: PacedCall | None
+    ) -> Attempt:
+        """Call the handler, and acknowledge the message if it is done."""
+        limit = self._limits[breaker]
+        began = limit.evidence.next_event()
+        attempt: Attempt | None = None
+        try:
+            attempt = await self._handler.attempt(breaker, message)
+        finally:
+            if call is not None:
+                call.end(attempt)
+        if attempt.disposition in (Disposition.ACK, Disposition.ON_ERROR):
+            limit.record_success()
+        if attempt.disposition is Disposition.ACK:
+            limit.confirm_failures(began)
+            await acknowledge(message)
+        return attempt
+
+    async def _wait_for_turn(self, pacing: Pacing, tenant: str) -> bool:
+        """Wait for the turn of a message, if this takes a moment only.
+
+        Returns:
+            Whether it may be attempted; if not, it is moved, so that it is in nobody's way.
+        """
+        end = self.now() + _LONGEST_WAIT_FOR_TURN
+        while (wait := pacing.wait(tenant, live=True)) > 0.0:
+            is_patient = pacing.drain is not None and 2 * self._pausing < self._settings.prefetch
+            if not is_patient or self.now() + wait > end or self.stopping:
+                return False
+            self._pausing += 1
+            try:
+                await self.pause(wait)
+            finally:
+                self._pausing -= 1
+        return True
 
     async def _move_to_wait_queue(
         self, breaker: CircuitBreaker, message: AbstractIncomingMessage, failures: FailureRecord
