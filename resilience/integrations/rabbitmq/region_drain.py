@@ -55,16 +55,16 @@ class RegionDrain:
         self._waiting.pop(queue, None)
         self._counted.pop(queue, None)
 
-    def measure(self, queue: str, waiting: int, running: int) -> None:
+    def measure(self, queue: str, waiting: int, others: int) -> None:
         """Take note of how many messages of a queue there are.
 
         Args:
             queue: The queue's name.
             waiting: How many wait.
-            running: How many are being attempted.
+            others: How many are being attempted, or have failed.
         """
         is_known = queue in self._counted
-        self._waiting[queue], self._counted[queue] = waiting, waiting + running
+        self._waiting[queue], self._counted[queue] = waiting, waiting + others
         total = sum(self._counted.values())
         if is_known:
             # What is there although it should be done has arrived since.

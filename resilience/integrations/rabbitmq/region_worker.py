@@ -642,9 +642,10 @@ class RegionWorker(Worker):
         queue = self._subscription.queue
         ready = await self._subscription.count_ready()
         if ready is not None:
-            # Failed ones are not part of it: some never succeed.
-            here = len(self._unacked.new) + len(self._unacked.redelivered) + len(self._held)
-            drain.measure(queue, ready + here, len(self._attempting))
+            failed = len(self._unacked.failed)
+            waiting = ready + len(self._unacked) - failed + len(self._held)
+            # The drain does not wait for those that have failed: some never succeed.
+            drain.measure(queue, waiting, len(self._attempting) + failed)
         self._count_at = self.now() + drain.next_look()
         if drain.is_over:
             self._pacing.end_drain(drain)
