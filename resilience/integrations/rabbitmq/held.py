@@ -1,9 +1,10 @@
 """The unacked messages that wait for their tenants, so that they are in nobody's way."""
 
+import math
 from bisect import insort
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import chain
 
 from resilience.integrations.rabbitmq.amqp import is_unsettled
 from resilience.integrations.rabbitmq.pacing import NO_TENANT, Pacing
@@ -20,6 +21,9 @@ class HeldMessages:
 
     pacing: Pacing
     _by_tenant: dict[str, list[Delivery]] = field(default_factory=dict[str, list[Delivery]])
+    # How many of them have a tenant, in all and by the consumer that they were delivered to.
+    _of_tenants: int = 0
+    _by_consumer: Counter[str | None] = field(default_factory=Counter[str | None])
     # What `release` has seen last, and when it has to look again at the latest.
     _seen: int = -1
     _look_at: float = 0.0
@@ -51,6 +55,7 @@ class HeldMessages:
         """Hold a message, unless it can no longer be settled."""
         if is_unsettled(delivery.message):
             insort(self._by_tenant.setdefault(delivery.tenant, []), delivery, key=_number)
+            self._count(delivery, 1)
             self.look_again(delivery.tenant)
 
     def look_again(self, tenant: str) -> None:
@@ -62,6 +67,7 @@ class HeldMessages:
         """Remove a message."""
         held = self._by_tenant[delivery.tenant]
         held.remove(delivery)
+        self._count(delivery, -1)
         if not held:
             del self._by_tenant[delivery.tenant]
 
@@ -97,21 +103,29 @@ class HeldMessages:
             self.remove(delivery)
         return released
 
+    @property
+    def oldest(self) -> float:
+        """When the message was delivered that waits for the longest, in the event loop's time."""
+        firsts = (held[0].received_at for held in self._by_tenant.values())
+        return min(firsts, default=math.inf)
+
     # Those of tenants
 
-    def count(self, consumer_tag: str | None = None) -> int:
-        """Return how many messages wait that have a tenant.
+    @property
+    def count(self) -> int:
+        """How many messages wait that have a tenant."""
+        return self._of_tenants
 
-        Args:
-            consumer_tag: Only those that this consumer was delivered; None: all.
-        """
-        of_tenants = [held for name, held in self._by_tenant.items() if name != NO_TENANT]
-        if consumer_tag is None:
-            return sum(map(len, of_tenants))
-        return sum(
-            delivery.message.consumer_tag == consumer_tag
-            for delivery in chain.from_iterable(of_tenants)
-        )
+    def count_of(self, consumer_tag: str | None) -> int:
+        """Return how many of them this consumer was delivered."""
+        return self._by_consumer[consumer_tag]
+
+    def _count(self, delivery: Delivery, change: int) -> None:
+        if delivery.tenant != NO_TENANT:
+            self._of_tenants += change
+            self._by_consumer[delivery.message.consumer_tag] += change
+            if not self._of_tenants:
+                self._by_consumer.clear()
 
     def excess(self, most: int, *, in_all: int) -> list[Delivery]:
         """Return the latest messages of tenants that have too many of them here.

@@ -119,6 +119,10 @@ class Pacing:
         """Return whether messages of a tenant may have to wait."""
         return tenant in self._paced or tenant in self.breaker.throttled_tenants
 
+    def is_paced(self, tenant: str) -> bool:
+        """Return whether a tenant is paced because it was refused: its calls are few."""
+        return tenant != NO_TENANT and tenant in self._paced
+
     def begin(self, tenant: str, *, live: bool = False) -> PacedCall:
         """Take note that a message is attempted.
 

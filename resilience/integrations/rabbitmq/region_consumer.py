@@ -65,8 +65,8 @@ class RegionConsumer(Consumer):
         arguments: More arguments of `basic.consume`.
         registry: The registry of the region's breaker. None is the default registry.
         tenant_of: Returns the tenant of a message, or None if it has none. A tenant whose messages
-            are answered 429 waits as long as the region asks, and the others go on. None: messages
-            have no tenants.
+            are answered 429 waits as long as the region asks, and the others go on. Its calls come
+            on top of `prefetch` while they are paced, a tenth at most. None: no tenants.
         max_unacked_per_tenant: The most messages of a throttled tenant that are held unacked; the
             rest of them is moved to the end of the queue.
         rate_limit: What the region allows each tenant, or in all if there is no `tenant_of`: the

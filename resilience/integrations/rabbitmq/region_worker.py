@@ -191,9 +191,8 @@ class RegionWorker(Worker):
         for delivery in self._unacked:
             yield delivery.due
             yield delivery.received_at + self._settings.max_unacked
-        for delivery in self._held:
-            yield delivery.received_at + self._settings.max_unacked
         if self._held.look_at is not None:
+            yield self._held.oldest + self._settings.max_unacked
             yield self._held.look_at
             yield self._passing_over.repeats_at
         if self._pacing.drain is not None:
@@ -232,7 +231,7 @@ class RegionWorker(Worker):
         messages leave less than the usual prefetch to the others.
         """
         usual = min(self._settings.prefetch, self._limit.max_calls)
-        if self._held.count():
+        if self._held.count:
             self._has_room_until = self.now() + _ROOM_KEPT
         if self.now() >= self._has_room_until:
             return usual
@@ -240,14 +239,14 @@ class RegionWorker(Worker):
 
     def _leaves_little_room(self) -> bool:
         """Whether messages that wait for tenants take up the room of the others."""
-        if not self._held.count() or self._held_too_many():
+        if not self._held.count or self._held_too_many():
             return False
         usual = min(self._settings.prefetch, self._limit.max_calls)
-        held = self._held.count(self._subscription.consumer_tag)
+        held = self._held.count_of(self._subscription.consumer_tag)
         return self._subscription.prefetch - held < usual
 
     def _held_too_many(self) -> bool:
-        return self._held.count() >= _MOST_HELD * self._settings.max_unacked_per_tenant
+        return self._held.count >= _MOST_HELD * self._settings.max_unacked_per_tenant
 
     def _probes_choose_from(self) -> int:
         """Return how many new messages a probe chooses from.
@@ -323,7 +322,9 @@ class RegionWorker(Worker):
             return None
         if self._pacing.is_needed and self._held.must_wait(delivery):
             return None
-        return self._limit.try_acquire() if self._limit.is_closed else None
+        if not self._limit.is_closed:
+            return None
+        return self._limit.try_acquire(paced=self._pacing.is_paced(delivery.tenant))
 
     def _on_lost(self) -> None:
         self._unacked.drop_lost()
@@ -349,6 +350,8 @@ class RegionWorker(Worker):
         await return_to_queue(delivery.message for delivery in returned)
         for delivery in returned:
             self._unacked.add(delivery)  # Only those that the broker did not take.
+        if self._held.oldest > received_before:
+            return
         held = [one for one in self._held if one.received_at <= received_before]
         for delivery in held:
             self._held.remove(delivery)
@@ -378,7 +381,7 @@ class RegionWorker(Worker):
     def _start_attempts(self) -> None:
         """Attempt messages for as long as there are some whose turn it is, and slots."""
         while not self.stopping and (delivery := self._next_ready()) is not None:
-            slot = self._limit.try_acquire()
+            slot = self._limit.try_acquire(paced=self._pacing.is_paced(delivery.tenant))
             if slot is None:
                 self._wait_for_slot()
                 return
@@ -578,6 +581,8 @@ class RegionWorker(Worker):
 
     def _give_up_spent(self) -> None:
         """Pass the messages to `on_error` that have had all their attempts, or all their time."""
+        if self._settings.max_attempts is None and self._settings.max_age is None:
+            return
         for delivery in (*self._unacked.failed, *self._held):
             error = delivery.failures.error
             if error is None or delivery.is_given_up or not self._is_spent(delivery):

@@ -159,7 +159,7 @@ class Router(Worker):
         pacing = limit.pacing
         if pacing.is_needed and not await self._wait_for_turn(pacing, tenant):
             return False
-        slot = await limit.acquire_at_full_rate()
+        slot = await limit.acquire_at_full_rate(paced=pacing.is_paced(tenant))
         if slot is None:
             return False
         try:

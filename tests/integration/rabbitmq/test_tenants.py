@@ -25,13 +25,13 @@ class Client:
 
     def __init__(self, genesys, session):
         self.registry = CircuitBreakerRegistry()
-        self._genesys, self._session = genesys, session
+        self.genesys, self._session = genesys, session
         self.requests, self.done = Counter(), Counter()
         self._send = region_breaker(region_from="region", registry=self.registry)(self._post)
 
     async def _post(self, region, tenant):
         self.requests[tenant] += 1
-        url = self._genesys.message_url(tenant)
+        url = self.genesys.message_url(tenant)
         body = {
             "channel": {
                 "from": {"id": "+1", "idType": "Phone"},
@@ -40,7 +40,7 @@ class Client:
             },
             "text": "hello",
         }
-        headers = {"Authorization": f"Bearer {self._genesys.issue_token()}"}
+        headers = {"Authorization": f"Bearer {self.genesys.issue_token()}"}
         async with self._session.post(url, json=body, headers=headers) as response:
             response.raise_for_status()
 
@@ -57,6 +57,11 @@ class Client:
 async def genesys():
     async with FakeGenesys() as fake:
         yield fake
+
+
+@pytest.fixture(params=KINDS)
+async def queue(bench, request):
+    return await bench.queue(request.param)
 
 
 @pytest.fixture
@@ -95,10 +100,9 @@ async def publish(bench, queue, of_a, of_others):
 
 
 @LAYOUTS
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("most", [5, 2000])
-async def test_a_throttled_tenant_holds_up_nobody(bench, genesys, client, layout, kind, most):
-    queue = await bench.queue(kind)
+async def test_a_throttled_tenant_holds_up_nobody(bench, queue, client, layout, most):
+    genesys = client.genesys
     await publish(bench, queue, 60, 4)
     path = genesys.message_url("A").removeprefix(genesys.url)
     genesys.rate_limit(3600, paths=path)
@@ -126,8 +130,9 @@ async def test_a_throttled_tenant_holds_up_nobody(bench, genesys, client, layout
 
 
 @LAYOUTS
-async def test_two_consumers_of_the_same_process_send_one_probe(bench, genesys, client, layout):
-    queue = await bench.queue()
+async def test_two_consumers_of_the_same_process_send_one_probe(
+    bench, queue, genesys, client, layout
+):
     path = genesys.message_url("A").removeprefix(genesys.url)
     genesys.rate_limit(1, paths=path)
     await publish(bench, queue, 40, 0)

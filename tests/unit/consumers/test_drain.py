@@ -17,7 +17,7 @@ from resilience.integrations.prometheus import CircuitCollector
 from resilience.integrations.rabbitmq import RegionConsumer
 from resilience.integrations.status_page.state import PageState
 from resilience.limits import DrainEstimate, RateLimit
-from tests.unit.consumers.world import QUEUE, REGION, World, bodies, refuse
+from tests.unit.consumers.world import REGION, World, bodies, refuse
 
 LAYOUTS = pytest.mark.parametrize("shared", [False, True], ids=["region", "shared"])
 PLAN = Plan(outage=300.0)

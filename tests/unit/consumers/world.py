@@ -95,7 +95,7 @@ class World:
     async def until(self, condition, seconds=3600):
         """Wait for something in virtual time."""
         async with asyncio.timeout(seconds):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 - virtual time
                 await asyncio.sleep(0.1)
 
     def run(self, story):
