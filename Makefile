@@ -175,7 +175,7 @@ simulate: $(STAMP) ## fleets that share their circuits, on virtual time: docs/sh
 	@$(RUN) benchmarks.simulate
 
 .PHONY: simulate-drain
-simulate-drain: $(STAMP) ## a backlog and a rate limit, in four ways, on virtual time: docs/drain-simulation.md
+simulate-drain: $(STAMP) ## a backlog and a rate limit, in eight ways, on virtual time: docs/drain-simulation.md
 	@$(RUN) benchmarks.simulate_drain
 
 # --- the soaks: what takes minutes, and whose figures stand in the docs ------------------------------

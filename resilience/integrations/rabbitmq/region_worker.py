@@ -7,6 +7,7 @@ happens elsewhere only wakes the loop, and nothing depends on the order of event
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Iterator
 from itertools import chain
 
@@ -50,8 +51,9 @@ _LONG_ON_ERROR = 1.0
 # The new messages that the second probe chooses from; each further one chooses from twice as many.
 _FIRST_CHOICE = 10
 _MAX_DOUBLINGS = 16
-# How many more messages than the prefetch are let in, at least, beside those that wait for tenants.
-_LEAST_ROOM = 50
+# How many more messages are let in beside those that wait for tenants, as a share of the prefetch.
+# With more, a consumer would keep messages in hand that another one could attempt.
+_ROOM = 0.5
 # The most messages that wait for tenants in all, as a multiple of those of one tenant.
 _MOST_HELD = 5
 # Seconds for which that room is kept when no message waits any more.
@@ -235,7 +237,7 @@ class RegionWorker(Worker):
             self._has_room_until = self.now() + _ROOM_KEPT
         if self.now() >= self._has_room_until:
             return usual
-        return usual + max(usual, _LEAST_ROOM)
+        return usual + math.ceil(usual * _ROOM)
 
     def _leaves_little_room(self) -> bool:
         """Whether messages that wait for tenants take up the room of the others."""
