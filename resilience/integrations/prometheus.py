@@ -17,6 +17,7 @@ from resilience.integrations.metrics import (
     display_name,
     read_circuits,
 )
+from resilience.limits import DrainEstimate
 from resilience.registry import CircuitBreakerRegistry
 
 
@@ -158,6 +159,72 @@ class _Families:
         self.tenant_wait = _gauge(
             "tenant_wait_seconds", "Seconds that a throttled tenant still waits.", "tenant"
         )
+        self.drain = _DrainFamilies()
+
+    def all(self) -> tuple[Metric, ...]:
+        """Return all families, in the order in which they are exported."""
+        return (
+            self.unacked,
+            self.failed,
+            self.oldest,
+            self.last,
+            self.deliveries,
+            self.redeliveries,
+            self.parked,
+        )
+
+    def add(self, stats: QueueStats) -> None:
+        """Add the samples of one queue."""
+        labels = [display_name(stats.queue), display_name(stats.region)]
+        self.unacked.add_metric(labels, stats.unacked)
+        self.failed.add_metric(labels, stats.failed)
+        self.oldest.add_metric(labels, stats.oldest_unacked_age)
+        if stats.last_delivery_age is not None:  # None: there was none
+            self.last.add_metric(labels, stats.last_delivery_age)
+        self.deliveries.add_metric(labels, stats.deliveries)
+        self.redeliveries.add_metric(labels, stats.redeliveries)
+        self.parked.add_metric(labels, stats.parked)
+
+
+class _Families:
+    """The metric families of one scrape."""
+
+    def __init__(self) -> None:
+        self.state = _gauge(
+            "state", "1 for the current state of the circuit, 0 for the others.", "state"
+        )
+        self.retry_after = _gauge(
+            "retry_after_seconds",
+            "Seconds until a call may be admitted: 0 means now, +Inf means after a manual reset.",
+        )
+        self.time_in_state = _gauge(
+            "time_in_state_seconds", "Seconds since the circuit entered its current state."
+        )
+        self.streak = _gauge("streak", "Consecutive failures.")
+        self.calls = _counter("calls", "Calls by outcome; rejected calls were not made.", "outcome")
+        self.transitions = _counter(
+            "transitions", "State transitions of the circuit.", "from", "to"
+        )
+        self.probes = _counter("probes", "Calls that were admitted in HALF_OPEN.")
+        self.ignored_probes = _gauge(
+            "ignored_probes",
+            "Probes in a row, until now, that were ignored; 0 unless the circuit is HALF_OPEN.",
+        )
+        self.trips = _counter("trips", "How many times failures opened the CLOSED circuit.")
+        self.shared = _gauge(
+            "shared", "1 while the circuit is shared with other processes, 0 while it is not."
+        )
+
+        self.throttled_tenants = _gauge(
+            "throttled_tenants", "Tenants that wait, because the region throttles them."
+        )
+        self.longest_wait = _gauge(
+            "throttled_tenants_longest_wait_seconds",
+            "Seconds that the last of the throttled tenants still waits.",
+        )
+        self.tenant_wait = _gauge(
+            "tenant_wait_seconds", "Seconds that a throttled tenant still waits.", "tenant"
+        )
         self.drain_backlog = _gauge(
             "drain_backlog", "Messages of an outage that wait, while they are worked off."
         )
@@ -185,9 +252,7 @@ class _Families:
             self.throttled_tenants,
             self.longest_wait,
             self.tenant_wait,
-            self.drain_backlog,
-            self.drain_rate,
-            self.drain_eta,
+            *self.drain.all(),
         )
 
     def add(self, reading: Reading) -> None:
@@ -213,10 +278,33 @@ class _Families:
         for tenant, wait in reading.tenant_waits.items():
             self.tenant_wait.add_metric([region, tenant], wait)
         if snapshot.drain is not None:
-            self.drain_backlog.add_metric([region], snapshot.drain.backlog)
-            self.drain_rate.add_metric([region], snapshot.drain.rate)
-            eta = snapshot.drain.eta
-            self.drain_eta.add_metric([region], math.inf if eta is None else eta)
+            self.drain.add(region, snapshot.drain)
+
+
+class _DrainFamilies:
+    """The metric families of the backlogs that are worked off."""
+
+    def __init__(self) -> None:
+        self.backlog = _gauge(
+            "drain_backlog", "Messages of an outage that wait, while they are worked off."
+        )
+        self.rate = _gauge(
+            "drain_rate", "Requests a second at which the messages of an outage are worked off."
+        )
+        self.eta = _gauge(
+            "drain_eta_seconds",
+            "Seconds until the messages of an outage are done: +Inf means never, at this rate.",
+        )
+
+    def all(self) -> tuple[Metric, ...]:
+        """Return all of them, in the order in which they are exported."""
+        return self.backlog, self.rate, self.eta
+
+    def add(self, region: str, drain: DrainEstimate) -> None:
+        """Add the samples of one drain."""
+        self.backlog.add_metric([region], drain.backlog)
+        self.rate.add_metric([region], drain.rate)
+        self.eta.add_metric([region], math.inf if drain.eta is None else drain.eta)
 
 
 def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:

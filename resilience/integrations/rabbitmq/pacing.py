@@ -32,6 +32,7 @@ NO_TENANT = ""
 _LONGEST_LOOK_AHEAD = 1.0
 # Seconds without a message that was held back, after which a tenant is no longer paced.
 _PACED_AFTERWARDS = 60.0
+_MOST_PACED = 10_000
 
 
 @dataclass(slots=True)
@@ -180,7 +181,8 @@ class Pacing:
         if tenants.wait_of(tenant) == 0.0:
             # A call with `tenant_from` has reported it by itself.
             if isinstance(attempt.error, TenantThrottledError):
-                tenants.throttle(tenant, asked)
+                if asked:
+                    tenants.throttle(tenant, asked)
             else:
                 tenants.observe(attempt.error, tenant)
         self._make_pace(tenant)
@@ -220,6 +222,8 @@ class Pacing:
             rate: Requests a second at which a new one begins if the limit is unknown.
         """
         if tenant not in self._paced:
+            if len(self._paced) >= _MOST_PACED:
+                del self._paced[next(iter(self._paced))]  # It will be refused again.
             now = _now()
             pace = Pace(now, self.limit_of(tenant))
             if rate:
@@ -234,7 +238,7 @@ class Pacing:
     @property
     def knows_limit(self) -> bool:
         """Whether a drain can be paced from its beginning."""
-        return self._uses_tenants or self.limit_of(NO_TENANT) is not None
+        return self.limit_of(NO_TENANT) is not None
 
     def rate(self) -> float | None:
         """Return the requests a second at which a drain is paced; None: it is measured."""

@@ -508,16 +508,18 @@ class RegionWorker(Worker):
         """
         began = self._limit.evidence.next_event()
         is_probe = self._is_half_open()
-        attempt: Attempt | None = None
         try:
             attempt = await self._handler.attempt(
                 self._breaker,
                 delivery.message,
                 ignore_failures=delivery.failures.fails_by_itself,
             )
-        finally:
+        except BaseException:
             if call is not None:
-                call.end(attempt)
+                call.end(None)
+            raise
+        if call is not None:
+            call.end(attempt)
         disposition, error = attempt
         if disposition is Disposition.ACK:
             self._note_success(delivery, began)

@@ -1,6 +1,7 @@
 """Router: consumes a shared queue all the time, and moves what cannot be attempted elsewhere."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from math import ceil
 
 from aio_pika.abc import AbstractIncomingMessage
 
@@ -33,6 +34,9 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 _MOST_WAITING = 1000
 # The most seconds that a message waits for its turn in a drain before it is moved.
 _LONGEST_WAIT_FOR_TURN = 2.0
+# How many more messages are let in while messages of throttled tenants are moved, as a share of the
+# prefetch, and the seconds for which this goes on afterwards.
+_ROOM, _ROOM_KEPT = 0.5, 60.0
 
 
 class Router(Worker):
@@ -70,6 +74,8 @@ class Router(Worker):
         self._waiting: dict[AbstractIncomingMessage, float] = {}
         self._counts = DeliveryCounts(queue, "")
         self._tenants = TenantLookup(settings.tenant_of, ConsumerWarnings(queue))
+        # Until when more messages are let in than the prefetch.
+        self._has_room_until = 0.0
         # How many messages wait for their turn in a drain.
         self._pausing = 0
         self._limits: dict[CircuitBreaker, ConcurrencyLimit] = {}
@@ -96,8 +102,9 @@ class Router(Worker):
         try:
             while not self.stopping:
                 self.awake.clear()
-                if self._subscription.prefetch != self._settings.prefetch or self._is_stuck():
-                    await self._subscription.set_prefetch(self._settings.prefetch)
+                prefetch = self._wanted_prefetch()
+                if self._subscription.prefetch != prefetch or self._is_stuck():
+                    await self._subscription.set_prefetch(prefetch)
                 await self.sleep(self._seconds_to_next_step())
         finally:
             try:
@@ -105,6 +112,19 @@ class Router(Worker):
             finally:
                 for detach in self._detach:
                     detach()
+
+    def _wanted_prefetch(self) -> int:
+        """Return how many messages are let in: more while those of throttled tenants are moved.
+
+        Each of them is unacked until the broker has its copy. The others keep their places.
+        """
+        usual = self._settings.prefetch
+        return usual + ceil(usual * _ROOM) if self.now() < self._has_room_until else usual
+
+    def _make_room(self) -> None:
+        if self.now() >= self._has_room_until:
+            self.wake()
+        self._has_room_until = self.now() + _ROOM_KEPT
 
     def _is_stuck(self) -> bool:
         """Whether waiting messages take up so much of the prefetch that few others fit in.
@@ -120,6 +140,8 @@ class Router(Worker):
 
     def _seconds_to_next_step(self) -> float | None:
         due = [since for since in self._waiting.values() if since > self.now()]
+        if self._has_room_until > self.now():
+            due.append(self._has_room_until)
         if self._subscription.retry_at:
             due.append(self._subscription.retry_at)
         return max(0.0, min(due) - self.now()) if due else None
@@ -158,6 +180,7 @@ class Router(Worker):
         limit, tenant = self._limits[breaker], self._tenants.find(message)
         pacing = limit.pacing
         if pacing.is_needed and not await self._wait_for_turn(pacing, tenant):
+            self._make_room()
             return False
         slot = await limit.acquire_at_full_rate(paced=pacing.is_paced(tenant))
         if slot is None:
@@ -185,12 +208,14 @@ class Router(Worker):
         """Call the handler, and acknowledge the message if it is done."""
         limit = self._limits[breaker]
         began = limit.evidence.next_event()
-        attempt: Attempt | None = None
         try:
             attempt = await self._handler.attempt(breaker, message)
-        finally:
+        except BaseException:
             if call is not None:
-                call.end(attempt)
+                call.end(None)
+            raise
+        if call is not None:
+            call.end(attempt)
         if attempt.disposition in (Disposition.ACK, Disposition.ON_ERROR):
             limit.record_success()
         if attempt.disposition is Disposition.ACK:
