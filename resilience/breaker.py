@@ -33,6 +33,7 @@ from resilience.events import Listener, StateChanged
 from resilience.hints import Hints
 from resilience.identity import KeepsIdentity
 from resilience.judge import Classifiers, Judge
+from resilience.limits import DrainEstimate
 from resilience.listeners import EventQueue, Listeners, Subscribers, call_listener
 from resilience.log import describe_exception, log_fault
 from resilience.loops import HasLoop, Retried, with_loops_stopped
@@ -82,6 +83,7 @@ class CircuitSnapshot:
         ignored_reasons: What those probes raised, in short: the last five different ones.
         throttled_tenants: Tenants of the region that wait, because it throttles them.
         longest_wait: Seconds that the last of those tenants still waits.
+        drain: How far a message worker is with the backlog of an outage; None: there is no drain.
     """
 
     region: str
@@ -103,6 +105,7 @@ class CircuitSnapshot:
     ignored_reasons: tuple[str, ...] = ()
     throttled_tenants: int = 0
     longest_wait: float = 0.0
+    drain: DrainEstimate | None = None
 
 
 class Retention(Enum):
@@ -148,6 +151,7 @@ class CircuitBreaker(KeepsIdentity):
         "_wait_queue",
         "circuit",
         "closed",
+        "drain",
         "hints",
         "is_evicted",
         "judge",
@@ -189,6 +193,8 @@ class CircuitBreaker(KeepsIdentity):
         self._queue = EventQueue(self.region, self._listeners, subscribers)
         self._wait_queue: WaitQueue | None = None
         self._tenants: Tenants | None = None
+        #: How far a message worker is with the backlog of an outage; None: there is no drain.
+        self.drain: DrainEstimate | None = None
         #: Those whose next call may not simply start.
         self.throttled_tenants: Collection[str] = ()
         #: Warns about calls that cannot open the circuit.
@@ -478,6 +484,7 @@ class CircuitBreaker(KeepsIdentity):
             ignored_reasons=ignored_probes.reasons,
             throttled_tenants=throttled.count,
             longest_wait=throttled.longest_wait,
+            drain=self.drain,
         )
 
     def tenant_waits(self, now: float) -> Mapping[str, float]:
