@@ -88,10 +88,12 @@ class StubBroker:
             arguments: Its arguments, such as `{"x-queue-type": "quorum", "x-delivery-limit": 20}`.
 
         Raises:
-            TypeError: The name is not a string.
+            TypeError: The name is not a string, or the arguments are not a mapping.
             ValueError: The name is empty, or the queue exists and has other arguments.
         """
         _validate.check_text("name", name)
+        if arguments is not None:
+            _validate.check_type("arguments", arguments, Mapping)
         try:
             self._vhost.declare(name, arguments=cast("FieldTable", dict(arguments or {})))
         except ChannelError as error:
@@ -149,7 +151,10 @@ class StubBroker:
     def stop(self) -> None:
         """Go down: all connections end, and unacked messages are back in their queues."""
         self._is_stopped = True
-        for session in list(self._sessions):
+        sessions = list(self._sessions)
+        for session in sessions:
+            session.end_consumers()  # What one gives back must not go to the next one.
+        for session in sessions:
             session.cut()
         self._vhost.restart()
 
