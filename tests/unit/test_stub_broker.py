@@ -395,6 +395,8 @@ def test_wrong_arguments_say_what_was_expected(world):
         world.broker.declare("r", arguments=7)
     with pytest.raises(TypeError, match="message must be a Message, got bytes"):
         world.broker.publish("q", b"1")
+    with pytest.raises(TypeError, match="message must have properties that AMQP can encode"):
+        world.broker.publish("q", Message(b"1", headers={"x": object()}))
     with pytest.raises(ValueError, match=r"queue must be a queue of the broker \('q'\), got 'p'"):
         world.broker.publish("p", Message(b"1"))
     with pytest.raises(TypeError, match="reason must be"):

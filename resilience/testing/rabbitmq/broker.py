@@ -107,11 +107,17 @@ class StubBroker:
             message: The message.
 
         Raises:
-            TypeError: The message is not one of aio-pika.
+            TypeError: The message is not one of aio-pika, or AMQP cannot encode its properties.
             ValueError: There is no such queue.
         """
         _validate.check_type("message", message, Message)
-        self._queue(queue).put("", queue, message.properties, message.body)
+        properties = message.properties
+        try:
+            properties.marshal()
+        except Exception as error:
+            kind = type(error).__name__
+            raise TypeError(f"message must have properties that AMQP can encode: {kind}") from error
+        self._queue(queue).put("", queue, properties, message.body)
 
     def messages(self, queue: str) -> list[StubMessage]:
         """Return the messages of a queue in their order, those that are unacked included.
