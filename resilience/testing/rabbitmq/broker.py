@@ -177,7 +177,7 @@ class StubBroker:
 
     # Connections
 
-    def _queue(self, name: str) -> StubQueue:
+    def _queue(self, name: object) -> StubQueue:
         queue = self._vhost.queues.get(name) if isinstance(name, str) else None
         if queue is None:
             known = ", ".join(sorted(map(repr, self._vhost.queues))) or "none"
