@@ -149,6 +149,35 @@ def test_an_open_circuit_of_a_region_in_use_outlives_any_number_of_names(clock, 
 
 
 @pytest.mark.parametrize("failures", [0, 1, 10])
+def test_open_circuits_that_fill_a_registry_outlive_them_too(clock, failures):
+    registry = CircuitBreakerRegistry(max_regions=2, clock=clock)
+    in_use(registry, "real")
+    in_use(registry, "other")
+    flood(registry, failures=failures)
+    gc.collect()
+    assert [breaker.region for breaker in registry] == ["real", "other"]
+    assert {registry.get(name).state for name in ("real", "other")} == {OPEN}
+
+
+def test_a_region_without_room_has_a_circuit_that_opens(clock, log):
+    registry = CircuitBreakerRegistry(max_regions=1, clock=clock)
+    in_use(registry, "real")
+    for _ in range(10):
+        registry.get("new").acquire().fail()
+    gc.collect()
+    assert registry.get("new").state is OPEN
+    assert [breaker.region for breaker in registry] == ["real"]
+    assert sum("max_regions" in line["message"] for line in log) == 1
+
+
+def test_an_open_circuit_makes_room_for_another_region_that_was_in_use(clock):
+    registry = CircuitBreakerRegistry(max_regions=1, clock=clock)
+    in_use(registry, "real")
+    in_use(registry, "new")
+    assert [(breaker.region, breaker.state) for breaker in registry] == [("new", OPEN)]
+
+
+@pytest.mark.parametrize("failures", [0, 1, 10])
 def test_a_half_open_circuit_of_a_region_in_use_outlives_them_too(clock, failures):
     registry = CircuitBreakerRegistry(max_regions=10, clock=clock)
     in_use(registry, "real")
