@@ -295,7 +295,7 @@ class CircuitBreakerRegistry(KeepsIdentity):
             self._check_allowed(name)
             with lock:
                 breaker = self._breakers.get(name)
-                if breaker is not None:
+                if breaker is not None and self._settings is settings:
                     self._add_alias(region, breaker)
                     return breaker
             breaker = self._find_or_make(region, name, settings)

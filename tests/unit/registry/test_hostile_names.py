@@ -260,6 +260,21 @@ def test_a_call_of_another_region_is_refused_and_not_made():
     assert made == ["a"]
 
 
+def test_a_region_that_is_no_longer_allowed_is_not_found_by_a_look_up_that_began_before():
+    def allows(name):
+        if asked:
+            registry.configure(allowed_regions={"b"})
+        asked.append(name)
+        return True
+
+    asked = []
+    registry = CircuitBreakerRegistry(normalize=str.lower, allowed_regions=allows)
+    registry.get("a")
+    for _ in range(2):
+        with pytest.raises(ValueError, match="allowed"):
+            registry.get("A")
+
+
 def test_allowed_regions_are_compared_by_their_one_name():
     registry = CircuitBreakerRegistry(
         allowed_regions=["mypurecloud.ie"], normalize=canonical_region
