@@ -305,7 +305,7 @@ class CircuitBreakerRegistry(KeepsIdentity):
     def _check_allowed(self, name: str) -> None:
         shown = _validate.shown(name)
         try:
-            is_allowed = self._allows(name)
+            is_allowed = bool(self._allows(name))
         except Exception as error:
             kind = _validate.kind_of(error)
             raise ValueError(f"allowed_regions raised {kind} for {shown}") from error

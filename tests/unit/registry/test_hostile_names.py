@@ -310,6 +310,13 @@ def test_a_function_that_raises_refuses_the_region_that_it_raised_for():
     def allows(_):
         raise ZeroDivisionError
 
+    class Undecided:
+        __bool__ = allows
+
+    for function in (allows, lambda _: Undecided()):
+        registry = CircuitBreakerRegistry(allowed_regions=function)
+        with pytest.raises(ValueError, match="allowed_regions raised ZeroDivisionError for 'a'"):
+            registry.get("a")
     registry = CircuitBreakerRegistry(allowed_regions=allows)
     with pytest.raises(ValueError, match="allowed_regions raised ZeroDivisionError for 'a'"):
         registry.get("a")
