@@ -657,9 +657,16 @@ class CircuitBreaker(KeepsIdentity):
 
     def _change(self, change: Callable[[float], None]) -> None:
         if lock_is_held():  # in a signal handler, or at the end of a generator that is collected
-            postpone(partial(self._change, change))
+            postpone(partial(self._change_later, change))
         else:
             self.apply(change)
+
+    def _change_later(self, change: Callable[[float], None]) -> None:
+        """Change the circuit in a thread, or a call, that has nothing to do with it."""
+        try:
+            self.apply(change)
+        except Exception as fault:  # noqa: BLE001 - the error of that call goes first
+            log_fault("clock", self._clock, describe_exception(fault), self.region)
 
     def _after_change(self) -> None:
         """Bring up to date what depends on the circuit; the caller holds the lock."""

@@ -401,5 +401,5 @@ def test_wrong_arguments_say_what_was_expected(world):
         world.broker.publish("p", Message(b"1"))
     with pytest.raises(TypeError, match="reason must be"):
         world.broker.block(7)
-    with pytest.raises(ValueError, match="got \\['q'\\]"):
+    with pytest.raises(ValueError, match="got list"):
         world.broker.delete(["q"])

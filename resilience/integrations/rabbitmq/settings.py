@@ -64,7 +64,9 @@ def checked_settings(
     """Return the settings, or raise if one of them is wrong."""
     _validate.check_count("prefetch", prefetch)
     if prefetch > _MAX_PREFETCH:
-        raise ValueError(f"prefetch must be at most {_MAX_PREFETCH}, got {prefetch}")
+        raise ValueError(
+            f"prefetch must be at most {_MAX_PREFETCH}, got {_validate.shown(prefetch)}"
+        )
     if max_failed_held is None:
         max_failed_held = max(_HELD_PER_PREFETCH * prefetch, _LEAST_FAILED_HELD)
     _validate.check_count("max_failed_held", max_failed_held)

@@ -195,9 +195,8 @@ class SharedConsumer(Consumer):
         for breaker in self._wait_queues:
             if breaker.region == name:
                 return breaker
-        raise ValueError(
-            f"region_of returned {region!r}, which is not one of the consumer's regions"
-        )
+        shown = _validate.shown(name)
+        raise ValueError(f"region_of returned {shown}, which is not one of the consumer's regions")
 
 
 def _breakers(registry: CircuitBreakerRegistry, regions: Iterable[str]) -> list[CircuitBreaker]:
@@ -220,7 +219,7 @@ def _wait_queues(
     """Return the name of each region's wait queue, or raise if `wait_queue` does not give one."""
     pattern = _validate.check_text("wait_queue", pattern)
     if "{region}" not in pattern:
-        raise ValueError(f"wait_queue must have {{region}} in it, got {pattern!r}")
+        raise ValueError(f"wait_queue must have {{region}} in it, got {_validate.shown(pattern)}")
     names = {breaker: pattern.replace("{region}", breaker.region) for breaker in breakers}
     for name in names.values():
         if len(name.encode()) > _MAX_NAME_LENGTH:

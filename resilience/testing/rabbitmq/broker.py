@@ -188,13 +188,13 @@ class StubBroker:
 
     # Connections
 
-    def _queue(self, name: str) -> StubQueue:
-        try:
-            return self._vhost.queues[name]
-        except (KeyError, TypeError):
+    def _queue(self, name: object) -> StubQueue:
+        queue = self._vhost.queues.get(name) if isinstance(name, str) else None
+        if queue is None:
             known = ", ".join(sorted(map(repr, self._vhost.queues))) or "none"
             expected = f"a queue of the broker ({known})"
-            raise ValueError(f"queue must be {expected}, got {name!r}") from None
+            raise ValueError(f"queue must be {expected}, got {_validate.shown(name)}")
+        return queue
 
     def _accept(self, pipe: Pipe) -> Session:
         if self._is_stopped:
