@@ -87,6 +87,8 @@ def test_the_figures_equal_the_snapshots(registry, clock, export):
         "circuit_breaker.probes": {("a",): 0, ("b",): 0},
         "circuit_breaker.ignored_probes": {("a",): 0, ("b",): 0},
         "circuit_breaker.trips": {("a",): 1, ("b",): 0},
+        "circuit_breaker.throttled_tenants": {("a",): 0, ("b",): 0},
+        "circuit_breaker.throttled_tenants.longest_wait": {("a",): 0.0, ("b",): 0.0},
     }
 
 
@@ -109,6 +111,8 @@ def test_kinds_and_units_are_as_opentelemetry_wants_them(registry, export):
         "streak": ("{failure}", None),
         "retry_after": ("s", None),
         "time_in_state": ("s", None),
+        "throttled_tenants": ("{tenant}", None),
+        "throttled_tenants.longest_wait": ("s", None),
     }
 
 
