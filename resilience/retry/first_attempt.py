@@ -345,9 +345,8 @@ def _in_circuit_sync(
     make: MakePermit | None,
 ) -> Call:
     fn, loop, before, condition = first.fn, first.loop, first.before, first.condition
-    statistics, storage = first.statistics, storage_of(loop)
-    shown = statistics.get
-    innermost, count_call = scope.innermost, first.gated.hooks.count_call
+    statistics, storage, innermost = first.statistics, storage_of(loop), scope.innermost
+    shown, count_call = statistics.get, first.gated.hooks.count_call
 
     def call(breaker: Any, closed: Closed, args: Arguments, kwargs: Keywords, /) -> object:
         permit = make(breaker, closed, own) if make else Permit().begin(breaker, closed, own)
@@ -370,13 +369,15 @@ def _in_circuit_sync(
                 result = fn(*args, **kwargs) if kwargs else fn(*args)
             except Exception as error:  # noqa: BLE001 - the loop decides about it
                 failed = [error]
-            if failed is not None:
-                result = first.go_on_sync(start, failed, args, kwargs)
+            result = first.go_on_sync(start, failed, args, kwargs) if failed else result
         except BaseException as error:
             _settle_by_error(permit, error)
             raise
-        is_unfinished = unfinished.of(type(result)) is not None
-        if is_unfinished or permit.ticket is not closed or closed.streak:
+        try:
+            how = unfinished[type(result)]
+        except BaseException:  # noqa: BLE001 - its metaclass may not be hashable
+            how = unfinished.of(type(result))
+        if how is not None or permit.ticket is not closed or closed.streak:
             scope.leave(permit)
             return watch.checked(permit.returned_by_sync(result))
         permit.ticket = None
