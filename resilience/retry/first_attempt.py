@@ -297,7 +297,7 @@ def _retry_sync(first: FirstAttempt) -> Callable[..., object]:
 def _in_circuit_async(
     first: FirstAttempt, own: Classifiers | None, make: MakePermit | None
 ) -> Call:
-    fn, loop, before, condition = first.fn, first.loop, first.before, first.condition
+    fn, loop, before, retry = first.fn, first.loop, first.before, first.condition
     statistics, storage = first.statistics, storage_of(loop)
     shown = statistics.get
     innermost, count_call = scope.innermost, first.gated.hooks.count_call
@@ -306,8 +306,8 @@ def _in_circuit_async(
         permit = make(breaker, closed, own) if make else Permit().begin(breaker, closed, own)
         outer = innermost.get()
         is_nested = outer is not None and (outer.ticket is not None or outer.outer is not None)
-        is_set_again = loop.before is not before or loop.retry is not condition
-        if is_nested or is_set_again or not loop.enabled:
+        # Also where the settings of the loop were changed after decorating.
+        if is_nested or loop.before is not before or loop.retry is not retry or not loop.enabled:
             return await permit.call_async(first.retried, args, kwargs)
         innermost.set(permit)
         result: object = None
@@ -339,12 +339,9 @@ def _in_circuit_async(
 
 
 def _in_circuit_sync(
-    first: FirstAttempt,
-    own: Classifiers | None,
-    watch: ResultWatch,
-    make: MakePermit | None,
+    first: FirstAttempt, own: Classifiers | None, watch: ResultWatch, make: MakePermit | None
 ) -> Call:
-    fn, loop, before, condition = first.fn, first.loop, first.before, first.condition
+    fn, loop, before, retry = first.fn, first.loop, first.before, first.condition
     statistics, storage, innermost = first.statistics, storage_of(loop), scope.innermost
     shown, count_call = statistics.get, first.gated.hooks.count_call
 
@@ -352,8 +349,7 @@ def _in_circuit_sync(
         permit = make(breaker, closed, own) if make else Permit().begin(breaker, closed, own)
         outer = innermost.get()
         is_nested = outer is not None and (outer.ticket is not None or outer.outer is not None)
-        is_set_again = loop.before is not before or loop.retry is not condition
-        if is_nested or is_set_again or not loop.enabled:
+        if is_nested or loop.before is not before or loop.retry is not retry or not loop.enabled:
             return watch.checked(permit.call_sync(first.retried, args, kwargs))
         innermost.set(permit)
         result: object = None
