@@ -622,10 +622,9 @@ def test_a_malformed_record_that_nobody_repairs_is_logged_once(one_store, fleet,
 
 
 def clients(store, kind):
-    """Return the ids of the connections of a kind, without that of the one who asks."""
+    """Return the ids of the connections of a kind that have a name: those of the sharing."""
     with store.client() as client:
-        mine = client.client_id()
-        return {int(one["id"]) for one in client.client_list(_type=kind)} - {mine}
+        return {int(one["id"]) for one in client.client_list(_type=kind) if one["name"]}
 
 
 def sharing_lines(log):
