@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import pickle
+import signal
 from collections import UserDict
 from concurrent.futures import Future
 from types import SimpleNamespace
@@ -194,7 +195,7 @@ def test_what_said_nothing_stays_counted_through_every_change_of_state(registry,
 
 def test_an_interrupted_classifier_lets_the_interruption_through_and_counts_no_failure(registry):
     def interrupted(_):
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)  # as Ctrl-C does
 
     @region_breaker(region_from="region", registry=registry, classifier=interrupted)
     def send(region):
