@@ -29,6 +29,8 @@ RATIOS = {
     "success, dotted path": "success",
     "success, dotted path, types in turn": "success, dotted path",
     "success, shared": "success",
+    "success": "an empty wrapper",
+    "success with rates": "an empty wrapper",
     "rejection, shared": "rejection",
     "success over tenacity": "tenacity alone",
     "success over transient_retry": "tenacity alone",

@@ -21,10 +21,12 @@ from benchmarks.circuits import ending_streaks, shared
 from benchmarks.contenders.ours import RegionBreaker
 from benchmarks.kinds import (
     KINDS,
+    empty_wrapper,
     over_transient_retry,
     over_transient_retry_def,
     transient_retry_alone,
     transient_retry_alone_def,
+    with_rates,
 )
 from benchmarks.loops import Run, awaiting, calling, raising
 from resilience import CircuitBreakerOpenError
@@ -64,6 +66,8 @@ PATHS: dict[str, Callable[[], Run]] = {
     "success over transient_retry, def": over_transient_retry_def,
     "transient_retry alone": transient_retry_alone,
     "transient_retry alone, def": transient_retry_alone_def,
+    "an empty wrapper": lambda: awaiting(empty_wrapper(send)),
+    "success with rates": with_rates,
     "a second attempt succeeds": second_attempt_succeeds,
 }
 

@@ -104,6 +104,12 @@ def check_seconds(name: str, value: object) -> None:
     _check_number(name, value, expected, lambda seconds: 0 < seconds < math.inf)
 
 
+def check_share(name: str, value: object) -> None:
+    """Reject anything that is not a number above 0 and up to 1."""
+    expected = "a share above 0 and up to 1, such as 0.5 for 50 %"
+    _check_number(name, value, expected, lambda share: 0 < share <= 1)
+
+
 def check_amount(name: str, value: object) -> None:
     """Reject anything that is not a finite number of at least 0."""
     expected = "a finite number of at least 0"

@@ -17,12 +17,14 @@ from resilience import _validate, scope
 from resilience._lock import lock, lock_is_held, postpone, postponed, settle_postponed
 from resilience._text import one_line
 from resilience.circuit import (
+    Call,
     Circuit,
     CircuitState,
     Closed,
     HalfOpen,
     Rejection,
     Ticket,
+    TimedClosed,
     Transition,
     time_until,
 )
@@ -137,11 +139,13 @@ class CircuitBreaker(KeepsIdentity):
         "_subscribers",
         "_wait_queue",
         "circuit",
+        "clock",
         "closed",
         "hints",
         "is_evicted",
         "judge",
         "region",
+        "timed",
     )
 
     NOT_PICKLED = (
@@ -171,6 +175,10 @@ class CircuitBreaker(KeepsIdentity):
         self.circuit = Circuit(policy, now) if circuit is None else circuit
         #: The CLOSED state while a call that goes well needs no permit, else None.
         self.closed: Closed | None = None
+        #: The CLOSED state while a call that goes well needs nothing but its time, else None.
+        self.timed: TimedClosed | None = None
+        #: Returns the time for such a call, whatever the user's clock does; None: `time.monotonic`.
+        self.clock = None if clock is None else partial(self._time_or_nan, clock)
         #: Whether the registry keeps it only while somebody else holds it.
         self.is_evicted = False
         self._subscribers = subscribers
@@ -359,7 +367,7 @@ class CircuitBreaker(KeepsIdentity):
         """
         now = self.now()
         with lock:
-            self.closed = None  # until the change is complete, whatever interrupts it
+            self.closed = self.timed = None  # until the change is complete
             try:
                 result = change(now)
             finally:
@@ -427,11 +435,12 @@ class CircuitBreaker(KeepsIdentity):
         """Change the settings, for the running state as well.
 
         Args:
-            policy: The thresholds; a running OPEN follows them, a probe keeps the end of its lease.
+            policy: The rules; a running OPEN follows them, a probe keeps the end of its lease.
             classifier: Classifies exceptions.
             result_classifier: Classifies returned values; None: each is a success.
         """
         with lock:
+            self.timed = None
             self.circuit.configure(policy)
             self.judge = Judge(self.region, classifier, result_classifier)
             self._after_change()
@@ -453,7 +462,7 @@ class CircuitBreaker(KeepsIdentity):
                 log_fault("clock", self._clock, describe_exception(fault), self.region)
                 now = self.circuit.state.since
             with lock:
-                self.closed = None  # until the change is complete, whatever interrupts it
+                self.closed = self.timed = None  # until the change is complete
                 try:
                     self.circuit.record(ticket, report, now)
                 finally:
@@ -482,6 +491,26 @@ class CircuitBreaker(KeepsIdentity):
         else:
             self.record(closed, report)
 
+    def count_timed(self, closed: TimedClosed, since: float, /) -> None:
+        """Count a success without a permit in a circuit that times its calls."""
+        now = (self.clock or time.monotonic)()
+        is_slow = now >= since + closed.slow_from
+        if closed.plain_from <= now < closed.plain_until and not is_slow:
+            closed.successes += 1  # nothing else changes, so it takes no lock
+        else:
+            self.record(Call(closed, since), SUCCESS)
+
+    def record_timed_error(
+        self,
+        closed: TimedClosed,
+        since: float,
+        error: BaseException,
+        classifiers: Classifiers | None,
+        /,
+    ) -> None:
+        """Count a call without a permit that raised, in a circuit that times its calls."""
+        Permit(self, Call(closed, since), classifiers).raised(error)
+
     def end_streak(self, closed: Closed, /) -> None:
         """End the streak of failures, after a success without a permit."""
         with lock:
@@ -489,9 +518,9 @@ class CircuitBreaker(KeepsIdentity):
             if self._subscribers is not None:
                 self._subscribers.changed_regions.add(self.region)
 
-    def permit_in(self, closed: Closed, classifiers: Classifiers | None, /) -> Permit:
+    def permit_in(self, ticket: Closed | Call, classifiers: Classifiers | None, /) -> Permit:
         """Return a permit for a call that has begun without one."""
-        return Permit(self, closed, classifiers)
+        return Permit(self, ticket, classifiers)
 
     def rejection(self) -> CircuitBreakerOpenError:
         """Return the error of a call that is rejected now; no call is counted."""
@@ -566,7 +595,10 @@ class CircuitBreaker(KeepsIdentity):
         if circuit.events:
             self._queue_events()
         closed = circuit.admits_without_asking()
-        self.closed = closed if self.judge.result_classifier is None else None
+        has_no_result_classifier = self.judge.result_classifier is None
+        self.closed = closed if has_no_result_classifier else None
+        if closed is None and has_no_result_classifier:
+            self.timed = circuit.times_calls()
         if self._subscribers is not None:
             self._subscribers.changed_regions.add(self.region)
         if self._wait_queue is not None:
@@ -596,6 +628,7 @@ class CircuitBreaker(KeepsIdentity):
                     rejected=event.rejected,
                     duration=event.duration,
                     by=event.by,
+                    rule=event.rule,
                 )
                 self._queue.put(changed)
                 if scope.sleepers:
@@ -607,6 +640,15 @@ class CircuitBreaker(KeepsIdentity):
         self._queue.deliver()
         if postponed:
             settle_postponed()
+
+    def _time_or_nan(self, clock: Callable[[], float]) -> float:
+        """Return the time; not a number where the user's clock raises, or gives none."""
+        try:
+            now = clock()
+        except Exception as fault:  # noqa: BLE001 - the call's own error or result goes first
+            log_fault("clock", clock, describe_exception(fault), self.region)
+            return math.nan
+        return now if math.isfinite(now) else math.nan
 
     # Waiting
 

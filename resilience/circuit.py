@@ -17,7 +17,7 @@ The rules:
     calls nobody, waits for nothing and takes no lock: its owner serialises the calls to it and
     delivers its events.
 2.  CLOSED admits every call. `failure_threshold` consecutive failures trip the circuit. A success
-    ends the streak.
+    ends the streak, and so does a failure that comes more than `streak_window` after the last one.
 3.  OPEN rejects every call until `now >= until`, which is the opening plus the recovery timeout.
 4.  HALF_OPEN admits at most `half_open_probes` calls at a time. `success_threshold` consecutive
     answers close the circuit: a success is one, and so is ANSWERED, since a region that refuses a
@@ -39,6 +39,11 @@ The rules:
 13. A circuit whose probes are all IGNORED can neither close nor open. After ten of them in a row,
     with no other outcome between them, there is an event, and one more for each recovery timeout
     that this goes on. It names what the probes reported last.
+14. Where the policy watches rates, each call in CLOSED has a ticket of its own, which says when the
+    call began. Calls that say something about the region count in a sliding window when they end.
+    A failure or a slow call trips the circuit if the window then holds enough calls and a rate has
+    reached its threshold; a call that goes well trips nothing. Each CLOSED begins with an empty
+    window. How the rates are counted is in `rules/`.
 """
 
 import math
@@ -48,6 +53,9 @@ from typing import ClassVar, NamedTuple, TypeAlias
 
 from resilience.outcome import Outcome, Report
 from resilience.policy import BreakerPolicy
+from resilience.rules.rates import why_rates_trip
+from resilience.rules.trip import Trip, TripRule
+from resilience.rules.window import SlidingWindow
 
 RESET = "reset by hand"
 # A probe may end at any moment: a call that was rejected while it ran should come back soon.
@@ -85,6 +93,39 @@ class Closed:
     successes: int = 0  # counted without the lock
     answered: int = 0  # counted without the lock
     ignored: int = 0  # counted without the lock
+
+
+@dataclass(slots=True, eq=False)
+class TimedClosed(Closed):
+    """Every call is admitted and timed. Its ticket is a `Call`, or the time at which it began."""
+
+    window: SlidingWindow = field(kw_only=True)
+    slow_from: float = field(kw_only=True)  # seconds; infinite where slow calls are not watched
+    # A success that began and ended in this time, and was not slow, is counted without the lock.
+    plain_from: float = field(kw_only=True, default=math.inf)
+    plain_until: float = field(kw_only=True, default=-math.inf)
+    # How many of those successes the window has.
+    in_window: int = field(kw_only=True, default=0)
+
+    def slide(self, now: float) -> None:
+        """Give the window the successes that were counted without the lock, and let it slide."""
+        successes = self.successes
+        self.window.add(successes - self.in_window)
+        self.in_window = successes
+        self.window.slide(now)
+
+    def allow_plain_successes(self) -> None:
+        """Let successes in the present slice be counted without the lock, if none ends a streak."""
+        self.plain_from = self.window.slice_begin
+        self.plain_until = -math.inf if self.streak else self.window.slice_end
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """The ticket of one call in CLOSED where calls are timed."""
+
+    state: Closed
+    since: float  # not a number where the clock gave no time
 
 
 @dataclass(slots=True, eq=False)
@@ -131,7 +172,7 @@ class Probe:
 
 
 State: TypeAlias = Closed | Open | HalfOpen
-Ticket: TypeAlias = Closed | Probe
+Ticket: TypeAlias = Closed | Call | Probe
 
 
 class Rejection(NamedTuple):
@@ -158,6 +199,7 @@ class Transition:
     rejected: int  # calls that were rejected in the old state
     duration: float  # seconds that the old state lasted
     by: str | None = None  # the process that caused it, where that was another one
+    rule: TripRule | None = None  # what tripped the circuit, where it was tripped here
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +250,7 @@ class Circuit:
     """
 
     __slots__ = (
+        "_least_streak",
         "_outage_was_reported",
         "_probe_lease",
         "_totals",
@@ -220,7 +263,7 @@ class Circuit:
 
     def __init__(self, policy: BreakerPolicy, now: float) -> None:
         self.policy = policy
-        self.state: State = Closed(now)
+        self.state: State = self.make_closed(now)
         #: What happened and was not delivered yet, in order.
         self.events: list[Event] = []
         #: How often the state changed since the start, by the old and the new state.
@@ -228,6 +271,7 @@ class Circuit:
         #: Whether other processes share it; None: it belongs to this process alone.
         self.shared: bool | None = None
         self._probe_lease = policy.probe_lease
+        self._least_streak = _least_streak(policy)
         self._totals = Totals()
         self._outage_was_reported = False
 
@@ -238,7 +282,7 @@ class Circuit:
         self.follow_clock(now)
         state = self.state
         if isinstance(state, Closed):
-            return state
+            return self.start_call(state, now)
         if isinstance(state, Open) and now >= state.until:
             return self.start_probe(state, now)
         wait = self.retry_after(now)
@@ -262,54 +306,62 @@ class Circuit:
 
     def admits_without_asking(self) -> Closed | None:
         """Return the CLOSED state if calls may start without `acquire`, else None."""
-        return self.state if isinstance(self.state, Closed) else None
+        # One that is timed is not meant: the type is compared, and costs less than `isinstance`.
+        return self.state if type(self.state) is Closed else None
+
+    def times_calls(self) -> TimedClosed | None:
+        """Return the CLOSED state if calls may start with nothing but their time, else None."""
+        return self.state if isinstance(self.state, TimedClosed) else None
 
     def record(self, ticket: Ticket, report: Report, now: float) -> None:
         """Count the result of a call, unless its ticket is late."""
         state = self.state
         if isinstance(state, HalfOpen):
-            if not isinstance(ticket, Probe) or ticket not in state.probes:
+            if not isinstance(ticket, Probe) or not _give_back(ticket, state, now):
                 return
-            probes = list(state.probes)  # a new list: `Permit` reads it without the lock
-            probes.remove(ticket)
-            state.probes = probes
-            state.last_activity = now
         elif ticket is not state:
+            if isinstance(ticket, Call) and ticket.state is state:
+                self._record_call(ticket, report, now)
             return
         if report.outcome is Outcome.FAILURE:
-            self._record_failure(state, report.reason, now)
+            self._record_failure(state, report, now)
             return
         if report.outcome is Outcome.IGNORED:
             self._totals.ignored += 1
             if isinstance(state, HalfOpen):
                 self._note_ignored_probe(state, report.reason, now)
             return
-        was_refused = report.outcome is Outcome.ANSWERED
-        if was_refused:
+        if report.outcome is Outcome.ANSWERED:
             self._totals.answered += 1
         else:
             self._totals.successes += 1
             state.streak = 0
         if isinstance(state, HalfOpen):
-            state.ignored_probes, state.ignored_reasons = 0, ()
-            state.successes += 1
-            state.answered += was_refused
-            if state.successes >= self.policy.success_threshold:
-                self.close_recovered(state, now)
+            self._record_answered_probe(state, report.outcome, now)
 
     # Manual control
 
     def configure(self, policy: BreakerPolicy) -> None:
-        """Change the thresholds; an OPEN circuit follows immediately, a lease keeps its end."""
+        """Change the rules; an OPEN circuit follows immediately, a lease keeps its end.
+
+        Where calls begin or cease to be timed, those that are running count no more.
+        """
         self.policy = policy
         self._probe_lease = policy.probe_lease
+        self._least_streak = _least_streak(policy)
         state = self.state
         if isinstance(state, Open) and not state.is_forced:
             state.until = state.since + policy.recovery_timeout
+        elif isinstance(state, Closed) and not _fits(state, policy):
+            # What is in the window cannot be measured again: it starts empty.
+            self._totals = self.totals()
+            self.state = renewed = self.make_closed(state.since)
+            renewed.streak = state.streak
+            renewed.last_activity, renewed.failures = state.last_activity, state.failures
 
     def reset(self, now: float) -> None:
         """Close the circuit, whatever its state; a CLOSED one loses its streak."""
-        self.enter(Closed(now), RESET, now)
+        self.enter(self.make_closed(now), RESET, now)
 
     def force_open(self, reason: str, now: float) -> None:
         """Open the circuit until `reset`; the same reason again changes nothing."""
@@ -409,6 +461,18 @@ class Circuit:
 
     # The steps
 
+    def make_closed(self, now: float) -> Closed:
+        """Return a new CLOSED state, in which calls count as the policy demands."""
+        policy = self.policy
+        if not policy.watches_rates:
+            return Closed(now)
+        window = SlidingWindow(policy.window, now)
+        return TimedClosed(now, window=window, slow_from=_slow_from(policy))
+
+    def start_call(self, state: Closed, now: float) -> Closed | Call:
+        """Admit a call in CLOSED."""
+        return Call(state, now) if isinstance(state, TimedClosed) else state
+
     def count_rejection(self, state: Open | HalfOpen, wait: float | None, now: float) -> Rejection:
         """Reject a call, and report the first one of an outage."""
         state.rejected += 1
@@ -439,9 +503,17 @@ class Circuit:
         """Close the circuit after enough consecutive answers."""
         one, several = ("answer", "answers") if state.answered else ("success", "successes")
         what = one if state.successes == 1 else f"consecutive {several}"
-        self.enter(Closed(now), f"{state.successes} {what}", now)
+        self.enter(self.make_closed(now), f"{state.successes} {what}", now)
 
-    def enter(self, new: State, reason: str, now: float, *, by: str | None = None) -> None:
+    def enter(
+        self,
+        new: State,
+        reason: str,
+        now: float,
+        *,
+        by: str | None = None,
+        rule: TripRule | None = None,
+    ) -> None:
         """Change the state, and append the event."""
         old = self.state
         rejected = 0 if isinstance(old, Closed) else old.rejected
@@ -463,20 +535,65 @@ class Circuit:
                 rejected=rejected,
                 duration=max(0.0, now - old.since),
                 by=by,
+                rule=rule,
             )
         )
 
-    def _record_failure(self, state: State, reason: str, now: float) -> None:
+    def _record_answered_probe(self, state: HalfOpen, outcome: Outcome, now: float) -> None:
+        state.ignored_probes, state.ignored_reasons = 0, ()
+        state.successes += 1
+        state.answered += outcome is Outcome.ANSWERED
+        if state.successes >= self.policy.success_threshold:
+            self.close_recovered(state, now)
+
+    def _record_failure(self, state: State, report: Report, now: float) -> None:
         self._totals.failures += 1
         state.streak += 1
-        if isinstance(state, Closed):
-            state.failures += 1
+        if not isinstance(state, Closed):
+            self._open(report.reason, now)
+            return
+        state.failures += 1
+        if state.streak < self._least_streak:
             state.last_activity = now
-            if state.streak < self.policy.failure_threshold:
-                return
-            self._totals.trips += 1
+            return
+        trip = self._why_trip(state, report.reason, now)
+        if trip is not None:
+            self._trip(trip, now)
+
+    def _why_trip(self, state: Closed, reason: str, now: float) -> Trip | None:
+        """Return why a failure trips the circuit, by the first rule that it breaks."""
+        policy = self.policy
+        apart = now - state.last_activity  # only failures are activity in CLOSED
+        if policy.streak_window is not None and apart > policy.streak_window:
+            state.streak = 1
+        state.last_activity = now
+        if state.streak >= policy.failure_threshold:
+            return Trip(TripRule.STREAK, reason)
+        return why_rates_trip(policy, state.window) if isinstance(state, TimedClosed) else None
+
+    def _trip(self, trip: Trip, now: float) -> None:
+        self._totals.trips += 1
+        self._open(trip.reason, now, trip.rule)
+
+    def _open(self, reason: str, now: float, rule: TripRule | None = None) -> None:
         until = now + self.policy.recovery_timeout
-        self.enter(Open(now, until, state.streak, reason), reason, now)
+        self.enter(Open(now, until, self.state.streak, reason), reason, now, rule=rule)
+
+    def _record_call(self, call: Call, report: Report, now: float) -> None:
+        """Count the result of a call that has a ticket of its own."""
+        state = call.state
+        if report.outcome is Outcome.IGNORED or not isinstance(state, TimedClosed):
+            self.record(state, report, now)
+            return
+        state.slide(now)
+        is_slow = now - call.since >= state.slow_from
+        state.window.add(1, failures=report.outcome is Outcome.FAILURE, slow=is_slow)
+        self.record(state, report, now)
+        state.allow_plain_successes()
+        if is_slow and self.state is state:
+            trip = why_rates_trip(self.policy, state.window)
+            if trip is not None:
+                self._trip(trip, now)
 
     def _note_ignored_probe(self, state: HalfOpen, reason: str, now: float) -> None:
         state.ignored_probes += 1
@@ -496,6 +613,36 @@ class Circuit:
         if too_many <= 0:
             return []
         return sorted(state.probes, key=_lease_end)[:too_many]
+
+
+def _give_back(probe: Probe, state: HalfOpen, now: float) -> bool:
+    """Give back the place of a probe; return whether it still had one."""
+    if probe not in state.probes:
+        return False
+    probes = list(state.probes)  # a new list: `Permit` reads it without the lock
+    probes.remove(probe)
+    state.probes = probes
+    state.last_activity = now
+    return True
+
+
+def _fits(state: Closed, policy: BreakerPolicy) -> bool:
+    """Whether a CLOSED state counts calls as the policy demands."""
+    if not isinstance(state, TimedClosed):
+        return not policy.watches_rates
+    is_same_window = policy.watches_rates and state.window.seconds == policy.window
+    return is_same_window and state.slow_from == _slow_from(policy)
+
+
+def _slow_from(policy: BreakerPolicy) -> float:
+    # A float: adding one to a float is what the interpreter does fastest.
+    return float(policy.slow_call_duration or math.inf)
+
+
+def _least_streak(policy: BreakerPolicy) -> int:
+    """Return the streak from which on a failure may trip: 1 where more than the streak decides."""
+    decides_alone = policy.streak_window is None and not policy.watches_rates
+    return policy.failure_threshold if decides_alone else 1
 
 
 def _lease_end(probe: Probe) -> float:

@@ -17,6 +17,7 @@ from resilience.circuit import (
     RejectionsBegan,
 )
 from resilience.events import StateChanged
+from resilience.rules.trip import TripRule
 
 _LEVELS = {
     CircuitState.OPEN: "ERROR",
@@ -86,6 +87,7 @@ def log_event(
         "reason": event.reason,
         "streak": event.streak,
         "by": event.by,
+        "rule": event.rule,
     }
     log(_LEVELS[event.new], region, f"{event.new} for region {{}}{_explain(event)}", bound)
 
@@ -157,7 +159,8 @@ def _explain(event: StateChanged) -> str:
     if event.new is CircuitState.CLOSED:
         return f" — {event.reason if event.reason == RESET else 'recovered'}{by}"
     is_forced = event.retry_after is None
-    if event.new is CircuitState.HALF_OPEN or is_forced or event.by is not None:
+    by_streak = event.rule in (None, TripRule.STREAK)
+    if event.new is CircuitState.HALF_OPEN or is_forced or by or not by_streak:
         return f": {event.reason}{by}"
     failures = "failure" if event.streak == 1 else "failures"
     # The streak goes on from before the outage: 11 is not the threshold.

@@ -57,6 +57,7 @@ from resilience.circuit import (
     Rejection,
     State,
     Ticket,
+    TimedClosed,
 )
 from resilience.outcome import Outcome, Report
 from resilience.policy import BreakerPolicy
@@ -134,7 +135,7 @@ class SharedCircuit(Circuit):
         self.follow_clock(now)
         state = self.state
         if isinstance(state, Closed):
-            return state
+            return self.start_call(state, now)
         wait = self.expects_call(now)
         if wait != 0.0:
             return self.count_rejection(state, wait, now)
@@ -153,6 +154,10 @@ class SharedCircuit(Circuit):
     def admits_without_asking(self) -> Closed | None:
         """Return the CLOSED state; after a fork the first call is left to `acquire`."""
         return None if self._next_call_notifies else super().admits_without_asking()
+
+    def times_calls(self) -> TimedClosed | None:
+        """Return the CLOSED state; after a fork the first call is left to `acquire`."""
+        return None if self._next_call_notifies else super().times_calls()
 
     def expects_call(self, now: float) -> float | None:
         """Return `retry_after` for a caller that means to call; a due one requests the lease."""
@@ -476,7 +481,7 @@ class SharedCircuit(Circuit):
             self._begin_state(agreed=False)
             self._stored_state = None
             return
-        self._adopt(Closed(now), view, now)
+        self._adopt(self.make_closed(now), view, now)
 
     def _opened_at(self, state: Open | HalfOpen) -> float:
         """Return when it opened; for HALF_OPEN the latest time at which it can have opened."""

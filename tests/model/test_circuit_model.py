@@ -71,6 +71,10 @@ class Model:
     )
     moves: Counter[tuple[str, str]] = field(default_factory=Counter)
     rejected_here: int = 0
+    last_failure: float | None = None  # in this CLOSED
+    recent: list[tuple[int, bool, bool]] = field(default_factory=list)  # slice, failed, slow
+    slices_from: float = 0.0
+    slice_now: int = 0
     events: list[tuple[object, ...]] = field(default_factory=list)
 
     def start(self, call: int, now: float) -> tuple[object, ...] | None:
@@ -95,16 +99,16 @@ class Model:
         """Take in a report, unless it is late."""
         if call not in self.may_report:
             return
+        self.counts[COUNTERS[outcome]] += 1
+        slow = self.state == CLOSED and outcome != IGNORED and self.look_back(call, outcome, now)
         if final or self.state == HALF_OPEN:
             del self.may_report[call]
-        self.counts[COUNTERS[outcome]] += 1
         if outcome == FAILURE:
-            self.streak += 1
             if self.state == HALF_OPEN:
+                self.streak += 1
                 self.move(OPEN, reason, now, reason=reason)
-            elif self.streak >= self.policy.failure_threshold:
-                self.counts["trips"] += 1
-                self.move(OPEN, reason, now, reason=reason)
+            else:
+                self.fail(reason, now)
         elif outcome == SUCCESS:
             self.streak = 0
             self.answer(now, refused=False)
@@ -112,6 +116,68 @@ class Model:
             self.answer(now, refused=True)
         elif self.state == HALF_OPEN:
             self.say_nothing(reason, now)
+        if slow and self.state == CLOSED:
+            self.trip(self.too_many(), now)
+
+    def fail(self, reason: str, now: float) -> None:
+        """Take in a failure in CLOSED, which may trip the circuit by any rule."""
+        last, longest = self.last_failure, self.policy.streak_window
+        is_new = longest is not None and last is not None and now - last > longest
+        self.streak = 1 if is_new else self.streak + 1
+        self.last_failure = now
+        by_streak = self.streak >= self.policy.failure_threshold
+        self.trip(("streak", reason) if by_streak else self.too_many(), now)
+
+    def trip(self, why: tuple[str, str] | None, now: float) -> None:
+        if why is not None:
+            self.counts["trips"] += 1
+            self.move(OPEN, why[1], now, reason=why[1], rule=why[0])
+
+    def look_back(self, call: int, outcome: str, now: float) -> bool:
+        """Remember a call that has ended, in its sixtieth of the window; return if it was slow."""
+        if not self.watches_rates():
+            return False
+        width = self.policy.window / 60
+        if now < self.slices_from + self.slice_now * width:
+            self.slices_from = now - self.slice_now * width
+        self.slice_now = max(self.slice_now, int((now - self.slices_from) / width))
+        limit = self.policy.slow_call_duration
+        slow = limit is not None and now - self.may_report[call][0] >= limit
+        self.recent = [one for one in self.recent if one[0] > self.slice_now - 60]
+        self.recent.append((self.slice_now, outcome == FAILURE, slow))
+        return slow
+
+    def too_many(self) -> tuple[str, str] | None:
+        """Return the rate that has reached its threshold, and how it is described."""
+        policy, calls = self.policy, len(self.recent)
+        if not self.watches_rates() or calls < policy.minimum_calls:
+            return None
+        text = f"{calls} calls in {policy.window:g} s"
+        failed, slow = (sum(one[which] for one in self.recent) for which in (1, 2))
+        limit = policy.failure_rate_threshold
+        if limit is not None and failed >= limit * calls:
+            how = f"{failed / calls * 100:.0f} % of {text} (threshold {limit * 100:g} %)"
+            return "failure rate", f"failure rate {how}"
+        limit, slow_from = policy.slow_call_rate_threshold, policy.slow_call_duration
+        if limit is not None and slow >= limit * calls:
+            how = f"{slow / calls * 100:.0f} % of {text} (threshold {limit * 100:g} %"
+            return "slow call rate", f"slow call rate {how}, slow from {slow_from:g} s)"
+        return None
+
+    def watches_rates(self) -> bool:
+        policy = self.policy
+        return bool(policy.failure_rate_threshold or policy.slow_call_rate_threshold)
+
+    def configure(self, policy: BreakerPolicy) -> None:
+        """Follow another policy; where calls are measured in another way, forget them."""
+        old, self.policy = self.measured(), policy
+        if self.state == CLOSED and self.measured() != old:
+            self.may_report, self.recent = {}, []
+            self.slices_from, self.slice_now = self.since, 0
+
+    def measured(self) -> object:
+        policy = self.policy
+        return self.watches_rates() and (policy.window, policy.slow_call_duration)
 
     def answer(self, now: float, *, refused: bool) -> None:
         """Take in that the region has answered: enough answers to probes close the circuit."""
@@ -152,16 +218,18 @@ class Model:
             text = f"forced open: {why}"
             self.move(OPEN, text, now, reason=text, forced=True)
 
-    def move(self, new, why, now, *, reason=None, forced=False, silent=False) -> None:
+    def move(self, new, why, now, *, reason=None, forced=False, silent=False, rule=None) -> None:
         old, self.state = self.state, new
         lasted, rejected = max(0.0, now - self.since), self.rejected_here
         self.since, self.forced, self.reason = now, forced, reason
         self.may_report, self.good_probes, self.rejected_here = {}, 0, 0
         self.refused_probes, self.mute_probes, self.mute_reasons = 0, 0, []
         self.warned_at = None
+        self.last_failure, self.recent, self.slices_from, self.slice_now = None, [], now, 0
         if not silent:
             self.moves[old, new] += 1
-            self.events.append((old, new, why, now, self.streak, self.wait(now), rejected, lasted))
+            wait = self.wait(now)
+            self.events.append((old, new, why, now, self.streak, wait, rejected, lasted, rule))
 
     def follow_clock(self, now: float) -> None:
         """Start again whatever a clock that stepped back finds begun in the future."""
@@ -359,6 +427,19 @@ WAYS = (
 # Both, side by side
 
 eighths = st.integers(1, 8 * 130).map(lambda count: count / 8)
+rates = {
+    "failure_threshold": st.integers(2, 12),
+    "recovery_timeout": st.sampled_from([1.0, 60.0]),
+    "success_threshold": st.integers(1, 2),
+    "streak_window": st.sampled_from([None, 0.5, 8.0]),
+    "failure_rate_threshold": st.sampled_from([None, 0.25, 0.5, 1.0]),
+    "minimum_calls": st.integers(1, 8),
+    "window": st.sampled_from([7.5, 15.0]),  # its sixtieths are eighths of a second as well
+}
+slow_calls = {
+    "slow_call_duration": st.sampled_from([0.125, 2.0]),
+    "slow_call_rate_threshold": st.sampled_from([0.5, 1.0]),
+}
 policies = st.one_of(
     st.just(BreakerPolicy()),
     st.builds(
@@ -369,6 +450,8 @@ policies = st.one_of(
         half_open_probes=st.integers(1, 3),
         probe_timeout=st.sampled_from([None, 0.5, 2.0, 60.0]),
     ),
+    st.builds(BreakerPolicy, **rates),
+    st.builds(BreakerPolicy, **rates, **slow_calls),
 )
 ways = st.sampled_from(WAYS)
 outcomes = st.sampled_from([SUCCESS, FAILURE, ANSWERED, IGNORED])
@@ -551,7 +634,7 @@ class BreakerAgainstModel(RuleBasedStateMachine):
             self.registry.configure(policies={REGION: policy})
         else:
             self.registry.configure(policy=policy, policies=None)
-        self.model.policy = policy
+        self.model.configure(policy)
 
     @invariant()
     def all_that_can_be_seen_is_the_same(self):
@@ -565,7 +648,10 @@ class BreakerAgainstModel(RuleBasedStateMachine):
     @invariant()
     def the_events_are_the_same_and_each_begins_where_the_last_one_ended(self):
         seen = [
-            (e.old, e.new, e.reason, e.at, e.streak, e.retry_after, e.rejected, e.duration)
+            (
+                *(e.old, e.new, e.reason, e.at, e.streak, e.retry_after),
+                *(e.rejected, e.duration, e.rule),
+            )
             for e in self.events
         ]
         assert seen == self.model.events

@@ -8,8 +8,9 @@ import pytest
 
 from resilience import BreakerPolicy, CircuitBreaker, CircuitBreakerOpenError
 
-COUNTS = ("failure_threshold", "success_threshold", "half_open_probes")
-SECONDS = ("recovery_timeout", "probe_timeout")
+COUNTS = ("failure_threshold", "success_threshold", "half_open_probes", "minimum_calls")
+SECONDS = ("recovery_timeout", "probe_timeout", "streak_window", "slow_call_duration", "window")
+SHARES = ("failure_rate_threshold", "slow_call_rate_threshold")
 
 
 def test_the_defaults_are_the_numbers_of_t10():
@@ -20,6 +21,12 @@ def test_the_defaults_are_the_numbers_of_t10():
         "success_threshold": 3,
         "half_open_probes": 1,
         "probe_timeout": None,
+        "streak_window": None,
+        "failure_rate_threshold": None,
+        "slow_call_duration": None,
+        "slow_call_rate_threshold": None,
+        "minimum_calls": 20,
+        "window": 60.0,
     }
 
 
@@ -103,6 +110,38 @@ def test_seconds_of_a_wrong_value_are_a_value_error_that_names_field_and_value(f
     text = refusal(ValueError, field, value)
     assert field in text
     assert repr(value) in text
+
+
+@pytest.mark.parametrize("field", SHARES)
+@pytest.mark.parametrize("value", [True, "0.5", [0.5]], ids=repr)
+def test_a_share_of_the_wrong_type_is_a_type_error_that_names_field_and_value(field, value):
+    text = refusal(TypeError, field, value)
+    assert field in text
+    assert repr(value) in text
+
+
+@pytest.mark.parametrize("field", SHARES)
+@pytest.mark.parametrize("value", [0, -0.1, 1.01, 50, math.nan, math.inf], ids=repr)
+def test_a_share_out_of_range_is_a_value_error_that_names_field_and_value(field, value):
+    text = refusal(ValueError, field, value)
+    assert field in text
+    assert repr(value) in text
+
+
+@pytest.mark.parametrize(
+    ("fields", "names"),
+    [
+        ({"slow_call_duration": 1}, ["slow_call_duration", "slow_call_rate_threshold"]),
+        ({"slow_call_rate_threshold": 1}, ["slow_call_duration", "slow_call_rate_threshold"]),
+        ({"streak_window": 5, "failure_threshold": 1}, ["streak_window", "failure_threshold"]),
+    ],
+    ids=repr,
+)
+def test_numbers_that_contradict_each_other_are_an_error_that_names_both(fields, names):
+    with pytest.raises(ValueError) as caught:
+        BreakerPolicy(**fields)
+    for name in names:
+        assert name in str(caught.value)
 
 
 def test_a_recovery_timeout_of_none_is_a_type_error():
