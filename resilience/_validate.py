@@ -110,6 +110,18 @@ def check_share(name: str, value: object) -> None:
     _check_number(name, value, expected, lambda share: 0 < share <= 1)
 
 
+def check_factor(name: str, value: object) -> None:
+    """Reject anything that is not a finite number of at least 1."""
+    expected = "a finite number of at least 1"
+    _check_number(name, value, expected, lambda factor: 1 <= factor < math.inf)
+
+
+def check_flag(name: str, value: object) -> None:
+    """Reject anything that is neither True nor False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+
+
 def check_amount(name: str, value: object) -> None:
     """Reject anything that is not a finite number of at least 0."""
     expected = "a finite number of at least 0"

@@ -5,6 +5,7 @@ of a change are delivered after the lock was released.
 """
 
 import math
+import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -21,10 +22,9 @@ from resilience.circuit import (
     Circuit,
     CircuitState,
     Closed,
-    HalfOpen,
     Rejection,
     Ticket,
-    TimedClosed,
+    TrackedClosed,
     Transition,
     time_until,
 )
@@ -33,7 +33,7 @@ from resilience.errors import CircuitBreakerOpenError
 from resilience.events import Listener, StateChanged
 from resilience.hints import Hints
 from resilience.identity import KeepsIdentity
-from resilience.judge import Classifiers, Judge
+from resilience.judge import Classifiers, Judge, make_judge
 from resilience.listeners import EventQueue, Listeners, Subscribers, call_listener
 from resilience.log import describe_exception, log_fault
 from resilience.loops import HasLoop, Retried, with_loops_stopped
@@ -121,6 +121,7 @@ class CircuitBreaker(KeepsIdentity):
         classifier: Classifies exceptions.
         result_classifier: Classifies returned values; None: each is a success.
         clock: Returns seconds; None means `time.monotonic`.
+        rng: The source of jitter, such as ``random.Random(7)`` in a test; None: that of `random`.
         circuit: The state machine, with its policy, for integrations that share it; None: one of
             its own.
         subscribers: The registry that the breaker belongs to; None: it stands alone.
@@ -161,6 +162,7 @@ class CircuitBreaker(KeepsIdentity):
         classifier: Classifier = classify_error,
         result_classifier: ResultClassifier | None = None,
         clock: Callable[[], float] | None = None,
+        rng: random.Random | None = None,
         circuit: Circuit | None = None,
         subscribers: Subscribers | None = None,
     ) -> None:
@@ -173,10 +175,12 @@ class CircuitBreaker(KeepsIdentity):
             raise ValueError("policy must be that of the circuit, or not be given")
         #: The state machine; only this breaker changes it.
         self.circuit = Circuit(policy, now) if circuit is None else circuit
+        _validate.check_type("rng", rng, random.Random, type(None))
+        self.circuit.chance = random.random if rng is None else rng.random
         #: The CLOSED state while a call that goes well needs no permit, else None.
         self.closed: Closed | None = None
         #: The CLOSED state while a call that goes well needs nothing but its time, else None.
-        self.timed: TimedClosed | None = None
+        self.timed: TrackedClosed | None = None
         #: Returns the time for such a call, whatever the user's clock does; None: `time.monotonic`.
         self.clock = None if clock is None else partial(self._time_or_nan, clock)
         #: Whether the registry keeps it only while somebody else holds it.
@@ -188,7 +192,9 @@ class CircuitBreaker(KeepsIdentity):
         #: Warns about calls that cannot open the circuit.
         self.hints = Hints(self.region, self.circuit)
         #: Decides about errors and results.
-        self.judge = Judge(self.region, classifier, result_classifier)
+        self.judge: Judge = make_judge(
+            self.circuit.policy, self.region, classifier, result_classifier
+        )
         self.refresh()
 
     # One call
@@ -300,8 +306,8 @@ class CircuitBreaker(KeepsIdentity):
             ValueError: The timeout is negative or NaN.
         """
         _validate.check_timeout(timeout)
-        if self._is_inside_own_probe(self.now()):
-            return True  # as `acquire` does: a nested call is part of the probe
+        if self._is_inside_own_place(self.now()):
+            return True  # as `acquire` does: a nested call is part of the outer one
         return await self._get_wait_queue().wait(timeout)
 
     def listen(self, listener: Listener) -> Callable[[], None]:
@@ -442,7 +448,7 @@ class CircuitBreaker(KeepsIdentity):
         with lock:
             self.timed = None
             self.circuit.configure(policy)
-            self.judge = Judge(self.region, classifier, result_classifier)
+            self.judge = make_judge(policy, self.region, classifier, result_classifier)
             self._after_change()
 
     def record(self, ticket: Ticket, report: Report) -> None:
@@ -491,7 +497,7 @@ class CircuitBreaker(KeepsIdentity):
         else:
             self.record(closed, report)
 
-    def count_timed(self, closed: TimedClosed, since: float, /) -> None:
+    def count_timed(self, closed: TrackedClosed, since: float, /) -> None:
         """Count a success without a permit in a circuit that times its calls."""
         now = (self.clock or time.monotonic)()
         is_slow = now >= since + closed.slow_from
@@ -502,7 +508,7 @@ class CircuitBreaker(KeepsIdentity):
 
     def record_timed_error(
         self,
-        closed: TimedClosed,
+        closed: TrackedClosed,
         since: float,
         error: BaseException,
         classifiers: Classifiers | None,
@@ -542,7 +548,7 @@ class CircuitBreaker(KeepsIdentity):
         if lock_is_held():  # in a signal handler or a finalizer: the circuit may be in a change
             state = self.circuit.state
             raise CircuitBreakerOpenError(self.region, state.name, state.reason, 0.0)
-        if isinstance(self.circuit.state, HalfOpen) and self._is_inside_own_probe(now):
+        if self.circuit.limits_calls() and self._is_inside_own_place(now):
             return NestedPermit(self)
         if postponed:  # one of them may give back the place of a probe
             settle_postponed()
@@ -563,9 +569,9 @@ class CircuitBreaker(KeepsIdentity):
             raise
         return permit
 
-    def _is_inside_own_probe(self, now: float) -> bool:
+    def _is_inside_own_place(self, now: float) -> bool:
         for call in scope.enclosing_calls():
-            if call.breaker is self and isinstance(call, Permit) and call.is_valid_probe(now):
+            if call.breaker is self and self.circuit.is_nested_in(call.ticket, now):
                 return True
         return False
 

@@ -18,7 +18,9 @@ The rules:
     delivers its events.
 2.  CLOSED admits every call. `failure_threshold` consecutive failures trip the circuit. A success
     ends the streak, and so does a failure that comes more than `streak_window` after the last one.
-3.  OPEN rejects every call until `now >= until`, which is the opening plus the recovery timeout.
+3.  OPEN rejects every call until `now >= until`, which is the opening plus the recovery timeout. A
+    `Backoff` lets that grow with each failed probe, until the circuit has closed. The failure that
+    opens the circuit may carry a delay that the server asks for, which prolongs this one OPEN.
 4.  HALF_OPEN admits at most `half_open_probes` calls at a time. `success_threshold` consecutive
     answers close the circuit: a success is one, and so is ANSWERED, since a region that refuses a
     request is up. One failure opens it again for a full recovery timeout.
@@ -44,15 +46,20 @@ The rules:
     A failure or a slow call trips the circuit if the window then holds enough calls and a rate has
     reached its threshold; a call that goes well trips nothing. Each CLOSED begins with an empty
     window. How the rates are counted is in `rules/`.
+15. After a recovery, a policy with a ramp admits only some calls at a time in CLOSED, more with
+    each step, and rejects the rest. A place is a lease, as that of a probe is.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import ClassVar, NamedTuple, TypeAlias
 
-from resilience.outcome import Outcome, Report
+from resilience.outcome import AttemptReport, DelayingReport, Outcome, Report
 from resilience.policy import BreakerPolicy
+from resilience.ramp import Ramp
+from resilience.recovery import Backoff
 from resilience.rules.rates import why_rates_trip
 from resilience.rules.trip import Trip, TripRule
 from resilience.rules.window import SlidingWindow
@@ -96,35 +103,41 @@ class Closed:
 
 
 @dataclass(slots=True, eq=False)
-class TimedClosed(Closed):
-    """Every call is admitted and timed. Its ticket is a `Call`, or the time at which it began."""
+class TrackedClosed(Closed):
+    """Each call is admitted with a ticket of its own, a `Call`, and looked at when it ends."""
 
-    window: SlidingWindow = field(kw_only=True)
-    slow_from: float = field(kw_only=True)  # seconds; infinite where slow calls are not watched
+    window: SlidingWindow | None = field(kw_only=True, default=None)
+    ramp: Ramp | None = field(kw_only=True, default=None)
+    slow_from: float = field(kw_only=True, default=math.inf)  # seconds; infinite: nothing is slow
     # A success that began and ended in this time, and was not slow, is counted without the lock.
     plain_from: float = field(kw_only=True, default=math.inf)
     plain_until: float = field(kw_only=True, default=-math.inf)
     # How many of those successes the window has.
     in_window: int = field(kw_only=True, default=0)
 
-    def slide(self, now: float) -> None:
+    @property
+    def is_plain(self) -> bool:
+        """Whether there is nothing left for which a call needs a ticket of its own."""
+        return self.window is None and self.ramp is None
+
+    def slide(self, window: SlidingWindow, now: float) -> None:
         """Give the window the successes that were counted without the lock, and let it slide."""
         successes = self.successes
-        self.window.add(successes - self.in_window)
+        window.add(successes - self.in_window)
         self.in_window = successes
-        self.window.slide(now)
+        window.slide(now)
 
-    def allow_plain_successes(self) -> None:
+    def allow_plain_successes(self, window: SlidingWindow) -> None:
         """Let successes in the present slice be counted without the lock, if none ends a streak."""
-        self.plain_from = self.window.slice_begin
-        self.plain_until = -math.inf if self.streak else self.window.slice_end
+        self.plain_from = window.slice_begin
+        self.plain_until = -math.inf if self.streak else window.slice_end
 
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """The ticket of one call in CLOSED where calls are timed."""
+    """The ticket of one call in CLOSED where each has one."""
 
-    state: Closed
+    state: TrackedClosed
     since: float  # not a number where the clock gave no time
 
 
@@ -250,10 +263,12 @@ class Circuit:
     """
 
     __slots__ = (
+        "_failed_probes",
         "_least_streak",
         "_outage_was_reported",
         "_probe_lease",
         "_totals",
+        "chance",
         "events",
         "policy",
         "shared",
@@ -270,6 +285,10 @@ class Circuit:
         self.transitions: dict[tuple[CircuitState, CircuitState], int] = {}
         #: Whether other processes share it; None: it belongs to this process alone.
         self.shared: bool | None = None
+        #: Returns numbers from 0 up to 1, for jitter. The owner brings chance into it.
+        self.chance: Callable[[], float] = _no_chance
+        # In a row, since the circuit was CLOSED.
+        self._failed_probes = 0
         self._probe_lease = policy.probe_lease
         self._least_streak = _least_streak(policy)
         self._totals = Totals()
@@ -306,12 +325,29 @@ class Circuit:
 
     def admits_without_asking(self) -> Closed | None:
         """Return the CLOSED state if calls may start without `acquire`, else None."""
-        # One that is timed is not meant: the type is compared, and costs less than `isinstance`.
-        return self.state if type(self.state) is Closed else None
+        state = self.state
+        if type(state) is Closed or (isinstance(state, TrackedClosed) and state.is_plain):
+            return state
+        return None
 
-    def times_calls(self) -> TimedClosed | None:
+    def times_calls(self) -> TrackedClosed | None:
         """Return the CLOSED state if calls may start with nothing but their time, else None."""
-        return self.state if isinstance(self.state, TimedClosed) else None
+        state = self.state
+        return state if isinstance(state, TrackedClosed) and state.ramp is None else None
+
+    def limits_calls(self) -> bool:
+        """Whether only some calls are admitted at a time, so that nested ones need no place."""
+        state = self.state
+        return isinstance(state, HalfOpen) or _ramp_of(state) is not None
+
+    def is_nested_in(self, ticket: Ticket | None, now: float) -> bool:
+        """Whether a call inside another one is part of it: that one has a place, in its time."""
+        state = self.state
+        if isinstance(ticket, Probe):
+            is_running = isinstance(state, HalfOpen) and ticket in state.probes
+            return is_running and now < ticket.until
+        ramp = _ramp_of(state)
+        return ramp is not None and ramp.is_running(ticket)
 
     def record(self, ticket: Ticket, report: Report, now: float) -> None:
         """Count the result of a call, unless its ticket is late."""
@@ -346,12 +382,16 @@ class Circuit:
 
         Where calls begin or cease to be timed, those that are running count no more.
         """
+        has_other_recovery = policy.backoff != self.policy.backoff
         self.policy = policy
         self._probe_lease = policy.probe_lease
         self._least_streak = _least_streak(policy)
         state = self.state
+        if isinstance(state, TrackedClosed) and policy.ramp is None:
+            state.ramp = None
         if isinstance(state, Open) and not state.is_forced:
-            state.until = state.since + policy.recovery_timeout
+            if has_other_recovery:
+                state.until = state.since + self.next_wait()
         elif isinstance(state, Closed) and not _fits(state, policy):
             # What is in the window cannot be measured again: it starts empty.
             self._totals = self.totals()
@@ -390,7 +430,8 @@ class Circuit:
         """Return the seconds until a call may be admitted; None while it is forced open."""
         state = self.state
         if isinstance(state, Closed):
-            return 0.0
+            ramp = _ramp_of(state)
+            return 0.0 if ramp is None else min(ramp.wait(now), MAX_WAIT_FOR_PROBE)
         if isinstance(state, Open):
             return time_until(state.until, now)
         in_the_way = self._probes_in_the_way(state)
@@ -430,8 +471,9 @@ class Circuit:
         return ProbesIgnored(0, ())
 
     def is_blank(self) -> bool:
-        """Whether the circuit holds no information: it is CLOSED and has no streak."""
-        return isinstance(self.state, Closed) and not self.state.streak
+        """Whether the circuit holds no information: it is CLOSED, without streak and ramp."""
+        state = self.state
+        return isinstance(state, Closed) and not state.streak and _ramp_of(state) is None
 
     def is_forced(self) -> bool:
         """Whether the circuit was opened by hand."""
@@ -441,7 +483,7 @@ class Circuit:
         """Return the time from which what the circuit knows is worthless."""
         state = self.state
         active = state.until if isinstance(state, Open) else state.last_activity
-        return active + _STALE_AFTER * self.policy.recovery_timeout
+        return active + _STALE_AFTER * self.policy.longest_recovery
 
     # Rule 10
 
@@ -458,20 +500,56 @@ class Circuit:
                 # The end first: `reject` reads the two without the lock, and checks the start.
                 running.until = now + (running.until - running.since)
                 running.since = now
+        ramp = _ramp_of(state)
+        if ramp is not None:
+            ramp.follow_clock(now)
 
     # The steps
 
-    def make_closed(self, now: float) -> Closed:
-        """Return a new CLOSED state, in which calls count as the policy demands."""
-        policy = self.policy
-        if not policy.watches_rates:
-            return Closed(now)
-        window = SlidingWindow(policy.window, now)
-        return TimedClosed(now, window=window, slow_from=_slow_from(policy))
+    def make_closed(self, now: float, *, recovered: bool = False) -> Closed:
+        """Return a new CLOSED state, in which calls count as the policy demands.
 
-    def start_call(self, state: Closed, now: float) -> Closed | Call:
-        """Admit a call in CLOSED."""
-        return Call(state, now) if isinstance(state, TimedClosed) else state
+        Args:
+            now: When it begins.
+            recovered: Whether the region was down until now, so that a ramp begins.
+        """
+        policy = self.policy
+        window = SlidingWindow(policy.window, now) if policy.watches_rates else None
+        ramp = None
+        if recovered and policy.ramp is not None:
+            start, factor = policy.ramp
+            ramp = Ramp(start, factor, policy.probe_lease)
+        if window is None and ramp is None:
+            return Closed(now)
+        return TrackedClosed(now, window=window, ramp=ramp, slow_from=_slow_from(policy))
+
+    def start_call(self, state: Closed, now: float) -> Closed | Call | Rejection:
+        """Admit a call in CLOSED, or reject it while a ramp has no place for it."""
+        if not isinstance(state, TrackedClosed) or state.is_plain:
+            return state
+        call = Call(state, now)
+        if state.ramp is not None:
+            wait = self.retry_after(now)
+            if wait != 0.0:
+                self._totals.rejected += 1
+                return Rejection(CircuitState.CLOSED, state.ramp.reason, wait)
+            state.ramp.begin(call)
+        return call
+
+    def note_failed_probe(self) -> None:
+        """Count a failed probe, after which a `Backoff` waits longer."""
+        self._failed_probes += 1
+
+    def opening_lasts(self) -> float:
+        """Return how many seconds the present OPEN lasts, or the next one would at first."""
+        state, timeout = self.state, self.policy.recovery_timeout
+        if isinstance(timeout, Backoff) and isinstance(state, Open) and not state.is_forced:
+            return state.until - state.since
+        return self.policy.backoff.first
+
+    def next_wait(self) -> float:
+        """Return how many seconds an OPEN that begins now lasts."""
+        return self.policy.backoff.wait(self._failed_probes, self.chance)
 
     def count_rejection(self, state: Open | HalfOpen, wait: float | None, now: float) -> Rejection:
         """Reject a call, and report the first one of an outage."""
@@ -485,7 +563,7 @@ class Circuit:
     def start_probe(self, state: Open | HalfOpen, now: float) -> Probe:
         """Admit a call as a probe; an OPEN circuit becomes HALF_OPEN by it."""
         if isinstance(state, Open):
-            reason = f"recovery timeout of {self.policy.recovery_timeout:g} s elapsed"
+            reason = f"recovery timeout of {state.until - state.since:g} s elapsed"
             state = HalfOpen(now, state.streak, state.reason, last_activity=now)
             self.enter(state, reason, now)
         probes = list(state.probes)  # a new list: `Permit` reads it without the lock
@@ -503,7 +581,7 @@ class Circuit:
         """Close the circuit after enough consecutive answers."""
         one, several = ("answer", "answers") if state.answered else ("success", "successes")
         what = one if state.successes == 1 else f"consecutive {several}"
-        self.enter(self.make_closed(now), f"{state.successes} {what}", now)
+        self.enter(self.make_closed(now, recovered=True), f"{state.successes} {what}", now)
 
     def enter(
         self,
@@ -520,6 +598,7 @@ class Circuit:
         self._totals, self.state = self.totals(), new
         if isinstance(new, Closed):
             self._outage_was_reported = False
+            self._failed_probes = 0
             if isinstance(old, Closed):
                 return
         change = old.name, new.name
@@ -550,7 +629,8 @@ class Circuit:
         self._totals.failures += 1
         state.streak += 1
         if not isinstance(state, Closed):
-            self._open(report.reason, now)
+            self.note_failed_probe()
+            self._open(report, report.reason, now)
             return
         state.failures += 1
         if state.streak < self._least_streak:
@@ -558,7 +638,7 @@ class Circuit:
             return
         trip = self._why_trip(state, report.reason, now)
         if trip is not None:
-            self._trip(trip, now)
+            self._trip(trip, report, now)
 
     def _why_trip(self, state: Closed, reason: str, now: float) -> Trip | None:
         """Return why a failure trips the circuit, by the first rule that it breaks."""
@@ -569,31 +649,40 @@ class Circuit:
         state.last_activity = now
         if state.streak >= policy.failure_threshold:
             return Trip(TripRule.STREAK, reason)
-        return why_rates_trip(policy, state.window) if isinstance(state, TimedClosed) else None
+        if isinstance(state, TrackedClosed) and state.window is not None:
+            return why_rates_trip(policy, state.window)
+        return None
 
-    def _trip(self, trip: Trip, now: float) -> None:
+    def _trip(self, trip: Trip, report: Report, now: float) -> None:
         self._totals.trips += 1
-        self._open(trip.reason, now, trip.rule)
+        self._open(report, trip.reason, now, trip.rule)
 
-    def _open(self, reason: str, now: float, rule: TripRule | None = None) -> None:
-        until = now + self.policy.recovery_timeout
-        self.enter(Open(now, until, self.state.streak, reason), reason, now, rule=rule)
+    def _open(self, report: Report, reason: str, now: float, rule: TripRule | None = None) -> None:
+        wait = self.next_wait()
+        if isinstance(report, DelayingReport) and self.policy.honor_retry_after:
+            wait = self.policy.backoff.follow_request(wait, report.retry_after, self.chance)
+        self.enter(Open(now, now + wait, self.state.streak, reason), reason, now, rule=rule)
 
     def _record_call(self, call: Call, report: Report, now: float) -> None:
         """Count the result of a call that has a ticket of its own."""
         state = call.state
-        if report.outcome is Outcome.IGNORED or not isinstance(state, TimedClosed):
+        if state.ramp is not None and not isinstance(report, AttemptReport):
+            was_answered = report.outcome in (Outcome.SUCCESS, Outcome.ANSWERED)
+            state.ramp.end(call, was_answered=was_answered)
+            state.ramp = None if state.ramp.is_over else state.ramp
+        window = state.window
+        if window is None or report.outcome is Outcome.IGNORED:
             self.record(state, report, now)
             return
-        state.slide(now)
+        state.slide(window, now)
         is_slow = now - call.since >= state.slow_from
-        state.window.add(1, failures=report.outcome is Outcome.FAILURE, slow=is_slow)
+        window.add(1, failures=report.outcome is Outcome.FAILURE, slow=is_slow)
         self.record(state, report, now)
-        state.allow_plain_successes()
+        state.allow_plain_successes(window)
         if is_slow and self.state is state:
-            trip = why_rates_trip(self.policy, state.window)
+            trip = why_rates_trip(self.policy, window)
             if trip is not None:
-                self._trip(trip, now)
+                self._trip(trip, report, now)
 
     def _note_ignored_probe(self, state: HalfOpen, reason: str, now: float) -> None:
         state.ignored_probes += 1
@@ -601,7 +690,7 @@ class Circuit:
             others = (known for known in state.ignored_reasons if known != reason)
             state.ignored_reasons = (*others, reason)[-_MOST_REASONS:]
         # A clock that has stepped back behind the last event must not silence the next one.
-        silent_until = state.reported_at + self.policy.recovery_timeout
+        silent_until = state.reported_at + self.policy.longest_recovery
         was_just_reported = state.reported_at <= now < silent_until
         if state.ignored_probes >= _IGNORED_PROBES_TO_REPORT and not was_just_reported:
             state.reported_at = now
@@ -628,10 +717,15 @@ def _give_back(probe: Probe, state: HalfOpen, now: float) -> bool:
 
 def _fits(state: Closed, policy: BreakerPolicy) -> bool:
     """Whether a CLOSED state counts calls as the policy demands."""
-    if not isinstance(state, TimedClosed):
+    if not isinstance(state, TrackedClosed) or state.window is None:
         return not policy.watches_rates
     is_same_window = policy.watches_rates and state.window.seconds == policy.window
     return is_same_window and state.slow_from == _slow_from(policy)
+
+
+def _ramp_of(state: State) -> Ramp | None:
+    """Return the ramp that a CLOSED circuit is on; None: it is on none."""
+    return state.ramp if isinstance(state, TrackedClosed) else None
 
 
 def _slow_from(policy: BreakerPolicy) -> float:
@@ -643,6 +737,10 @@ def _least_streak(policy: BreakerPolicy) -> int:
     """Return the streak from which on a failure may trip: 1 where more than the streak decides."""
     decides_alone = policy.streak_window is None and not policy.watches_rates
     return policy.failure_threshold if decides_alone else 1
+
+
+def _no_chance() -> float:
+    return 0.0
 
 
 def _lease_end(probe: Probe) -> float:

@@ -21,13 +21,17 @@ from resilience.outcome import (
     IGNORED,
     SUCCESS,
     Classifier,
+    DelayingReport,
     Outcome,
     Report,
     ResultClassifier,
 )
+from resilience.policy import BreakerPolicy
+from resilience.requested_delay import requested_delay
 
 # Reading a member of an enumeration takes 65 ns.
 _FAILURE, _ANSWERED = Outcome.FAILURE, Outcome.ANSWERED
+_BY_THE_CALLER = "reported by the caller"
 # What a probe reports that was ended from outside.
 CANCELLED = "cancelled"
 
@@ -62,7 +66,7 @@ class Judge:
 
     def override(self, classifiers: Classifiers) -> "Judge":
         """Return a judge that asks a function's own classifiers where it has them."""
-        return Judge(
+        return type(self)(
             self._region,
             self._classifier if classifiers.classifier is None else classifiers.classifier,
             (
@@ -110,6 +114,10 @@ class Judge:
             return SUCCESS
         return self._ask("result_classifier", self.result_classifier, result)
 
+    def of_failure(self, error: BaseException | None) -> Report:
+        """Describe a failure that a caller reports; no classifier is asked."""
+        return Report(_FAILURE, _BY_THE_CALLER if error is None else describe(error))
+
     def why_ignored(self, what: object) -> str:
         """Return in short what a probe raised or returned that was IGNORED."""
         try:
@@ -136,6 +144,45 @@ class Judge:
             wrong = log.describe_exception(fault)
         log.log_fault(role, classifier, wrong, self._region)
         return IGNORED
+
+
+class DelayJudge(Judge):
+    """Also reads how long the server asks to wait, for a circuit that honours it."""
+
+    __slots__ = ()
+
+    def of_error(self, error: BaseException, hints: Hints | None = None) -> Report:
+        """Decide about an error; a failure carries the delay that its server asks for."""
+        return _with_delay(super().of_error(error, hints), error)
+
+    def of_result(self, result: object) -> Report:
+        """Decide about a returned value; a failure carries the delay that its server asks for."""
+        return _with_delay(super().of_result(result), result)
+
+    def of_failure(self, error: BaseException | None) -> Report:
+        """Describe a failure, with the delay that its server asks for."""
+        return _with_delay(super().of_failure(error), error)
+
+
+def make_judge(
+    policy: BreakerPolicy,
+    region: str,
+    classifier: Classifier,
+    result_classifier: ResultClassifier | None,
+) -> Judge:
+    """Return the judge that a policy needs."""
+    kind = DelayJudge if policy.honor_retry_after else Judge
+    return kind(region, classifier, result_classifier)
+
+
+def _with_delay(report: Report, answer: object) -> Report:
+    """Return a report that carries the delay that an answer asks for, if it is a failure."""
+    asked = requested_delay(answer) if report.outcome is _FAILURE else None
+    if asked is None:
+        return report
+    delaying = DelayingReport(*report)
+    delaying.retry_after = asked
+    return delaying
 
 
 def _is_unknown(error: BaseException) -> bool:

@@ -25,6 +25,16 @@ class Report(NamedTuple):
     reason: str = ""
 
 
+class DelayingReport(Report):
+    """A failure for which the server may ask for a delay before the next call."""
+
+    retry_after = 0.0  # seconds
+
+
+class AttemptReport(DelayingReport):
+    """The failure of an attempt, after which its call goes on."""
+
+
 # Reading a member of an enumeration takes 65 ns: these are read for every call.
 SUCCESS = Report(Outcome.SUCCESS)
 ANSWERED = Report(Outcome.ANSWERED)

@@ -11,12 +11,20 @@ from typing import Protocol, Self, TypeVar, cast
 from resilience import scope
 from resilience._lock import lock, lock_is_held, postpone
 from resilience.circuit import Circuit, Closed, HalfOpen, Probe, Ticket
-from resilience.classify import describe, root_error
+from resilience.classify import root_error
 from resilience.errors import CircuitBreakerOpenError
 from resilience.hints import Hints
 from resilience.identity import KeepsIdentity
 from resilience.judge import Classifiers, Judge
-from resilience.outcome import ANSWERED, IGNORED, SUCCESS, Outcome, Report
+from resilience.outcome import (
+    ANSWERED,
+    IGNORED,
+    SUCCESS,
+    AttemptReport,
+    DelayingReport,
+    Outcome,
+    Report,
+)
 from resilience.protect import Arguments, Keywords
 from resilience.unfinished import Unfinished, must_be_awaited, unfinished
 
@@ -91,7 +99,7 @@ class Permit(KeepsIdentity):
         Args:
             error: The error; its type and status become the reason.
         """
-        self._settle(_failure(error))
+        self._settle(self.judge().of_failure(error))
 
     def answered(self) -> None:
         """Report that the region answered, and refused this request: a 404, a 429."""
@@ -112,7 +120,11 @@ class Permit(KeepsIdentity):
         """
         if self.ticket is not None:
             self._attempt_error = error
-            self.breaker.record(self.ticket, _failure(error))
+            failure = self.judge().of_failure(error)
+            attempt = AttemptReport(*failure)
+            if isinstance(failure, DelayingReport):
+                attempt.retry_after = failure.retry_after
+            self.breaker.record(self.ticket, attempt)
 
     def attempt_started(self) -> None:
         """Note that another attempt begins: what it fails with is a failure of its own."""
@@ -138,13 +150,6 @@ class Permit(KeepsIdentity):
         if isinstance(state, HalfOpen):
             return first and self.ticket in state.probes
         return isinstance(state, Closed)
-
-    def is_valid_probe(self, now: float) -> bool:
-        """Return whether the call is a probe that is in its time."""
-        state, ticket = self.breaker.circuit.state, self.ticket
-        if not isinstance(state, HalfOpen) or not isinstance(ticket, Probe):
-            return False
-        return ticket in state.probes and now < ticket.until
 
     def judge(self) -> Judge:
         """Return what decides about the errors and results of this call."""
@@ -299,11 +304,6 @@ class NestedPermit(Permit):
     def __enter__(self) -> Self:
         scope.enter(self)
         return self
-
-
-def _failure(error: BaseException | None) -> Report:
-    reason = _BY_THE_CALLER if error is None else describe(error)
-    return Report(Outcome.FAILURE, reason)
 
 
 def _note_outcome(error: BaseException, outcome: Outcome) -> None:

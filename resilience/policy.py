@@ -2,11 +2,20 @@
 
 from dataclasses import dataclass
 
-from resilience._validate import check_count, check_seconds, check_share
+from resilience._validate import (
+    check_amount,
+    check_count,
+    check_factor,
+    check_flag,
+    check_seconds,
+    check_share,
+)
+from resilience.recovery import Backoff
 
 _COUNTS = ("failure_threshold", "success_threshold", "half_open_probes", "minimum_calls")
-_SECONDS = ("recovery_timeout", "window")
+_SECONDS = ("window",)
 _OPTIONAL_SECONDS = ("probe_timeout", "streak_window", "slow_call_duration")
+_RAMP_NUMBERS = 2
 _OPTIONAL_SHARES = ("failure_rate_threshold", "slow_call_rate_threshold")
 
 
@@ -19,10 +28,12 @@ class BreakerPolicy:
 
     Args:
         failure_threshold: Consecutive failures that trip the circuit.
-        recovery_timeout: Seconds from opening until the first probe.
+        recovery_timeout: Seconds from opening until the first probe, or a `Backoff`, with which
+            they grow after each failed probe.
         success_threshold: Consecutive successful probes that close the circuit.
         half_open_probes: Probes that may run at the same time.
-        probe_timeout: Seconds that a probe may keep its place; None means `recovery_timeout`.
+        probe_timeout: Seconds that a probe may keep its place; None means `recovery_timeout`, or
+            the `maximum` of its `Backoff`.
         streak_window: Seconds; two failures that are further apart belong to different streaks.
             None: a streak lasts until the next success.
         failure_rate_threshold: The share of the calls in the window, above 0 and up to 1, that
@@ -32,6 +43,14 @@ class BreakerPolicy:
             trips the circuit when they were slow. None: slow calls are not watched.
         minimum_calls: Calls that the window must hold before a rate trips the circuit.
         window: Seconds that the rates look back.
+        recovery_jitter: The share of a fixed `recovery_timeout` that is added at random at most, so
+            that processes that do not share their circuits do not probe at the same time.
+        honor_retry_after: Whether a failure that opens the circuit, or fails as a probe, prolongs
+            that one OPEN if the server asked for a delay with it, up to the `maximum` of the
+            `Backoff`.
+        ramp: How many calls may run at the same time after the circuit has closed, and by how much
+            that number grows each time that as many calls were answered: ``(2, 2)`` allows 2, 4, 8,
+            and so on. None: all of them, immediately.
 
     Raises:
         TypeError: A field has the wrong type.
@@ -39,7 +58,7 @@ class BreakerPolicy:
     """
 
     failure_threshold: int = 10
-    recovery_timeout: float = 60.0
+    recovery_timeout: float | Backoff = 60.0
     success_threshold: int = 3
     half_open_probes: int = 1
     probe_timeout: float | None = None
@@ -49,6 +68,9 @@ class BreakerPolicy:
     slow_call_rate_threshold: float | None = None
     minimum_calls: int = 20
     window: float = 60.0
+    recovery_jitter: float = 0.0
+    honor_retry_after: bool = False
+    ramp: tuple[int, float] | None = None
 
     def __post_init__(self) -> None:
         for name in _COUNTS:
@@ -61,18 +83,63 @@ class BreakerPolicy:
         for name in _OPTIONAL_SHARES:
             if getattr(self, name) is not None:
                 check_share(name, getattr(self, name))
+        self._check_recovery()
+        self._check_ramp()
         self._check_rules_fit()
+
+    @property
+    def backoff(self) -> Backoff:
+        """The recovery timeout as a `Backoff`, which a fixed one is as well."""
+        if isinstance(self.recovery_timeout, Backoff):
+            return self.recovery_timeout
+        first, jitter = self.recovery_timeout, self.recovery_jitter
+        return Backoff(first, factor=1, maximum=first * (1 + jitter), jitter=jitter)
+
+    @property
+    def longest_recovery(self) -> float:
+        """Seconds from opening until the first probe, at most; jitter is left out."""
+        timeout = self.recovery_timeout
+        return timeout.maximum if isinstance(timeout, Backoff) else timeout
 
     @property
     def probe_lease(self) -> float:
         """Seconds that a probe may keep its place."""
-        return self.recovery_timeout if self.probe_timeout is None else self.probe_timeout
+        return self.longest_recovery if self.probe_timeout is None else self.probe_timeout
 
     @property
     def watches_rates(self) -> bool:
         """Whether each call is timed and counted in a window."""
         thresholds = (self.failure_rate_threshold, self.slow_call_rate_threshold)
         return thresholds != (None, None)
+
+    def _check_recovery(self) -> None:
+        check_amount("recovery_jitter", self.recovery_jitter)
+        check_flag("honor_retry_after", self.honor_retry_after)
+        if not isinstance(self.recovery_timeout, Backoff):
+            check_seconds("recovery_timeout", self.recovery_timeout)
+            if self.honor_retry_after:
+                raise ValueError(
+                    "honor_retry_after needs a bound: give recovery_timeout as a Backoff, whose"
+                    f" maximum is one, such as Backoff({self.recovery_timeout!r}, factor=1)"
+                )
+        elif self.recovery_jitter:
+            raise ValueError(
+                "recovery_jitter is for a recovery_timeout in seconds: set the jitter of the"
+                " Backoff instead"
+            )
+
+    def _check_ramp(self) -> None:
+        if self.ramp is None:
+            return
+        expected = "ramp must be a tuple (start, factor), such as (2, 2)"
+        given: object = self.ramp
+        if not isinstance(given, tuple) or len(self.ramp) != _RAMP_NUMBERS:
+            raise TypeError(f"{expected}, got {given!r}")
+        start, factor = self.ramp
+        check_count("the start of ramp", start)
+        check_factor("the factor of ramp", factor)
+        if factor == 1:
+            raise ValueError("the factor of ramp must be above 1, or the ramp never ends, got 1")
 
     def _check_rules_fit(self) -> None:
         """Reject numbers that contradict each other."""

@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 from weakref import WeakSet
 
 from resilience._validate import is_async
-from resilience.circuit import Call, Closed, TimedClosed
+from resilience.circuit import Call, Closed, TrackedClosed
 from resilience.judge import Classifiers
 from resilience.loops import with_loops_stopped
 from resilience.unfinished import ResultWatch, unfinished
@@ -77,19 +77,19 @@ class AdmitsCalls(Protocol):
         """Count a call without a permit that raised."""
 
     @property
-    def timed(self) -> TimedClosed | None:
+    def timed(self) -> TrackedClosed | None:
         """The CLOSED state while a call that goes well needs nothing but its time, else None."""
 
     @property
     def clock(self) -> Callable[[], float] | None:
         """Returns the time for such a call; None: `time.monotonic` does."""
 
-    def count_timed(self, closed: TimedClosed, since: float, /) -> None:
+    def count_timed(self, closed: TrackedClosed, since: float, /) -> None:
         """Count a success without a permit in a circuit that times its calls."""
 
     def record_timed_error(
         self,
-        closed: TimedClosed,
+        closed: TrackedClosed,
         since: float,
         error: BaseException,
         classifiers: Classifiers | None,
@@ -356,7 +356,7 @@ def _call_timed(
     """Return how a `def` is called without a permit in a circuit that times its calls."""
 
     def call(
-        breaker: AdmitsCalls, closed: TimedClosed, args: Arguments, kwargs: Keywords, /
+        breaker: AdmitsCalls, closed: TrackedClosed, args: Arguments, kwargs: Keywords, /
     ) -> Any:
         since = (breaker.clock or time.monotonic)()
         try:

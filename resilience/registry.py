@@ -1,6 +1,7 @@
 """CircuitBreakerRegistry: one breaker per region, made on first use; default_registry."""
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
@@ -24,7 +25,7 @@ from resilience.policy import BreakerPolicy
 
 # A region may be spelled in this many ways, on average, before all aliases are looked up again.
 _ALIASES_PER_REGION = 2
-_FIXED_SETTINGS = ("normalize", "clock", "sharing")
+_FIXED_SETTINGS = ("normalize", "clock", "rng", "sharing")
 
 
 @runtime_checkable
@@ -55,6 +56,7 @@ class Settings(TypedDict, total=False):
     result_classifier: ResultClassifier | None
     normalize: Callable[[str], str] | None
     clock: Callable[[], float] | None
+    rng: random.Random | None
     sharing: Sharing | None
 
 
@@ -69,6 +71,7 @@ class _Settings:
     result_classifier: ResultClassifier | None
     normalize: Callable[[str], str] | None
     clock: Callable[[], float] | None
+    rng: random.Random | None
     sharing: Sharing | None
 
     def __post_init__(self) -> None:
@@ -76,6 +79,7 @@ class _Settings:
         if self.policies is not None:
             _validate.check_type("policies", self.policies, Mapping)
         _validate.check_count("max_regions", self.max_regions)
+        _validate.check_type("rng", self.rng, random.Random, type(None))
         _validate.check_type("sharing", self.sharing, Sharing, type(None))
         check_classifiers(self.classifier, self.result_classifier)
         takes = "a region and returns its name"
@@ -121,6 +125,7 @@ class CircuitBreakerRegistry(KeepsIdentity):
         result_classifier: Classifies returned values; None: each is a success.
         normalize: Returns the one name of a region that is spelled in several ways.
         clock: Returns seconds; None means `time.monotonic`.
+        rng: The source of jitter, such as ``random.Random(7)`` in a test; None: that of `random`.
         sharing: Shares the circuits with other processes, such as
             `resilience.integrations.redis.RedisSharing`; None: they belong to this process alone.
 
@@ -145,6 +150,7 @@ class CircuitBreakerRegistry(KeepsIdentity):
         result_classifier: ResultClassifier | None = None,
         normalize: Callable[[str], str] | None = None,
         clock: Callable[[], float] | None = None,
+        rng: random.Random | None = None,
         sharing: Sharing | None = None,
     ) -> None:
         settings = _Settings(
@@ -155,6 +161,7 @@ class CircuitBreakerRegistry(KeepsIdentity):
             result_classifier=result_classifier,
             normalize=normalize,
             clock=clock,
+            rng=rng,
             sharing=sharing,
         )
         self._policies = settings.policies_by_name()
@@ -206,7 +213,8 @@ class CircuitBreakerRegistry(KeepsIdentity):
         Raises:
             TypeError: A setting is unknown or has the wrong type, as with the registry itself.
             ValueError: A setting has a wrong value.
-            RuntimeError: `normalize`, `clock` or `sharing` is changed while there are breakers.
+            RuntimeError: `normalize`, `clock`, `rng` or `sharing` is changed while there are
+                breakers.
         """
         _check_names(settings)
         old = self._settings
@@ -355,6 +363,7 @@ class CircuitBreakerRegistry(KeepsIdentity):
             classifier=settings.classifier,
             result_classifier=settings.result_classifier,
             clock=settings.clock,
+            rng=settings.rng,
             circuit=None if sharing is None else sharing.make_circuit(name, policy, now),
             subscribers=self._subscribers,
         )

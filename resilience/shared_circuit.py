@@ -57,7 +57,7 @@ from resilience.circuit import (
     Rejection,
     State,
     Ticket,
-    TimedClosed,
+    TrackedClosed,
 )
 from resilience.outcome import Outcome, Report
 from resilience.policy import BreakerPolicy
@@ -155,7 +155,7 @@ class SharedCircuit(Circuit):
         """Return the CLOSED state; after a fork the first call is left to `acquire`."""
         return None if self._next_call_notifies else super().admits_without_asking()
 
-    def times_calls(self) -> TimedClosed | None:
+    def times_calls(self) -> TrackedClosed | None:
         """Return the CLOSED state; after a fork the first call is left to `acquire`."""
         return None if self._next_call_notifies else super().times_calls()
 
@@ -481,13 +481,14 @@ class SharedCircuit(Circuit):
             self._begin_state(agreed=False)
             self._stored_state = None
             return
-        self._adopt(self.make_closed(now), view, now)
+        recovered = view.reason != RESET
+        self._adopt(self.make_closed(now, recovered=recovered), view, now)
 
     def _opened_at(self, state: Open | HalfOpen) -> float:
         """Return when it opened; for HALF_OPEN the latest time at which it can have opened."""
         if isinstance(state, Open):
             return state.since
-        return state.since - self.policy.recovery_timeout
+        return state.since - self.policy.backoff.first
 
     def _follow_forced_opening(self, view: RecordView, now: float) -> None:
         state = self.state
@@ -500,7 +501,7 @@ class SharedCircuit(Circuit):
     def _follow_probing(self, view: RecordView, now: float) -> None:
         state = self.state
         if isinstance(state, Closed):
-            opened_at = now - self.policy.recovery_timeout
+            opened_at = now - self.policy.backoff.first
             self._adopt(Open(opened_at, now, state.streak, view.reason), view, now)
         else:
             self._is_agreed = True
@@ -508,7 +509,9 @@ class SharedCircuit(Circuit):
     def _follow_opening(self, view: RecordView, now: float) -> None:
         state = self.state
         opened_at = now - view.age
-        until = opened_at + self.policy.recovery_timeout
+        if isinstance(state, HalfOpen) or (isinstance(state, Open) and now >= state.until):
+            self.note_failed_probe()  # that of another process
+        until = opened_at + self.next_wait()
         if not isinstance(state, Open) or state.is_forced:
             self._adopt(Open(opened_at, until, state.streak, view.reason), view, now)
             return

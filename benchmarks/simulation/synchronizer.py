@@ -128,7 +128,7 @@ class SimulatedSynchronizer:
 
     def _send_command(self, command: Command) -> None:
         not_after = self._store.time() + int(TIMEOUT * 1000)
-        recovery_timeout = self.breaker.policy.recovery_timeout
+        recovery_timeout = self.breaker.circuit.opening_lasts()
         request = self._protocol.change(self._keys[0], command, recovery_timeout, not_after)
         self._send(request, partial(self._on_reply, command))
 

@@ -34,7 +34,8 @@ class Reading:
         name: The display name of the region.
         snapshot: What the breaker knows.
         seconds_in_state: Seconds since the circuit entered this state.
-        recovery_timeout: The recovery timeout of its policy, in seconds.
+        recovery_timeout: The recovery timeout of its policy, in seconds; with a `Backoff` the
+            longest one.
     """
 
     name: str
@@ -73,7 +74,7 @@ def read_circuit(breaker: CircuitBreaker) -> Reading:
     def query(now: float) -> Reading:
         snapshot = breaker.describe(now)
         seconds_in_state = max(0.0, now - snapshot.since)
-        return Reading(name, snapshot, seconds_in_state, breaker.policy.recovery_timeout)
+        return Reading(name, snapshot, seconds_in_state, breaker.policy.longest_recovery)
 
     return breaker.read(query)
 

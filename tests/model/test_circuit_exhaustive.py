@@ -13,7 +13,7 @@ import pytest
 from loguru import logger
 
 from resilience import BreakerPolicy, CircuitBreakerOpenError, CircuitState, Outcome, Permit
-from resilience.circuit import Closed, HalfOpen, Open, Probe
+from resilience.circuit import HalfOpen, Open, Probe
 from tests.support.explore import (
     CALLERS,
     MOST_BEHIND,
@@ -27,9 +27,10 @@ from tests.support.explore import (
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 
 
-def policy(*, probes, lease=2):
+def policy(*, probes=1, lease=2, threshold=2, **rules):
     return BreakerPolicy(
-        failure_threshold=2,
+        **rules,
+        failure_threshold=threshold,
         recovery_timeout=3,
         success_threshold=2,
         half_open_probes=probes,
@@ -41,6 +42,12 @@ WALKS = {
     "one probe": (policy(probes=1),),
     "two probes": (policy(probes=2),),
     "a policy that changes": (policy(probes=2, lease=1), policy(probes=1, lease=2)),
+    "a rate": (
+        policy(threshold=3, failure_rate_threshold=0.5, minimum_calls=2, window=2, streak_window=1),
+    ),
+    "slow calls": (
+        policy(slow_call_duration=1, slow_call_rate_threshold=0.5, minimum_calls=2, window=2),
+    ),
 }
 
 walk_once = functools.cache(walk)
@@ -113,7 +120,7 @@ def seen_at(world, now):
 def test_the_walk_meets_what_it_is_for(walked):
     worlds = walked.states.values()
     print(f"states explored: {len(worlds)}, steps: {len(walked.steps)}")
-    assert {type(world.circuit.state) for world in worlds} == {Closed, Open, HalfOpen}
+    assert {world.circuit.state.name for world in worlds} == {CLOSED, OPEN, HALF_OPEN}
     assert set(OUTCOMES.values()) == set(Outcome)
     assert {step.name for step in walked.steps} >= {
         *("acquire", "go away", *OUTCOMES),
@@ -200,11 +207,13 @@ def test_a_live_report_moves_one_counter_and_nobody_elses(walked):
         match step.name:
             case "succeed":
                 expected["successes"] = 1
+                expected["trips"] = int(trips_by_slow_calls(step))
             case "fail":
                 expected["failures"] = 1
                 expected["trips"] = int(step.before.circuit.state.name is CLOSED and moved(step))
             case "answered":
                 expected["answered"] = 1
+                expected["trips"] = int(trips_by_slow_calls(step))
             case "ignore":
                 expected["ignored"] = 1
             case "acquire" if len(step.after.calls) == len(step.before.calls):
@@ -216,6 +225,12 @@ def test_a_live_report_moves_one_counter_and_nobody_elses(walked):
 
 def counters(world):
     return asdict(world.circuit.totals())
+
+
+def trips_by_slow_calls(step):
+    """Whether a call that was slow has opened the circuit, although it went well."""
+    is_watched = step.before.policy.slow_call_rate_threshold is not None
+    return is_watched and step.before.circuit.state.name is CLOSED and moved(step)
 
 
 def moved(step):
@@ -297,7 +312,8 @@ def test_open_and_close_alternate(walked):
         edge = (step.transition.old, step.transition.new)
         assert edge == (old, new)
         assert edge in by_hand.get(step.name, by_itself)
-        assert step.name in by_hand or step.name in caused_by[edge]
+        by_slow_call = edge == (CLOSED, OPEN) and trips_by_slow_calls(step)
+        assert step.name in by_hand or step.name in caused_by[edge] or by_slow_call
         met.add((step.name in by_hand, edge))
     assert {edge for hand, edge in met if not hand} == by_itself
     assert {edge for hand, edge in met if hand} == set().union(*by_hand.values())

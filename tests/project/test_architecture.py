@@ -21,6 +21,7 @@ LEVELS = (
         "permit",
         "protect",
         "protectable",
+        "requested_delay",
         "unfinished",
         "judge",
         "hints",
@@ -34,7 +35,7 @@ LEVELS = (
     {"shared_circuit", "shared_lease", "shared_record"},
     {"circuit"},
     {"rules"},
-    {"outcome", "policy"},
+    {"outcome", "policy", "ramp", "recovery"},
     {"genesys", "identity", "_lock", "_text", "_validate", "_by_type"},
 )
 # What decides has no I/O, no clock, no chance, no log, and belongs to no library.
@@ -46,6 +47,8 @@ PURE = (
     "shared_record",
     "outcome",
     "policy",
+    "ramp",
+    "recovery",
     "errors",
     "classify",
 )

@@ -27,10 +27,23 @@ from resilience import (
     Permit,
     StateChanged,
 )
-from resilience.circuit import Circuit, Closed, HalfOpen, Open, Probe, Ticket
+from resilience.circuit import (
+    Call as TimedCall,
+)
+from resilience.circuit import (
+    Circuit,
+    Closed,
+    HalfOpen,
+    Open,
+    Probe,
+    Ticket,
+    TrackedClosed,
+)
 from resilience.classify import classify_error
 
 CALLERS = 3
+# Where rates are watched, the window holds no more calls than this, so that the walk is finite.
+MOST_IN_WINDOW = 2
 MOST_BEHIND = 2
 OLDEST = 1
 
@@ -79,13 +92,40 @@ class World:
         late = sum(call.late for call in self.calls)
         decides: tuple[object, ...]
         if isinstance(state, Closed):
-            decides = (state.streak,)
+            decides = (state.streak, *self._timed_key(state, held))
         elif isinstance(state, Open):
             decides = ("forced" if self.forced else self.now - state.since,)
         else:
             probes = tuple((self.now - p.since, p.until - p.since, p in held) for p in state.probes)
             decides = (state.successes, probes)
         return state.name, decides, late, len(held), self.policy
+
+    def _timed_key(self, state: Closed, held: list[Ticket]) -> tuple[object, ...]:
+        """Return what else decides where calls are timed: what is in the window, and how old."""
+        apart = ()
+        if self.policy.streak_window is not None and state.streak:
+            apart = (min(self.now - state.last_activity, self.policy.streak_window + 1),)
+        if not isinstance(state, TrackedClosed):
+            return apart
+        looked = copy.deepcopy(state)
+        looked.slide(self.now)
+        behind = state.window.slice_begin - self.now
+        window = []
+        for later in range(int(looked.window.seconds) + 1):
+            looked.window.slide(max(self.now, state.window.slice_begin) + later)
+            window.append((looked.window.calls, looked.window.failures, looked.window.slow))
+        longest = self.policy.slow_call_duration or 0
+        ages = tuple(min(self.now - t.since, longest) for t in held if isinstance(t, TimedCall))
+        return (*apart, max(0, behind), tuple(window), ages)
+
+    def has_room(self) -> bool:
+        """Whether the window may take one more call."""
+        state = self.circuit.state
+        if not isinstance(state, TrackedClosed):
+            return True
+        looked = copy.deepcopy(state)
+        looked.slide(self.now)
+        return looked.window.calls < MOST_IN_WINDOW
 
     def copy(self) -> "World":
         """Return another world that is the same."""
@@ -95,13 +135,18 @@ class World:
         def twin(ticket: Ticket) -> Ticket:
             return twins.setdefault(id(ticket), copy.copy(ticket))
 
-        circuit = copy.copy(self.circuit)
+        circuit: Circuit = copy.copy(self.circuit)
         for name in Circuit.__slots__:
             setattr(circuit, name, copy.copy(getattr(circuit, name)))
         if isinstance(circuit.state, HalfOpen):
             circuit.state.probes = [twin(probe) for probe in circuit.state.probes]
         elif isinstance(circuit.state, Closed):
             twins[id(self.circuit.state)] = circuit.state
+            if isinstance(circuit.state, TrackedClosed):
+                circuit.state.window = copy.deepcopy(circuit.state.window)
+            for call in self.calls:
+                if isinstance(call.ticket, TimedCall) and call.ticket.state is self.circuit.state:
+                    twin(call.ticket).state = circuit.state
         return World(
             circuit=circuit,
             policies=self.policies,
@@ -122,6 +167,16 @@ class World:
             yield state
         elif isinstance(state, HalfOpen):
             yield from state.probes
+
+    def starts(self) -> Iterator[float]:
+        """Return the times that the clock may step behind only so far."""
+        yield from (timed.since for timed in self.timed())
+        state = self.circuit.state
+        if isinstance(state, Closed) and self.policy.streak_window and state.streak:
+            yield state.last_activity
+        if isinstance(state, TrackedClosed):
+            yield state.window.slice_begin
+            yield from (c.ticket.since for c in self.calls if isinstance(c.ticket, TimedCall))
 
     def has_to_follow(self, now: int) -> bool:
         """Whether this time is before a start that the circuit remembers."""
@@ -207,7 +262,7 @@ def settle(permit: Permit, outcome: Outcome) -> None:
 
 def steps(world: World) -> Iterator[tuple[str, Callable[[World], object]]]:
     """Name all that may happen in a world; each step is done to a copy of it."""
-    if len(world.calls) < CALLERS:
+    if len(world.calls) < CALLERS and world.has_room():
         yield "acquire", World.acquire
     for index, call in enumerate(world.calls):
         yield "go away", lambda w, i=index: w.calls.pop(i)
@@ -220,7 +275,7 @@ def steps(world: World) -> Iterator[tuple[str, Callable[[World], object]]]:
     if len(world.policies) > 1:
         yield "configure", World.configure
     yield "tick", World.tick
-    if all(world.now - timed.since > -MOST_BEHIND for timed in world.timed()):
+    if all(world.now - start > -MOST_BEHIND for start in world.starts()):
         yield "step back", World.step_back
 
 

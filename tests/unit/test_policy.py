@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from resilience import BreakerPolicy, CircuitBreaker, CircuitBreakerOpenError
+from resilience import Backoff, BreakerPolicy, CircuitBreaker, CircuitBreakerOpenError
 
 COUNTS = ("failure_threshold", "success_threshold", "half_open_probes", "minimum_calls")
 SECONDS = ("recovery_timeout", "probe_timeout", "streak_window", "slow_call_duration", "window")
@@ -27,6 +27,9 @@ def test_the_defaults_are_the_numbers_of_t10():
         "slow_call_rate_threshold": None,
         "minimum_calls": 20,
         "window": 60.0,
+        "recovery_jitter": 0.0,
+        "honor_retry_after": False,
+        "ramp": None,
     }
 
 
@@ -133,6 +136,15 @@ def test_a_share_out_of_range_is_a_value_error_that_names_field_and_value(field,
     [
         ({"slow_call_duration": 1}, ["slow_call_duration", "slow_call_rate_threshold"]),
         ({"slow_call_rate_threshold": 1}, ["slow_call_duration", "slow_call_rate_threshold"]),
+        ({"honor_retry_after": True}, ["honor_retry_after", "recovery_timeout", "Backoff(60.0"]),
+        (
+            {"recovery_timeout": Backoff(1), "recovery_jitter": 0.5},
+            ["recovery_jitter", "recovery_timeout", "jitter of the Backoff"],
+        ),
+        ({"ramp": (0, 2)}, ["start of ramp"]),
+        ({"ramp": (1, 0.5)}, ["factor of ramp"]),
+        ({"ramp": (1, 1)}, ["factor of ramp"]),
+        ({"recovery_jitter": -1}, ["recovery_jitter"]),
         ({"streak_window": 5, "failure_threshold": 1}, ["streak_window", "failure_threshold"]),
     ],
     ids=repr,
@@ -142,6 +154,24 @@ def test_numbers_that_contradict_each_other_are_an_error_that_names_both(fields,
         BreakerPolicy(**fields)
     for name in names:
         assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({"ramp": 2}, "ramp"),
+        ({"ramp": (1, 2, 3)}, "ramp"),
+        ({"ramp": (1.5, 2)}, "start of ramp"),
+        ({"ramp": (1, "2")}, "factor of ramp"),
+        ({"honor_retry_after": 1}, "honor_retry_after"),
+        ({"recovery_jitter": "1"}, "recovery_jitter"),
+    ],
+    ids=repr,
+)
+def test_what_has_the_wrong_type_is_a_type_error_that_names_it(fields, name):
+    with pytest.raises(TypeError) as caught:
+        BreakerPolicy(**fields)
+    assert name in str(caught.value)
 
 
 def test_a_recovery_timeout_of_none_is_a_type_error():

@@ -4,10 +4,13 @@ An OPEN circuit lets none start, a HALF_OPEN one its probes, a CLOSED one as man
 prefetch. After an opening there is a slow start: the limit begins at one, and each of its steps of
 1, 2, 4, ... ends after that many calls that went well.
 
+A policy with a `ramp` gives the start and the factor of the slow start instead.
+
 The limit reads the circuit and acquires no permit: the protected call inside the handler does that.
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -20,6 +23,8 @@ from resilience.events import StateChanged
 # Seconds after which the circuit is read again: no event says that a probe has become due, nor
 # that a probe of other code has given its place back.
 _POLL_INTERVAL = 1.0
+# The slow start, unless the policy has a ramp of its own.
+_RAMP = (1, 2.0)
 
 
 @dataclass(eq=False, slots=True)
@@ -63,6 +68,7 @@ class ConcurrencyLimit:
         self._breaker = breaker
         # The step of the slow start; None at full rate.
         self._step: int | None = None
+        self._factor: float = 1.0
         self._successes_in_step = 0
         # Whether a success counts towards the next step. The one that closed the circuit does not:
         # it was a probe's.
@@ -114,7 +120,7 @@ class ConcurrencyLimit:
 
         self._following.callback(self._breaker.listen(listener))
         if self._breaker.state is not CircuitState.CLOSED:
-            self._step = 1
+            self._step, self._factor = self._ramp
         watcher = loop.create_task(self._watch())
         self._following.callback(watcher.cancel)
 
@@ -132,6 +138,11 @@ class ConcurrencyLimit:
         return self._step is None and self._breaker.state is CircuitState.CLOSED
 
     @property
+    def _ramp(self) -> tuple[int, float]:
+        """The start and the factor of the slow start: those of the policy's ramp, if it has one."""
+        return self._breaker.policy.ramp or _RAMP
+
+    @property
     def _full_rate(self) -> int:
         return max(attached.prefetch for attached in self._attached)
 
@@ -141,8 +152,8 @@ class ConcurrencyLimit:
             return
         self._successes_in_step += 1
         if self._successes_in_step >= self._step:
-            doubled = 2 * self._step
-            self._step = None if doubled >= self._full_rate else doubled
+            next_step = math.ceil(self._step * self._factor)
+            self._step = None if next_step >= self._full_rate else next_step
             self._successes_in_step = 0
             self._serve_and_wake()
 
@@ -219,7 +230,7 @@ class ConcurrencyLimit:
         # A call that hangs from before the change must not keep the next one waiting: its result
         # will be dropped anyway.
         if state is CircuitState.OPEN:
-            self._step, self._successes_in_step = 1, 0
+            (self._step, self._factor), self._successes_in_step = self._ramp, 0
             self._slots = set()
         elif state is CircuitState.CLOSED:
             self._slots = self._within_lease()

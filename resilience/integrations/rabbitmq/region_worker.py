@@ -28,7 +28,7 @@ from resilience.integrations.rabbitmq.settings import ConsumerSettings
 from resilience.integrations.rabbitmq.subscription import Subscription
 from resilience.integrations.rabbitmq.unacked import Delivery, Unacked
 from resilience.integrations.rabbitmq.worker import Worker
-from resilience.retry.retry_after import requested_delay
+from resilience.requested_delay import requested_delay
 
 # Seconds that a probe waits for a new message before it takes one that has failed.
 _GRACE_PERIOD = 0.25

@@ -12,8 +12,8 @@ import tenacity
 from multidict import CIMultiDict
 from tenacity import wait_fixed
 
+from resilience.requested_delay import requested_delay
 from resilience.retry import wait_retry_after
-from resilience.retry.retry_after import requested_delay
 from tests.support.client_errors import ClientError, caused_by
 from tests.support.driving import ServerError
 from tests.support.retrying import state_after

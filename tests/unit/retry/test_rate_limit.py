@@ -8,8 +8,8 @@ import pytest
 from freezegun import freeze_time
 from tenacity import wait_fixed, wait_none
 
+from resilience.requested_delay import requested_delay
 from resilience.retry import transient_retry, wait_retry_after
-from resilience.retry.retry_after import requested_delay
 from tests.support.client_errors import ClientError, each_client
 from tests.support.driving import ServerError
 from tests.support.retrying import Backend, Sleeps, state_after

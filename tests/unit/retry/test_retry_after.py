@@ -14,8 +14,8 @@ from freezegun import freeze_time
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_fixed, wait_none
 
 from resilience import BreakerPolicy, CircuitBreaker, CircuitBreakerOpenError, CircuitState
+from resilience.requested_delay import requested_delay
 from resilience.retry import gate, is_transient, transient_retry, wait_retry_after, wait_until_ready
-from resilience.retry.retry_after import requested_delay
 from tests.support.client_errors import caused_by, each_client
 from tests.support.driving import ServerError
 from tests.support.retrying import AN_HOUR, Backend, Sleeps, state_after

@@ -8,7 +8,7 @@ every answer, so a reset alone does not ask for anything: see `asks_to_wait`.
 import re
 
 from resilience.classify import TOO_MANY_REQUESTS
-from resilience.retry.answer_headers import Headers
+from resilience.requested_delay.answer_headers import Headers
 
 _UNAVAILABLE = 503
 
