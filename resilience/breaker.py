@@ -46,11 +46,12 @@ from resilience.outcome import (
     Report,
     ResultClassifier,
 )
-from resilience.permit import NestedPermit, Permit
+from resilience.permit import EndsCalls, NestedPermit, Permit
 from resilience.policy import BreakerPolicy
 from resilience.protect import NO_POSITION, BreakerLookup, protect
 from resilience.protectable import check_awaitable, check_protectable, name_in_module
 from resilience.waiters import AdvancingClock, WaitQueue
+from resilience.watched_permit import WatchedPermit
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -134,8 +135,10 @@ class CircuitBreaker(KeepsIdentity):
 
     __slots__ = (
         "__weakref__",
+        "_calls_to_end",
         "_clock",
         "_listeners",
+        "_make_permit",
         "_queue",
         "_subscribers",
         "_wait_queue",
@@ -146,6 +149,7 @@ class CircuitBreaker(KeepsIdentity):
         "is_evicted",
         "judge",
         "region",
+        "running_calls",
         "timed",
     )
 
@@ -189,6 +193,11 @@ class CircuitBreaker(KeepsIdentity):
         self._listeners: Listeners[StateChanged] = Listeners("one StateChanged")
         self._queue = EventQueue(self.region, self._listeners, subscribers)
         self._wait_queue: WaitQueue | None = None
+        #: The calls that end when the circuit opens, where the policy says so.
+        self.running_calls: set[EndsCalls] = set()
+        # Those of them that are to be ended now, as soon as the lock is free.
+        self._calls_to_end: list[EndsCalls] = []
+        self._make_permit = _permit_of(self.circuit.policy)
         #: Warns about calls that cannot open the circuit.
         self.hints = Hints(self.region, self.circuit)
         #: Decides about errors and results.
@@ -448,6 +457,7 @@ class CircuitBreaker(KeepsIdentity):
         with lock:
             self.timed = None
             self.circuit.configure(policy)
+            self._make_permit = _permit_of(policy)
             self.judge = make_judge(policy, self.region, classifier, result_classifier)
             self._after_change()
 
@@ -496,6 +506,10 @@ class CircuitBreaker(KeepsIdentity):
             closed.answered += 1
         else:
             self.record(closed, report)
+
+    def count_stranded(self) -> None:
+        """Count the calls that have been in flight for too long."""
+        self._change(self.circuit.count_stranded)
 
     def count_timed(self, closed: TrackedClosed, since: float, /) -> None:
         """Count a success without a permit in a circuit that times its calls."""
@@ -553,16 +567,19 @@ class CircuitBreaker(KeepsIdentity):
         if postponed:  # one of them may give back the place of a probe
             settle_postponed()
         with lock:
+            state = self.circuit.state
             answer = self.circuit.acquire(now)
-            if isinstance(answer, Rejection):
+            if isinstance(answer, Rejection) and self.circuit.state is state:
                 self._queue_events()  # nothing else has changed
             else:
                 self._after_change()
         if isinstance(answer, Rejection):
+            self._end_calls()
             self._queue.deliver()
             raise self._make_rejection(*answer)
-        permit = Permit(self, answer, classifiers)
+        permit = self._make_permit(self, answer, classifiers)
         try:
+            self._end_calls()
             self._queue.deliver()
         except BaseException:  # a listener may exit the process, or be interrupted
             permit.abandon("interrupted before it began")
@@ -639,10 +656,18 @@ class CircuitBreaker(KeepsIdentity):
                 self._queue.put(changed)
                 if scope.sleepers:
                     scope.wake_sleepers(self)
+                if event.new is CircuitState.OPEN and self.circuit.policy.cancel_stranded:
+                    self._calls_to_end += self.running_calls
             else:
                 self._queue.put(event)
 
+    def _end_calls(self) -> None:
+        """End the calls that were in flight when the circuit opened; not under the lock."""
+        while self._calls_to_end:
+            self._calls_to_end.pop().end_by_opening()
+
     def _deliver(self) -> None:
+        self._end_calls()
         self._queue.deliver()
         if postponed:
             settle_postponed()
@@ -668,3 +693,8 @@ class CircuitBreaker(KeepsIdentity):
         if wait_queue is made and isinstance(self._clock, AdvancingClock):
             self._clock.on_advance(made.wake_first)
         return wait_queue
+
+
+def _permit_of(policy: BreakerPolicy) -> type[Permit]:
+    """Return the kind of permit that calls need under a policy."""
+    return WatchedPermit if policy.watches_calls else Permit

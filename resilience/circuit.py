@@ -48,6 +48,11 @@ The rules:
     window. How the rates are counted is in `rules/`.
 15. After a recovery, a policy with a ramp admits only some calls at a time in CLOSED, more with
     each step, and rejects the rest. A place is a lease, as that of a probe is.
+16. Where the policy says so, a call counts as a failure once it is in flight for too long while the
+    region has answered no call since it began. That is counted in the next call, or when the owner
+    asks for it, and only once: a failure of the call itself changes nothing then.
+17. Where the policy says so, abandoned calls in a row trip the circuit, and in HALF_OPEN the next
+    one of that row opens it again. Any outcome but IGNORED ends the row.
 """
 
 import math
@@ -56,10 +61,11 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import ClassVar, NamedTuple, TypeAlias
 
-from resilience.outcome import AttemptReport, DelayingReport, Outcome, Report
+from resilience.outcome import ABANDONED, AttemptReport, DelayingReport, Outcome, Report
 from resilience.policy import BreakerPolicy
 from resilience.ramp import Ramp
 from resilience.recovery import Backoff
+from resilience.rules.in_flight import InFlight
 from resilience.rules.rates import why_rates_trip
 from resilience.rules.trip import Trip, TripRule
 from resilience.rules.window import SlidingWindow
@@ -108,6 +114,8 @@ class TrackedClosed(Closed):
 
     window: SlidingWindow | None = field(kw_only=True, default=None)
     ramp: Ramp | None = field(kw_only=True, default=None)
+    in_flight: "InFlight[Call] | None" = field(kw_only=True, default=None)
+    is_watched: bool = field(kw_only=True, default=False)  # while they run, by their permits
     slow_from: float = field(kw_only=True, default=math.inf)  # seconds; infinite: nothing is slow
     # A success that began and ended in this time, and was not slow, is counted without the lock.
     plain_from: float = field(kw_only=True, default=math.inf)
@@ -118,7 +126,7 @@ class TrackedClosed(Closed):
     @property
     def is_plain(self) -> bool:
         """Whether there is nothing left for which a call needs a ticket of its own."""
-        return self.window is None and self.ramp is None
+        return self.window is None and self.ramp is None and not self.is_watched
 
     def slide(self, window: SlidingWindow, now: float) -> None:
         """Give the window the successes that were counted without the lock, and let it slide."""
@@ -139,6 +147,8 @@ class Call:
 
     state: TrackedClosed
     since: float  # not a number where the clock gave no time
+    answers_before: int = 0  # what the region had answered when the call began
+    is_counted: bool = False  # as a failure, before it has ended
 
 
 @dataclass(slots=True, eq=False)
@@ -182,6 +192,7 @@ class Probe:
 
     since: float
     until: float
+    answers_before: int = 0  # what the region had answered when the probe began
 
 
 State: TypeAlias = Closed | Open | HalfOpen
@@ -263,9 +274,12 @@ class Circuit:
     """
 
     __slots__ = (
+        "_abandoned",
+        "_answers",
         "_failed_probes",
         "_least_streak",
         "_outage_was_reported",
+        "_outcomes_before",
         "_probe_lease",
         "_totals",
         "chance",
@@ -289,6 +303,10 @@ class Circuit:
         self.chance: Callable[[], float] = _no_chance
         # In a row, since the circuit was CLOSED.
         self._failed_probes = 0
+        # Calls in a row, and how many calls had said something about the region before them.
+        self._abandoned = self._outcomes_before = 0
+        # How many calls the region has answered, as far as it matters to calls in flight.
+        self._answers = 0
         self._probe_lease = policy.probe_lease
         self._least_streak = _least_streak(policy)
         self._totals = Totals()
@@ -299,6 +317,7 @@ class Circuit:
     def acquire(self, now: float) -> Ticket | Rejection:
         """Admit a call, or reject it."""
         self.follow_clock(now)
+        self.count_stranded(now)
         state = self.state
         if isinstance(state, Closed):
             return self.start_call(state, now)
@@ -333,7 +352,9 @@ class Circuit:
     def times_calls(self) -> TrackedClosed | None:
         """Return the CLOSED state if calls may start with nothing but their time, else None."""
         state = self.state
-        return state if isinstance(state, TrackedClosed) and state.ramp is None else None
+        if not isinstance(state, TrackedClosed) or state.is_watched:
+            return None
+        return state if state.ramp is None else None
 
     def limits_calls(self) -> bool:
         """Whether only some calls are admitted at a time, so that nested ones need no place."""
@@ -363,17 +384,34 @@ class Circuit:
             self._record_failure(state, report, now)
             return
         if report.outcome is Outcome.IGNORED:
-            self._totals.ignored += 1
-            if isinstance(state, HalfOpen):
-                self._note_ignored_probe(state, report.reason, now)
+            self._record_ignored(state, report, now)
             return
         if report.outcome is Outcome.ANSWERED:
             self._totals.answered += 1
         else:
             self._totals.successes += 1
             state.streak = 0
+        self._answers += 1
         if isinstance(state, HalfOpen):
             self._record_answered_probe(state, report.outcome, now)
+
+    def count_stranded(self, now: float) -> None:
+        """Count the calls that have been in flight for too long, by rule 16."""
+        seconds = self.policy.stranded_after
+        if seconds is None:
+            return
+        report = Report(Outcome.FAILURE, f"no answer for {seconds:g} s (stranded)")
+        state = self.state
+        if isinstance(state, TrackedClosed) and state.in_flight is not None:
+            while self.state is state and (call := state.in_flight.pop_overdue(seconds, now)):
+                if call.answers_before == self._answers:
+                    self._record_call(call, AttemptReport(*report), now)
+                    call.is_counted = True
+        elif isinstance(state, HalfOpen):
+            for probe in state.probes:
+                is_stranded = probe.answers_before == self._answers
+                if self.state is state and is_stranded and now - probe.since >= seconds:
+                    self.record(probe, report, now)
 
     # Manual control
 
@@ -389,6 +427,8 @@ class Circuit:
         state = self.state
         if isinstance(state, TrackedClosed) and policy.ramp is None:
             state.ramp = None
+        if policy.abandoned_threshold is None:
+            self._abandoned = 0
         if isinstance(state, Open) and not state.is_forced:
             if has_other_recovery:
                 state.until = state.since + self.next_wait()
@@ -500,9 +540,10 @@ class Circuit:
                 # The end first: `reject` reads the two without the lock, and checks the start.
                 running.until = now + (running.until - running.since)
                 running.since = now
-        ramp = _ramp_of(state)
-        if ramp is not None:
-            ramp.follow_clock(now)
+        if isinstance(state, TrackedClosed):
+            for running_calls in (state.ramp, state.in_flight):
+                if running_calls is not None:
+                    running_calls.follow_clock(now)
 
     # The steps
 
@@ -519,21 +560,30 @@ class Circuit:
         if recovered and policy.ramp is not None:
             start, factor = policy.ramp
             ramp = Ramp(start, factor, policy.probe_lease)
-        if window is None and ramp is None:
+        if window is None and ramp is None and not policy.watches_calls:
             return Closed(now)
-        return TrackedClosed(now, window=window, ramp=ramp, slow_from=_slow_from(policy))
+        return TrackedClosed(
+            now,
+            window=window,
+            ramp=ramp,
+            in_flight=None if policy.stranded_after is None else InFlight[Call](),
+            is_watched=policy.watches_calls,
+            slow_from=_slow_from(policy),
+        )
 
     def start_call(self, state: Closed, now: float) -> Closed | Call | Rejection:
         """Admit a call in CLOSED, or reject it while a ramp has no place for it."""
         if not isinstance(state, TrackedClosed) or state.is_plain:
             return state
-        call = Call(state, now)
+        call = Call(state, now, self._answers)
         if state.ramp is not None:
             wait = self.retry_after(now)
             if wait != 0.0:
                 self._totals.rejected += 1
                 return Rejection(CircuitState.CLOSED, state.ramp.reason, wait)
             state.ramp.begin(call)
+        if state.in_flight is not None:
+            state.in_flight.begin(call)
         return call
 
     def note_failed_probe(self) -> None:
@@ -570,7 +620,7 @@ class Circuit:
         for expired in self._probes_in_the_way(state):
             probes.remove(expired)
             self.events.append(ProbeExpired(after=expired.until - expired.since))
-        probe = Probe(now, now + self._probe_lease)
+        probe = Probe(now, now + self._probe_lease, self._answers)
         probes.append(probe)
         state.probes = probes
         state.last_activity = now
@@ -617,6 +667,13 @@ class Circuit:
                 rule=rule,
             )
         )
+
+    def _record_ignored(self, state: State, report: Report, now: float) -> None:
+        self._totals.ignored += 1
+        if report is ABANDONED and self._is_abandoned_too_often():
+            self._open_abandoned(now)
+        elif isinstance(state, HalfOpen):
+            self._note_ignored_probe(state, report.reason, now)
 
     def _record_answered_probe(self, state: HalfOpen, outcome: Outcome, now: float) -> None:
         state.ignored_probes, state.ignored_reasons = 0, ()
@@ -665,24 +722,52 @@ class Circuit:
 
     def _record_call(self, call: Call, report: Report, now: float) -> None:
         """Count the result of a call that has a ticket of its own."""
-        state = call.state
-        if state.ramp is not None and not isinstance(report, AttemptReport):
-            was_answered = report.outcome in (Outcome.SUCCESS, Outcome.ANSWERED)
-            state.ramp.end(call, was_answered=was_answered)
-            state.ramp = None if state.ramp.is_over else state.ramp
+        state, outcome = call.state, report.outcome
+        if not isinstance(report, AttemptReport):
+            self._end_call(call, outcome)
+        if call.is_counted and outcome is Outcome.FAILURE:
+            return
         window = state.window
-        if window is None or report.outcome is Outcome.IGNORED:
+        if window is None or outcome is Outcome.IGNORED or call.is_counted:
             self.record(state, report, now)
             return
         state.slide(window, now)
         is_slow = now - call.since >= state.slow_from
-        window.add(1, failures=report.outcome is Outcome.FAILURE, slow=is_slow)
+        window.add(1, failures=outcome is Outcome.FAILURE, slow=is_slow)
         self.record(state, report, now)
         state.allow_plain_successes(window)
         if is_slow and self.state is state:
             trip = why_rates_trip(self.policy, window)
             if trip is not None:
                 self._trip(trip, report, now)
+
+    def _end_call(self, call: Call, outcome: Outcome) -> None:
+        state = call.state
+        if state.in_flight is not None:
+            state.in_flight.end(call)
+        if state.ramp is not None:
+            was_answered = outcome in (Outcome.SUCCESS, Outcome.ANSWERED)
+            state.ramp.end(call, was_answered=was_answered)
+            state.ramp = None if state.ramp.is_over else state.ramp
+
+    def _is_abandoned_too_often(self) -> bool:
+        """Count an abandoned call; return whether the row of them is too long."""
+        outcomes = self.count_outcomes()
+        if outcomes != self._outcomes_before:
+            self._outcomes_before, self._abandoned = outcomes, 0
+        self._abandoned += 1
+        threshold = self.policy.abandoned_threshold
+        return threshold is not None and self._abandoned >= threshold
+
+    def _open_abandoned(self, now: float) -> None:
+        threshold = self.policy.abandoned_threshold
+        reason = f"{self._abandoned} calls in a row were abandoned (threshold {threshold})"
+        trip = Trip(TripRule.ABANDONED, reason)
+        if isinstance(self.state, Closed):
+            self._trip(trip, ABANDONED, now)
+        else:
+            self.note_failed_probe()
+            self._open(ABANDONED, trip.reason, now, trip.rule)
 
     def _note_ignored_probe(self, state: HalfOpen, reason: str, now: float) -> None:
         state.ignored_probes += 1
@@ -717,7 +802,13 @@ def _give_back(probe: Probe, state: HalfOpen, now: float) -> bool:
 
 def _fits(state: Closed, policy: BreakerPolicy) -> bool:
     """Whether a CLOSED state counts calls as the policy demands."""
-    if not isinstance(state, TrackedClosed) or state.window is None:
+    if not isinstance(state, TrackedClosed):
+        return not policy.watches_rates and not policy.watches_calls
+    if state.is_watched != policy.watches_calls:
+        return False
+    if (state.in_flight is None) != (policy.stranded_after is None):
+        return False
+    if state.window is None:
         return not policy.watches_rates
     is_same_window = policy.watches_rates and state.window.seconds == policy.window
     return is_same_window and state.slow_from == _slow_from(policy)

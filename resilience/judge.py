@@ -17,6 +17,7 @@ from resilience.classify import (
 from resilience.errors import CircuitBreakerOpenError
 from resilience.hints import Hints
 from resilience.outcome import (
+    ABANDONED,
     ANSWERED,
     IGNORED,
     SUCCESS,
@@ -66,8 +67,7 @@ class Judge:
 
     def override(self, classifiers: Classifiers) -> "Judge":
         """Return a judge that asks a function's own classifiers where it has them."""
-        return type(self)(
-            self._region,
+        return self.with_classifiers(
             self._classifier if classifiers.classifier is None else classifiers.classifier,
             (
                 self.result_classifier
@@ -75,6 +75,12 @@ class Judge:
                 else classifiers.result_classifier
             ),
         )
+
+    def with_classifiers(
+        self, classifier: Classifier, result_classifier: ResultClassifier | None
+    ) -> "Judge":
+        """Return a judge that is the same but for its classifiers."""
+        return Judge(self._region, classifier, result_classifier)
 
     def of_error(self, error: BaseException, hints: Hints | None = None) -> Report:
         """Decide about an error; a cancellation, an exit and a rejection say nothing.
@@ -146,22 +152,62 @@ class Judge:
         return IGNORED
 
 
-class DelayJudge(Judge):
-    """Also reads how long the server asks to wait, for a circuit that honours it."""
+class DetailedJudge(Judge):
+    """Says more about calls, for a circuit whose policy asks for it.
 
-    __slots__ = ()
+    It reads the delay that a server asks for with a failure, and tells abandoned calls apart from
+    others that are IGNORED.
+
+    Args:
+        region: The region, for the log.
+        classifier: Classifies exceptions.
+        result_classifier: Classifies returned values; None: each is a success.
+        policy: What it asks for.
+    """
+
+    __slots__ = ("_policy",)
+
+    def __init__(
+        self,
+        region: str,
+        classifier: Classifier,
+        result_classifier: ResultClassifier | None,
+        policy: BreakerPolicy,
+    ) -> None:
+        super().__init__(region, classifier, result_classifier)
+        self._policy = policy
+
+    def with_classifiers(
+        self, classifier: Classifier, result_classifier: ResultClassifier | None
+    ) -> Judge:
+        """Return a judge that is the same but for its classifiers."""
+        return DetailedJudge(self._region, classifier, result_classifier, self._policy)
 
     def of_error(self, error: BaseException, hints: Hints | None = None) -> Report:
-        """Decide about an error; a failure carries the delay that its server asks for."""
-        return _with_delay(super().of_error(error, hints), error)
+        """Decide about an error."""
+        report = super().of_error(error, hints)
+        is_counted = self._policy.abandoned_threshold is not None
+        if is_counted and report is IGNORED and _is_abandonment(error):
+            return ABANDONED
+        return self._with_delay(report, error)
 
     def of_result(self, result: object) -> Report:
-        """Decide about a returned value; a failure carries the delay that its server asks for."""
-        return _with_delay(super().of_result(result), result)
+        """Decide about a returned value."""
+        return self._with_delay(super().of_result(result), result)
 
     def of_failure(self, error: BaseException | None) -> Report:
-        """Describe a failure, with the delay that its server asks for."""
-        return _with_delay(super().of_failure(error), error)
+        """Describe a failure that a caller reports."""
+        return self._with_delay(super().of_failure(error), error)
+
+    def _with_delay(self, report: Report, answer: object) -> Report:
+        """Return a report that carries the delay that an answer asks for, if it is a failure."""
+        is_read = self._policy.honor_retry_after and report.outcome is _FAILURE
+        asked = requested_delay(answer) if is_read else None
+        if asked is None:
+            return report
+        delaying = DelayingReport(*report)
+        delaying.retry_after = asked
+        return delaying
 
 
 def make_judge(
@@ -171,18 +217,14 @@ def make_judge(
     result_classifier: ResultClassifier | None,
 ) -> Judge:
     """Return the judge that a policy needs."""
-    kind = DelayJudge if policy.honor_retry_after else Judge
-    return kind(region, classifier, result_classifier)
+    if policy.honor_retry_after or policy.abandoned_threshold is not None:
+        return DetailedJudge(region, classifier, result_classifier, policy)
+    return Judge(region, classifier, result_classifier)
 
 
-def _with_delay(report: Report, answer: object) -> Report:
-    """Return a report that carries the delay that an answer asks for, if it is a failure."""
-    asked = requested_delay(answer) if report.outcome is _FAILURE else None
-    if asked is None:
-        return report
-    delaying = DelayingReport(*report)
-    delaying.retry_after = asked
-    return delaying
+def _is_abandonment(error: BaseException) -> bool:
+    """Return whether a call was ended from outside, and the process goes on."""
+    return not isinstance(error, Exception | KeyboardInterrupt | SystemExit)
 
 
 def _is_unknown(error: BaseException) -> bool:

@@ -39,6 +39,8 @@ class AttemptReport(DelayingReport):
 SUCCESS = Report(Outcome.SUCCESS)
 ANSWERED = Report(Outcome.ANSWERED)
 IGNORED = Report(Outcome.IGNORED)
+#: A call that was cancelled from outside, where the policy counts such calls.
+ABANDONED = Report(Outcome.IGNORED, "cancelled")
 
 Classifier: TypeAlias = Callable[[BaseException], Outcome]
 # A result may be anything at all, and a user's function names the type that it expects.

@@ -33,12 +33,24 @@ T = TypeVar("T")
 _BY_THE_CALLER = "reported by the caller"
 
 
+class EndsCalls(Protocol):
+    """What a breaker needs of a call that it may end."""
+
+    def end_by_opening(self) -> None:
+        """End it because the circuit has opened; from any thread."""
+
+
 class RecordsOutcomes(scope.HasClock, Protocol):
     """What a permit needs of its circuit breaker."""
 
     circuit: Circuit
     hints: Hints
     judge: Judge
+    #: The calls that end when the circuit opens, where the policy says so.
+    running_calls: set[EndsCalls]
+
+    def count_stranded(self) -> None:
+        """Count the calls that have been in flight for too long."""
 
     def record(self, ticket: Ticket, report: Report) -> None:
         """Count the outcome of a call."""
@@ -213,7 +225,7 @@ class Permit(KeepsIdentity):
             return result
         if not must_be_awaited(result):
             return self.returned(result)
-        permit = Permit(self.breaker, None, self._classifiers)
+        permit = type(self)(self.breaker, None, self._classifiers)
         with lock:
             permit.ticket, self.ticket = self.ticket, None
         awaited = permit.wait_for(cast("Awaitable[object]", result))
@@ -236,7 +248,7 @@ class Permit(KeepsIdentity):
         report = IGNORED
         try:
             report = self.judge().of_error(error, self.breaker.hints)
-            _note_outcome(error, report.outcome)
+            note_outcome(error, report.outcome)
             if report is IGNORED and self._is_probe():
                 report = Report(report.outcome, self.judge().why_ignored(error))
         finally:  # whatever a classifier raises, the permit is given back
@@ -271,7 +283,7 @@ class Permit(KeepsIdentity):
         elif self.ticket is not None:
             self.raised(error)
         elif self._reported is not None:  # by the block itself
-            _note_outcome(error, self._reported)
+            note_outcome(error, self._reported)
 
     def _is_probe(self) -> bool:
         return isinstance(self.ticket, Probe)
@@ -306,7 +318,7 @@ class NestedPermit(Permit):
         return self
 
 
-def _note_outcome(error: BaseException, outcome: Outcome) -> None:
+def note_outcome(error: BaseException, outcome: Outcome) -> None:
     """Let `scope.watch_outcomes` know, if somebody watches."""
     outcomes = scope.watched_outcomes.get()
     if outcomes is not None:

@@ -14,7 +14,13 @@ from resilience.recovery import Backoff
 
 _COUNTS = ("failure_threshold", "success_threshold", "half_open_probes", "minimum_calls")
 _SECONDS = ("window",)
-_OPTIONAL_SECONDS = ("probe_timeout", "streak_window", "slow_call_duration")
+_OPTIONAL_SECONDS = (
+    "probe_timeout",
+    "streak_window",
+    "slow_call_duration",
+    "call_timeout",
+    "stranded_after",
+)
 _RAMP_NUMBERS = 2
 _OPTIONAL_SHARES = ("failure_rate_threshold", "slow_call_rate_threshold")
 
@@ -51,6 +57,15 @@ class BreakerPolicy:
         ramp: How many calls may run at the same time after the circuit has closed, and by how much
             that number grows each time that as many calls were answered: ``(2, 2)`` allows 2, 4, 8,
             and so on. None: all of them, immediately.
+        call_timeout: Seconds after which the breaker ends a call of an `async def` with a
+            `TimeoutError` and counts a failure. None: calls have no timeout here.
+        abandoned_threshold: Calls in a row, cancelled from outside without an answer between them,
+            that trip the circuit. None: they are not counted.
+        stranded_after: Seconds; a call that is in flight for as long, while the region has answered
+            no call since it began, counts as a failure at that moment. None: a call counts when it
+            ends.
+        cancel_stranded: Whether the calls of `async def` that are in flight when the circuit opens
+            are cancelled; their callers get a `CircuitBreakerOpenError`.
 
     Raises:
         TypeError: A field has the wrong type.
@@ -71,10 +86,17 @@ class BreakerPolicy:
     recovery_jitter: float = 0.0
     honor_retry_after: bool = False
     ramp: tuple[int, float] | None = None
+    call_timeout: float | None = None
+    abandoned_threshold: int | None = None
+    stranded_after: float | None = None
+    cancel_stranded: bool = False
 
     def __post_init__(self) -> None:
         for name in _COUNTS:
             check_count(name, getattr(self, name))
+        if self.abandoned_threshold is not None:
+            check_count("abandoned_threshold", self.abandoned_threshold)
+        check_flag("cancel_stranded", self.cancel_stranded)
         for name in _SECONDS:
             check_seconds(name, getattr(self, name))
         for name in _OPTIONAL_SECONDS:
@@ -111,6 +133,12 @@ class BreakerPolicy:
         """Whether each call is timed and counted in a window."""
         thresholds = (self.failure_rate_threshold, self.slow_call_rate_threshold)
         return thresholds != (None, None)
+
+    @property
+    def watches_calls(self) -> bool:
+        """Whether each call needs a permit, which watches it while it runs."""
+        has_times = (self.call_timeout, self.stranded_after) != (None, None)
+        return has_times or self.cancel_stranded
 
     def _check_recovery(self) -> None:
         check_amount("recovery_jitter", self.recovery_jitter)
@@ -153,3 +181,10 @@ class BreakerPolicy:
             if self.slow_call_rate_threshold is None:
                 given, missing = missing, given
             raise ValueError(f"{given} needs {missing}: give both, or neither")
+        for name in ("slow_call_duration", "stranded_after"):
+            seconds, limit = getattr(self, name), self.call_timeout
+            if seconds is not None and limit is not None and seconds >= limit:
+                raise ValueError(
+                    f"{name} must be less than call_timeout, which ends every call after"
+                    f" {limit:g} s, got {seconds!r}: lower it, or raise call_timeout"
+                )

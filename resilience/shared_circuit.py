@@ -133,6 +133,7 @@ class SharedCircuit(Circuit):
             self._next_call_notifies = False
             self._notify()
         self.follow_clock(now)
+        self.count_stranded(now)
         state = self.state
         if isinstance(state, Closed):
             return self.start_call(state, now)

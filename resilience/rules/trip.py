@@ -10,6 +10,7 @@ class TripRule(StrEnum):
     STREAK = "streak"
     FAILURE_RATE = "failure rate"
     SLOW_CALL_RATE = "slow call rate"
+    ABANDONED = "abandoned calls"
 
 
 class Trip(NamedTuple):

@@ -29,6 +29,7 @@ LEVELS = (
         "loops",
         "scope",
         "waiters",
+        "watched_permit",
     },
     {"log", "classify", "history"},
     {"errors", "events"},
