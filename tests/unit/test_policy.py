@@ -10,6 +10,7 @@ from resilience import Backoff, BreakerPolicy, CircuitBreaker, CircuitBreakerOpe
 
 COUNTS = ("failure_threshold", "success_threshold", "half_open_probes", "minimum_calls")
 SECONDS = ("recovery_timeout", "probe_timeout", "streak_window", "slow_call_duration", "window")
+SECONDS += ("call_timeout", "stranded_after")
 SHARES = ("failure_rate_threshold", "slow_call_rate_threshold")
 
 
@@ -30,6 +31,10 @@ def test_the_defaults_are_the_numbers_of_t10():
         "recovery_jitter": 0.0,
         "honor_retry_after": False,
         "ramp": None,
+        "call_timeout": None,
+        "abandoned_threshold": None,
+        "stranded_after": None,
+        "cancel_stranded": False,
     }
 
 
@@ -142,6 +147,12 @@ def test_a_share_out_of_range_is_a_value_error_that_names_field_and_value(field,
             ["recovery_jitter", "recovery_timeout", "jitter of the Backoff"],
         ),
         ({"ramp": (0, 2)}, ["start of ramp"]),
+        ({"abandoned_threshold": 0}, ["abandoned_threshold"]),
+        ({"stranded_after": 5, "call_timeout": 5}, ["stranded_after", "call_timeout"]),
+        (
+            {"slow_call_duration": 6, "slow_call_rate_threshold": 1, "call_timeout": 5},
+            ["slow_call_duration", "call_timeout"],
+        ),
         ({"ramp": (1, 0.5)}, ["factor of ramp"]),
         ({"ramp": (1, 1)}, ["factor of ramp"]),
         ({"recovery_jitter": -1}, ["recovery_jitter"]),
@@ -164,6 +175,8 @@ def test_numbers_that_contradict_each_other_are_an_error_that_names_both(fields,
         ({"ramp": (1.5, 2)}, "start of ramp"),
         ({"ramp": (1, "2")}, "factor of ramp"),
         ({"honor_retry_after": 1}, "honor_retry_after"),
+        ({"abandoned_threshold": 1.5}, "abandoned_threshold"),
+        ({"cancel_stranded": None}, "cancel_stranded"),
         ({"recovery_jitter": "1"}, "recovery_jitter"),
     ],
     ids=repr,

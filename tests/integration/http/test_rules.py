@@ -4,6 +4,7 @@ The failures are drawn with a seed, and what is counted are calls and requests. 
 test moves stands for the traffic: one call a second.
 """
 
+import asyncio
 import random
 
 import aiohttp
@@ -138,3 +139,102 @@ async def test_slow_answers_trip(genesys, session):
     assert breaker.state is OPEN
     assert genesys.requests == 5
     assert "slow call rate 100 % of 5 calls" in breaker.snapshot().reason
+
+
+# Regions that swallow requests
+
+
+async def test_a_black_hole_trips_by_stranded_calls_and_all_of_them_end(genesys, session):
+    genesys.hang()
+    policy = BreakerPolicy(stranded_after=0.1, cancel_stranded=True)
+    breaker = CircuitBreaker("eu-west-1", policy)
+
+    @breaker
+    async def send():
+        async with session.post(genesys.message_url(), json=MESSAGE):
+            pytest.fail("a black hole has answered")
+
+    calls = [asyncio.ensure_future(send()) for _ in range(20)]
+    ends = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(end) for end in ends} == {CircuitBreakerOpenError}
+    with pytest.raises(CircuitBreakerOpenError, match="stranded"):
+        await send()
+    snapshot = breaker.snapshot()
+    assert (snapshot.trips, snapshot.failures) == (1, 10)
+    assert genesys.requests <= 20
+    assert not breaker.running_calls
+
+
+async def test_a_black_hole_trips_by_abandoned_calls_after_exactly_the_threshold(genesys, session):
+    genesys.hang()
+    breaker = CircuitBreaker("eu-west-1", BreakerPolicy(abandoned_threshold=7))
+
+    @breaker
+    async def send():
+        async with session.post(genesys.message_url(), json=MESSAGE):
+            pytest.fail("a black hole has answered")
+
+    calls = 0
+    while breaker.state is CLOSED:
+        calls += 1
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await send()
+    assert calls == 7
+    assert "7 calls in a row were abandoned" in breaker.snapshot().reason
+
+
+async def test_a_black_hole_trips_by_the_timeout_of_the_breaker(genesys, session):
+    genesys.hang()
+    breaker = CircuitBreaker("eu-west-1", BreakerPolicy(failure_threshold=3, call_timeout=0.05))
+
+    @breaker
+    @transient_retry()
+    async def send():
+        async with session.post(genesys.message_url(), json=MESSAGE):
+            pytest.fail("a black hole has answered")
+
+    for _ in range(3):
+        with pytest.raises(TimeoutError, match="call_timeout"):
+            await send()
+    assert breaker.snapshot().reason == "no answer within 0.05 s (call_timeout)"
+
+
+# Coming back
+
+
+async def test_the_ramp_holds_at_the_server(genesys, session, clock):
+    policy = BreakerPolicy(failure_threshold=1, success_threshold=1, ramp=(2, 2))
+    breaker = CircuitBreaker("eu-west-1", policy, clock=clock)
+    running, seen, done = 0, [], 0
+
+    @breaker
+    async def send():
+        nonlocal running, done
+        running += 1
+        seen.append((done, running))
+        try:
+            async with session.post(genesys.message_url(), json=MESSAGE) as response:
+                assert response.status == 200
+                done += 1
+        finally:
+            running -= 1
+
+    async def worker():
+        while True:
+            try:
+                return await send()
+            except CircuitBreakerOpenError:
+                await asyncio.sleep(0.002)
+
+    genesys.latency = 0.01
+    breaker.acquire().fail()
+    clock.advance(60)
+    breaker.acquire().succeed()
+    await asyncio.gather(*(worker() for _ in range(100)))
+    assert genesys.requests == done == 100
+    for before, at_once in seen:
+        # Steps of 2, 4, 8, ... end after that many answers.
+        limit = max(step for step in (2, 4, 8, 16, 32, 64) if step - 2 <= before)
+        assert at_once <= limit
+    assert max(at_once for _, at_once in seen) > 8

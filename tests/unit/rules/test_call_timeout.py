@@ -187,9 +187,7 @@ def test_it_can_be_switched_on_for_a_circuit_that_exists():
 
     async def main():
         judge = breaker.judge
-        breaker.configure(
-            BreakerPolicy(call_timeout=1), judge._classifier, judge.result_classifier
-        )
+        breaker.configure(BreakerPolicy(call_timeout=1), judge._classifier, judge.result_classifier)
         with pytest.raises(TimeoutError, match="call_timeout"):
             await call()
 
