@@ -8,7 +8,7 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum, auto
 from functools import partial
@@ -35,8 +35,9 @@ from resilience.hints import Hints
 from resilience.identity import KeepsIdentity
 from resilience.judge import Classifiers, Judge, make_judge
 from resilience.listeners import EventQueue, Listeners, Subscribers, call_listener
-from resilience.log import describe_exception, log_fault
+from resilience.log import describe_exception, log_fault, log_forced_mode
 from resilience.loops import HasLoop, Retried, with_loops_stopped
+from resilience.mode import FORCED_MODE, Mode
 from resilience.outcome import (
     ANSWERED,
     IGNORED,
@@ -81,6 +82,8 @@ class CircuitSnapshot:
         ignored_probes: Probes in a row, until now, that said nothing about the region; 0 unless the
             circuit is HALF_OPEN. While there are no others, it stays so.
         ignored_reasons: What those probes raised, in short: the last five different ones.
+        mode: The mode of the policy. In "observe" the state and the rejected calls are what they
+            would be, and every call is made; in "off" the circuit is not used.
     """
 
     region: str
@@ -100,6 +103,7 @@ class CircuitSnapshot:
     shared: bool | None = None
     ignored_probes: int = 0
     ignored_reasons: tuple[str, ...] = ()
+    mode: Mode = Mode.ENFORCE
 
 
 class Retention(Enum):
@@ -137,11 +141,13 @@ class CircuitBreaker(KeepsIdentity):
         "__weakref__",
         "_calls_to_end",
         "_clock",
+        "_is_off",
         "_listeners",
         "_make_permit",
         "_queue",
         "_subscribers",
         "_wait_queue",
+        "bypass",
         "circuit",
         "clock",
         "closed",
@@ -193,11 +199,15 @@ class CircuitBreaker(KeepsIdentity):
         self._listeners: Listeners[StateChanged] = Listeners("one StateChanged")
         self._queue = EventQueue(self.region, self._listeners, subscribers)
         self._wait_queue: WaitQueue | None = None
-        #: The calls that end when the circuit opens, where the policy says so.
-        self.running_calls: set[EndsCalls] = set()
+        #: The calls that end when the circuit opens, where the policy says so; else None.
+        self.running_calls: set[EndsCalls] | None = None
         # Those of them that are to be ended now, as soon as the lock is free.
-        self._calls_to_end: list[EndsCalls] = []
-        self._make_permit = _permit_of(self.circuit.policy)
+        self._calls_to_end: tuple[EndsCalls, ...] = ()
+        #: The ticket of calls that the circuit would reject, where it rejects nobody; else None. It
+        #: belongs to no state: what is reported with it changes nothing.
+        self.bypass: Closed | None = None
+        self._is_off = False
+        self._follow_policy()
         #: Warns about calls that cannot open the circuit.
         self.hints = Hints(self.region, self.circuit)
         #: Decides about errors and results.
@@ -279,12 +289,12 @@ class CircuitBreaker(KeepsIdentity):
     @property
     def state(self) -> CircuitState:
         """The state that a call would meet now; reading it makes no transition."""
-        return self.read(self.circuit.phase)
+        return self.read(self.circuit.phase) if self.bypass is None else CircuitState.CLOSED
 
     @property
     def retry_after(self) -> float | None:
         """Seconds until a call may be admitted; 0.0 is now, None is not before `reset`."""
-        return self.read(self.circuit.retry_after)
+        return self.read(self.circuit.retry_after) if self.bypass is None else 0.0
 
     def snapshot(self) -> CircuitSnapshot:
         """Describe the circuit as it is now."""
@@ -315,7 +325,7 @@ class CircuitBreaker(KeepsIdentity):
             ValueError: The timeout is negative or NaN.
         """
         _validate.check_timeout(timeout)
-        if self._is_inside_own_place(self.now()):
+        if self.bypass is not None or self._is_inside_own_place(self.now()):
             return True  # as `acquire` does: a nested call is part of the outer one
         return await self._get_wait_queue().wait(timeout)
 
@@ -414,7 +424,7 @@ class CircuitBreaker(KeepsIdentity):
         circuit = self.circuit
         totals = circuit.totals()
         ignored_probes = circuit.ignored_probes()
-        return CircuitSnapshot(
+        snapshot = CircuitSnapshot(
             region=self.region,
             state=circuit.phase(now),
             since=circuit.phase_since(now),
@@ -434,7 +444,11 @@ class CircuitBreaker(KeepsIdentity):
             shared=circuit.shared,
             ignored_probes=ignored_probes.count,
             ignored_reasons=ignored_probes.reasons,
+            mode=circuit.policy.mode_in_force,
         )
+        if self._is_off:
+            return replace(snapshot, state=CircuitState.CLOSED, retry_after=0.0, reason=None)
+        return snapshot
 
     def refresh(self) -> None:
         """Bring up to date what depends on the circuit, without reading the clock."""
@@ -457,9 +471,11 @@ class CircuitBreaker(KeepsIdentity):
         with lock:
             self.timed = None
             self.circuit.configure(policy)
-            self._make_permit = _permit_of(policy)
+            self._follow_policy()
             self.judge = make_judge(policy, self.region, classifier, result_classifier)
             self._after_change()
+            if self.bypass is not None and self._wait_queue is not None:
+                self._wait_queue.wake_all()
 
     def record(self, ticket: Ticket, report: Report) -> None:
         """Count the outcome of a call; a late one changes nothing."""
@@ -560,6 +576,8 @@ class CircuitBreaker(KeepsIdentity):
 
     def _ask_circuit(self, now: float, classifiers: Classifiers | None) -> Permit:
         if lock_is_held():  # in a signal handler or a finalizer: the circuit may be in a change
+            if self.bypass is not None:
+                return Permit(self, self.bypass, classifiers)
             state = self.circuit.state
             raise CircuitBreakerOpenError(self.region, state.name, state.reason, 0.0)
         if self.circuit.limits_calls() and self._is_inside_own_place(now):
@@ -576,6 +594,8 @@ class CircuitBreaker(KeepsIdentity):
         if isinstance(answer, Rejection):
             self._end_calls()
             self._queue.deliver()
+            if self.bypass is not None:
+                return Permit(self, self.bypass, classifiers)
             raise self._make_rejection(*answer)
         permit = self._make_permit(self, answer, classifiers)
         try:
@@ -604,6 +624,21 @@ class CircuitBreaker(KeepsIdentity):
                 raise exit_error
         return error
 
+    def _expects_call(self) -> float | None:
+        return self.read(self.circuit.expects_call) if self.bypass is None else 0.0
+
+    def _follow_policy(self) -> None:
+        """Prepare what depends on the policy and is not part of the circuit."""
+        policy = self.circuit.policy
+        mode = policy.mode_in_force
+        if FORCED_MODE is not None:
+            log_forced_mode(FORCED_MODE)
+        self.bypass = None if mode is Mode.ENFORCE else Closed(0.0)
+        self._is_off = mode is Mode.OFF
+        self._make_permit = WatchedPermit if policy.watches_calls else Permit
+        if policy.cancel_stranded is not (self.running_calls is not None):
+            self.running_calls = set() if policy.cancel_stranded else None
+
     # After each change
 
     def _change(self, change: Callable[[float], None]) -> None:
@@ -622,6 +657,8 @@ class CircuitBreaker(KeepsIdentity):
         self.closed = closed if has_no_result_classifier else None
         if closed is None and has_no_result_classifier:
             self.timed = circuit.times_calls()
+        if self._is_off:
+            self.closed = self.bypass
         if self._subscribers is not None:
             self._subscribers.changed_regions.add(self.region)
         if self._wait_queue is not None:
@@ -652,19 +689,24 @@ class CircuitBreaker(KeepsIdentity):
                     duration=event.duration,
                     by=event.by,
                     rule=event.rule,
+                    mode=event.mode,
                 )
                 self._queue.put(changed)
                 if scope.sleepers:
                     scope.wake_sleepers(self)
-                if event.new is CircuitState.OPEN and self.circuit.policy.cancel_stranded:
-                    self._calls_to_end += self.running_calls
+                if event.new is CircuitState.OPEN and self.running_calls and self.bypass is None:
+                    self._calls_to_end += tuple(self.running_calls)
             else:
                 self._queue.put(event)
 
     def _end_calls(self) -> None:
         """End the calls that were in flight when the circuit opened; not under the lock."""
-        while self._calls_to_end:
-            self._calls_to_end.pop().end_by_opening()
+        if not self._calls_to_end:
+            return
+        with lock:
+            calls, self._calls_to_end = self._calls_to_end, ()
+        for call in calls:
+            call.end_by_opening()
 
     def _deliver(self) -> None:
         self._end_calls()
@@ -687,14 +729,9 @@ class CircuitBreaker(KeepsIdentity):
         wait_queue = self._wait_queue
         if wait_queue is not None:
             return wait_queue
-        made = WaitQueue(lambda: self.read(self.circuit.expects_call))
+        made = WaitQueue(self._expects_call)
         with lock:  # another thread may have been faster
             wait_queue = self._wait_queue = self._wait_queue or made
         if wait_queue is made and isinstance(self._clock, AdvancingClock):
             self._clock.on_advance(made.wake_first)
         return wait_queue
-
-
-def _permit_of(policy: BreakerPolicy) -> type[Permit]:
-    """Return the kind of permit that calls need under a policy."""
-    return WatchedPermit if policy.watches_calls else Permit

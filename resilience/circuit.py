@@ -61,6 +61,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import ClassVar, NamedTuple, TypeAlias
 
+from resilience.mode import Mode
 from resilience.outcome import ABANDONED, AttemptReport, DelayingReport, Outcome, Report
 from resilience.policy import BreakerPolicy
 from resilience.ramp import Ramp
@@ -99,6 +100,8 @@ class Closed:
 
     name: ClassVar[CircuitState] = CircuitState.CLOSED
     reason: ClassVar[None] = None
+    #: Whether the state itself is the ticket of a call.
+    is_plain: ClassVar[bool] = True
     since: float
     streak: int = 0
     last_activity: float = -math.inf
@@ -124,7 +127,7 @@ class TrackedClosed(Closed):
     in_window: int = field(kw_only=True, default=0)
 
     @property
-    def is_plain(self) -> bool:
+    def is_plain(self) -> bool:  # type: ignore[override]
         """Whether there is nothing left for which a call needs a ticket of its own."""
         return self.window is None and self.ramp is None and not self.is_watched
 
@@ -161,6 +164,7 @@ class Open:
     streak: int
     reason: str
     rejected: int = 0  # counted without the lock
+    only_observed: int = 0  # calls that would have been rejected
 
     @property
     def is_forced(self) -> bool:
@@ -180,6 +184,7 @@ class HalfOpen:
     successes: int = 0  # those that were ANSWERED are among them
     answered: int = 0
     rejected: int = 0
+    only_observed: int = 0
     probes: "list[Probe]" = field(default_factory=list["Probe"])
     ignored_probes: int = 0  # in a row
     ignored_reasons: tuple[str, ...] = ()  # of those, without repetitions, the latest last
@@ -224,6 +229,7 @@ class Transition:
     duration: float  # seconds that the old state lasted
     by: str | None = None  # the process that caused it, where that was another one
     rule: TripRule | None = None  # what tripped the circuit, where it was tripped here
+    mode: Mode = Mode.ENFORCE  # in which it happened
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +245,7 @@ class RejectionsBegan:
 
     state: CircuitState
     reason: str
+    mode: Mode = Mode.ENFORCE  # in all others, they are only counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,9 +352,7 @@ class Circuit:
     def admits_without_asking(self) -> Closed | None:
         """Return the CLOSED state if calls may start without `acquire`, else None."""
         state = self.state
-        if type(state) is Closed or (isinstance(state, TrackedClosed) and state.is_plain):
-            return state
-        return None
+        return state if isinstance(state, Closed) and state.is_plain else None
 
     def times_calls(self) -> TrackedClosed | None:
         """Return the CLOSED state if calls may start with nothing but their time, else None."""
@@ -420,7 +425,13 @@ class Circuit:
 
         Where calls begin or cease to be timed, those that are running count no more.
         """
-        has_other_recovery = policy.backoff != self.policy.backoff
+        if policy.mode_in_force is Mode.OFF:
+            self.policy = policy
+            return
+        recovery = "recovery_timeout", "recovery_jitter"
+        has_other_recovery = any(
+            getattr(policy, name) != getattr(self.policy, name) for name in recovery
+        )
         self.policy = policy
         self._probe_lease = policy.probe_lease
         self._least_streak = _least_streak(policy)
@@ -492,7 +503,7 @@ class Circuit:
             totals.answered += state.answered
             totals.ignored += state.ignored
         else:
-            totals.rejected += state.rejected
+            totals.rejected += state.rejected + state.only_observed
         return totals
 
     def count_outcomes(self) -> int:
@@ -555,6 +566,8 @@ class Circuit:
             recovered: Whether the region was down until now, so that a ramp begins.
         """
         policy = self.policy
+        if policy.mode_in_force is Mode.OFF:  # nothing of it is used, and all may be wrong
+            return Closed(now)
         window = SlidingWindow(policy.window, now) if policy.watches_rates else None
         ramp = None
         if recovered and policy.ramp is not None:
@@ -603,11 +616,15 @@ class Circuit:
 
     def count_rejection(self, state: Open | HalfOpen, wait: float | None, now: float) -> Rejection:
         """Reject a call, and report the first one of an outage."""
-        state.rejected += 1
+        mode = self.policy.mode_in_force
+        if mode is Mode.ENFORCE:
+            state.rejected += 1
+        else:  # counted by itself, so that `reject` leaves the next one to `acquire` as well
+            state.only_observed += 1
         phase = self.phase(now)
         if not self._outage_was_reported:
             self._outage_was_reported = True
-            self.events.append(RejectionsBegan(phase, state.reason))
+            self.events.append(RejectionsBegan(phase, state.reason, mode))
         return Rejection(phase, state.reason, wait)
 
     def start_probe(self, state: Open | HalfOpen, now: float) -> Probe:
@@ -644,7 +661,7 @@ class Circuit:
     ) -> None:
         """Change the state, and append the event."""
         old = self.state
-        rejected = 0 if isinstance(old, Closed) else old.rejected
+        rejected = 0 if isinstance(old, Closed) else old.rejected + old.only_observed
         self._totals, self.state = self.totals(), new
         if isinstance(new, Closed):
             self._outage_was_reported = False
@@ -665,6 +682,7 @@ class Circuit:
                 duration=max(0.0, now - old.since),
                 by=by,
                 rule=rule,
+                mode=self.policy.mode_in_force,
             )
         )
 

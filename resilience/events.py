@@ -27,6 +27,7 @@ class StateChanged(Transition):
             number and name; else None.
         rule: The rule that tripped the CLOSED circuit, where it was tripped in this process; else
             None.
+        mode: The mode of the policy. In "observe" the circuit rejects nobody, whatever its state.
     """
 
     region: str

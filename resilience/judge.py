@@ -16,6 +16,7 @@ from resilience.classify import (
 )
 from resilience.errors import CircuitBreakerOpenError
 from resilience.hints import Hints
+from resilience.mode import Mode
 from resilience.outcome import (
     ABANDONED,
     ANSWERED,
@@ -152,6 +153,26 @@ class Judge:
         return IGNORED
 
 
+class IdleJudge(Judge):
+    """Judges no call, for a circuit that is switched off, and answers other questions as always."""
+
+    __slots__ = ()
+
+    def with_classifiers(
+        self, classifier: Classifier, result_classifier: ResultClassifier | None
+    ) -> Judge:
+        """Return a judge that is the same but for its classifiers."""
+        return IdleJudge(self._region, classifier, result_classifier)
+
+    def of_error(self, error: BaseException, hints: Hints | None = None) -> Report:
+        """Ignore the error of a call; decide about any other."""
+        return super().of_error(error) if hints is None else IGNORED
+
+    def of_result(self, result: object) -> Report:  # noqa: ARG002 - as every judge has it
+        """Leave a returned value alone."""
+        return SUCCESS
+
+
 class DetailedJudge(Judge):
     """Says more about calls, for a circuit whose policy asks for it.
 
@@ -217,6 +238,8 @@ def make_judge(
     result_classifier: ResultClassifier | None,
 ) -> Judge:
     """Return the judge that a policy needs."""
+    if policy.mode_in_force is Mode.OFF:
+        return IdleJudge(region, classifier, result_classifier)
     if policy.honor_retry_after or policy.abandoned_threshold is not None:
         return DetailedJudge(region, classifier, result_classifier, policy)
     return Judge(region, classifier, result_classifier)

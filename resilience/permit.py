@@ -46,8 +46,10 @@ class RecordsOutcomes(scope.HasClock, Protocol):
     circuit: Circuit
     hints: Hints
     judge: Judge
-    #: The calls that end when the circuit opens, where the policy says so.
-    running_calls: set[EndsCalls]
+    #: The calls that end when the circuit opens, where the policy says so; else None.
+    running_calls: set[EndsCalls] | None
+    #: The ticket of every call that the circuit would reject, where it rejects nobody; else None.
+    bypass: Closed | None
 
     def count_stranded(self) -> None:
         """Count the calls that have been in flight for too long."""
@@ -159,9 +161,9 @@ class Permit(KeepsIdentity):
             first: Whether it would be the first attempt of its loop: a probe makes only one.
         """
         state = self.breaker.circuit.state
-        if isinstance(state, HalfOpen):
-            return first and self.ticket in state.probes
-        return isinstance(state, Closed)
+        if isinstance(state, Closed) or self.breaker.bypass is not None:
+            return True
+        return isinstance(state, HalfOpen) and first and self.ticket in state.probes
 
     def judge(self) -> Judge:
         """Return what decides about the errors and results of this call."""

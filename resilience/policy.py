@@ -1,6 +1,7 @@
 """BreakerPolicy: the rules of a circuit and their numbers, checked once."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from resilience._validate import (
     check_amount,
@@ -10,6 +11,7 @@ from resilience._validate import (
     check_seconds,
     check_share,
 )
+from resilience.mode import FORCED_MODE, Mode, check_unless_off, parse_mode
 from resilience.recovery import Backoff
 
 _COUNTS = ("failure_threshold", "success_threshold", "half_open_probes", "minimum_calls")
@@ -66,6 +68,9 @@ class BreakerPolicy:
             ends.
         cancel_stranded: Whether the calls of `async def` that are in flight when the circuit opens
             are cancelled; their callers get a `CircuitBreakerOpenError`.
+        mode: "enforce"; "observe", which counts, logs and emits what the circuit would do, but
+            rejects and ends no call; or "off", which does nothing at all. The environment variable
+            RESILIENCE_MODE overrides it.
 
     Raises:
         TypeError: A field has the wrong type.
@@ -90,8 +95,13 @@ class BreakerPolicy:
     abandoned_threshold: int | None = None
     stranded_after: float | None = None
     cancel_stranded: bool = False
+    mode: Literal["enforce", "observe", "off"] = "enforce"
 
     def __post_init__(self) -> None:
+        check_unless_off(self._check)
+
+    def _check(self) -> None:
+        parse_mode("mode", self.mode)
         for name in _COUNTS:
             check_count(name, getattr(self, name))
         if self.abandoned_threshold is not None:
@@ -108,6 +118,11 @@ class BreakerPolicy:
         self._check_recovery()
         self._check_ramp()
         self._check_rules_fit()
+
+    @property
+    def mode_in_force(self) -> Mode:
+        """The mode: that of RESILIENCE_MODE if it is set, else the policy's own."""
+        return Mode(self.mode) if FORCED_MODE is None else FORCED_MODE
 
     @property
     def backoff(self) -> Backoff:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from resilience._validate import check_amount, check_factor, check_seconds
+from resilience.mode import check_unless_off
 
 # Seconds. Long enough for most outages, and short enough to notice their end the same quarter hour.
 _MAXIMUM = 900.0
@@ -32,6 +33,9 @@ class Backoff:
     jitter: float = 0.0
 
     def __post_init__(self) -> None:
+        check_unless_off(self._check)
+
+    def _check(self) -> None:
         check_seconds("first", self.first)
         check_factor("factor", self.factor)
         check_seconds("maximum", self.maximum)

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TypeVar
 
 from resilience.outcome import Outcome, Report
-from resilience.permit import Permit, note_outcome
+from resilience.permit import EndsCalls, Permit, note_outcome
 from resilience.policy import BreakerPolicy
 from resilience.protect import Arguments, Keywords
 
@@ -105,34 +105,27 @@ class WatchedPermit(Permit):
             return await fn(*args, **kwargs)
         call, policy = RunningCall(task), self.breaker.circuit.policy
         timers = self._set_timers(call, policy)
-        self.breaker.running_calls.add(call)
-        cause = None
+        running_calls = self.breaker.running_calls
+        if running_calls is not None:
+            running_calls.add(call)
         try:
             result = await fn(*args, **kwargs)
         except BaseException as error:
-            cause = self._stop_watching(call, timers, error)
+            cause = _stop_watching(call, timers, running_calls, error)
             if cause is None:
                 raise
             raise self._error_for(cause, policy) from error
-        self._stop_watching(call, timers, None)
+        _stop_watching(call, timers, running_calls, None)
         return result
 
     def _set_timers(self, call: RunningCall, policy: BreakerPolicy) -> list[asyncio.TimerHandle]:
         timers: list[asyncio.TimerHandle] = []
-        if policy.call_timeout is not None:
+        if policy.call_timeout is not None and self.breaker.bypass is None:
             timers.append(call.end_after(policy.call_timeout))
         if policy.stranded_after is not None:
             count = self.breaker.count_stranded
             timers.append(call.call_after(policy.stranded_after, count))
         return timers
-
-    def _stop_watching(
-        self, call: RunningCall, timers: list[asyncio.TimerHandle], error: BaseException | None
-    ) -> _Cause | None:
-        self.breaker.running_calls.discard(call)
-        for timer in timers:
-            timer.cancel()
-        return call.close(error)
 
     def _error_for(self, cause: _Cause, policy: BreakerPolicy) -> Exception:
         """Settle, and return what the caller gets for a call that its breaker has ended."""
@@ -144,6 +137,19 @@ class WatchedPermit(Permit):
         self._settle(Report(Outcome.FAILURE, f"no answer within {seconds:g} s (call_timeout)"))
         note_outcome(error, Outcome.FAILURE)
         return error
+
+
+def _stop_watching(
+    call: RunningCall,
+    timers: list[asyncio.TimerHandle],
+    running_calls: set[EndsCalls] | None,
+    error: BaseException | None,
+) -> _Cause | None:
+    if running_calls is not None:
+        running_calls.discard(call)
+    for timer in timers:
+        timer.cancel()
+    return call.close(error)
 
 
 def _current_task() -> asyncio.Task[object] | None:

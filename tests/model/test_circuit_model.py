@@ -338,6 +338,7 @@ class Model:
             "shared": None,
             "ignored_probes": self.mute_probes,
             "ignored_reasons": tuple(self.mute_reasons),
+            "mode": "enforce",
         }
 
 

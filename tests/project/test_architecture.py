@@ -37,6 +37,7 @@ LEVELS = (
     {"circuit"},
     {"rules"},
     {"outcome", "policy", "ramp", "recovery"},
+    {"mode"},
     {"genesys", "identity", "_lock", "_text", "_validate", "_by_type"},
 )
 # What decides has no I/O, no clock, no chance, no log, and belongs to no library.

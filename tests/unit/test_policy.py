@@ -35,6 +35,7 @@ def test_the_defaults_are_the_numbers_of_t10():
         "abandoned_threshold": None,
         "stranded_after": None,
         "cancel_stranded": False,
+        "mode": "enforce",
     }
 
 

@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 from resilience.breaker import CircuitBreaker
 from resilience.circuit import CircuitState
 from resilience.events import StateChanged
+from resilience.mode import Mode
 
 # Seconds after which the circuit is read again: no event says that a probe has become due, nor
 # that a probe of other code has given its place back.
@@ -115,6 +116,8 @@ class ConcurrencyLimit:
         loop = asyncio.get_running_loop()
 
         def listener(event: StateChanged) -> None:  # Called in any thread.
+            if event.mode is not Mode.ENFORCE:
+                return  # Every call is made, whatever the circuit would do.
             with suppress(RuntimeError):  # The loop is closed.
                 loop.call_soon_threadsafe(self._on_state_change, event.new)
 
