@@ -67,11 +67,12 @@ def test_observe_counts_emits_and_logs_what_it_would_do_and_rejects_nobody(clock
     ]
     assert rejections == []
     observed = " (mode observe: it rejects nobody)"
+    elapsed = "recovery timeout of 10 s elapsed"
     assert [record["message"] for record in log] == [
         f"Circuit breaker OPEN for region eu-west-1 after 3 failures: ServerError 503{observed}",
         "Circuit breaker would reject calls for region eu-west-1, which is OPEN: ServerError 503",
         "Circuit breaker would have rejected 2 calls for region eu-west-1 in 10 s",
-        f"Circuit breaker HALF_OPEN for region eu-west-1: recovery timeout of 10 s elapsed{observed}",
+        f"Circuit breaker HALF_OPEN for region eu-west-1: {elapsed}{observed}",
         f"Circuit breaker CLOSED for region eu-west-1 — recovered{observed}",
     ]
 
