@@ -248,11 +248,12 @@ class CircuitBreaker(KeepsIdentity):
         Raises:
             CircuitBreakerOpenError: The circuit admits no call now.
         """
-        closed = self.closed or self.circuit.admits_without_asking()
+        circuit = self.circuit
+        closed = self.closed or circuit.admits_without_asking()
         if closed is not None:
             return Permit(self, closed, classifiers)
         now = self.now()
-        state = self.circuit.reject(now)
+        state = circuit.reject(now)
         if state is None:
             return self._ask_circuit(now, classifiers)
         raise self._make_rejection(state.name, state.reason, time_until(state.until, now))
@@ -616,9 +617,10 @@ class CircuitBreaker(KeepsIdentity):
         self, state: CircuitState, reason: str, retry_after: float | None
     ) -> CircuitBreakerOpenError:
         error = CircuitBreakerOpenError(self.region, state, reason, retry_after)
-        if self._subscribers is not None and self._subscribers.rejection_listeners.entries:
+        subscribers = self._subscribers
+        if subscribers is not None and subscribers.rejection_listeners.entries:
             exit_error: BaseException | None = None
-            for entry in self._subscribers.rejection_listeners.entries:
+            for entry in subscribers.rejection_listeners.entries:
                 exit_error = call_listener(entry, error, self.region) or exit_error
             if exit_error is not None:
                 raise exit_error
