@@ -30,6 +30,8 @@ RATIOS = {
     "success, dotted path": "success",
     "success, dotted path, types in turn": "success, dotted path",
     "success, shared": "success",
+    "success": "an empty wrapper",
+    "success with rates": "an empty wrapper",
     "rejection, shared": "rejection",
     "success with a tenant": "success",
     "success with a tenant, dotted paths": "success, dotted path",

@@ -195,7 +195,7 @@ def _protect_async(
             region = follow(region)
         try:
             breaker = breakers[region]
-        except (KeyError, TypeError):  # TypeError: it cannot be hashed, so it is not a region
+        except Exception:  # noqa: BLE001 - new, or an object of any class, which is refused
             breaker = calls.find_breaker(region)
         try:
             tenant = args[tenant_position]
@@ -235,7 +235,7 @@ def _protect_sync(
             region = follow(region)
         try:
             breaker = breakers[region]
-        except (KeyError, TypeError):  # TypeError: it cannot be hashed, so it is not a region
+        except Exception:  # noqa: BLE001 - new, or an object of any class, which is refused
             breaker = calls.find_breaker(region)
         try:
             tenant = args[tenant_position]

@@ -35,7 +35,8 @@ class Reading:
         name: The display name of the region.
         snapshot: What the breaker knows.
         seconds_in_state: Seconds since the circuit entered this state.
-        recovery_timeout: The recovery timeout of its policy, in seconds.
+        recovery_timeout: The recovery timeout of its policy, in seconds; with a `Backoff` the
+            longest one.
         tenant_waits: Seconds that each throttled tenant still waits, by its display name; empty
             unless it was asked for, since tenants are customers.
     """
@@ -137,7 +138,7 @@ def read_circuit(breaker: CircuitBreaker, *, show_tenants: bool = False) -> Read
             name,
             snapshot,
             seconds_in_state,
-            breaker.policy.recovery_timeout,
+            breaker.policy.longest_recovery,
             {display_name(tenant): wait for tenant, wait in _longest(waits)},
         )
 

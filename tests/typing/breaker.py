@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import assert_type
 
 from resilience import (
+    Backoff,
     BreakerPolicy,
     CircuitBreaker,
     CircuitBreakerOpenError,
@@ -147,7 +148,7 @@ def classifiers() -> None:
 def policies() -> None:
     policy = BreakerPolicy(failure_threshold=5, recovery_timeout=30, probe_timeout=2.5)
     assert_type(policy.failure_threshold, int)
-    assert_type(policy.recovery_timeout, float)
+    assert_type(policy.recovery_timeout, float | Backoff)
     assert_type(policy.success_threshold, int)
     assert_type(policy.half_open_probes, int)
     assert_type(policy.probe_timeout, float | None)

@@ -522,8 +522,8 @@ def test_a_wrong_window_of_a_budget_is_named(value):
     ("wrong", "error", "says"),
     [
         ({"ratio": -0.1}, ValueError, "ratio must be a finite number of at least 0, got -0.1"),
-        ({"ratio": "all"}, TypeError, "ratio must be a finite number of at least 0, got 'all'"),
-        ({"ratio": True}, TypeError, "ratio must be a finite number of at least 0, got True"),
+        ({"ratio": "all"}, TypeError, "ratio must be a finite number of at least 0, got str"),
+        ({"ratio": True}, TypeError, "ratio must be a finite number of at least 0, got bool"),
         ({"minimum_per_second": math.nan}, ValueError, "minimum_per_second must be .* got nan"),
         ({"minimum_per_second": math.inf}, ValueError, "minimum_per_second must be .* got inf"),
         ({"window": 0}, ValueError, "window must be a finite number of seconds > 0, got 0"),
