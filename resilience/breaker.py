@@ -34,7 +34,7 @@ from resilience.errors import CircuitBreakerOpenError
 from resilience.events import Listener, StateChanged
 from resilience.hints import Hints
 from resilience.identity import KeepsIdentity
-from resilience.judge import Classifiers, Judge, make_judge
+from resilience.judge import Classifiers, make_judge
 from resilience.listeners import EventQueue, Listeners, Subscribers, call_listener
 from resilience.log import describe_exception, log_fault, log_forced_mode
 from resilience.loops import HasLoop, Retried, with_loops_stopped
@@ -217,13 +217,14 @@ class CircuitBreaker(KeepsIdentity):
         self.running_calls: set[EndsCalls] | None = None
         # Those of them that are to be ended now, as soon as the lock is free.
         self._calls_to_end: tuple[EndsCalls, ...] = ()
+        #: The ticket of calls that the circuit would reject, where it rejects nobody; else None. It
+        #: belongs to no state: what is reported with it changes nothing.
+        self.bypass: Closed | None = None
         self._follow_policy()
         #: Warns about calls that cannot open the circuit.
         self.hints = Hints(self.region, self.circuit)
         #: Decides about errors and results.
-        self.judge: Judge = make_judge(
-            self.circuit.policy, self.region, classifier, result_classifier
-        )
+        self.judge = make_judge(self.policy, self.region, classifier, result_classifier)
         self.refresh()
 
     # One call
@@ -458,7 +459,9 @@ class CircuitBreaker(KeepsIdentity):
         self._readmit_if_evicted(now)
         if deliver is None:
             self._deliver()
-        elif claimed is not None:
+            return result
+        self._end_calls()
+        if claimed is not None:
             deliver(claimed)
         return result
 
@@ -569,7 +572,8 @@ class CircuitBreaker(KeepsIdentity):
                     self._after_change()
             if self.is_evicted:
                 self._readmit_if_evicted(now)
-            if self._queue.is_waiting or postponed:
+            # The event of an opening may be with another thread; the calls that it ends are not.
+            if self._queue.is_waiting or postponed or self._calls_to_end:
                 self._deliver()
 
     def record_error(
@@ -725,9 +729,10 @@ class CircuitBreaker(KeepsIdentity):
         mode = policy.mode_in_force
         if FORCED_MODE is not None:
             log_forced_mode(FORCED_MODE)
-        #: The ticket of calls that the circuit would reject, where it rejects nobody; else None. It
-        #: belongs to no state: what is reported with it changes nothing.
-        self.bypass: Closed | None = None if mode is Mode.ENFORCE else Closed(0.0)
+        if mode is Mode.ENFORCE:
+            self.bypass = None
+        elif self.bypass is None:
+            self.bypass = Closed(0.0)
         self._is_off = mode is Mode.OFF
         self._make_permit: type[Permit] = WatchedPermit if policy.watches_calls else Permit
         if policy.cancel_stranded is not (self.running_calls is not None):

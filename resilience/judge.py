@@ -4,7 +4,7 @@ from asyncio import CancelledError
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from resilience import log
+from resilience import log, scope
 from resilience._interrupts import raise_interrupt
 from resilience._introspection import is_a, type_name
 from resilience._validate import discard
@@ -174,8 +174,9 @@ class IdleJudge(Judge):
         return IdleJudge(self._region, classifier, result_classifier)
 
     def of_error(self, error: BaseException, hints: Hints | None = None) -> Report:
-        """Ignore the error of a call; decide about any other."""
-        return super().of_error(error) if hints is None else IGNORED
+        """Ignore the error of a call, unless somebody else wants to know what it says."""
+        is_asked = hints is None or scope.watched_outcomes.get() is not None
+        return super().of_error(error) if is_asked else IGNORED
 
     def of_result(self, result: object) -> Report:  # noqa: ARG002 - as every judge has it
         """Leave a returned value alone."""

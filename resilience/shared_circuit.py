@@ -174,7 +174,7 @@ class SharedCircuit(Circuit):
         return None if self._next_call_notifies else super().admits_without_asking()
 
     def times_calls(self) -> TrackedClosed | None:
-        """Return the CLOSED state; after a fork the first call is left to `acquire`."""
+        """Return the CLOSED state; a call that must notify is left to `acquire`."""
         return None if self._next_call_notifies else super().times_calls()
 
     def expects_call(self, now: float) -> float | None:
