@@ -15,10 +15,10 @@ from loguru import logger
 
 from resilience import BreakerPolicy, CircuitBreaker, CircuitBreakerRegistry, CircuitState
 from resilience._text import display_name
+from resilience.answers import requested_delay
 from resilience.integrations.redis.protocol import InvalidReplyError, parse_replies
 from resilience.integrations.status_page import status_page
 from resilience.retry import is_transient
-from resilience.retry.retry_after import requested_delay
 from resilience.shared_circuit import SharedCircuit
 from resilience.testing import FakeClock
 from tests.support.odd_errors import ODD_VALUES, RAISED, made, metaclass, raising

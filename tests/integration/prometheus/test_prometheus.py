@@ -96,7 +96,7 @@ def test_a_scrape_equals_the_snapshots_of_1000_regions(registry, clock, scrape):
         assert seen["retry_after_seconds", name] == pytest.approx(wait)
         assert seen["time_in_state_seconds", name] == pytest.approx(clock() - one.since)
         assert seen["ignored_probes", name] == one.ignored_probes
-    assert len(seen) == 1000 * 20
+    assert len(seen) == 1000 * 22
 
 
 def test_transitions_are_counted_by_from_and_to(registry, clock, scrape):
@@ -153,7 +153,7 @@ def test_looking_changes_nothing(registry, clock, scrape):
 def test_a_hostile_name_stays_a_label(registry, scrape, name):
     registry.get(name).force_open("a test")
     seen = figures(scrape())
-    assert len(seen) == 20
+    assert len(seen) == 22
     assert {key[1] for key in seen} == {display_name(registry.get(name).region)}
     assert len(display_name(name)) <= 200
 
@@ -173,7 +173,7 @@ def test_the_same_registry_twice_is_refused(registry):
 
 def test_an_empty_registry_shows_the_metrics_without_figures(scrape):
     assert figures(scrape()) == {}
-    assert scrape().count("# TYPE circuit_breaker_") == 10
+    assert scrape().count("# TYPE circuit_breaker_") == 13
 
 
 def test_names_and_units_are_as_prometheus_wants_them(registry, clock, scrape):
