@@ -285,8 +285,10 @@ class Circuit:
     __slots__ = (
         "_abandoned",
         "_answers",
+        "_backoff",
         "_failed_probes",
         "_least_streak",
+        "_mode",
         "_outage_was_reported",
         "_outcomes_before",
         "_probe_lease",
@@ -300,7 +302,7 @@ class Circuit:
     )
 
     def __init__(self, policy: BreakerPolicy, now: float) -> None:
-        self.policy = policy
+        self._follow_policy(policy)
         self.state: State = self.make_closed(now)
         #: What happened and was not delivered yet, in order.
         self.events: list[Event] = []
@@ -316,8 +318,6 @@ class Circuit:
         self._abandoned = self._outcomes_before = 0
         # How many calls the region has answered, as far as it matters to calls in flight.
         self._answers = 0
-        self._probe_lease = policy.probe_lease
-        self._least_streak = _least_streak(policy)
         self._totals = Totals()
         self._outage_was_reported = False
 
@@ -427,23 +427,17 @@ class Circuit:
 
         Where calls begin or cease to be timed, those that are running count no more.
         """
-        if policy.mode_in_force is Mode.OFF:
-            self.policy = policy
+        old_backoff = self._backoff
+        self._follow_policy(policy)
+        if self._mode is Mode.OFF:
             return
-        recovery = "recovery_timeout", "recovery_jitter"
-        has_other_recovery = any(
-            getattr(policy, name) != getattr(self.policy, name) for name in recovery
-        )
-        self.policy = policy
-        self._probe_lease = policy.probe_lease
-        self._least_streak = _least_streak(policy)
         state = self.state
         if isinstance(state, TrackedClosed) and policy.ramp is None:
             state.ramp = None
         if policy.abandoned_threshold is None:
             self._abandoned = 0
         if isinstance(state, Open) and not state.is_forced:
-            if has_other_recovery:
+            if self._backoff != old_backoff:
                 state.until = state.since + self.next_wait()
         elif isinstance(state, Closed) and not _fits(state, policy):
             # What is in the window cannot be measured again: it starts empty.
@@ -568,7 +562,7 @@ class Circuit:
             recovered: Whether the region was down until now, so that a ramp begins.
         """
         policy = self.policy
-        if policy.mode_in_force is Mode.OFF:  # nothing of it is used, and all may be wrong
+        if self._mode is Mode.OFF:  # nothing of it is used, and all may be wrong
             return Closed(now)
         window = SlidingWindow(policy.window, now) if policy.watches_rates else None
         ramp = None
@@ -610,23 +604,22 @@ class Circuit:
         state, timeout = self.state, self.policy.recovery_timeout
         if isinstance(timeout, Backoff) and isinstance(state, Open) and not state.is_forced:
             return state.until - state.since
-        return self.policy.backoff.first
+        return self._backoff.first
 
     def next_wait(self) -> float:
         """Return how many seconds an OPEN that begins now lasts."""
-        return self.policy.backoff.wait(self._failed_probes, self.chance)
+        return self._backoff.wait(self._failed_probes, self.chance)
 
     def count_rejection(self, state: Open | HalfOpen, wait: float | None, now: float) -> Rejection:
         """Reject a call, and report the first one of an outage."""
-        mode = self.policy.mode_in_force
-        if mode is Mode.ENFORCE:
+        if self._mode is Mode.ENFORCE:
             state.rejected += 1
         else:  # counted by itself, so that `reject` leaves the next one to `acquire` as well
             state.only_observed += 1
         phase = self.phase(now)
         if not self._outage_was_reported:
             self._outage_was_reported = True
-            self.events.append(RejectionsBegan(phase, state.reason, mode))
+            self.events.append(RejectionsBegan(phase, state.reason, self._mode))
         return Rejection(phase, state.reason, wait)
 
     def start_probe(self, state: Open | HalfOpen, now: float) -> Probe:
@@ -684,9 +677,18 @@ class Circuit:
                 duration=max(0.0, now - old.since),
                 by=by,
                 rule=rule,
-                mode=self.policy.mode_in_force,
+                mode=self._mode,
             )
         )
+
+    def _follow_policy(self, policy: BreakerPolicy) -> None:
+        """Keep what each call needs of a policy, so that it is not worked out again and again."""
+        self.policy = policy
+        self._mode = policy.mode_in_force
+        rules = BreakerPolicy() if self._mode is Mode.OFF else policy  # its own may be wrong
+        self._backoff = rules.backoff
+        self._probe_lease = rules.probe_lease
+        self._least_streak = _least_streak(rules)
 
     def _record_ignored(self, state: State, report: Report, now: float) -> None:
         self._totals.ignored += 1
@@ -737,7 +739,7 @@ class Circuit:
     def _open(self, report: Report, reason: str, now: float, rule: TripRule | None = None) -> None:
         wait = self.next_wait()
         if isinstance(report, DelayingReport) and self.policy.honor_retry_after:
-            wait = self.policy.backoff.follow_request(wait, report.retry_after, self.chance)
+            wait = self._backoff.follow_request(wait, report.retry_after, self.chance)
         self.enter(Open(now, now + wait, self.state.streak, reason), reason, now, rule=rule)
 
     def _record_call(self, call: Call, report: Report, now: float) -> None:

@@ -538,7 +538,7 @@ class SharedCircuit(Circuit):
         """Return when it opened; for HALF_OPEN the latest time at which it can have opened."""
         if isinstance(state, Open):
             return state.since
-        return state.since - self.policy.backoff.first
+        return state.since - self.opening_lasts()
 
     def _follow_forced_opening(self, view: RecordView, now: float) -> None:
         state = self.state
@@ -551,7 +551,7 @@ class SharedCircuit(Circuit):
     def _follow_probing(self, view: RecordView, now: float) -> None:
         state = self.state
         if isinstance(state, Closed):
-            opened_at = now - self.policy.backoff.first
+            opened_at = now - self.opening_lasts()
             self._adopt(Open(opened_at, now, state.streak, view.reason), view, now)
         else:
             self._is_agreed = True

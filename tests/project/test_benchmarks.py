@@ -139,12 +139,12 @@ def test_an_interpreter_without_a_baseline_is_reported(monkeypatch, capsys, tmp_
     [
         (call_depth.success, 1, 1),
         (call_depth.failure, 7, 18),
-        (call_depth.probe, 9, 34),
+        (call_depth.probe, 9, 41),
         # Eleven and 45 were aimed at. Each of tenacity's hooks and its wait add theirs, the wait
         # looks for the headers of an answer in a file of its own, and for the delay in another one,
         # which the limits of tenants read too, the first attempt is made outside of tenacity, and
-        # each loop has statistics of its own.
-        (call_depth.failing_probe_with_retries, 21, 67),
+        # each loop has statistics of its own. How long the circuit stays open then has a file too.
+        (call_depth.failing_probe_with_retries, 22, 78),
     ],
 )
 def test_a_call_passes_few_files_and_functions(kind, files, functions):

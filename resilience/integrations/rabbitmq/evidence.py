@@ -59,7 +59,7 @@ class RegionEvidence:
             for doubtful in self._pending:
                 doubtful.drop_unconfirmed()
         elif counts and record.fails_as_before:
-            record.count_unconfirmed(now, self._breaker.policy.backoff.first)
+            record.count_unconfirmed(now, self._breaker.circuit.opening_lasts())
 
     def adopt(self, record: FailureRecord) -> None:
         """Go on with a copy's failure that was recorded here before the message was moved.
