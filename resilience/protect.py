@@ -288,9 +288,10 @@ def _contains_retries(fn: object) -> bool:
 # themselves, which saves the 30 ns of a function call, and pass keywords on only where there are
 # some, which saves 20 ns.
 #
-# A call in a circuit that times its calls is the last part of a wrapper. There, `region` is not
-# needed any more and holds the time at which the call began: a local variable of its own would cost
-# every other call some instructions. Another function would cost an `async def` another coroutine.
+# A call in a circuit that times its calls is the last part of a wrapper. With `async def`, another
+# function would cost it another coroutine. `region` is not needed any more there and holds the time
+# at which the call began: a local variable of its own would cost every other call some
+# instructions, as would another variable of the enclosing function.
 
 
 def _protect_async(
@@ -361,7 +362,7 @@ def _protect_sync(
 ) -> Callable[..., Any]:
     breakers, follow = lookup.breakers, lookup.follow
     position, keyword = lookup.position, lookup.keyword
-    call_timed = _call_timed(fn, classifiers, watch)
+    calls = _SyncCalls(fn, classifiers, watch)
 
     def protected(*args: Any, **kwargs: Any) -> Any:
         if position < len(args):
@@ -390,41 +391,55 @@ def _protect_sync(
             except BaseException:  # noqa: BLE001 - its metaclass may not be hashable
                 how = unfinished.of(type(result))
             if how is not None:
-                permit = breaker.permit_in(closed, classifiers)
-                return watch.checked(permit.returned_by_sync(result))
+                return calls.finish(breaker, closed, result)
             if closed.streak:
                 breaker.end_streak(closed)
             closed.successes += 1
             return result
         closed = breaker.timed
         if closed is None or call_with_permit is not None:
-            return watch.checked(breaker.acquire(classifiers).call_sync(fn, args, kwargs))
-        return call_timed(breaker, closed, args, kwargs)
+            return calls.checked(breaker.acquire(classifiers).call_sync(fn, args, kwargs))
+        return calls.run_timed(breaker, closed, args, kwargs)
 
     return protected
 
 
-def _call_timed(
-    fn: Callable[..., Any], classifiers: Classifiers | None, watch: ResultWatch
-) -> Callable[..., Any]:
-    """Return how a `def` is called without a permit in a circuit that times its calls."""
+class _SyncCalls:
+    """What is done for the calls of a `def` that have no permit, and do not simply go well.
 
-    def call(
-        breaker: AdmitsCalls, closed: TrackedClosed, args: Arguments, kwargs: Keywords, /
-    ) -> Any:
+    Args:
+        fn: The function.
+        classifiers: Its own; None: the breaker's are asked.
+        watch: Notices that a result is not finished.
+    """
+
+    def __init__(
+        self, fn: Callable[..., Any], classifiers: Classifiers | None, watch: ResultWatch
+    ) -> None:
+        self._fn = fn
+        self._classifiers = classifiers
+        #: Returns a result that has been looked at.
+        self.checked = watch.checked
+
+    def finish(self, breaker: AdmitsCalls, ticket: Closed | Call, result: object) -> object:
+        """Return what the function has returned, which may have to be awaited."""
+        permit = breaker.permit_in(ticket, self._classifiers)
+        return self.checked(permit.returned_by_sync(result))
+
+    def run_timed(
+        self, breaker: AdmitsCalls, closed: TrackedClosed, args: Arguments, kwargs: Keywords
+    ) -> object:
+        """Call the function in a circuit that times its calls."""
         since = (breaker.clock or time.monotonic)()
         try:
-            result = fn(*args, **kwargs)
+            result = self._fn(*args, **kwargs)
         except BaseException as error:
-            breaker.record_timed_error(closed, since, error, classifiers)
+            breaker.record_timed_error(closed, since, error, self._classifiers)
             raise
         if unfinished.of(type(result)) is not None:
-            permit = breaker.permit_in(Call(closed, since), classifiers)
-            return watch.checked(permit.returned_by_sync(result))
+            return self.finish(breaker, Call(closed, since), result)
         breaker.count_timed(closed, since)
         return result
-
-    return call
 
 
 def _protect_variants(
