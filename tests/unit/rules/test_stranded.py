@@ -213,6 +213,17 @@ def test_200_calls_in_flight_end_within_one_turn_of_the_loop(opens):
         run_in_virtual_time(main())
 
 
+async def test_calls_in_flight_end_where_another_thread_delivers_the_event():
+    breaker, left = cancelling(), []
+    calls = [asyncio.ensure_future(breaker.call(hang)) for _ in range(3)]
+    await asyncio.sleep(0)
+    breaker.apply(lambda now: breaker.circuit.force_open("by another process", now), left.append)
+    await asyncio.wait(calls)
+    assert {type(call.exception()) for call in calls} == {CircuitBreakerOpenError}
+    assert len(left) == 1
+    left[0]()
+
+
 def test_a_cancellation_by_the_user_and_one_by_the_breaker_are_told_apart():
     breaker = cancelling()
 
