@@ -7,6 +7,7 @@ import pytest
 from resilience import BreakerPolicy, CircuitBreaker, CircuitBreakerRegistry, CircuitState
 from resilience.retry import transient_retry
 from tests.support.driving import ServerError
+from tests.support.odd_errors import Unrelated, made, raising
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 
@@ -128,3 +129,10 @@ def test_a_function_keeps_its_own_classifier(clock):
     assert type(judge) is type(breaker.judge)
     breaker.acquire().fail(ServerError())
     assert breaker.snapshot().streak == 1
+
+
+def test_what_an_odd_error_says_it_is_makes_no_difference(clock):
+    breaker = breaker_of(clock)
+    odd = made(Unrelated, __class__=property(raising(ValueError)))
+    abandon(breaker, 5, type(odd))
+    assert breaker.state is OPEN
