@@ -179,12 +179,16 @@ tenacity-entries: $(STAMP) ## where a success through tenacity goes, into where-
 scoreboard: $(BENCH_STAMP) ## every breaker in the same situations, into docs/scoreboard.md
 	@$(BENCH)/bin/python -m benchmarks.scoreboard $(ARGS)
 
+.PHONY: bench-tenants
+bench-tenants: $(STAMP) ## what the others get beside a throttled tenant, on RabbitMQ, into tenants.md (3 min)
+	@$(RUN) benchmarks.neighbours $(ARGS)
+
 .PHONY: simulate
 simulate: $(STAMP) ## fleets that share their circuits, on virtual time: docs/sharing-simulation.md (5 min)
 	@$(RUN) benchmarks.simulate
 
 .PHONY: simulate-drain
-simulate-drain: $(STAMP) ## a backlog and a rate limit, in four ways, on virtual time: docs/drain-simulation.md
+simulate-drain: $(STAMP) ## a backlog and a rate limit, in eight ways, on virtual time: docs/drain-simulation.md
 	@$(RUN) benchmarks.simulate_drain
 
 # --- the soaks: what takes minutes, and whose figures stand in the docs ------------------------------

@@ -150,12 +150,17 @@ def check_timeout(value: object) -> None:
 def _check_number(name: str, value: object, expected: str, fits: Callable[[float], bool]) -> None:
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise TypeError(f"{name} must be {expected}, got {kind_of(value)}")
-    try:
-        number = float(value)
-    except OverflowError:  # a whole number beyond all floats
-        number = math.inf if value > 0 else -math.inf
-    if not fits(number):
+    if not _is_a_float(value) or not fits(value):
         raise ValueError(f"{name} must be {expected}, got {shown(value)}")
+
+
+def _is_a_float(number: float) -> bool:
+    """Return whether one can calculate with a number: an int may be too large to be a float."""
+    try:
+        float(number)
+    except OverflowError:
+        return False
+    return True
 
 
 def name_of(thing: object) -> str:

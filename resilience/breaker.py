@@ -35,6 +35,7 @@ from resilience.events import Listener, StateChanged
 from resilience.hints import Hints
 from resilience.identity import KeepsIdentity
 from resilience.judge import Classifiers, make_judge
+from resilience.limits import DrainEstimate
 from resilience.listeners import EventQueue, Listeners, Subscribers, call_listener
 from resilience.log import describe_exception, log_fault, log_forced_mode
 from resilience.loops import HasLoop, Retried, with_loops_stopped
@@ -86,6 +87,7 @@ class CircuitSnapshot:
         ignored_reasons: What those probes raised, in short: the last five different ones.
         throttled_tenants: Tenants of the region that wait, because it throttles them.
         longest_wait: Seconds that the last of those tenants still waits.
+        drain: How far a message worker is with the backlog of an outage; None: there is no drain.
         mode: The mode of the policy. In "observe" the state and the rejected calls are what they
             would be, and every call is made; in "off" the circuit is not used.
     """
@@ -109,6 +111,7 @@ class CircuitSnapshot:
     ignored_reasons: tuple[str, ...] = ()
     throttled_tenants: int = 0
     longest_wait: float = 0.0
+    drain: DrainEstimate | None = None
     mode: Mode = Mode.ENFORCE
 
 
@@ -161,6 +164,7 @@ class CircuitBreaker(KeepsIdentity):
         "circuit",
         "clock",
         "closed",
+        "drain",
         "hints",
         "is_evicted",
         "judge",
@@ -196,8 +200,7 @@ class CircuitBreaker(KeepsIdentity):
             raise ValueError("policy must be that of the circuit, or not be given")
         #: The state machine; only this breaker changes it.
         self.circuit = Circuit(policy, now) if circuit is None else circuit
-        _validate.check_type("rng", rng, random.Random, type(None))
-        self.circuit.chance = random.random if rng is None else rng.random
+        self.circuit.chance = _chance_of(rng)
         #: The CLOSED state while a call that goes well needs no permit, else None.
         self.closed: Closed | None = None
         #: The CLOSED state while a call that goes well needs nothing but its time, else None.
@@ -211,14 +214,15 @@ class CircuitBreaker(KeepsIdentity):
         self._queue = EventQueue(self.region, self._listeners, subscribers)
         self._wait_queue: WaitQueue | None = None
         self._tenants: Tenants | None = None
+        #: How far a message worker is with the backlog of an outage; None: there is no drain.
+        self.drain: DrainEstimate | None = None
         #: Those whose next call may not simply start.
         self.throttled_tenants: Collection[str] = ()
         #: The calls that end when the circuit opens, where the policy says so; else None.
         self.running_calls: set[EndsCalls] | None = None
         # Those of them that are to be ended now, as soon as the lock is free.
         self._calls_to_end: tuple[EndsCalls, ...] = ()
-        #: The ticket of calls that the circuit would reject, where it rejects nobody; else None. It
-        #: belongs to no state: what is reported with it changes nothing.
+        #: The ticket of calls that the circuit would reject, where it rejects nobody; else None.
         self.bypass: Closed | None = None
         self._follow_policy()
         #: Warns about calls that cannot open the circuit.
@@ -511,6 +515,7 @@ class CircuitBreaker(KeepsIdentity):
             ignored_reasons=ignored_probes.reasons,
             throttled_tenants=throttled.count,
             longest_wait=throttled.longest_wait,
+            drain=self.drain,
             mode=circuit.policy.mode_in_force,
         )
         if self._is_off:
@@ -732,6 +737,7 @@ class CircuitBreaker(KeepsIdentity):
         if mode is Mode.ENFORCE:
             self.bypass = None
         elif self.bypass is None:
+            # It belongs to no state of the circuit: what is reported with it changes nothing there.
             self.bypass = Closed(0.0)
         self._is_off = mode is Mode.OFF
         self._make_permit: type[Permit] = WatchedPermit if policy.watches_calls else Permit
@@ -742,9 +748,16 @@ class CircuitBreaker(KeepsIdentity):
 
     def _change(self, change: Callable[[float], None]) -> None:
         if lock_is_held():  # in a signal handler, or at the end of a generator that is collected
-            postpone(partial(self._change, change))
+            postpone(partial(self._change_later, change))
         else:
             self.apply(change)
+
+    def _change_later(self, change: Callable[[float], None]) -> None:
+        """Change the circuit in a thread, or a call, that has nothing to do with it."""
+        try:
+            self.apply(change)
+        except Exception as fault:  # noqa: BLE001 - the error of that call goes first
+            log_fault("clock", self._clock, describe_exception(fault), self.region)
 
     def _after_change(self) -> None:
         """Bring up to date what depends on the circuit; the caller holds the lock."""
@@ -841,3 +854,8 @@ class CircuitBreaker(KeepsIdentity):
         with lock:  # another thread may have been faster
             wait_queue = self._wait_queue = self._wait_queue or made
         return wait_queue
+
+
+def _chance_of(rng: random.Random | None) -> Callable[[], float]:
+    _validate.check_type("rng", rng, random.Random, type(None))
+    return random.random if rng is None else rng.random

@@ -427,6 +427,8 @@ class Circuit:
 
         Where calls begin or cease to be timed, those that are running count no more.
         """
+        if policy is self.policy:  # another setting of the breaker was changed
+            return
         old_backoff = self._backoff
         self._follow_policy(policy)
         if self._mode is Mode.OFF:

@@ -132,7 +132,7 @@ def _check_from(option: str, value: object) -> None:
 def _check_on_throttled(value: object) -> None:
     _validate.check_type("on_throttled", value, str)
     if value not in ("reject", "wait"):
-        raise ValueError(f"on_throttled must be 'reject' or 'wait', got {value!r}")
+        raise ValueError(f"on_throttled must be 'reject' or 'wait', got {_validate.shown(value)}")
 
 
 def _acquire_by_hand(fn: object, region_from: object, registry: CircuitBreakerRegistry) -> str:

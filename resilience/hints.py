@@ -11,7 +11,6 @@ Everything here is done without the lock. At worst a race makes a hint late, or 
 import asyncio
 import weakref
 from collections import Counter, deque
-from contextlib import suppress
 
 from resilience import log
 from resilience._interrupts import raise_interrupt
@@ -94,7 +93,8 @@ class UnknownErrors:
             return
         try:
             is_named = kind in self._named
-        except BaseException:  # noqa: BLE001 - a metaclass may not be hashable
+        except BaseException as fault:  # noqa: BLE001 - a metaclass may not be hashable
+            raise_interrupt(fault)
             return  # no hint can name it
         if not is_named and len(recent) == _UNKNOWN_ERRORS:
             self._warn(others + 1, [kind for _, kind in recent.copy()])
@@ -110,13 +110,14 @@ class UnknownErrors:
         return state
 
     def _warn(self, among: int, kinds: list[type]) -> None:
-        # A type may be made in any way: a hint about it must not replace the call's own error.
-        with suppress(Exception):
+        try:
             [(kind, _)] = Counter(kinds).most_common(1)
             if kind not in self._named and len(self._named) < _MOST_NAMED:
                 self._named.add(kind)
                 name, advice = full_name(kind), _how_to_count(kind)
                 log.log_unknown_errors(self._region, len(kinds), among, name, advice)
+        except BaseException as fault:  # noqa: BLE001 - a type may be made in any way
+            raise_interrupt(fault)  # and must not replace the call's own error
 
 
 class AbandonedCalls:

@@ -94,11 +94,8 @@ class Judge:
             error: The error.
             hints: Where to note it if it has ended a call; None: it has not, or is noted already.
         """
-        try:
-            is_error = isinstance(error, Exception)
-        except BaseException:  # noqa: BLE001 - not by its type, and its `__class__` raises
-            is_error = False
-        is_asked = is_error and not issubclass(type(error), CallRejectedError)
+        kind = type(error)
+        is_asked = issubclass(kind, Exception) and not issubclass(kind, CallRejectedError)
         if not is_asked and not self._counts_ending(error):
             if hints is not None:
                 hints.abandoned_calls.add(error)
@@ -154,9 +151,8 @@ class Judge:
                 return SUCCESS if outcome is Outcome.SUCCESS else IGNORED
             wrong = f"returned a {type_name(outcome)}, expected an Outcome"
             discard(outcome)
-        except (KeyboardInterrupt, SystemExit):
-            raise
         except BaseException as fault:  # noqa: BLE001 - the call's own error must reach the caller
+            raise_interrupt(fault)
             wrong = log.describe_exception(fault)
         log.log_fault(role, classifier, wrong, self._region)
         return IGNORED

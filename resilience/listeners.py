@@ -8,6 +8,7 @@ that must not be held up claims the delivery, and leaves it to yet another one.
 import asyncio
 import inspect
 import os
+import threading
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -33,6 +34,10 @@ E = TypeVar("E")
 QueuedEvent: TypeAlias = StateChanged | ProbeExpired | RejectionsBegan | ProbesIgnored
 # While a listener takes its time, this many events of a breaker wait for it at most.
 _MOST_EVENTS = 10_000
+# A chain is a number of events of which each was caused by a listener that was called for the one
+# before. Two listeners that undo each other's changes would go on without end: those that cause
+# events are called for this many events of a chain at most, and the others for all.
+_LONGEST_CHAIN = 10
 # One event for the log or for one listener; returns the exit that a listener asked for.
 Delivery: TypeAlias = Callable[[], BaseException | None]
 
@@ -40,7 +45,15 @@ Delivery: TypeAlias = Callable[[], BaseException | None]
 class Entry(Generic[E]):
     """One listener, until it is stopped."""
 
-    __slots__ = ("active", "first_fault", "first_recursion", "in_loop", "listener", "threads")
+    __slots__ = (
+        "active",
+        "causes_events",
+        "first_fault",
+        "first_recursion",
+        "in_loop",
+        "listener",
+        "threads",
+    )
 
     def __init__(self, listener: Callable[[E], object]) -> None:
         self.listener = listener
@@ -49,10 +62,23 @@ class Entry(Generic[E]):
         self.in_loop: LoopDelivery[E] | None = None
         #: Whether it has returned something that nobody awaits is logged once.
         self.first_fault = Once()
+        #: Whether an event was caused while it was called.
+        self.causes_events = False
         #: The threads that are calling it now.
         self.threads: set[int] = set()
-        #: Whether it has caused an event for itself is logged once.
+        #: Whether it has caused an event for itself, or too many in a row, is logged once.
         self.first_recursion = Once()
+
+
+class _Running(threading.local):
+    """The listener that the running thread is calling."""
+
+    entry: Entry[Any] | None = None
+    #: The length of the chain before an event that is caused now.
+    chain = 0
+
+
+_running = _Running()
 
 
 class Listeners(Generic[E]):
@@ -108,29 +134,35 @@ class Listeners(Generic[E]):
         del entries  # a listener may be freed by this, and run a user's code
 
 
-def call_listener(entry: Entry[E], event: E, region: str) -> BaseException | None:
+def call_listener(
+    entry: Entry[E], event: E, region: str, chain: int | None = None
+) -> BaseException | None:
     """Call one listener; what it raises is logged.
+
+    Args:
+        entry: The listener.
+        event: What it takes.
+        region: The region of the event.
+        chain: The length of the chain before the event; None: it is caused now.
 
     Returns:
         The exit that it asked for, a `SystemExit` or `KeyboardInterrupt`; else None.
     """
+    if chain is None:
+        chain = _running.chain
     if entry.in_loop is None:
-        return _run_listener(entry, event, region)
+        return _run_listener(entry, event, region, chain)
     if entry.active:
-        entry.in_loop.put(event, region)
+        entry.in_loop.put(event, region, chain)
     return None
 
 
-def _run_listener(entry: Entry[E], event: E, region: str) -> BaseException | None:
-    if not entry.active:
+def _run_listener(entry: Entry[E], event: E, region: str, chain: int) -> BaseException | None:
+    if not entry.active or not _may_be_called(entry, region, chain):
         return None
-    thread = get_ident()
-    if thread in entry.threads:
-        if entry.first_recursion.happens():
-            what = "caused another event of its own while it was called, and was not called for it"
-            log_fault("listener", entry.listener, what, region)
-        return None
+    thread, before = get_ident(), (_running.entry, _running.chain)
     entry.threads.add(thread)
+    _running.entry, _running.chain = entry, chain + 1
     try:
         result = entry.listener(event)
         if inspect.isawaitable(result) and not asyncio.isfuture(result):
@@ -140,8 +172,24 @@ def _run_listener(entry: Entry[E], event: E, region: str) -> BaseException | Non
     except BaseException as error:  # noqa: BLE001 - a CancelledError out of a plain function is a fault too
         log_fault("listener", entry.listener, describe_exception(error), region)
     finally:
+        _running.entry, _running.chain = before
         entry.threads.discard(thread)
     return None
+
+
+def _may_be_called(entry: Entry[E], region: str, chain: int) -> bool:
+    """Return whether a listener causes no events for itself without end; log it once if it does."""
+    if get_ident() in entry.threads:
+        what = "caused another event of its own while it was called, and was not called for it"
+    elif chain >= _LONGEST_CHAIN and entry.causes_events:
+        what = (
+            f"answered {chain} changes in a row with another one, and was not called for the last"
+        )
+    else:
+        return True
+    if entry.first_recursion.happens():
+        log_fault("listener", entry.listener, what, region)
+    return False
 
 
 def _discard_awaitable(entry: Entry[E], result: object, region: str) -> None:
@@ -218,7 +266,8 @@ class EventQueue:
         # The running `deliver`; None: nobody delivers.
         self._deliverer: object | None = None
         # Most breakers never have an event, and an empty deque takes 600 bytes.
-        self._events: deque[QueuedEvent] | None = None
+        # Each with the length of the chain before it.
+        self._events: deque[tuple[QueuedEvent, int]] | None = None
         # Whether events were dropped since the last delivery.
         self._has_dropped = False
         # What is still to be done about the event that was taken last.
@@ -235,7 +284,9 @@ class EventQueue:
         if len(self._events) >= _MOST_EVENTS:
             self._events.popleft()
             self._has_dropped = True
-        self._events.append(event)
+        self._events.append((event, _running.chain))
+        if _running.entry is not None:
+            _running.entry.causes_events = True
         self.is_waiting = True
         if self._subscribers is not None and isinstance(event, StateChanged):
             self._subscribers.history.record(event)
@@ -290,7 +341,7 @@ class EventQueue:
                     self._has_dropped = False
                     self._deliveries = [partial(_log_dropped_events, self._region)]
                 elif not self._deliveries and self._events:
-                    self._deliveries = self._deliveries_of(self._events.popleft())
+                    self._deliveries = self._deliveries_of(*self._events.popleft())
                 if self._deliveries:
                     return self._deliveries[-1]
             # Under the lock: a thread that queues an event from here on delivers it itself.
@@ -298,7 +349,7 @@ class EventQueue:
             self.is_waiting = False
             return None
 
-    def _deliveries_of(self, event: QueuedEvent) -> list[Delivery]:
+    def _deliveries_of(self, event: QueuedEvent, chain: int) -> list[Delivery]:
         """Return what is to be done about an event, the first thing last."""
         deliveries: list[Delivery] = [partial(log_event, self._region, event)]
         if isinstance(event, StateChanged):
@@ -306,7 +357,7 @@ class EventQueue:
             if self._subscribers is not None:
                 entries += self._subscribers.listeners.entries
             for entry in entries:
-                delivery: Delivery = partial(call_listener, entry, event, self._region)
+                delivery: Delivery = partial(call_listener, entry, event, self._region, chain)
                 deliveries.append(delivery)
         deliveries.reverse()
         return deliveries

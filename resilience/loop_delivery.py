@@ -19,9 +19,9 @@ class LoopDelivery(Generic[E]):
 
     Args:
         loop: The event loop.
-        deliver: Calls the listener with an event and its region; runs in the loop, in the context
-            in which the listener was added, not in that of the call that has caused the event. It
-            returns the exit that the listener asked for.
+        deliver: Calls the listener with an event, its region and the length of the chain before it.
+            Runs in the loop, in the context in which the listener was added, not in that of the
+            call that has caused the event. It returns the exit that the listener asked for.
     """
 
     __slots__ = (
@@ -37,26 +37,32 @@ class LoopDelivery(Generic[E]):
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        deliver: Callable[[E, str], BaseException | None],
+        deliver: Callable[[E, str, int], BaseException | None],
     ) -> None:
         self._loop = loop
         self._deliver = deliver
         self._context = contextvars.copy_context()
-        self._events: deque[tuple[E, str]] = deque(maxlen=_MOST_EVENTS)
+        self._events: deque[tuple[E, str, int]] = deque(maxlen=_MOST_EVENTS)
         # Whether the loop will run `_run`. It is set before and cleared after the events are looked
         # at, so that at worst it runs once too often.
         self._is_scheduled = False
         self._closed_before = Once()
         self._dropped_before = Once()
 
-    def put(self, event: E, region: str) -> None:
-        """Let the loop deliver an event."""
+    def put(self, event: E, region: str, chain: int) -> None:
+        """Let the loop deliver an event.
+
+        Args:
+            event: The event.
+            region: Its region.
+            chain: The length of the chain of events before it.
+        """
         if self._loop.is_closed():
             self._on_closed_loop(region)
             return
         if len(self._events) == _MOST_EVENTS and self._dropped_before.happens():
             log_dropped_events(region, _MOST_EVENTS)
-        self._events.append((event, region))  # in place of the oldest one, where it is full
+        self._events.append((event, region, chain))  # in place of the oldest one, where it is full
         if self._is_scheduled:
             return
         self._is_scheduled = True
@@ -74,7 +80,6 @@ class LoopDelivery(Generic[E]):
         self._is_scheduled = False
         exit_error: BaseException | None = None
         while self._events:
-            event, region = self._events.popleft()
-            exit_error = self._deliver(event, region) or exit_error
+            exit_error = self._deliver(*self._events.popleft()) or exit_error
         if exit_error is not None:
             raise exit_error

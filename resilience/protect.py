@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 from weakref import WeakSet
 
@@ -263,8 +263,14 @@ def first_attempt_of(fn: object) -> FirstAttempt | None:
 
 
 def lookup_of(fn: object) -> BreakerLookup | None:
-    """Return how the calls of a function find their breaker; None if it is not protected."""
-    lookup: object = getattr(fn, _LOOKUP, None)
+    """Return how the calls of a function find their breaker; None if it is not protected.
+
+    Args:
+        fn: A function, or anything else: no code of it is run. A proxy such as Flask's
+            `current_app` raises whatever attribute it is asked for.
+    """
+    function = fn.__func__ if type(fn) is MethodType else fn
+    lookup: object = inspect.getattr_static(function, _LOOKUP, None)
     return lookup if isinstance(lookup, BreakerLookup) else None
 
 

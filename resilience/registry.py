@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 from resilience import _validate, log
 from resilience._lock import lock
 from resilience._text import LONGEST_NAME
-from resilience.breaker import CircuitBreaker, CircuitSnapshot
+from resilience.breaker import CircuitBreaker, CircuitSnapshot, Retention
 from resilience.classify import classify_error
 from resilience.errors import CircuitBreakerOpenError
 from resilience.events import Listener, TenantThrottled
@@ -46,8 +46,8 @@ class CircuitBreakerRegistry(KeepsIdentity):
         max_regions: The number of breakers it keeps. Beyond that it evicts those that hold the
             least information: first CLOSED without a streak, then idle for ten recovery timeouts,
             then CLOSED with a streak, then OPEN without any answer before. One that is OPEN and
-            whose region was in use goes last, and one that is forced open or listened to never. A
-            breaker that somebody still holds is found again.
+            whose region was in use makes room only for another such one, and one that is forced
+            open or listened to never. A breaker that somebody still holds is found again.
         classifier: Classifies exceptions.
         result_classifier: Classifies returned values; None: each is a success.
         normalize: Returns the one name of a region that is spelled in several ways. A name with
@@ -300,7 +300,7 @@ class CircuitBreakerRegistry(KeepsIdentity):
             self._check_allowed(name)
             with lock:
                 breaker = self._breakers.get(name)
-                if breaker is not None:
+                if breaker is not None and self._settings is settings:
                     self._add_alias(region, breaker)
                     return breaker
             breaker = self._find_or_make(region, name, settings)
@@ -310,7 +310,7 @@ class CircuitBreakerRegistry(KeepsIdentity):
     def _check_allowed(self, name: str) -> None:
         shown = _validate.shown(name)
         try:
-            is_allowed = self._allows(name)
+            is_allowed = bool(self._allows(name))
         except Exception as error:
             kind = _validate.kind_of(error)
             raise ValueError(f"allowed_regions raised {kind} for {shown}") from error
@@ -352,9 +352,14 @@ class CircuitBreakerRegistry(KeepsIdentity):
         )
 
     def _keep(self, name: str, breaker: CircuitBreaker, now: float) -> None:
-        """Keep a breaker; the caller holds the lock."""
+        """Keep a breaker, unless those that are kept hold more; the caller holds the lock."""
         self._configure_breaker(breaker)
-        self._evict(self._settings.max_regions - 1, now)
+        # A name may be made up, and must not push out what is known of a region that is down.
+        spares_proven = breaker.retention() not in (Retention.PROVEN, Retention.PINNED)
+        if not self._evict(self._settings.max_regions - 1, now, spares_proven=spares_proven):
+            breaker.is_evicted = self._has_evicted = True
+            self._evicted[name] = breaker
+            return
         breaker.is_evicted = False
         self._breakers[name] = breaker
         self._eviction_order.add(name)
@@ -385,22 +390,29 @@ class CircuitBreakerRegistry(KeepsIdentity):
                 del self._evicted[breaker.region]
                 self._keep(breaker.region, breaker, now)
 
-    def _evict(self, limit: int, now: float) -> None:
-        """Evict breakers until `limit` are left, or only such as must stay."""
+    def _evict(self, limit: int, now: float, *, spares_proven: bool = False) -> bool:
+        """Evict breakers until `limit` are left, or only such as must stay.
+
+        Returns:
+            False if some were spared that are OPEN and whose region was in use.
+        """
         if len(self._breakers) <= limit:
-            return
+            return True
         changed, self._subscribers.changed_regions = self._subscribers.changed_regions, set()
         self._eviction_order.update(changed)
         while len(self._breakers) > limit:
             region = self._eviction_order.first(now)
             if region is None:
-                return
+                return True
+            if spares_proven and self._breakers[region].retention() is Retention.PROVEN:
+                return False
             self._eviction_order.discard(region)
             breaker = self._breakers.pop(region)
             breaker.is_evicted = True
             self._evicted[region] = breaker
             self.aliases.clear()
             self._has_evicted = True
+        return True
 
     def _log_first_eviction(self) -> None:
         if self._has_evicted and not self._eviction_is_logged:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Protocol, TypeAlias, TypedDict, runtime_checkable
 
 from resilience import _validate
-from resilience._text import bounded_name
+from resilience._text import bounded_name, one_line
 from resilience.breaker import CircuitBreaker
 from resilience.circuit import Circuit
 from resilience.classify import check_classifiers
@@ -122,7 +122,7 @@ class CheckedSettings:
             _validate.check_type(f"policies[{_validate.shown(name)}]", policy, BreakerPolicy)
             named[self.name(name)] = policy
         if len(named) < len(given):
-            raise ValueError(f"policies names a region twice: {', '.join(given)}")
+            raise ValueError(f"policies names a region twice: {one_line(', '.join(given))}")
         return named
 
     def check_replaces(self, old: "CheckedSettings", breakers: Iterable[CircuitBreaker]) -> None:

@@ -4,7 +4,16 @@ from collections.abc import Mapping, Sequence
 
 _WIDTH, _HEIGHT = 720, 360
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 16, 48
-_COLOURS = ("#d1495b", "#edae49", "#00798c", "#2e7d32")
+_COLOURS = (
+    "#d1495b",
+    "#edae49",
+    "#00798c",
+    "#2e7d32",
+    "#7048a8",
+    "#a0522d",
+    "#708090",
+    "#c2185b",
+)
 
 Line = Sequence[tuple[float, float]]
 

@@ -64,15 +64,16 @@ async def declare_queues(channel: AbstractChannel, region: str) -> tuple[Abstrac
 async def work(stop: asyncio.Event) -> None:
     """Deliver messages until `stop` is set."""
     region, url = os.environ["REGION"], os.environ["API_URL"]
-    session = aiohttp.ClientSession(
-        headers={"Authorization": f"Bearer {os.environ['API_TOKEN']}"},
-        # The prefetch limits the calls; a pool of the client would make them wait unseen.
-        connector=aiohttp.TCPConnector(limit=0),
-        timeout=TIMEOUT,
-        raise_for_status=True,
-    )
-    connection = await aio_pika.connect_robust(os.environ["AMQP_URL"])
-    async with connection, session:
+    async with (
+        aiohttp.ClientSession(
+            headers={"Authorization": f"Bearer {os.environ['API_TOKEN']}"},
+            # The prefetch limits the calls; a pool of the client would make them wait unseen.
+            connector=aiohttp.TCPConnector(limit=0),
+            timeout=TIMEOUT,
+            raise_for_status=True,
+        ) as session,
+        await aio_pika.connect_robust(os.environ["AMQP_URL"]) as connection,
+    ):
         queue, dead = await declare_queues(await connection.channel(), region)
 
         async def handle(message: AbstractIncomingMessage) -> None:

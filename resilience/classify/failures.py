@@ -38,7 +38,7 @@ def failures(*types: type[BaseException]) -> Classifier:
     if wrong:
         raise TypeError(f"failures() takes exception types, failures(MyError, ...), got {wrong}")
     for kind in types:
-        if kind in _TOO_GENERAL or _ends_a_call(kind):
+        if any(kind is one for one in _TOO_GENERAL) or _ends_a_call(kind):
             raise TypeError(
                 f"failures() never counts {name_of_class(kind)}: a cancellation or an exit says"
                 " nothing about the region"

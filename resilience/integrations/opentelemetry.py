@@ -202,6 +202,22 @@ def _tenant_wait(reading: Reading) -> _Values:
         yield wait, {_TENANT: tenant}
 
 
+def _drain_backlog(reading: Reading) -> _Values:
+    if reading.snapshot.drain is not None:
+        yield reading.snapshot.drain.backlog, {}
+
+
+def _drain_rate(reading: Reading) -> _Values:
+    if reading.snapshot.drain is not None:
+        yield reading.snapshot.drain.rate, {}
+
+
+def _drain_eta(reading: Reading) -> _Values:
+    drain = reading.snapshot.drain
+    if drain is not None and drain.eta is not None:  # None: never, at this rate
+        yield drain.eta, {}
+
+
 @dataclass(frozen=True, slots=True)
 class _Instrument:
     name: str
@@ -302,6 +318,27 @@ _INSTRUMENTS = (
         unit="s",
         text="Seconds that a throttled tenant still waits.",
         values=_tenant_wait,
+    ),
+    _Instrument(
+        name="drain.backlog",
+        kind="gauge",
+        unit="{message}",
+        text="Messages of an outage that wait, while they are worked off.",
+        values=_drain_backlog,
+    ),
+    _Instrument(
+        name="drain.rate",
+        kind="gauge",
+        unit="{request}/s",
+        text="Requests a second at which the messages of an outage are worked off.",
+        values=_drain_rate,
+    ),
+    _Instrument(
+        name="drain.eta",
+        kind="gauge",
+        unit="s",
+        text="Seconds until the messages of an outage are done.",
+        values=_drain_eta,
     ),
 )
 

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from resilience._text import display_name
 from resilience.circuit import CircuitState
 from resilience.integrations.metrics import HasStats, QueueStats, Reading, read_circuits
+from resilience.limits import DrainEstimate
 from resilience.registry import CircuitBreakerRegistry
 
 
@@ -153,6 +154,7 @@ class _Families:
         self.tenant_wait = _gauge(
             "tenant_wait_seconds", "Seconds that a throttled tenant still waits.", "tenant"
         )
+        self.drain = _DrainFamilies()
 
     def all(self) -> tuple[Metric, ...]:
         """Return all families, in the order in which they are exported."""
@@ -170,6 +172,7 @@ class _Families:
             self.throttled_tenants,
             self.longest_wait,
             self.tenant_wait,
+            *self.drain.all(),
         )
 
     def add(self, reading: Reading) -> None:
@@ -194,6 +197,34 @@ class _Families:
         self.longest_wait.add_metric([region], snapshot.longest_wait)
         for tenant, wait in reading.tenant_waits.items():
             self.tenant_wait.add_metric([region, tenant], wait)
+        if snapshot.drain is not None:
+            self.drain.add(region, snapshot.drain)
+
+
+class _DrainFamilies:
+    """The metric families of the backlogs that are worked off."""
+
+    def __init__(self) -> None:
+        self.backlog = _gauge(
+            "drain_backlog", "Messages of an outage that wait, while they are worked off."
+        )
+        self.rate = _gauge(
+            "drain_rate", "Requests a second at which the messages of an outage are worked off."
+        )
+        self.eta = _gauge(
+            "drain_eta_seconds",
+            "Seconds until the messages of an outage are done: +Inf means never, at this rate.",
+        )
+
+    def all(self) -> tuple[Metric, ...]:
+        """Return all of them, in the order in which they are exported."""
+        return self.backlog, self.rate, self.eta
+
+    def add(self, region: str, drain: DrainEstimate) -> None:
+        """Add the samples of one drain."""
+        self.backlog.add_metric([region], drain.backlog)
+        self.rate.add_metric([region], drain.rate)
+        self.eta.add_metric([region], math.inf if drain.eta is None else drain.eta)
 
 
 def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:

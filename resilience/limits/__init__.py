@@ -9,6 +9,7 @@
 
 from resilience.limits.adaptive_rate import AdaptiveRate
 from resilience.limits.drain import Drain, DrainEstimate, DrainReport
+from resilience.limits.meter import Meter
 from resilience.limits.pace import Pace
 from resilience.limits.rate_limit import LimitReading, RateLimit, shared_limit
 from resilience.limits.tenant_table import TenantTable, ThrottledTenants
@@ -21,6 +22,7 @@ __all__ = [
     "DrainEstimate",
     "DrainReport",
     "LimitReading",
+    "Meter",
     "Pace",
     "RateLimit",
     "TenantProbe",

@@ -99,9 +99,15 @@ class Drain:
         self._refused += refused
         self.pace.back_off(now, wait)
 
-    def estimate(self, now: float) -> DrainEstimate:
-        """Return how far the drain is."""
-        rate, arrivals = self.pace.rate(now), self._arrivals.per_second(now)
+    def estimate(self, now: float, *, rate: float | None = None) -> DrainEstimate:
+        """Return how far the drain is.
+
+        Args:
+            now: The time, in seconds.
+            rate: Requests a second, where they are measured; None: as the pace allows.
+        """
+        rate = self.pace.rate(now) if rate is None else rate
+        arrivals = self._arrivals.per_second(now)
         spare = rate - arrivals
         eta = self.backlog / spare if spare > 0.0 else None
         return DrainEstimate(

@@ -341,6 +341,7 @@ class Model:
             "throttled_tenants": 0,
             "longest_wait": 0.0,
             "mode": "enforce",
+            "drain": None,
         }
 
 

@@ -58,6 +58,8 @@ def test_the_command_writes_the_page_and_the_picture(monkeypatch, tmp_path, caps
     simulate_drain.main()
     page = (tmp_path / "docs" / "drain-simulation.md").read_text(encoding="utf-8")
     assert "| pacing at 95 % |" in page
+    assert "| `SharedConsumer`, limit learned |" in page
+    assert "behind the backlog" in page
     picture = (tmp_path / "docs" / simulate_drain.PICTURE).read_text(encoding="utf-8")
-    assert picture.count("<polyline") == 4
+    assert picture.count("<polyline") == 8
     assert "pacing at 95 %" in capsys.readouterr().out

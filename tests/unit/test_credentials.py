@@ -3,6 +3,7 @@
 import traceback
 
 import pytest
+from aio_pika import Message
 
 from resilience import (
     BreakerPolicy,
@@ -13,11 +14,14 @@ from resilience import (
 )
 from resilience.genesys import canonical_region
 from resilience.history import History
+from resilience.integrations.redis import RedisSharing
 from resilience.integrations.status_page import status_page
 from resilience.retry import RetryBudget, transient_retry, wait_retry_after
 from resilience.testing import FakeClock
+from resilience.testing.rabbitmq import StubBroker
 
 SECRET = "hunter2"
+URL = "redis://127.0.0.1"
 
 
 class Credentials:
@@ -112,6 +116,17 @@ PLACES = {
     "FakeClock": FakeClock,
     "advance": lambda it: FakeClock().advance(it),
     "call": CircuitBreaker("a"),
+    "tenant_from": lambda it: region_breaker(region_from="a", tenant_from=it),
+    "on_throttled": lambda it: region_breaker(region_from="a", tenant_from="b", on_throttled=it),
+    "observe": lambda it: CircuitBreaker("a").observe(None, tenant=it),
+    "client_or_url": RedisSharing,
+    "quorum": lambda it: RedisSharing(URL, quorum=it),
+    "prefix": lambda it: RedisSharing(URL, prefix=it),
+    "probe_lease": lambda it: RedisSharing(URL, probe_lease=it),
+    "poll_interval": lambda it: RedisSharing(URL, poll_interval=it),
+    "socket_timeout": lambda it: RedisSharing(URL, socket_timeout=it),
+    "name": lambda it: RedisSharing(URL, name=it),
+    "stub queue": lambda it: StubBroker().publish(it, Message(b"")),
 }
 # What cannot be hashed is not the key of any mapping.
 NOT_A_KEY = ("policies", "policies, wrong value")
@@ -129,7 +144,17 @@ def test_credentials_in_the_wrong_place_are_shown_by_their_type(place, kind):
     assert (kind.__name__ in str(caught.value)) is (place != "classifier, among")
 
 
-@pytest.mark.parametrize("value", [SecretNumber(0), SecretSeconds(-1.0), SecretText(" ")])
+@pytest.mark.parametrize(
+    "value",
+    [
+        SecretNumber(0),
+        SecretNumber(99),
+        SecretSeconds(-1.0),
+        SecretSeconds(9.0),
+        SecretText(" "),
+        SecretText("{0}"),
+    ],
+)
 @pytest.mark.parametrize("place", PLACES)
 def test_a_value_with_a_text_of_its_own_does_not_get_to_say_it(place, value):
     shown = ""

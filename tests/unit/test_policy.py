@@ -114,6 +114,12 @@ def test_seconds_of_the_wrong_type_are_a_type_error_that_names_field_and_type(fi
 
 
 @pytest.mark.parametrize("field", SECONDS)
+@pytest.mark.parametrize("value", [10**400, -(10**400), 10**5000], ids=["big", "minus", "huge"])
+def test_seconds_that_nobody_can_calculate_with_are_a_value_error(field, value):
+    assert refusal(ValueError, field, value).endswith("got int")
+
+
+@pytest.mark.parametrize("field", SECONDS)
 @pytest.mark.parametrize("value", [0, 0.0, -1, -0.5, math.nan, math.inf, -math.inf], ids=repr)
 def test_seconds_of_a_wrong_value_are_a_value_error_that_names_field_and_value(field, value):
     text = refusal(ValueError, field, value)

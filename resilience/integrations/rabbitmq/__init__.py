@@ -12,6 +12,9 @@ Where to find what:
 - `disposition`: what happens to a message after an attempt; `handler`: the attempt.
 - `unacked`: the messages that are held; `turns`: which of them is next; `concurrency`: how many
   calls may run; `deliveries`: what is counted.
+- `pacing`: when the messages of a tenant may be attempted; `held`: those that wait for it;
+  `passing_over`: those that move to the end of their queue; `tenant_lookup`: whose a message is;
+  `region_drain`: the backlog of an outage.
 - `failure_record`: the failed attempts of a message; `evidence`: which of them count against it.
 - `amqp`: where a message is acknowledged or given back to its queue; `subscription`: consuming a
   queue; `unavailability`: a queue that is away; `publisher`: moving a message to another queue;

@@ -20,6 +20,7 @@ from resilience.breaker import CircuitBreaker
 from resilience.circuit import CircuitState
 from resilience.events import StateChanged
 from resilience.integrations.rabbitmq.evidence import RegionEvidence
+from resilience.integrations.rabbitmq.pacing import Pacing
 from resilience.mode import Mode
 
 # Seconds after which the circuit is read again: no event says that a probe has become due, nor
@@ -27,6 +28,8 @@ from resilience.mode import Mode
 _POLL_INTERVAL = 1.0
 # The slow start, unless the policy has a ramp of its own.
 _RAMP = (1, 2.0)
+# How many more calls may run for tenants that are paced, as a share of all.
+_PACED_SHARE = 0.1
 
 
 @dataclass(eq=False, slots=True)
@@ -70,6 +73,8 @@ class ConcurrencyLimit:
         self._breaker = breaker
         #: Which failures count against the messages.
         self.evidence = RegionEvidence(breaker)
+        #: When the messages of a tenant may be attempted.
+        self.pacing = Pacing(breaker, self._wake)
         # The step of the slow start; None at full rate.
         self._step: int | None = None
         self._factor: float = 1.0
@@ -82,6 +87,8 @@ class ConcurrencyLimit:
         self._full_rate = 0
         # The slots granted since the circuit opened last.
         self._slots: set[Slot] = set()
+        # Those of tenants that are paced, which come on top.
+        self._paced_slots: set[Slot] = set()
         self._waiters: list[_Waiter] = []
         # Set when the watcher has something to do.
         self._changed = asyncio.Event()
@@ -143,6 +150,10 @@ class ConcurrencyLimit:
         return full if self._step is None else min(self._step, full)
 
     @property
+    def _max_paced_calls(self) -> int:
+        return math.ceil(self.max_calls * _PACED_SHARE)
+
+    @property
     def is_closed(self) -> bool:
         """Whether the circuit is CLOSED."""
         # `closed` costs next to nothing, and is None after a failure as well.
@@ -180,8 +191,17 @@ class ConcurrencyLimit:
 
     # Slots
 
-    def try_acquire(self) -> Slot | None:
-        """Return a slot if one is free and nobody waits for it, else None."""
+    def try_acquire(self, *, paced: bool = False) -> Slot | None:
+        """Return a slot if one is free and nobody waits for it, else None.
+
+        Args:
+            paced: Whether it is for a tenant that is paced. Those have a few slots of their own, so
+                that they take none from the others.
+        """
+        if paced and self.is_closed and len(self._paced_slots) < self._max_paced_calls:
+            slot = Slot(self, _now())
+            self._paced_slots.add(slot)
+            return slot
         if self._waiters or not self._has_free_slot():
             return None
         slot = Slot(self)
@@ -194,15 +214,18 @@ class ConcurrencyLimit:
         await self._wait_for(slot, only_at_full_rate=False)
         return slot
 
-    async def acquire_at_full_rate(self) -> Slot | None:
+    async def acquire_at_full_rate(self, *, paced: bool = False) -> Slot | None:
         """Wait for a slot only as long as the region is at full rate.
+
+        Args:
+            paced: Whether it is for a tenant that is paced.
 
         Returns:
             The slot; None if the region is not at full rate, or no longer.
         """
         if not self.at_full_rate:
             return None
-        free = self.try_acquire()
+        free = self.try_acquire(paced=paced)
         if free is not None:
             return free
         slot = Slot(self)
@@ -212,6 +235,7 @@ class ConcurrencyLimit:
     def release(self, slot: Slot) -> None:
         """Take back a slot whose call has ended."""
         self._slots.discard(slot)
+        self._paced_slots.discard(slot)
         if self._waiters:
             self._serve()
 
@@ -268,10 +292,14 @@ class ConcurrencyLimit:
         # will be dropped anyway.
         if state is CircuitState.OPEN:
             (self._step, self._factor), self._successes_in_step = self._ramp, 0
-            self._slots = set()
+            self._slots, self._paced_slots = set(), set()
             self.evidence.drop_pending()
+            self.pacing.end_drain(self.pacing.drain, why="the circuit is OPEN")
         elif state is CircuitState.CLOSED:
             self._slots = self._within_lease()
+            self.pacing.begin_drain()
+            if self.pacing.knows_limit:
+                self._step = None  # The pace is gentle enough.
         self._changed.set()
         self._serve_and_wake()
 

@@ -90,7 +90,8 @@ class Consumer(ABC):
     @property
     def _publishes_copies(self) -> bool:
         """Whether the consumer may publish a message."""
-        return isinstance(self._handler.on_error, DeadLetterTo)
+        has_tenants = self._settings.tenant_of is not None  # They may be moved.
+        return has_tenants or isinstance(self._handler.on_error, DeadLetterTo)
 
     @abstractmethod
     async def _check_wait_queues(self, topology: Topology) -> None:

@@ -16,6 +16,7 @@ A failure after which the circuit is not CLOSED, or opens, counts against the re
 """
 
 from uuid import uuid4
+from weakref import WeakSet
 
 from resilience.breaker import CircuitBreaker, CircuitSnapshot
 from resilience.circuit import CircuitState
@@ -32,7 +33,9 @@ class RegionEvidence:
     def __init__(self, breaker: CircuitBreaker) -> None:
         self._breaker = breaker
         self._id = uuid4().hex
-        self._pending: set[FailureRecord] = set()
+        # Weak: where no call succeeds, such as under a rate limit, nothing else would end the
+        # records of messages that have been moved or given back.
+        self._pending: WeakSet[FailureRecord] = WeakSet()
         # Positions: of the last event, of the last opening of the circuit, and of the latest
         # beginning of a call that went well.
         self._events = self._opened = self._succeeded = 0

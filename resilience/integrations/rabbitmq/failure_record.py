@@ -23,7 +23,7 @@ DEAD_LETTERED_AT = "x-resilience-dead-lettered-at"
 _DELIVERY_COUNT = "x-delivery-count"
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, weakref_slot=True)
 class FailureRecord:
     """The failed attempts of one message."""
 

@@ -185,9 +185,17 @@ class MessageHandler:
         )
 
     def _warn_of_settled_message(self, error: BaseException) -> None:
-        kind = one_line(type(error).__name__)
-        self.warnings.warn(
-            "settled",
-            f"has a handler that settled a message itself although its call failed ({kind}): the "
-            "message can neither be held nor go to on_error; leave out `message.process()`",
-        )
+        self.warnings.warn("settled", settled_text(error))
+
+
+def settled_text(error: BaseException) -> str:
+    """Return the warning of a handler that has settled a message although its call failed.
+
+    Args:
+        error: What the handler raised.
+    """
+    kind = one_line(type(error).__name__)
+    return (
+        f"has a handler that settled a message itself although its call failed ({kind}): the "
+        "message can neither be held nor go to on_error; leave out `message.process()`"
+    )

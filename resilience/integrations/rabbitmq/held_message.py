@@ -50,13 +50,17 @@ def check_takes_message(fn: Callable[..., object]) -> None:
 
 def _annotations_of(fn: Callable[..., object]) -> list[object]:
     """Return the annotations of the parameters; none if one of them is missing or unknown."""
+    code = getattr(fn, "__code__", None)
+    if code is None:
+        return []
     try:
-        hints = typing.get_type_hints(fn)
+        # With the variables of the module. To find them, `typing` would go through all that the
+        # function wraps, which may be the function itself.
+        hints = typing.get_type_hints(fn, getattr(fn, "__globals__", {}))
     except Exception:  # noqa: BLE001 - An annotation may be any code.
         return []
     hints.pop("return", None)
-    code = getattr(fn, "__code__", None)
-    if code is None or len(hints) < code.co_argcount + code.co_kwonlyargcount:
+    if len(hints) < code.co_argcount + code.co_kwonlyargcount:
         return []
     return list(hints.values())
 

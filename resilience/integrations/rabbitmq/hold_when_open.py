@@ -15,6 +15,7 @@ from resilience._validate import name_of
 from resilience.answers import requested_delay
 from resilience.breaker import CircuitBreaker
 from resilience.classify import root_error
+from resilience.errors import TenantThrottledError
 from resilience.integrations.rabbitmq.amqp import (
     acknowledge,
     cancellation_requested,
@@ -28,7 +29,7 @@ from resilience.integrations.rabbitmq.disposition import (
     disposition_of,
     rejection_in,
 )
-from resilience.integrations.rabbitmq.handler import Attempt, ErrorHandler
+from resilience.integrations.rabbitmq.handler import Attempt, ErrorHandler, settled_text
 from resilience.integrations.rabbitmq.handler_registry import warn_of_other_registry
 from resilience.integrations.rabbitmq.held_message import check_takes_message, message_in
 from resilience.integrations.rabbitmq.settings import renamed
@@ -44,6 +45,8 @@ P = ParamSpec("P")
 # Seconds before a message is attempted again while its own circuit admits calls.
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 _MAX_DOUBLINGS = 6
+# Seconds after which a message is let go of that somebody else has settled.
+_POLL_INTERVAL = 1.0
 
 
 class HoldDecorator(Protocol):
@@ -118,11 +121,12 @@ def hold_when_open(
         check_takes_message(fn)
         whose = f"hold_when_open of {one_line(name_of(fn))}"
         warn_of_other_registry(fn, breakers, partial(_warn, whose))
+        settled = _SettledWarning(whose)
 
         @functools.wraps(fn)
         async def on_message(*args: P.args, **kwargs: P.kwargs) -> None:
             message = message_in(args, kwargs)
-            hold = _Hold(message, max_unacked, on_error)
+            hold = _Hold(message, max_unacked, on_error, settled)
             try:
                 breaker = breakers.get(region_of(message))
             except Exception as error:  # noqa: BLE001 - The user's function may raise anything.
@@ -139,6 +143,23 @@ def _warn(whose: str, text: str) -> None:
     log.log("WARNING", "", f"{whose} {text}")
 
 
+class _SettledWarning:
+    """The warning of a handler that settles messages whose calls have failed, logged once.
+
+    Args:
+        whose: What is decorated, for the log.
+    """
+
+    def __init__(self, whose: str) -> None:
+        self._whose, self._is_logged = whose, False
+
+    def warn(self, error: BaseException) -> None:
+        """Log the warning, unless it was logged before."""
+        if not self._is_logged:
+            self._is_logged = True
+            _warn(self._whose, settled_text(error))
+
+
 class _Hold:
     """One message, held until its handler could be called or its time is over.
 
@@ -146,6 +167,7 @@ class _Hold:
         message: The message.
         max_unacked: The most seconds that the message is held.
         on_error: The user's `on_error`; None if there is none.
+        settled: Warns if the handler has settled the message although its call failed.
     """
 
     def __init__(
@@ -153,8 +175,9 @@ class _Hold:
         message: AbstractIncomingMessage,
         max_unacked: float,
         on_error: ErrorHandler | None,
+        settled: _SettledWarning,
     ) -> None:
-        self._message, self._on_error = message, on_error
+        self._message, self._on_error, self._settled = message, on_error, settled
         # Messages that arrived together do not go back together.
         share = random.uniform(0.9, 1.0)  # noqa: S311 - not a secret
         self._end = _now() + max_unacked * share
@@ -177,6 +200,7 @@ class _Hold:
                 await acknowledge(self._message)
                 return
             if self._message.processed:
+                self._settled.warn(error)
                 raise error
             if disposition is Disposition.ON_ERROR and isinstance(error, Exception):
                 await self.give_up(breaker.region, error)
@@ -191,8 +215,7 @@ class _Hold:
             region: The region, for the log.
             error: An error that another attempt would not cure.
         """
-        # What nobody has settled by then goes back.
-        asyncio.get_running_loop().call_at(self._end, _return_in_background, self._message)
+        _return_unless_settled(self._message, self._end)
         if self._on_error is None:
             raise error
         try:
@@ -254,6 +277,8 @@ class _Hold:
             self._doublings = 0
             return 0.0  # The message's own circuit rejects calls: that decides when.
         requested = requested_delay(root_error(error))
+        if isinstance(error, TenantThrottledError):
+            requested = error.retry_after
         rejection = rejection_in(error)
         if rejection is not None and disposition is Disposition.REJECTED:
             requested = rejection.retry_after  # of another circuit, which the handler uses
@@ -265,8 +290,17 @@ class _Hold:
 _returning: set[asyncio.Task[None]] = set()
 
 
-def _return_in_background(message: AbstractIncomingMessage) -> None:
-    """NACK a message that is still unsettled."""
+def _return_unless_settled(message: AbstractIncomingMessage, end: float) -> None:
+    """NACK a message at `end`, in the event loop's time, if nobody has settled it by then."""
+    if not is_unsettled(message):
+        return
+    left = end - _now()
+    if left > 0:
+        # Not for all of the time that is left: nothing says when the message is settled, and until
+        # the timer ends it is kept in memory.
+        pause = min(left, _POLL_INTERVAL)
+        asyncio.get_running_loop().call_later(pause, _return_unless_settled, message, end)
+        return
     task = asyncio.ensure_future(return_to_queue([message]))
     _returning.add(task)  # The loop keeps only a weak reference to it.
     task.add_done_callback(_returning.discard)

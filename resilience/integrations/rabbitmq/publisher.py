@@ -89,6 +89,9 @@ class Publisher:
                     "a connection of its own, to publish copies of messages over, cannot be "
                     f"opened: {server_text(error)}"
                 ) from error
+        except asyncio.CancelledError:
+            await self.close()
+            raise
         else:
             await self.close()  # Most consumers publish nothing for a long time.
 

@@ -7,13 +7,14 @@ from aio_pika.abc import AbstractQueue
 from resilience.integrations.rabbitmq.consumer import Consumer
 from resilience.integrations.rabbitmq.handler import Handler, OnError
 from resilience.integrations.rabbitmq.region_worker import RegionWorker
-from resilience.integrations.rabbitmq.settings import checked_settings, renamed
+from resilience.integrations.rabbitmq.settings import TenantOf, checked_settings, renamed
 from resilience.integrations.rabbitmq.subscription_settings import (
     ConsumeArguments,
     checked_subscription_settings,
 )
 from resilience.integrations.rabbitmq.topology import Topology
 from resilience.integrations.rabbitmq.worker import Worker
+from resilience.limits import RateLimit
 from resilience.registry import CircuitBreakerRegistry
 
 
@@ -63,6 +64,14 @@ class RegionConsumer(Consumer):
             is the broker's default of 0.
         arguments: More arguments of `basic.consume`.
         registry: The registry of the region's breaker. None is the default registry.
+        tenant_of: Returns the tenant of a message, or None if it has none. A tenant whose messages
+            are answered 429 waits as long as the region asks, and the others go on. Its calls come
+            on top of `prefetch` while they are paced, a tenth at most. None: no tenants.
+        max_unacked_per_tenant: The most messages of a throttled tenant that are held unacked; the
+            rest of them is moved to the end of the queue.
+        rate_limit: What the region allows each tenant, or in all if there is no `tenant_of`: the
+            backlog of an outage is worked off at 95 % of it. None is what the region's breaker
+            learns from answers.
         keep: Deprecated name of `max_failed_held`.
         max_hold: Deprecated name of `max_unacked`.
 
@@ -89,6 +98,9 @@ class RegionConsumer(Consumer):
         priority: int | None = None,
         arguments: ConsumeArguments | None = None,
         registry: CircuitBreakerRegistry | None = None,
+        tenant_of: TenantOf | None = None,
+        max_unacked_per_tenant: int = 2000,
+        rate_limit: RateLimit | None = None,
         keep: int | None = None,
         max_hold: float | None = None,
     ) -> None:
@@ -105,6 +117,9 @@ class RegionConsumer(Consumer):
                 priority=priority,
                 arguments=arguments,
             ),
+            tenant_of=tenant_of,
+            max_unacked_per_tenant=max_unacked_per_tenant,
+            rate_limit=rate_limit,
         )
         super().__init__(queue, handler, on_error, settings, registry)
         self._breaker = self._registry.get(region)

@@ -7,6 +7,7 @@ happens elsewhere only wakes the loop, and nothing depends on the order of event
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Iterator
 from itertools import chain
 
@@ -29,8 +30,13 @@ from resilience.integrations.rabbitmq.consumer_warnings import ConsumerWarnings
 from resilience.integrations.rabbitmq.deliveries import DeliveryCounts
 from resilience.integrations.rabbitmq.disposition import Disposition, rejection_in
 from resilience.integrations.rabbitmq.handler import Attempt, MessageHandler
+from resilience.integrations.rabbitmq.held import HeldMessages
+from resilience.integrations.rabbitmq.pacing import NO_TENANT, PacedCall, Pacing, wait_asked_by
+from resilience.integrations.rabbitmq.passing_over import PassingOver
+from resilience.integrations.rabbitmq.region_drain import RegionDrain
 from resilience.integrations.rabbitmq.settings import ConsumerSettings
 from resilience.integrations.rabbitmq.subscription import Subscription
+from resilience.integrations.rabbitmq.tenant_lookup import TenantLookup
 from resilience.integrations.rabbitmq.turns import Kind, Turns
 from resilience.integrations.rabbitmq.unacked import Delivery, Unacked, delivered, next_due
 from resilience.integrations.rabbitmq.worker import Worker
@@ -45,6 +51,13 @@ _LONG_ON_ERROR = 1.0
 # The new messages that the second probe chooses from; each further one chooses from twice as many.
 _FIRST_CHOICE = 10
 _MAX_DOUBLINGS = 16
+# How many more messages are let in beside those that wait for tenants, as a share of the prefetch.
+# With more, a consumer would keep messages in hand that another one could attempt.
+_ROOM = 0.5
+# The most messages that wait for tenants in all, as a multiple of those of one tenant.
+_MOST_HELD = 5
+# Seconds for which that room is kept when no message waits any more.
+_ROOM_KEPT = 60.0
 
 
 class RegionWorker(Worker):
@@ -60,6 +73,9 @@ class RegionWorker(Worker):
     """
 
     _limit: ConcurrencyLimit
+    _pacing: Pacing
+    # The messages that wait for their tenants. They are not in `_unacked` meanwhile.
+    _held: HeldMessages
     _detach: Callable[[], None]
 
     def __init__(
@@ -89,6 +105,15 @@ class RegionWorker(Worker):
         self._counts = DeliveryCounts(queue, breaker.region)
         # The deliveries whose attempt is running: they are not in `_unacked` meanwhile.
         self._attempting: set[Delivery] = set()
+        self._tenants = TenantLookup(settings.tenant_of, self._warnings)
+        self._passing_over = PassingOver(
+            queue, handler.publisher, self._warnings, is_wait_queue=is_wait_queue
+        )
+        # Until when more messages are let in than the prefetch.
+        self._has_room_until = 0.0
+        # When the backlog is counted again while there is a drain.
+        self._count_at = 0.0
+        self._counting: asyncio.Task[None] | None = None
         # The task that waits for a slot.
         self._waiting: asyncio.Task[None] | None = None
         # When the prefetch was set, or an attempt ended, last: new messages may come since then.
@@ -104,10 +129,14 @@ class RegionWorker(Worker):
         self._limit, self._detach = attach_to_limit(
             self._breaker, self._settings.prefetch, self.wake
         )
+        self._pacing = self._limit.pacing
+        self._pacing.use(self._settings.rate_limit, tenants=self._settings.tenant_of is not None)
+        self._held = HeldMessages(self._pacing)
+        self._was_closed = self._limit.is_closed and self._settings.rate_limit is None
 
     def stats(self) -> QueueStats:
         """Return the figures of the queue; any thread may call this."""
-        unacked = (*self._unacked, *tuple(self._attempting))
+        unacked = (*self._unacked, *tuple(self._held), *tuple(self._attempting))
         failed = len(self._unacked.failed)
         return self._counts.stats((one.received_at for one in unacked), failed=failed)
 
@@ -119,8 +148,10 @@ class RegionWorker(Worker):
                 began = self.now()
                 self._note_recovery()
                 self._give_up_spent()
+                self._pass_over()
                 await self._adjust_prefetch()
                 self._start_attempts()
+                self._count_backlog()
                 await self._return_messages()
                 await self.sleep(self._seconds_to_next_step(began))
         finally:
@@ -128,9 +159,11 @@ class RegionWorker(Worker):
                 self._waiting.cancel()
             try:
                 await self.finish(
-                    self._subscription, lambda: [delivery.message for delivery in self._unacked]
+                    self._subscription,
+                    lambda: [delivery.message for delivery in chain(self._unacked, self._held)],
                 )
             finally:
+                self._leave_drain()
                 self._detach()
 
     def _note_recovery(self) -> None:
@@ -140,6 +173,8 @@ class RegionWorker(Worker):
             self._failed_probes = 0
             for delivery in self._unacked:
                 delivery.region_recovered(self.now())
+            self._pacing.begin_drain().expect(self._subscription.queue)
+            self._count_at = self.now()
         self._was_closed = closed
 
     def _seconds_to_next_step(self, began: float) -> float | None:
@@ -158,6 +193,12 @@ class RegionWorker(Worker):
         for delivery in self._unacked:
             yield delivery.due
             yield delivery.received_at + self._settings.max_unacked
+        if self._held.look_at is not None:
+            yield self._held.oldest + self._settings.max_unacked
+            yield self._held.look_at
+            yield self._passing_over.repeats_at
+        if self._pacing.drain is not None:
+            yield self._count_at
         for delivery in self._attempting:
             if delivery.in_on_error_since is not None:
                 yield delivery.in_on_error_since + _LONG_ON_ERROR
@@ -177,13 +218,37 @@ class RegionWorker(Worker):
         if state is CircuitState.OPEN:
             return 0
         if state is CircuitState.CLOSED:
-            return min(self._settings.prefetch, self._limit.max_calls)
+            return self._prefetch_beside_held()
         if not self._may_let_in_more():
             return 0
         choice = self._probes_choose_from()
         if 0 < self._subscription.prefetch <= choice:
             return self._subscription.prefetch
         return max(0, choice - len(self._unacked.new))
+
+    def _prefetch_beside_held(self) -> int:
+        """Return how many messages are let in, so that those that wait for tenants block none.
+
+        Each new consumer has a prefetch of its own. That of the running one stays until the waiting
+        messages leave less than the usual prefetch to the others.
+        """
+        usual = min(self._settings.prefetch, self._limit.max_calls)
+        if self._held.count:
+            self._has_room_until = self.now() + _ROOM_KEPT
+        if self.now() >= self._has_room_until:
+            return usual
+        return usual + math.ceil(usual * _ROOM)
+
+    def _leaves_little_room(self) -> bool:
+        """Whether messages that wait for tenants take up the room of the others."""
+        if not self._held.count or self._held_too_many():
+            return False
+        usual = min(self._settings.prefetch, self._limit.max_calls)
+        held = self._held.count_of(self._subscription.consumer_tag)
+        return self._subscription.prefetch - held < usual
+
+    def _held_too_many(self) -> bool:
+        return self._held.count >= _MOST_HELD * self._settings.max_unacked_per_tenant
 
     def _probes_choose_from(self) -> int:
         """Return how many new messages a probe chooses from.
@@ -220,6 +285,8 @@ class RegionWorker(Worker):
 
         A new consumer has a prefetch of its own.
         """
+        if self._limit.is_closed and self._leaves_little_room():
+            return True
         tag = self._subscription.consumer_tag
         deliveries = chain(self._unacked.failed, filter(self._waits_in_on_error, self._attempting))
         if self._limit.is_closed:
@@ -239,6 +306,7 @@ class RegionWorker(Worker):
         delivery = delivered(
             message, self._counts.deliveries, now=now, breaker_now=self._breaker.now()
         )
+        delivery.tenant = self._tenants.find(message)
         if delivery.kind is Kind.FAILED:
             self._limit.evidence.adopt(delivery.failures)
         slot = self._slot_immediately(delivery)
@@ -254,10 +322,15 @@ class RegionWorker(Worker):
         """Return a slot for a message that nothing else comes before: so it is nearly always."""
         if delivery.kind is not Kind.NEW or len(self._unacked) or self.stopping:
             return None
-        return self._limit.try_acquire() if self._limit.is_closed else None
+        if self._pacing.is_needed and self._held.must_wait(delivery):
+            return None
+        if not self._limit.is_closed:
+            return None
+        return self._limit.try_acquire(paced=self._pacing.is_paced(delivery.tenant))
 
     def _on_lost(self) -> None:
         self._unacked.drop_lost()
+        self._held.drop_lost()
         self.wake()
 
     # Giving messages back
@@ -279,13 +352,38 @@ class RegionWorker(Worker):
         await return_to_queue(delivery.message for delivery in returned)
         for delivery in returned:
             self._unacked.add(delivery)  # Only those that the broker did not take.
+        if self._held.oldest > received_before:
+            return
+        held = [one for one in self._held if one.received_at <= received_before]
+        for delivery in held:
+            self._held.remove(delivery)
+        await return_to_queue(delivery.message for delivery in held)
+        for delivery in held:
+            self._held.add(delivery)
+
+    def _pass_over(self) -> None:
+        """Move the messages to the end of the queue of which a tenant has too many here."""
+        most = self._settings.max_unacked_per_tenant
+        for delivery in self._held.excess(most, in_all=_MOST_HELD * most):
+            if self._passing_over.may_move(delivery.message):
+                self._held.remove(delivery)
+                self._attempting.add(delivery)
+                self.run_task(self._move(delivery))
+
+    async def _move(self, delivery: Delivery) -> None:
+        try:
+            await self._passing_over.move(delivery.message, delivery.failures)
+        finally:
+            self._attempting.discard(delivery)
+            self._held.add(delivery)  # Only if it is not settled.
+            self.wake()
 
     # Which message is attempted next
 
     def _start_attempts(self) -> None:
         """Attempt messages for as long as there are some whose turn it is, and slots."""
-        while not self.stopping and (delivery := self._next()) is not None:
-            slot = self._limit.try_acquire()
+        while not self.stopping and (delivery := self._next_ready()) is not None:
+            slot = self._limit.try_acquire(paced=self._pacing.is_paced(delivery.tenant))
             if slot is None:
                 self._wait_for_slot()
                 return
@@ -299,7 +397,7 @@ class RegionWorker(Worker):
     async def _attempt_next(self) -> None:
         """Wait for a slot, and attempt the message whose turn it is then."""
         slot = await self._limit.acquire()
-        delivery = None if self.stopping else self._next()
+        delivery = None if self.stopping else self._next_ready()
         if delivery is None:
             slot.release()
             return
@@ -311,7 +409,24 @@ class RegionWorker(Worker):
     def _start(self, delivery: Delivery, slot: Slot) -> None:
         self._turns.begin(delivery.kind)
         self._attempting.add(delivery)
-        self.run_task(self._attempt(delivery, slot))
+        call = None
+        if self._pacing.is_needed:
+            call = self._pacing.begin(delivery.tenant)
+            self._held.look_again(delivery.tenant)
+        self.run_task(self._attempt(delivery, slot, call))
+
+    def _next_ready(self) -> Delivery | None:
+        """Return the message whose turn it is, once those that wait for tenants are put aside."""
+        if not self._pacing.is_needed and not len(self._held):
+            return self._next()
+        for delivery in self._held.release(self.now()):
+            self._unacked.add(delivery)
+        chosen = self._next()
+        while chosen is not None and self._held.must_wait(chosen):
+            self._unacked.remove(chosen)
+            self._held.add(chosen)
+            chosen = self._next()
+        return chosen
 
     def _next(self) -> Delivery | None:
         """Return the message whose turn it is; None if none may be attempted now."""
@@ -364,11 +479,11 @@ class RegionWorker(Worker):
 
     # One attempt
 
-    async def _attempt(self, delivery: Delivery, slot: Slot) -> None:
+    async def _attempt(self, delivery: Delivery, slot: Slot, call: PacedCall | None) -> None:
         kind = delivery.kind
         stays_unacked = True  # A message whose attempt is cancelled is given back with the others.
         try:
-            stays_unacked = await self._call_handler(delivery, slot)
+            stays_unacked = await self._call_handler(delivery, slot, call)
         finally:
             self._attempting.discard(delivery)
             if stays_unacked:
@@ -380,19 +495,31 @@ class RegionWorker(Worker):
             if stays_unacked or kind is not Kind.NEW or not self._limit.is_closed:
                 self.wake()
 
-    async def _call_handler(self, delivery: Delivery, slot: Slot) -> bool:
+    async def _call_handler(self, delivery: Delivery, slot: Slot, call: PacedCall | None) -> bool:
         """Call the handler with a message, and do with the message what this calls for.
+
+        Args:
+            delivery: The message.
+            slot: Its slot.
+            call: What its tenant's pace is told; None: nothing.
 
         Returns:
             Whether the message may stay unacked.
         """
         began = self._limit.evidence.next_event()
         is_probe = self._is_half_open()
-        attempt = await self._handler.attempt(
-            self._breaker,
-            delivery.message,
-            ignore_failures=delivery.failures.fails_by_itself,
-        )
+        try:
+            attempt = await self._handler.attempt(
+                self._breaker,
+                delivery.message,
+                ignore_failures=delivery.failures.fails_by_itself,
+            )
+        except BaseException:
+            if call is not None:
+                call.end(None)
+            raise
+        if call is not None:
+            call.end(attempt)
         disposition, error = attempt
         if disposition is Disposition.ACK:
             self._note_success(delivery, began)
@@ -428,12 +555,17 @@ class RegionWorker(Worker):
         region_failed = disposition is Disposition.REGION_FAILED
         if not isinstance(error, Exception) or disposition is Disposition.REJECTED:
             return
-        self._turns.failed(delivery.kind)
+        if not self._waits_for_tenant(delivery, error):
+            self._turns.failed(delivery.kind)
         self._failed_probes += is_probe and region_failed and delivery.kind is not Kind.FAILED
         delivery.failures.note(error)
         delivery.is_given_up = False
         if self._limit.is_closed:
             self._limit.evidence.record_failure(delivery.failures, counts=region_failed)
+
+    def _waits_for_tenant(self, delivery: Delivery, error: BaseException | None) -> bool:
+        """Whether a message is as good as it was, and only its tenant has to wait."""
+        return delivery.tenant != NO_TENANT and wait_asked_by(error) is not None
 
     async def _handle_error(self, delivery: Delivery, error: Exception) -> None:
         delivery.in_on_error_since = self.now()
@@ -453,11 +585,13 @@ class RegionWorker(Worker):
 
     def _give_up_spent(self) -> None:
         """Pass the messages to `on_error` that have had all their attempts, or all their time."""
-        for delivery in tuple(self._unacked.failed):
+        if self._settings.max_attempts is None and self._settings.max_age is None:
+            return
+        for delivery in (*self._unacked.failed, *self._held):
             error = delivery.failures.error
             if error is None or delivery.is_given_up or not self._is_spent(delivery):
                 continue
-            self._unacked.remove(delivery)
+            (self._held if delivery in self._held else self._unacked).remove(delivery)
             self._attempting.add(delivery)
             self.run_task(self._give_up(delivery, error))
 
@@ -478,6 +612,8 @@ class RegionWorker(Worker):
     def _postpone(self, delivery: Delivery, attempt: Attempt) -> None:
         """Set when a message that stays unacked is attempted again."""
         disposition, error = attempt
+        if self._waits_for_tenant(delivery, error):
+            return
         closed = self._limit.is_closed
         at_least = requested_delay(root_error(error)) or 0.0
         if isinstance(error, TenantThrottledError):
@@ -501,3 +637,33 @@ class RegionWorker(Worker):
             delivery.due = self.now()  # The circuit decides when.
         else:
             delivery.postpone(self.now(), at_least)
+
+    # The backlog of an outage
+
+    def _count_backlog(self) -> None:
+        """Count the messages that wait, now and then, while there is a drain."""
+        drain = self._pacing.drain
+        is_counting = self._counting is not None and not self._counting.done()
+        if drain is not None and not is_counting and self.now() >= self._count_at:
+            self._counting = self.run_task(self._measure(drain))
+
+    async def _measure(self, drain: RegionDrain) -> None:
+        queue = self._subscription.queue
+        ready = await self._subscription.count_ready()
+        if ready is not None:
+            failed = len(self._unacked.failed)
+            waiting = ready + len(self._unacked) - failed + len(self._held)
+            # The drain does not wait for those that have failed: some never succeed.
+            drain.measure(queue, waiting, len(self._attempting) + failed)
+        self._count_at = self.now() + drain.next_look()
+        if drain.is_over:
+            self._pacing.end_drain(drain)
+        self.wake()
+
+    def _leave_drain(self) -> None:
+        """Take the queue out of a drain that goes on without it."""
+        drain = self._pacing.drain
+        if drain is not None:
+            drain.forget(self._subscription.queue)
+            if drain.is_over:
+                self._pacing.end_drain(drain, why="its consumer has stopped")

@@ -1,6 +1,7 @@
 """Router: consumes a shared queue all the time, and moves what cannot be attempted elsewhere."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from math import ceil
 
 from aio_pika.abc import AbstractIncomingMessage
 
@@ -14,13 +15,16 @@ from resilience.integrations.rabbitmq.amqp import (
 )
 from resilience.integrations.rabbitmq.concurrency import ConcurrencyLimit, attach_to_limit
 from resilience.integrations.rabbitmq.connections import ReadingConnection
+from resilience.integrations.rabbitmq.consumer_warnings import ConsumerWarnings
 from resilience.integrations.rabbitmq.deliveries import DeliveryCounts
 from resilience.integrations.rabbitmq.disposition import Disposition
 from resilience.integrations.rabbitmq.failure_record import FailureRecord, record_of
-from resilience.integrations.rabbitmq.handler import MessageHandler
+from resilience.integrations.rabbitmq.handler import Attempt, MessageHandler
+from resilience.integrations.rabbitmq.pacing import PacedCall, Pacing
 from resilience.integrations.rabbitmq.publisher import copy_of
 from resilience.integrations.rabbitmq.settings import ConsumerSettings
 from resilience.integrations.rabbitmq.subscription import Subscription
+from resilience.integrations.rabbitmq.tenant_lookup import TenantLookup
 from resilience.integrations.rabbitmq.unreadable import check_readable
 from resilience.integrations.rabbitmq.worker import Worker
 
@@ -28,6 +32,11 @@ from resilience.integrations.rabbitmq.worker import Worker
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 # The most messages that may wait in addition to those that are let in.
 _MOST_WAITING = 1000
+# The most seconds that a message waits for its turn in a drain before it is moved.
+_LONGEST_WAIT_FOR_TURN = 2.0
+# How many more messages are let in while messages of throttled tenants are moved, as a share of the
+# prefetch, and the seconds for which this goes on afterwards.
+_ROOM, _ROOM_KEPT = 0.5, 60.0
 
 
 class Router(Worker):
@@ -64,6 +73,11 @@ class Router(Worker):
         # on they no longer count towards the prefetch.
         self._waiting: dict[AbstractIncomingMessage, float] = {}
         self._counts = DeliveryCounts(queue, "")
+        self._tenants = TenantLookup(settings.tenant_of, ConsumerWarnings(queue))
+        # Until when more messages are let in than the prefetch.
+        self._has_room_until = 0.0
+        # How many messages wait for their turn in a drain.
+        self._pausing = 0
         self._limits: dict[CircuitBreaker, ConcurrencyLimit] = {}
         self._detach: list[Callable[[], None]] = []
 
@@ -73,6 +87,9 @@ class Router(Worker):
         """Begin to follow the circuits of all regions."""
         for breaker in self._wait_queues:
             limit, detach = attach_to_limit(breaker, self._settings.prefetch, self.wake)
+            limit.pacing.use(
+                self._settings.rate_limit, tenants=self._settings.tenant_of is not None
+            )
             self._limits[breaker] = limit
             self._detach.append(detach)
 
@@ -85,8 +102,9 @@ class Router(Worker):
         try:
             while not self.stopping:
                 self.awake.clear()
-                if self._subscription.prefetch != self._settings.prefetch or self._is_stuck():
-                    await self._subscription.set_prefetch(self._settings.prefetch)
+                prefetch = self._wanted_prefetch()
+                if self._subscription.prefetch != prefetch or self._is_stuck():
+                    await self._subscription.set_prefetch(prefetch)
                 await self.sleep(self._seconds_to_next_step())
         finally:
             try:
@@ -94,6 +112,19 @@ class Router(Worker):
             finally:
                 for detach in self._detach:
                     detach()
+
+    def _wanted_prefetch(self) -> int:
+        """Return how many messages are let in: more while those of throttled tenants are moved.
+
+        Each of them is unacked until the broker has its copy. The others keep their places.
+        """
+        usual = self._settings.prefetch
+        return usual + ceil(usual * _ROOM) if self.now() < self._has_room_until else usual
+
+    def _make_room(self) -> None:
+        if self.now() >= self._has_room_until:
+            self.wake()
+        self._has_room_until = self.now() + _ROOM_KEPT
 
     def _is_stuck(self) -> bool:
         """Whether waiting messages take up so much of the prefetch that few others fit in.
@@ -109,6 +140,8 @@ class Router(Worker):
 
     def _seconds_to_next_step(self) -> float | None:
         due = [since for since in self._waiting.values() if since > self.now()]
+        if self._has_room_until > self.now():
+            due.append(self._has_room_until)
         if self._subscription.retry_at:
             due.append(self._subscription.retry_at)
         return max(0.0, min(due) - self.now()) if due else None
@@ -144,22 +177,22 @@ class Router(Worker):
         Returns:
             Whether the message is done with; if not, it has to wait.
         """
-        limit = self._limits[breaker]
-        slot = await limit.acquire_at_full_rate()
+        limit, tenant = self._limits[breaker], self._tenants.find(message)
+        pacing = limit.pacing
+        if pacing.is_needed and not await self._wait_for_turn(pacing, tenant):
+            self._make_room()
+            return False
+        slot = await limit.acquire_at_full_rate(paced=pacing.is_paced(tenant))
         if slot is None:
             return False
         try:
             if self.stopping:
                 return False
-            began = limit.evidence.next_event()
-            disposition, error = await self._handler.attempt(breaker, message)
-            if disposition in (Disposition.ACK, Disposition.ON_ERROR):
-                limit.record_success()
-            if disposition is Disposition.ACK:
-                limit.confirm_failures(began)
-                await acknowledge(message)
+            call = pacing.begin(tenant, live=True) if pacing.is_needed else None
+            attempt = await self._call_handler(breaker, message, call)
         finally:
             slot.release()
+        disposition, error = attempt
         if isinstance(error, Exception) and disposition is not Disposition.REJECTED:
             failures.note(error)
             if limit.is_closed and disposition is not Disposition.ON_ERROR:
@@ -168,6 +201,45 @@ class Router(Worker):
         if disposition is Disposition.ON_ERROR and isinstance(error, Exception):
             await self._handle_error(breaker.region, message, error, failures)
         return disposition in (Disposition.ACK, Disposition.ON_ERROR)
+
+    async def _call_handler(
+        self, breaker: CircuitBreaker, message: AbstractIncomingMessage, call: PacedCall | None
+    ) -> Attempt:
+        """Call the handler, and acknowledge the message if it is done."""
+        limit = self._limits[breaker]
+        began = limit.evidence.next_event()
+        try:
+            attempt = await self._handler.attempt(breaker, message)
+        except BaseException:
+            if call is not None:
+                call.end(None)
+            raise
+        if call is not None:
+            call.end(attempt)
+        if attempt.disposition in (Disposition.ACK, Disposition.ON_ERROR):
+            limit.record_success()
+        if attempt.disposition is Disposition.ACK:
+            limit.confirm_failures(began)
+            await acknowledge(message)
+        return attempt
+
+    async def _wait_for_turn(self, pacing: Pacing, tenant: str) -> bool:
+        """Wait for the turn of a message, if this takes a moment only.
+
+        Returns:
+            Whether it may be attempted; if not, it is moved, so that it is in nobody's way.
+        """
+        end = self.now() + _LONGEST_WAIT_FOR_TURN
+        while (wait := pacing.wait(tenant, live=True)) > 0.0:
+            is_patient = pacing.drain is not None and 2 * self._pausing < self._settings.prefetch
+            if not is_patient or self.now() + wait > end or self.stopping:
+                return False
+            self._pausing += 1
+            try:
+                await self.pause(wait)
+            finally:
+                self._pausing -= 1
+        return True
 
     async def _move_to_wait_queue(
         self, breaker: CircuitBreaker, message: AbstractIncomingMessage, failures: FailureRecord

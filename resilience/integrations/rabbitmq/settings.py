@@ -1,13 +1,18 @@
 """The numbers that a consumer is given: checked once, and handed to its workers together."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
+
+from aio_pika.abc import AbstractIncomingMessage
 
 from resilience import _validate
 from resilience.integrations.rabbitmq.subscription_settings import SubscriptionSettings
+from resilience.limits import RateLimit
 
 T = TypeVar("T")
+TenantOf: TypeAlias = Callable[[AbstractIncomingMessage], str | None]
 
 _HELD_PER_PREFETCH, _LEAST_FAILED_HELD = 10, 100
 _MAX_PREFETCH = 65_535  # in AMQP
@@ -26,6 +31,9 @@ class ConsumerSettings:
         max_age: Seconds from the first failed attempt until a message goes to `on_error`; None is
             no end.
         subscription: How the queues are consumed.
+        tenant_of: Returns the tenant of a message; None: there are no tenants.
+        max_unacked_per_tenant: The most messages of a throttled tenant that are held.
+        rate_limit: What the region allows each tenant; None: it is learned.
     """
 
     prefetch: int
@@ -35,6 +43,9 @@ class ConsumerSettings:
     max_attempts: int | None
     max_age: float | None
     subscription: SubscriptionSettings
+    tenant_of: TenantOf | None = None
+    max_unacked_per_tenant: int = 2000
+    rate_limit: RateLimit | None = None
 
 
 def checked_settings(
@@ -46,11 +57,16 @@ def checked_settings(
     max_attempts: int | None,
     max_age: float | None,
     subscription: SubscriptionSettings,
+    tenant_of: TenantOf | None,
+    max_unacked_per_tenant: int,
+    rate_limit: RateLimit | None,
 ) -> ConsumerSettings:
     """Return the settings, or raise if one of them is wrong."""
     _validate.check_count("prefetch", prefetch)
     if prefetch > _MAX_PREFETCH:
-        raise ValueError(f"prefetch must be at most {_MAX_PREFETCH}, got {prefetch}")
+        raise ValueError(
+            f"prefetch must be at most {_MAX_PREFETCH}, got {_validate.shown(prefetch)}"
+        )
     if max_failed_held is None:
         max_failed_held = max(_HELD_PER_PREFETCH * prefetch, _LEAST_FAILED_HELD)
     _validate.check_count("max_failed_held", max_failed_held)
@@ -60,8 +76,23 @@ def checked_settings(
         _validate.check_count("max_attempts", max_attempts)
     if max_age is not None:
         _validate.check_seconds("max_age", max_age)
+    _validate.check_callable(
+        "tenant_of", tenant_of, "a message and returns its tenant", optional=True
+    )
+    _validate.check_count("max_unacked_per_tenant", max_unacked_per_tenant)
+    if rate_limit is not None:
+        _validate.check_type("rate_limit", rate_limit, RateLimit)
     return ConsumerSettings(
-        prefetch, max_failed_held, max_unacked, stop_timeout, max_attempts, max_age, subscription
+        prefetch=prefetch,
+        max_failed_held=max_failed_held,
+        max_unacked=max_unacked,
+        stop_timeout=stop_timeout,
+        max_attempts=max_attempts,
+        max_age=max_age,
+        subscription=subscription,
+        tenant_of=tenant_of,
+        max_unacked_per_tenant=max_unacked_per_tenant,
+        rate_limit=rate_limit,
     )
 
 

@@ -11,13 +11,14 @@ from resilience.integrations.rabbitmq.handler import Handler, OnError
 from resilience.integrations.rabbitmq.queue_lifetime import EXPIRES
 from resilience.integrations.rabbitmq.region_worker import RegionWorker
 from resilience.integrations.rabbitmq.router import Router
-from resilience.integrations.rabbitmq.settings import checked_settings, renamed
+from resilience.integrations.rabbitmq.settings import TenantOf, checked_settings, renamed
 from resilience.integrations.rabbitmq.subscription_settings import (
     ConsumeArguments,
     checked_subscription_settings,
 )
 from resilience.integrations.rabbitmq.topology import QueueArguments, Topology
 from resilience.integrations.rabbitmq.worker import Worker
+from resilience.limits import RateLimit
 from resilience.registry import CircuitBreakerRegistry
 
 _MAX_NAME_LENGTH = 255  # bytes, in AMQP
@@ -73,6 +74,14 @@ class SharedConsumer(Consumer):
             is the broker's default of 0.
         arguments: More arguments of `basic.consume`.
         registry: The registry of the regions' breakers. None is the default registry.
+        tenant_of: Returns the tenant of a message, or None if it has none. A tenant whose messages
+            are answered 429 waits as long as the region asks, and the others go on. Its calls come
+            on top of `prefetch` while they are paced, a tenth at most. None: no tenants.
+        max_unacked_per_tenant: The most messages of a throttled tenant that are held unacked; the
+            rest of them is moved to the end of the wait queue.
+        rate_limit: What the region allows each tenant, or in all if there is no `tenant_of`: the
+            backlog of an outage is worked off at 95 % of it. None is what the region's breaker
+            learns from answers.
         keep: Deprecated name of `max_failed_held`.
         max_hold: Deprecated name of `max_unacked`.
 
@@ -102,6 +111,9 @@ class SharedConsumer(Consumer):
         priority: int | None = None,
         arguments: ConsumeArguments | None = None,
         registry: CircuitBreakerRegistry | None = None,
+        tenant_of: TenantOf | None = None,
+        max_unacked_per_tenant: int = 2000,
+        rate_limit: RateLimit | None = None,
         keep: int | None = None,
         max_hold: float | None = None,
     ) -> None:
@@ -118,6 +130,9 @@ class SharedConsumer(Consumer):
                 priority=priority,
                 arguments=arguments,
             ),
+            tenant_of=tenant_of,
+            max_unacked_per_tenant=max_unacked_per_tenant,
+            rate_limit=rate_limit,
         )
         super().__init__(queue, handler, on_error, settings, registry)
         _validate.check_callable("region_of", region_of, "a message and returns its region")
@@ -180,9 +195,8 @@ class SharedConsumer(Consumer):
         for breaker in self._wait_queues:
             if breaker.region == name:
                 return breaker
-        raise ValueError(
-            f"region_of returned {region!r}, which is not one of the consumer's regions"
-        )
+        shown = _validate.shown(name)
+        raise ValueError(f"region_of returned {shown}, which is not one of the consumer's regions")
 
 
 def _breakers(registry: CircuitBreakerRegistry, regions: Iterable[str]) -> list[CircuitBreaker]:
@@ -205,7 +219,7 @@ def _wait_queues(
     """Return the name of each region's wait queue, or raise if `wait_queue` does not give one."""
     pattern = _validate.check_text("wait_queue", pattern)
     if "{region}" not in pattern:
-        raise ValueError(f"wait_queue must have {{region}} in it, got {pattern!r}")
+        raise ValueError(f"wait_queue must have {{region}} in it, got {_validate.shown(pattern)}")
     names = {breaker: pattern.replace("{region}", breaker.region) for breaker in breakers}
     for name in names.values():
         if len(name.encode()) > _MAX_NAME_LENGTH:

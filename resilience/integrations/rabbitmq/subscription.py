@@ -99,6 +99,19 @@ class Subscription:
             if prefetch:
                 self._unavailability.record_success()
 
+    async def count_ready(self) -> int | None:
+        """Return how many messages wait in the queue; None if the broker does not say it."""
+        channel: AbstractChannel | None = None
+        try:
+            channel = await self._connection.open_channel()
+            underlay = await broker_reply(channel.get_underlay_channel())
+            reply = await broker_reply(underlay.queue_declare(self.queue, passive=True))
+        except (AMQPChannelError, *CONNECTION_LOST):
+            return None
+        finally:
+            await close_channel(channel)
+        return reply.message_count
+
     async def cancel(self) -> None:
         """End the consumer for good, if the broker answers: no more messages arrive then."""
         queue, tag = self._queue, self.consumer_tag

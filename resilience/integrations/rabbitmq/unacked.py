@@ -49,6 +49,8 @@ class Delivery:
     #: Since when `on_error` has it, in the event loop's time; None if it has not.
     in_on_error_since: float | None = None
     failures: FailureRecord = field(default_factory=FailureRecord)
+    #: The tenant of the message; empty if it has none.
+    tenant: str = ""
     _doublings: int = 0
 
     def postpone(self, now: float, at_least: float = 0.0) -> None:

@@ -27,7 +27,7 @@ class Backoff:
         """Begin again: the connection is stable."""
         self._failures = 0
 
-    def next_wait(self, error: Exception) -> float:
+    def next_wait(self, error: BaseException) -> float:
         """Return how many seconds to wait.
 
         Args:
@@ -43,7 +43,7 @@ class Backoff:
         return random.uniform(lower, upper)  # noqa: S311 - not a secret
 
 
-def _is_out_of_reach(error: Exception) -> bool:
+def _is_out_of_reach(error: BaseException) -> bool:
     if isinstance(error, redis.AuthenticationError):
         return False
     return isinstance(error, OSError | redis.ConnectionError | redis.TimeoutError)

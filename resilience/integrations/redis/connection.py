@@ -116,9 +116,13 @@ class Notifications:
         self._connection = server.connect(name)
         self._reader = SubscriptionReader(channel)
         self.are_pending = False
-        self._connection.send_command("SUBSCRIBE", channel)
-        while not self._reader.is_confirmed:
-            self._reader.feed(self._connection.receive(waits=True))
+        try:
+            self._connection.send_command("SUBSCRIBE", channel)
+            while not self._reader.is_confirmed:
+                self._reader.feed(self._connection.receive(waits=True))
+        except BaseException:
+            self.close()
+            raise
 
     def read(self) -> dict[str, Notification]:
         """Return the newest notification for each key, without waiting."""

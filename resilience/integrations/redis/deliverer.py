@@ -3,6 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from resilience._lock import lock, postpone
 from resilience.log import describe_exception, log
@@ -48,9 +49,10 @@ class Deliverer:
             try:
                 delivery()
             except BaseException as error:  # noqa: BLE001 - an exit of this thread ends nothing
-                raised = describe_exception(error)
-                log(
-                    "ERROR",
-                    region,
-                    f"ignored the exit of a listener for region {{}}, which {raised}",
-                )
+                _log_exit(region, error)
+
+
+def _log_exit(region: str, error: BaseException) -> None:
+    text = f"ignored the exit of a listener for region {{}}, which {describe_exception(error)}"
+    with suppress(BaseException):  # a sink of the log may have asked for it, and does so again
+        log("ERROR", region, text)

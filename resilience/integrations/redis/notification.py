@@ -76,9 +76,12 @@ class Notification:
             return None
         try:
             fields = _split(signed.line)
-            return _to_view(fields, signed.sent_at, protocol, delay)
+            view = _to_view(fields, signed.sent_at, protocol, delay)
         except InvalidReplyError:
             return None
+        # The version in front is not signed: an older notification that somebody repeats with a
+        # higher one would stand in for the newest.
+        return view if view.version == self.version else None
 
 
 def newest(contents: Iterable[bytes]) -> dict[str, Notification]:

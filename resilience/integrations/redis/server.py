@@ -48,7 +48,7 @@ _NO_INTRODUCTION: Final = (
     else {"lib_name": None, "lib_version": None}  # before version 8
 )
 _BYTES_AT_A_TIME: Final = 65_536
-_NO_VERIFICATION: Final = ("none", ssl.CERT_NONE)
+_NO_VERIFICATION: Final = (None, "none", ssl.CERT_NONE)
 
 
 class _Connection(Protocol):
@@ -157,7 +157,7 @@ class Server:
         }
         if known is _TlsConnection:
             # redis-py 5 does not check the name unless it is told to.
-            checks = settings.get("ssl_cert_reqs") not in _NO_VERIFICATION
+            checks = settings.get("ssl_cert_reqs", "required") not in _NO_VERIFICATION
             self._settings["ssl_check_hostname"] = checks and settings.get(
                 "ssl_check_hostname", True
             )

@@ -13,7 +13,7 @@ from weakref import WeakSet, finalize, ref
 from resilience import log
 from resilience._lock import lock, postpone
 from resilience._text import one_line
-from resilience._validate import check_count, check_seconds, check_text, check_type
+from resilience._validate import check_count, check_seconds, check_text, check_type, shown
 from resilience.breaker import CircuitBreaker
 from resilience.integrations.redis.address import Address
 from resilience.integrations.redis.fault import describe_fault
@@ -253,7 +253,7 @@ def _client_name(name: str) -> str:
 def _check_quorum(quorum: int) -> None:
     check_count("quorum", quorum)
     if quorum > _MAX_QUORUM:
-        raise ValueError(f"quorum must be at most {_MAX_QUORUM}, got {quorum}")
+        raise ValueError(f"quorum must be at most {_MAX_QUORUM}, got {shown(quorum)}")
 
 
 def _check_prefix(prefix: str) -> None:
@@ -267,8 +267,8 @@ def _check_times(probe_lease: float, poll_interval: float, socket_timeout: float
     check_seconds("poll_interval", poll_interval)
     check_seconds("socket_timeout", socket_timeout)
     if probe_lease < _TIMEOUTS_PER_LEASE * socket_timeout:
-        least = f"{_TIMEOUTS_PER_LEASE} times socket_timeout ({socket_timeout!r})"
-        raise ValueError(f"probe_lease must be at least {least}, got {probe_lease!r}")
+        least = f"{_TIMEOUTS_PER_LEASE} times socket_timeout ({shown(socket_timeout)})"
+        raise ValueError(f"probe_lease must be at least {least}, got {shown(probe_lease)}")
 
 
 # A fork

@@ -191,7 +191,7 @@ class Synchronizer:
         self._stopping.set()
         with lock:
             self._wakeup.set()
-        if self._thread_id != threading.get_ident():  # a listener may stop it
+        if self._thread_id != threading.get_ident():  # a sink of the log may stop it
             self._ended.wait(timeout)
         self.disconnect_circuits()
 
@@ -218,7 +218,7 @@ class Synchronizer:
                 if not self._address.follow(error):
                     self._on_disconnect(describe_fault(error))
                 self._stopping.wait(self._backoff.next_wait(error))
-            except Exception as error:  # noqa: BLE001 - whatever it is, the thread goes on
+            except BaseException as error:  # noqa: BLE001 - whatever it is, the thread goes on
                 self._on_disconnect(Fault(describe_exception(error)))
                 self._stopping.wait(self._backoff.next_wait(error))
         self.disconnect_circuits()

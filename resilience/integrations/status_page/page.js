@@ -70,6 +70,7 @@ function createRow(region) {
     reason: element("bdi", { class: "reason" }),
     ignored: element("bdi", { class: "reason ignored" }),
     tenants: element("bdi", { class: "reason tenants" }),
+    drain: element("bdi", { class: "reason drain" }),
     nextProbe: element("span"),
     progress: element("progress", { max: "1", "aria-hidden": "true" }),
     age: cell("age"),
@@ -81,7 +82,7 @@ function createRow(region) {
     drawn: "", // what the timeline shows
   };
   const name = element("th", { role: "rowheader", scope: "row", class: "name" });
-  name.append(element("bdi", {}, region), row.reason, row.ignored, row.tenants);
+  name.append(element("bdi", {}, region), row.reason, row.ignored, row.tenants, row.drain);
   const state = cell("state");
   const next = cell("next");
   const hour = cell("hour");
@@ -104,6 +105,7 @@ function showCircuit(circuit) {
   setText(row.reason, circuit.reason && circuit.state !== "CLOSED" ? circuit.reason : "");
   setText(row.ignored, ignoredText(circuit));
   setText(row.tenants, tenantsText(circuit));
+  setText(row.drain, drainText(circuit));
   setText(row.streak, String(circuit.streak));
   row.streak.classList.toggle("zero", !circuit.streak);
   for (const [name, node] of row.counts) {
@@ -149,6 +151,15 @@ function tenantsText(circuit) {
   const tenants = `${count.toLocaleString("en")} throttled ${count === 1 ? "tenant" : "tenants"}`;
   const names = Object.keys(circuit.tenant_waits).join(", ");
   return `${tenants}, at most ${formatDuration(circuit.longest_wait)} more${names && ": "}${names}`;
+}
+
+// Returns how far the backlog of an outage is worked off.
+function drainText(circuit) {
+  const drain = circuit.drain;
+  if (!drain) return "";
+  const rate = drain.rate.toLocaleString("en", { maximumFractionDigits: 1 });
+  const left = drain.eta === null ? "not shrinking at this rate" : `${formatDuration(drain.eta)} to go`;
+  return `backlog of ${drain.backlog.toLocaleString("en")}, ${rate} a second, ${left}`;
 }
 
 function showRows() {

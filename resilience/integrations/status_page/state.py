@@ -8,7 +8,17 @@ from typing import TypedDict
 from resilience._text import display_name, one_line
 from resilience.events import StateChanged
 from resilience.integrations.metrics import Reading, read_circuits
+from resilience.limits import DrainEstimate
 from resilience.registry import CircuitBreakerRegistry
+
+
+class DrainData(TypedDict):
+    """How far the backlog of an outage is worked off; an `eta` of None: never, at this rate."""
+
+    backlog: int
+    rate: float
+    arrivals: float
+    eta: float | None
 
 
 class CircuitData(TypedDict):
@@ -36,6 +46,7 @@ class CircuitData(TypedDict):
     throttled_tenants: int
     longest_wait: float
     tenant_waits: dict[str, float]
+    drain: DrainData | None
 
 
 class TransitionData(TypedDict):
@@ -132,6 +143,17 @@ def describe_circuit(reading: Reading) -> CircuitData:
         "throttled_tenants": snapshot.throttled_tenants,
         "longest_wait": round(snapshot.longest_wait, 3),
         "tenant_waits": {name: round(wait, 3) for name, wait in reading.tenant_waits.items()},
+        "drain": None if snapshot.drain is None else describe_drain(snapshot.drain),
+    }
+
+
+def describe_drain(drain: DrainEstimate) -> DrainData:
+    """Describe how far a drain is."""
+    return {
+        "backlog": drain.backlog,
+        "rate": round(drain.rate, 3),
+        "arrivals": round(drain.arrivals, 3),
+        "eta": None if drain.eta is None else round(drain.eta, 3),
     }
 
 

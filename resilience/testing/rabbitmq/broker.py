@@ -88,10 +88,12 @@ class StubBroker:
             arguments: Its arguments, such as `{"x-queue-type": "quorum", "x-delivery-limit": 20}`.
 
         Raises:
-            TypeError: The name is not a string.
+            TypeError: The name is not a string, or the arguments are not a mapping.
             ValueError: The name is empty, or the queue exists and has other arguments.
         """
         _validate.check_text("name", name)
+        if arguments is not None:
+            _validate.check_type("arguments", arguments, Mapping)
         try:
             self._vhost.declare(name, arguments=cast("FieldTable", dict(arguments or {})))
         except ChannelError as error:
@@ -105,11 +107,17 @@ class StubBroker:
             message: The message.
 
         Raises:
-            TypeError: The message is not one of aio-pika.
+            TypeError: The message is not one of aio-pika, or AMQP cannot encode its properties.
             ValueError: There is no such queue.
         """
         _validate.check_type("message", message, Message)
-        self._queue(queue).put("", queue, message.properties, message.body)
+        properties = message.properties
+        try:
+            properties.marshal()
+        except Exception as error:
+            kind = type(error).__name__
+            raise TypeError(f"message must have properties that AMQP can encode: {kind}") from error
+        self._queue(queue).put("", queue, properties, message.body)
 
     def messages(self, queue: str) -> list[StubMessage]:
         """Return the messages of a queue in their order, those that are unacked included.
@@ -149,7 +157,10 @@ class StubBroker:
     def stop(self) -> None:
         """Go down: all connections end, and unacked messages are back in their queues."""
         self._is_stopped = True
-        for session in list(self._sessions):
+        sessions = list(self._sessions)
+        for session in sessions:
+            session.end_consumers()  # What one gives back must not go to the next one.
+        for session in sessions:
             session.cut()
         self._vhost.restart()
 
@@ -177,13 +188,13 @@ class StubBroker:
 
     # Connections
 
-    def _queue(self, name: str) -> StubQueue:
-        try:
-            return self._vhost.queues[name]
-        except (KeyError, TypeError):
+    def _queue(self, name: object) -> StubQueue:
+        queue = self._vhost.queues.get(name) if isinstance(name, str) else None
+        if queue is None:
             known = ", ".join(sorted(map(repr, self._vhost.queues))) or "none"
             expected = f"a queue of the broker ({known})"
-            raise ValueError(f"queue must be {expected}, got {name!r}") from None
+            raise ValueError(f"queue must be {expected}, got {_validate.shown(name)}")
+        return queue
 
     def _accept(self, pipe: Pipe) -> Session:
         if self._is_stopped:

@@ -119,10 +119,14 @@ class Channel:
 
     def release(self) -> None:
         """End the consumers, and put what is unacked back into its queue."""
+        self.end_consumers()
+        self._requeue(list(self._unacked))
+
+    def end_consumers(self) -> None:
+        """Deliver nothing more; what is unacked stays so."""
         for consumer in self._consumers.values():
             consumer.queue.remove_consumer(consumer)
         self._consumers.clear()
-        self._requeue(list(self._unacked))
 
     def queue_gone(self, queue: StubQueue) -> None:
         """End the consumers of a queue that was deleted, and tell the client."""

@@ -113,6 +113,11 @@ class Session:
         self._pipe.cut(ConnectionResetError("the stub broker has stopped"))
         self._end()
 
+    def end_consumers(self) -> None:
+        """Deliver nothing more; what is unacked stays so."""
+        for channel in self._channels.values():
+            channel.end_consumers()
+
     def unblock(self) -> None:
         """Read again from a connection that is blocked."""
         if self._blocked:

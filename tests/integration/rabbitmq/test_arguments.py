@@ -62,7 +62,7 @@ def shared_consumer(queue, **settings):
         (
             {"max_failed_held": "all"},
             TypeError,
-            "max_failed_held must be a whole number of at least 1, got 'all'",
+            "max_failed_held must be a whole number of at least 1, got str",
         ),
         ({"max_unacked": -1}, ValueError, "max_unacked must be a finite number of seconds > 0"),
         ({"stop_timeout": None}, TypeError, "stop_timeout must be a finite number of seconds"),

@@ -1,6 +1,7 @@
 """Which failures count against a message, and what its headers say. Needs no broker."""
 
 import asyncio
+import weakref
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -65,6 +66,19 @@ def test_a_failure_counts_when_a_later_call_succeeds(breaker, evidence):
     assert succeed(breaker, evidence)
     assert record.counted == 2
     assert not succeed(breaker, evidence)
+
+
+def test_a_failure_keeps_nothing_of_a_message_that_is_gone(breaker, evidence):
+    """A region that rate-limits everything for hours has no success, and opens no circuit."""
+    records = [FailureRecord() for _ in range(3)]
+    for record in records:
+        record.note(AnsweredError(429))
+        evidence.record_failure(record, counts=False)
+    kept, gone = weakref.ref(records[0]), weakref.ref(records[-1])
+    del records[1:], record
+    assert kept() is records[0]
+    assert gone() is None
+    assert succeed(breaker, evidence)
 
 
 def test_a_success_of_an_earlier_call_proves_nothing(breaker, evidence):

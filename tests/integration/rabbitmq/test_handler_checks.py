@@ -174,6 +174,38 @@ def test_a_function_that_is_held_is_looked_at_as_well(log):
     assert len(log) == 1
 
 
+class Proxy:
+    """A proxy as web frameworks have it: it stands for nothing where no request is handled."""
+
+    def __getattr__(self, name):
+        raise RuntimeError("outside of a request")
+
+
+current_app = Proxy()
+
+
+class Application:
+    """An object whose method is the handler."""
+
+    app = Proxy()
+
+    async def on_message(self, message):
+        """Use the proxies, and call the region elsewhere."""
+        await send_elsewhere(current_app, self.app)
+
+
+async def uses_a_proxy(message):
+    """Use the proxy, and call the region elsewhere."""
+    await send_elsewhere(current_app, message)
+
+
+@pytest.mark.parametrize("handler", [uses_a_proxy, Application().on_message])
+def test_no_code_of_what_a_handler_names_is_run(log, handler):
+    hold_when_open(region_of=str, registry=REGISTRY)(handler)
+    [line] = log
+    assert "calls of send_elsewhere go through" in line["message"]
+
+
 def test_layers_without_end_are_no_trouble(log):
     async def handler(message):
         """Do nothing."""

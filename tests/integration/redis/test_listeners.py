@@ -5,6 +5,7 @@ import sys
 import threading
 
 import pytest
+from loguru import logger
 
 from resilience import CircuitBreakerOpenError
 from tests.support.sharing import lines, registries, shared
@@ -131,6 +132,22 @@ def test_a_listener_that_exits_is_logged_and_the_next_events_come(two, log, how)
     there.get(ONE).reset()
     until(lambda: seen == ["OPEN", "CLOSED"], "both are delivered")
     until(lambda: [line for line in lines(log, "ERROR") if how.__name__ in line], "it is logged")
+
+
+def test_a_sink_of_the_log_that_exits_ends_no_delivery(two):
+    def sink(_):
+        if threading.current_thread().name == "resilience-listeners":
+            sys.exit("now")
+
+    here, there = two
+    seen = []
+    here.listen(lambda event: seen.append(event.new))
+    added = logger.add(sink, catch=False)
+    there.get(ONE).force_open("maintenance")
+    until(lambda: seen == ["OPEN"], "it is heard")
+    there.get(ONE).reset()
+    until(lambda: seen == ["OPEN", "CLOSED"], "both are delivered")
+    logger.remove(added)
 
 
 def test_without_threads_a_later_call_delivers(two, monkeypatch):

@@ -21,10 +21,10 @@ def line(**changed):
     return "".join(f"{len(value.encode())}:{value}" for value in (FIELDS | changed).values())
 
 
-def signed(text, *, secret=SECRET, key=KEY, sent_at=NOW):
+def signed(text, *, secret=SECRET, key=KEY, sent_at=NOW, version=NOW):
     """Return a notification as the script sends it."""
     body = secret + f"{sent_at} {key} {text}".encode() + secret
-    return f"{NOW} {KEY}\n{sent_at} {hashlib.sha1(body).hexdigest()} {text}".encode()
+    return f"{version} {KEY}\n{sent_at} {hashlib.sha1(body).hexdigest()} {text}".encode()
 
 
 def view_of(content, secret=SECRET):
@@ -64,6 +64,14 @@ def test_a_lease_in_a_notification_is_that_of_its_time():
 def test_any_other_notification_only_says_that_the_record_should_be_read(content, secret):
     assert newest([content])[KEY].version == NOW
     assert view_of(content, secret) is None
+
+
+def test_an_older_notification_that_is_repeated_with_a_higher_version_hides_no_newer_one():
+    genuine = signed(line(s="C"))
+    repeated = signed(line(v=str(NOW - 1)), version=NOW + 1)
+    chosen = newest([genuine, repeated])[KEY]
+    assert chosen.version > NOW
+    assert chosen.view(PROTOCOL, SECRET, 0.25) is None, "the record is read"
 
 
 @pytest.mark.parametrize(

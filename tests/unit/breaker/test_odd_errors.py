@@ -538,3 +538,34 @@ def test_a_type_without_a_module_says_nothing_else():
 
 def test_a_result_has_nothing_that_the_interpreter_keeps_of_errors():
     assert not is_defined_by_python(OddObject, "__cause__")
+
+
+# What a classifier of the user's own meets
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_a_classifier_that_reads_an_odd_error_replaces_it_by_no_exit(kind, log):
+    def classifier(error):
+        return FAILURE if error.status == 503 else Outcome.IGNORED
+
+    breaker = make_breaker(classifier=classifier)
+    error = made(status=property(raising(kind)))
+    assert error_out_of(block, breaker, error) is error
+    assert counters(breaker) == {"ignored": 1}
+    assert len(log) == 1
+
+
+@pytest.mark.parametrize("kind", [SystemExit, Unrelated])
+def test_a_hint_about_types_that_cannot_be_hashed_replaces_no_error(kind):
+    breaker = make_breaker()
+    odd = made(Exception, metaclass(__hash__=raising(kind)))
+    for _ in range(99):
+        assert error_out_of(block, breaker, odd) is odd
+    error = Exception("no rule knows it")
+    assert error_out_of(block, breaker, error) is error
+    assert counters(breaker) == {"ignored": 100}
+
+
+def test_a_type_that_compares_as_it_likes_can_be_counted():
+    odd = made(Exception, metaclass(__eq__=raising(SystemExit), __hash__=type.__hash__))
+    assert failures(type(odd))(odd) is FAILURE

@@ -2,7 +2,11 @@
 
 import contextvars
 
+import pytest
+
+from resilience import CircuitBreaker, _threads
 from resilience._lock import lock, postponed, settle_postponed
+from tests.support.driving import ServerError
 
 
 def test_nothing_is_settled_while_the_thread_holds_the_lock():
@@ -23,3 +27,24 @@ def test_a_probe_that_was_to_give_its_place_back_does_so_before_the_next_call(br
     postponed.append(probe.ignore)
     contextvars.Context().run(breaker.acquire).succeed()
     assert (breaker.snapshot().ignored, breaker.snapshot().probes) == (1, 2)
+
+
+def test_a_change_of_another_circuit_that_fails_replaces_no_error(breaker, log, monkeypatch):
+    def clock():
+        if broken:
+            raise ZeroDivisionError
+        return 0.0
+
+    def no_thread(*_args):
+        raise RuntimeError("can't start new thread")
+
+    broken = []
+    other = CircuitBreaker("us-east-1", clock=clock)
+    monkeypatch.setattr(_threads._thread, "start_new_thread", no_thread)
+    with lock:  # as a signal handler may find it
+        other.force_open("maintenance")
+    broken.append(True)
+    with pytest.raises(ServerError), breaker.acquire():
+        raise ServerError
+    assert breaker.snapshot().failures == 1
+    assert sum("raised ZeroDivisionError" in line["message"] for line in log) == 1

@@ -1,5 +1,6 @@
 """Listeners: called outside the lock, in order, and survived."""
 
+import asyncio
 import contextlib
 import io
 import sys
@@ -8,7 +9,7 @@ import threading
 import pytest
 from loguru import logger
 
-from resilience import CircuitBreakerOpenError
+from resilience import CircuitBreaker, CircuitBreakerOpenError, CircuitBreakerRegistry
 from tests.support.driving import CLOSED, OPEN, ServerError, moves, record, trip
 from tests.support.outage import outage, text_of
 
@@ -205,17 +206,86 @@ def test_listeners_that_force_and_reset_take_turns_instead_of_nesting(breaker):
         depth[0] += 1
         deepest[0] = max(deepest[0], depth[0])
         turns.append(event.new)
-        if len(turns) < 2000:
-            if event.new is OPEN:
-                breaker.reset()
-            else:
-                breaker.force_open("again")
+        if event.new is OPEN:
+            breaker.reset()
+        else:
+            breaker.force_open("again")
         depth[0] -= 1
 
     breaker.listen(operator)
     breaker.force_open("maintenance")
     assert deepest == [1]
-    assert turns == [OPEN, CLOSED] * 1000
+    assert turns == [OPEN, CLOSED] * 5
+
+
+def change(breaker):
+    if breaker.state is OPEN:
+        breaker.reset()
+    else:
+        breaker.force_open("again")
+
+
+def changing(breaker, calls):
+    """Return a listener that changes a circuit whenever it is called."""
+
+    def listener(event):
+        calls.append(event.new)
+        change(breaker)
+
+    return listener
+
+
+def chains(log):
+    return [line["message"] for line in log if "changes in a row" in line["message"]]
+
+
+def test_listeners_of_two_circuits_that_answer_each_other_end_and_are_logged_once(log):
+    one, other, calls = CircuitBreaker("a"), CircuitBreaker("b"), []
+    one.listen(changing(other, calls))
+    other.listen(changing(one, calls))
+    for times in range(1, 4):
+        change(one)
+        assert len(calls) == 10 * times, "each change by hand begins a new chain"
+    assert len(chains(log)) == 1
+
+
+def test_a_listener_that_changes_nothing_is_called_for_each_change_of_a_chain(breaker):
+    seen = []
+    breaker.listen(changing(breaker, []))
+    breaker.listen(lambda event: seen.append(event.new))
+    breaker.force_open("maintenance")
+    assert seen == [OPEN, CLOSED] * 5 + [OPEN]
+    assert seen[-1] is breaker.state
+
+
+async def test_a_listener_in_a_loop_that_answers_itself_does_not_keep_the_loop(breaker, log):
+    calls = []
+    breaker.listen(changing(breaker, calls), loop=asyncio.get_running_loop())
+    breaker.force_open("maintenance")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert calls == [OPEN, CLOSED] * 5
+    assert len(chains(log)) == 1
+
+
+def test_a_chain_goes_on_through_a_rejection(log):
+    registry = CircuitBreakerRegistry()
+    breaker, calls = registry.get("a"), []
+
+    def call(event):
+        calls.append(event.new)
+        if event.new is CLOSED:
+            breaker.force_open("again")
+        else:
+            with contextlib.suppress(CircuitBreakerOpenError):
+                breaker.acquire()
+
+    breaker.listen(call)
+    registry.on_rejection(lambda _: breaker.reset())
+    breaker.force_open("maintenance")
+    assert calls[:2] == [OPEN, CLOSED]
+    assert len(calls) <= 10
+    assert len(chains(log)) == 1
 
 
 def test_an_async_listener_is_a_type_error(breaker):

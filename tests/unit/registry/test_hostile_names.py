@@ -149,6 +149,35 @@ def test_an_open_circuit_of_a_region_in_use_outlives_any_number_of_names(clock, 
 
 
 @pytest.mark.parametrize("failures", [0, 1, 10])
+def test_open_circuits_that_fill_a_registry_outlive_them_too(clock, failures):
+    registry = CircuitBreakerRegistry(max_regions=2, clock=clock)
+    in_use(registry, "real")
+    in_use(registry, "other")
+    flood(registry, failures=failures)
+    gc.collect()
+    assert [breaker.region for breaker in registry] == ["real", "other"]
+    assert {registry.get(name).state for name in ("real", "other")} == {OPEN}
+
+
+def test_a_region_without_room_has_a_circuit_that_opens(clock, log):
+    registry = CircuitBreakerRegistry(max_regions=1, clock=clock)
+    in_use(registry, "real")
+    for _ in range(10):
+        registry.get("new").acquire().fail()
+    gc.collect()
+    assert registry.get("new").state is OPEN
+    assert [breaker.region for breaker in registry] == ["real"]
+    assert sum("max_regions" in line["message"] for line in log) == 1
+
+
+def test_an_open_circuit_makes_room_for_another_region_that_was_in_use(clock):
+    registry = CircuitBreakerRegistry(max_regions=1, clock=clock)
+    in_use(registry, "real")
+    in_use(registry, "new")
+    assert [(breaker.region, breaker.state) for breaker in registry] == [("new", OPEN)]
+
+
+@pytest.mark.parametrize("failures", [0, 1, 10])
 def test_a_half_open_circuit_of_a_region_in_use_outlives_them_too(clock, failures):
     registry = CircuitBreakerRegistry(max_regions=10, clock=clock)
     in_use(registry, "real")
@@ -231,6 +260,21 @@ def test_a_call_of_another_region_is_refused_and_not_made():
     assert made == ["a"]
 
 
+def test_a_region_that_is_no_longer_allowed_is_not_found_by_a_look_up_that_began_before():
+    def allows(name):
+        if asked:
+            registry.configure(allowed_regions={"b"})
+        asked.append(name)
+        return True
+
+    asked = []
+    registry = CircuitBreakerRegistry(normalize=str.lower, allowed_regions=allows)
+    registry.get("a")
+    for _ in range(2):
+        with pytest.raises(ValueError, match="allowed"):
+            registry.get("A")
+
+
 def test_allowed_regions_are_compared_by_their_one_name():
     registry = CircuitBreakerRegistry(
         allowed_regions=["mypurecloud.ie"], normalize=canonical_region
@@ -266,6 +310,13 @@ def test_a_function_that_raises_refuses_the_region_that_it_raised_for():
     def allows(_):
         raise ZeroDivisionError
 
+    class Undecided:
+        __bool__ = allows
+
+    for function in (allows, lambda _: Undecided()):
+        registry = CircuitBreakerRegistry(allowed_regions=function)
+        with pytest.raises(ValueError, match="allowed_regions raised ZeroDivisionError for 'a'"):
+            registry.get("a")
     registry = CircuitBreakerRegistry(allowed_regions=allows)
     with pytest.raises(ValueError, match="allowed_regions raised ZeroDivisionError for 'a'"):
         registry.get("a")
