@@ -298,7 +298,7 @@ class ConcurrencyLimit:
         elif state is CircuitState.CLOSED:
             self._slots = self._within_lease()
             self.pacing.begin_drain()
-            if self.pacing.knows_limit:
+            if self.pacing.knows_limit and self._breaker.policy.ramp is None:
                 self._step = None  # The pace is gentle enough.
         self._changed.set()
         self._serve_and_wake()

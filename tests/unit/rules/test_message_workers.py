@@ -7,6 +7,7 @@ from aio_pika import Message
 
 from resilience import BreakerPolicy, CircuitBreakerRegistry, CircuitState
 from resilience.integrations.rabbitmq import DeadLetterTo, RegionConsumer
+from resilience.limits import RateLimit
 from resilience.testing import FakeClock, StubBroker, run_in_virtual_time
 from tests.support.driving import ServerError
 
@@ -97,7 +98,8 @@ def test_where_nobody_is_rejected_a_message_that_always_fails_has_an_end(mode):
     assert [letter.body for letter in world.broker.messages("failed")] == [b"poison"]
 
 
-def test_the_slow_start_of_a_worker_follows_the_ramp():
+@pytest.mark.parametrize("rate_limit", [None, RateLimit(10**9, 60)])
+def test_the_slow_start_of_a_worker_follows_the_ramp(rate_limit):
     world = World(ramp=(3, 2))
     world.publish(*(b"%d" % number for number in range(100)))
     running = []
@@ -111,7 +113,7 @@ def test_the_slow_start_of_a_worker_follows_the_ramp():
             running.append(world.running)
             await asyncio.sleep(0.01)
 
-    world.run(story, prefetch=50)
+    world.run(story, prefetch=50, rate_limit=rate_limit)
     assert running == [3, 6, 12]
 
 
