@@ -297,7 +297,7 @@ def _retry_sync(first: FirstAttempt) -> Callable[..., object]:
 def _in_circuit_async(
     first: FirstAttempt, own: Classifiers | None, make: MakePermit | None
 ) -> Call:
-    fn, loop, before, condition = first.fn, first.loop, first.before, first.condition
+    fn, loop, before, retry = first.fn, first.loop, first.before, first.condition
     statistics, storage = first.statistics, storage_of(loop)
     shown = statistics.get
     innermost, count_call = scope.innermost, first.gated.hooks.count_call
@@ -306,8 +306,8 @@ def _in_circuit_async(
         permit = make(breaker, closed, own) if make else Permit().begin(breaker, closed, own)
         outer = innermost.get()
         is_nested = outer is not None and (outer.ticket is not None or outer.outer is not None)
-        is_set_again = loop.before is not before or loop.retry is not condition
-        if is_nested or is_set_again or not loop.enabled:
+        # Also where the settings of the loop were changed after decorating.
+        if is_nested or loop.before is not before or loop.retry is not retry or not loop.enabled:
             return await permit.call_async(first.retried, args, kwargs)
         innermost.set(permit)
         result: object = None
@@ -339,22 +339,17 @@ def _in_circuit_async(
 
 
 def _in_circuit_sync(
-    first: FirstAttempt,
-    own: Classifiers | None,
-    watch: ResultWatch,
-    make: MakePermit | None,
+    first: FirstAttempt, own: Classifiers | None, watch: ResultWatch, make: MakePermit | None
 ) -> Call:
-    fn, loop, before, condition = first.fn, first.loop, first.before, first.condition
-    statistics, storage = first.statistics, storage_of(loop)
-    shown = statistics.get
-    innermost, count_call = scope.innermost, first.gated.hooks.count_call
+    fn, loop, before, retry = first.fn, first.loop, first.before, first.condition
+    statistics, storage, innermost = first.statistics, storage_of(loop), scope.innermost
+    shown, count_call = statistics.get, first.gated.hooks.count_call
 
     def call(breaker: Any, closed: Closed, args: Arguments, kwargs: Keywords, /) -> object:
         permit = make(breaker, closed, own) if make else Permit().begin(breaker, closed, own)
         outer = innermost.get()
         is_nested = outer is not None and (outer.ticket is not None or outer.outer is not None)
-        is_set_again = loop.before is not before or loop.retry is not condition
-        if is_nested or is_set_again or not loop.enabled:
+        if is_nested or loop.before is not before or loop.retry is not retry or not loop.enabled:
             return watch.checked(permit.call_sync(first.retried, args, kwargs))
         innermost.set(permit)
         result: object = None
@@ -370,13 +365,15 @@ def _in_circuit_sync(
                 result = fn(*args, **kwargs) if kwargs else fn(*args)
             except Exception as error:  # noqa: BLE001 - the loop decides about it
                 failed = [error]
-            if failed is not None:
-                result = first.go_on_sync(start, failed, args, kwargs)
+            result = first.go_on_sync(start, failed, args, kwargs) if failed else result
         except BaseException as error:
             _settle_by_error(permit, error)
             raise
-        is_unfinished = unfinished.of(type(result)) is not None
-        if is_unfinished or permit.ticket is not closed or closed.streak:
+        try:
+            how = unfinished[type(result)]
+        except BaseException:  # noqa: BLE001 - its metaclass may not be hashable
+            how = unfinished.of(type(result))
+        if how is not None or permit.ticket is not closed or closed.streak:
             scope.leave(permit)
             return watch.checked(permit.returned_by_sync(result))
         permit.ticket = None

@@ -173,7 +173,7 @@ def test_the_same_registry_twice_is_refused(registry):
 
 def test_an_empty_registry_shows_the_metrics_without_figures(scrape):
     assert figures(scrape()) == {}
-    assert scrape().count("# TYPE circuit_breaker_") == 13
+    assert scrape().count("# TYPE circuit_breaker_") == 16
 
 
 def test_names_and_units_are_as_prometheus_wants_them(registry, clock, scrape):

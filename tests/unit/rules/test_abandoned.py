@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from resilience import BreakerPolicy, CircuitBreaker, CircuitBreakerRegistry, CircuitState
+from resilience.outcome import ABANDONED
 from resilience.retry import transient_retry
 from tests.support.driving import ServerError
 from tests.support.odd_errors import Unrelated, made, raising
@@ -134,5 +135,4 @@ def test_a_function_keeps_its_own_classifier(clock):
 def test_what_an_odd_error_says_it_is_makes_no_difference(clock):
     breaker = breaker_of(clock)
     odd = made(Unrelated, __class__=property(raising(ValueError)))
-    abandon(breaker, 5, type(odd))
-    assert breaker.state is OPEN
+    assert breaker.judge.of_error(odd) is ABANDONED
