@@ -23,6 +23,7 @@ from resilience.circuit import (
     CircuitState,
     Closed,
     Rejection,
+    StaysClosed,
     Ticket,
     TrackedClosed,
     Transition,
@@ -698,6 +699,10 @@ class CircuitBreaker(KeepsIdentity):
                     scope.wake_sleepers(self)
                 if event.new is CircuitState.OPEN and self.running_calls and self.bypass is None:
                     self._calls_to_end += tuple(self.running_calls)
+            elif isinstance(event, StaysClosed):
+                advice = self.hints.untripped_failures.advise(event)
+                if advice is not None:
+                    self._queue.put(advice)
             else:
                 self._queue.put(event)
 

@@ -53,6 +53,8 @@ The rules:
     asks for it, and only once: a failure of the call itself changes nothing then.
 17. Where the policy says so, abandoned calls in a row trip the circuit, and in HALF_OPEN the next
     one of that row opens it again. Any outcome but IGNORED ends the row.
+18. After 1,000 failures in CLOSED that have not tripped the circuit there is an event, and one more
+    after each 1,000 of them.
 """
 
 import math
@@ -78,6 +80,8 @@ MAX_WAIT_FOR_PROBE = 1.0
 _STALE_AFTER = 10
 # After this many IGNORED probes in a row, the circuit may stay HALF_OPEN without end.
 _IGNORED_PROBES_TO_REPORT = 10
+# After this many failures that have not tripped it, a circuit may never trip.
+_FAILURES_TO_REPORT = 1000
 # Of the reasons of IGNORED probes, this many different ones are remembered.
 _MOST_REASONS = 5
 
@@ -109,6 +113,9 @@ class Closed:
     successes: int = 0  # counted without the lock
     answered: int = 0  # counted without the lock
     ignored: int = 0  # counted without the lock
+    # Of the failures since the last report: the longest streak, and when they began.
+    longest_streak: int = 0
+    first_failure: "tuple[int, float] | None" = None  # calls with an outcome until then, and when
 
 
 @dataclass(slots=True, eq=False)
@@ -256,7 +263,17 @@ class ProbesIgnored:
     reasons: tuple[str, ...]  # what they reported, without repetitions
 
 
-Event: TypeAlias = Transition | ProbeExpired | RejectionsBegan | ProbesIgnored
+@dataclass(frozen=True, slots=True)
+class StaysClosed:
+    """Failure after failure has not tripped the circuit."""
+
+    failures: int
+    calls: int  # with an outcome, from the first of the failures to the last
+    seconds: float  # in which they came
+    longest_streak: int
+
+
+Event: TypeAlias = Transition | ProbeExpired | RejectionsBegan | ProbesIgnored | StaysClosed
 
 
 @dataclass(slots=True)
@@ -708,12 +725,26 @@ class Circuit:
             self._open(report, report.reason, now)
             return
         state.failures += 1
+        trip = None
         if state.streak < self._least_streak:
             state.last_activity = now
-            return
-        trip = self._why_trip(state, report.reason, now)
+        else:
+            trip = self._why_trip(state, report.reason, now)
         if trip is not None:
             self._trip(trip, report, now)
+        else:
+            self._note_failure_without_trip(state, now)
+
+    def _note_failure_without_trip(self, state: Closed, now: float) -> None:
+        number = state.failures % _FAILURES_TO_REPORT
+        if number == 1:
+            state.first_failure, state.longest_streak = (self.count_outcomes(), now), 0
+        state.longest_streak = max(state.longest_streak, state.streak)
+        if number == 0 and state.first_failure is not None:
+            calls_before, since = state.first_failure
+            calls = self.count_outcomes() - calls_before + 1
+            seconds, streak = max(0.0, now - since), state.longest_streak
+            self.events.append(StaysClosed(_FAILURES_TO_REPORT, calls, seconds, streak))
 
     def _why_trip(self, state: Closed, reason: str, now: float) -> Trip | None:
         """Return why a failure trips the circuit, by the first rule that it breaks."""

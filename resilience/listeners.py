@@ -18,10 +18,10 @@ from resilience.circuit import ProbeExpired, ProbesIgnored, RejectionsBegan
 from resilience.errors import CircuitBreakerOpenError
 from resilience.events import StateChanged
 from resilience.history import History
-from resilience.log import Once, describe_exception, log_event, log_fault
+from resilience.log import Advice, Once, describe_exception, log_event, log_fault
 
 E = TypeVar("E")
-QueuedEvent: TypeAlias = StateChanged | ProbeExpired | RejectionsBegan | ProbesIgnored
+QueuedEvent: TypeAlias = StateChanged | ProbeExpired | RejectionsBegan | ProbesIgnored | Advice
 # One event for the log or for one listener; returns the exit that a listener asked for.
 Delivery: TypeAlias = Callable[[], BaseException | None]
 

@@ -4,6 +4,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from loguru import logger
 
@@ -64,10 +65,19 @@ def log_consumer(level: str, queue: str, text: str) -> None:
     log(level, "", text, {"queue": queue}, subject=f"Consumer of queue {queue}")
 
 
+class Advice(NamedTuple):
+    """A WARNING about a policy, with the number that would be better."""
+
+    text: str
+
+
 def log_event(
-    region: str, event: StateChanged | ProbeExpired | RejectionsBegan | ProbesIgnored
+    region: str, event: StateChanged | ProbeExpired | RejectionsBegan | ProbesIgnored | Advice
 ) -> None:
     """Log what happened to a circuit."""
+    if isinstance(event, Advice):
+        log("WARNING", region, event.text)
+        return
     if isinstance(event, ProbesIgnored):
         _log_ignored_probes(region, event)
         return
