@@ -732,15 +732,16 @@ class Circuit:
             trip = self._why_trip(state, report.reason, now)
         if trip is not None:
             self._trip(trip, report, now)
-        else:
+        elif state.streak > state.longest_streak or state.failures % _FAILURES_TO_REPORT <= 1:
             self._note_failure_without_trip(state, now)
 
     def _note_failure_without_trip(self, state: Closed, now: float) -> None:
         number = state.failures % _FAILURES_TO_REPORT
-        if number == 1:
-            state.first_failure, state.longest_streak = (self.count_outcomes(), now), 0
         state.longest_streak = max(state.longest_streak, state.streak)
-        if number == 0 and state.first_failure is not None:
+        if number == 1:
+            state.first_failure = self.count_outcomes(), now
+            state.longest_streak = state.streak
+        elif number == 0 and state.first_failure is not None:
             calls_before, since = state.first_failure
             calls = self.count_outcomes() - calls_before + 1
             seconds, streak = max(0.0, now - since), state.longest_streak

@@ -41,7 +41,7 @@ class Engine:
         seed: Decides what is left to chance.
     """
 
-    def __init__(self, policy: BreakerPolicy, scenario: Scenario, seed: int) -> None:
+    def __init__(self, policy: BreakerPolicy, scenario: Scenario, seed: int | str) -> None:
         self.policy = replace(policy, mode=Mode.ENFORCE.value)
         self.scenario = scenario
         self.now = 0.0

@@ -119,12 +119,12 @@ class _Load:
         share, attempts = phase.failure_rate, traffic.attempts
         #: The share of the calls that fail.
         self.share = share**attempts
-        #: How many requests a call makes, on average.
-        self.requests = (1 - self.share) / (1 - share)
         #: Seconds that a call takes that fails.
         self.time_to_fail = time_to_fail(attempts, phase.latency)
-        # One attempt more is made with the chance that all before it have failed.
         spent = [time_to_fail(number, phase.latency) for number in range(1, attempts + 1)]
+        # Each attempt: seconds from the beginning of the call, and the chance that it is made,
+        # which is that all before it have failed.
+        self._attempts = [(end - phase.latency, share**done) for done, end in enumerate(spent)]
         steps = [after - before for before, after in zip([0.0, *spent], spent, strict=False)]
         seconds = sum(share**number * step for number, step in enumerate(steps))
         offered = traffic.calls_per_second * seconds
@@ -143,9 +143,9 @@ class _Load:
 
     def opening(self, calls: float) -> Opening:
         """Return the opening after so many calls; the first to fail needs its time."""
-        return Opening(
-            after=self.time_to_fail + calls / self.per_second, requests=calls * self.requests
-        )
+        after = self.time_to_fail + calls / self.per_second
+        begun = sum(chance * max(0.0, after - begins) for begins, chance in self._attempts)
+        return Opening(after=after, requests=self.per_second * begun)
 
 
 def _lost(offered: float, places: int) -> float:

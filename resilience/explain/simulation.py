@@ -20,7 +20,7 @@ class Simulation:
         requests: Requests that reached the region, those of probes and retries included.
         requests_until_open: Those that were sent before the circuit opened; all, if it did not.
         calls: Calls that were made or rejected.
-        failed: Calls that were made and failed.
+        failed: Calls that were made and did not succeed.
         rejected: Calls that were rejected.
         worst_call: Seconds that the longest call took; one that has not ended counts until the end.
         transitions: The changes of state, in order; `at` is in seconds from the beginning.
@@ -37,7 +37,7 @@ class Simulation:
     transitions: tuple[Transition, ...]
 
 
-def simulate(policy: BreakerPolicy, scenario: Scenario, *, seed: int = 0) -> Simulation:
+def simulate(policy: BreakerPolicy, scenario: Scenario, *, seed: int | str = 0) -> Simulation:
     """Play a scenario on virtual time.
 
     The circuit is the one that decides about real calls, in mode "enforce". The same seed gives the
@@ -56,7 +56,7 @@ def simulate(policy: BreakerPolicy, scenario: Scenario, *, seed: int = 0) -> Sim
     """
     check_type("policy", policy, BreakerPolicy)
     check_type("scenario", scenario, Scenario)
-    check_type("seed", seed, int)
+    check_type("seed", seed, int, str)
     engine = Engine(policy, scenario, seed)
     engine.run(until=scenario.seconds)
     changes = engine.transitions

@@ -1,8 +1,9 @@
 """Random policies run for real, next to what `explain` and `simulate` say of them.
 
 For real means: a CircuitBreaker on a FakeClock, around `transient_retry` around an `async def`, and
-an event loop in which no time passes but that of the clock. Nothing of it is shared with the
-simulation. Each policy and each run has its seed, so that every figure can be had again.
+an event loop in which no time passes but that of the clock. Each policy and each run has its seed,
+so that every figure can be had again. With the same seed, a simulation gives the same as a real
+run, request for request.
 
     python -m tests.support.agreement 1000
 """
@@ -37,7 +38,7 @@ SITUATIONS = {
     "errors_50": Phase(seconds=1e6, failure_rate=0.5),
 }
 HEALTHY = Phase(seconds=1e6)
-RUNS = 3
+RUNS = 4
 # What takes more calls than this is not run for real.
 MOST_CALLS = 1_000
 
@@ -109,12 +110,11 @@ class RealRun:
 
     def __init__(self, case, phase, seed, clock):
         self.case, self.phase, self.clock = case, phase, clock
-        self.chance = random.Random(f"real {case.seed} {seed}")
-        random.seed(self.chance.random())  # the waits of tenacity
+        # It asks chance for the same things in the same order as a simulation does.
+        self.chance = random.Random(seed)
         self.breaker = CircuitBreaker("real", case.policy, clock=clock, rng=self.chance)
-        attempts = case.traffic["attempts"]
-        request = transient_retry(attempts=attempts)(self.request) if attempts > 1 else self.request
-        self.send = self.breaker(request)
+        retry = transient_retry(attempts=case.traffic["attempts"], wait=self.wait)
+        self.send = self.breaker(retry(self.request))
         self.requests = self.calls = 0
         self.tasks = set()
         self.opened_at = self.requests_until_open = self.closed_at = math.inf
@@ -127,12 +127,16 @@ class RealRun:
         elif event.new is CircuitState.CLOSED:
             self.closed_at = event.at
 
+    def wait(self, state):
+        if state.attempt_number == self.case.traffic["attempts"]:
+            return 0  # tenacity asks before it stops
+        return min(2 ** (state.attempt_number - 1), 32) + self.chance.random()
+
     async def request(self):
         self.requests += 1
         phase, chance = self.phase, self.chance.random()
-        timeout = self.case.traffic["call_timeout"]
         if chance < phase.hang_rate:
-            await asyncio.sleep(timeout)
+            await asyncio.sleep(self.case.traffic["call_timeout"])
             raise TimeoutError
         await asyncio.sleep(phase.latency)
         if chance < phase.hang_rate + phase.failure_rate:
@@ -144,23 +148,20 @@ class RealRun:
 
     async def play(self, *, until_closed):
         traffic = self.case.traffic
-        while self.calls < MOST_CALLS * 3 or self.opened_at < math.inf:
+        while (self.closed_at if until_closed else self.opened_at) == math.inf:
+            if len(self.tasks) == traffic["concurrency"]:
+                await asyncio.wait(self.tasks, return_when=asyncio.FIRST_COMPLETED)
+            if self.calls > 3 * MOST_CALLS and self.opened_at == math.inf:
+                break
             await asyncio.sleep(self.chance.expovariate(traffic["calls_per_second"]))
-            if (self.closed_at if until_closed else self.opened_at) < math.inf:
-                break
-            if len(self.tasks) < traffic["concurrency"]:
-                self.calls += 1
-                task = asyncio.create_task(self.call())
-                self.tasks.add(task)
-                task.add_done_callback(self.tasks.discard)
-            elif not any(self.alive()):
-                break
+            self.calls += 1
+            task = asyncio.create_task(self.call())
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+            await asyncio.sleep(0)  # the call begins before chance is asked for the next one
         for task in list(self.tasks):
             task.cancel()
         return self
-
-    def alive(self):
-        return (not task.done() for task in self.tasks)
 
 
 def run_for_real(case, phase, seed, *, until_closed=False):
@@ -177,24 +178,32 @@ def compare(case):
         expected = getattr(explanation, name)
         if expected.after * case.traffic["calls_per_second"] > MOST_CALLS:
             continue
-        scenario = Scenario(
-            phases=(Phase(seconds=20 * expected.after, **rates(phase)),),
-            calls_per_second=case.traffic["calls_per_second"],
-            concurrency=case.traffic["concurrency"],
-            attempts=case.traffic["attempts"],
-            request_timeout=case.traffic["call_timeout"],
-        )
-        for seed in range(RUNS):
+        for run in range(RUNS):
+            seed = f"{case.seed} {run}"
             real = run_for_real(case, phase, seed)
-            simulated = simulate(case.policy, scenario, seed=seed)
             ratios[f"explain {name}"].append(real.opened_at / expected.after)
             ratios[f"explain {name}, requests"].append(real.requests_until_open / expected.requests)
-            ratios[f"simulate {name}"].append(real.opened_at / simulated.opens_after)
-    real = run_for_real(case, SITUATIONS["full_outage"], 0, until_closed=True)
+            if run == 0 and real.opened_at < math.inf:
+                simulated = simulate(case.policy, scenario(case, phase, real), seed=seed)
+                ratios[f"simulate {name}"].append(real.opened_at / simulated.opens_after)
+                sent = real.requests_until_open / simulated.requests_until_open
+                ratios[f"simulate {name}, requests"].append(sent)
+    real = run_for_real(case, SITUATIONS["full_outage"], "closing", until_closed=True)
     ratios["explain closes_after"].append(
         (real.closed_at - real.opened_at) / explanation.closes_after
     )
     return ratios
+
+
+def scenario(case, phase, real):
+    """Give the scenario of a real run, until a little after its circuit has opened."""
+    return Scenario(
+        phases=(Phase(seconds=real.opened_at + 1, **rates(phase)),),
+        calls_per_second=case.traffic["calls_per_second"],
+        concurrency=case.traffic["concurrency"],
+        attempts=case.traffic["attempts"],
+        request_timeout=case.traffic["call_timeout"],
+    )
 
 
 def rates(phase):
