@@ -78,7 +78,7 @@ def _streaks_per_second(policy: BreakerPolicy, share: float, calls_per_second: f
 
 
 def _rate_trips_per_second(policy: BreakerPolicy, share: float, calls_per_second: float) -> float:
-    """Return how often a failure brings the window to where its rate trips.
+    """Return how often a failure finds the window where its rate trips.
 
     The failures and the other calls in the window are two independent Poisson numbers.
     """
@@ -86,20 +86,25 @@ def _rate_trips_per_second(policy: BreakerPolicy, share: float, calls_per_second
     if threshold is None or share in (0, 1):
         return 0.0
     calls = calls_per_second * policy.window * _MEAN_WINDOW
+    if share >= threshold and calls >= policy.minimum_calls:
+        return calls_per_second * share  # as soon as there are enough calls, any failure trips
     log_failures, log_others = _log_poisson(calls * share), _log_poisson(calls * (1 - share))
 
     def chance(failures: int) -> float:
         """Return the chance of this many failures, and of others with which one more trips."""
-        least = policy.minimum_calls - failures - 1
-        just_below = max(least, _most_others(failures, threshold) + 1)
-        at_most = _most_others(failures + 1, threshold)
-        others = set(range(max(0, just_below), at_most + 1))
-        if 0 <= least <= at_most:
-            others.add(least)
-        return sum(math.exp(log_failures(failures) + log_others(number)) for number in others)
+        most = math.floor((failures + 1) / threshold + _NEGLIGIBLE) - failures - 1
+        total = 0.0
+        for others in range(most, max(0, policy.minimum_calls - failures - 1) - 1, -1):
+            value = math.exp(log_failures(failures) + log_others(others))
+            total += value
+            if value < total * _NEGLIGIBLE:
+                break
+        return total
 
     most_likely = _most_likely_failures(policy, threshold, share, calls)
-    return calls_per_second * share * _sum_around(chance, round(most_likely))
+    # The first of them opens the circuit; without that, they would come in clumps.
+    first_of_clump = max(0.1, 1 - share / threshold)
+    return calls_per_second * share * first_of_clump * _sum_around(chance, round(most_likely))
 
 
 def _most_likely_failures(
@@ -113,11 +118,6 @@ def _most_likely_failures(
     if threshold < 1:
         unlikely += (1 - threshold) * math.log((1 - threshold) / (1 - share))
     return threshold * max(policy.minimum_calls, calls * math.exp(-unlikely))
-
-
-def _most_others(failures: int, threshold: float) -> int:
-    """Return next to how many other calls this many failures reach the threshold."""
-    return math.floor(failures / threshold + 1e-9) - failures
 
 
 def _log_poisson(mean: float) -> Callable[[int], float]:
