@@ -43,15 +43,19 @@ def svg() -> str:
     """Return the picture."""
     height = TOP + ROW * len(POLICIES) + 30
     begin, end = _x(BEFORE), _x(BEFORE + OUTAGE)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {LEFT + WIDTH + 20} {height}"'
-        ' role="img" aria-label="One partial outage under five policies"'
-        ' font-family="sans-serif" font-size="13">',
-        f'<rect width="{LEFT + WIDTH + 20}" height="{height}" fill="#ffffff"/>',
+    width = LEFT + WIDTH + 20
+    frame = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img"'
+        ' aria-label="One partial outage under five policies" font-family="sans-serif"'
+        ' font-size="13">'
+    )
+    outage = (
         f'<rect x="{begin:.1f}" y="{TOP - 14}" width="{end - begin:.1f}"'
-        f' height="{height - TOP - 8}" fill="#eeeeee"/>',
-        _text(begin, TOP - 20, f"60 % of the requests fail for {OUTAGE // 60} minutes"),
-    ]
+        f' height="{height - TOP - 8}" fill="#eeeeee"/>'
+    )
+    paper = f'<rect width="{width}" height="{height}" fill="#ffffff"/>'
+    title = _text(begin, TOP - 20, f"60 % of the requests fail for {OUTAGE // 60} minutes")
+    parts = [frame, paper, outage, title]
     for number, (name, policy) in enumerate(POLICIES.items()):
         parts += _row(name, simulate(policy, SCENARIO, seed=1), TOP + number * ROW)
     x = LEFT

@@ -18,6 +18,7 @@ from sybil import Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
 import resilience
+import resilience.explain
 import resilience.retry
 from resilience import CircuitBreakerRegistry
 from resilience.classify.libraries import LIBRARIES
@@ -173,6 +174,9 @@ def test_the_reference_has_every_public_name():
     expected |= {"resilience.testing.FakeClock", "resilience.testing.FakeGenesys"}
     expected |= {f"resilience.retry.{name}" for name in resilience.retry.__all__}
     expected |= {"resilience.history.History"}
+    expected |= {
+        f"resilience.explain.{name}" for name in resilience.explain.__all__ if name != "explain"
+    }
     expected |= {
         f"resilience.integrations.{name}"
         for name in (
