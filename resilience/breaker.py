@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum, auto
 from functools import partial
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from resilience import _validate, scope
 from resilience._lock import lock, lock_is_held, postpone, postponed, settle_postponed
@@ -22,6 +22,7 @@ from resilience.circuit import (
     Circuit,
     CircuitState,
     Closed,
+    Open,
     Rejection,
     Ticket,
     TrackedClosed,
@@ -106,6 +107,33 @@ class CircuitSnapshot:
     mode: Mode = Mode.ENFORCE
 
 
+class DrivesCircuit(Protocol):
+    """What calls and changes by hand go to: the circuit itself, or a recorder in front of it."""
+
+    def acquire(self, now: float) -> Ticket | Rejection:
+        """Admit a call, or reject it."""
+        ...
+
+    def reject(self, now: float) -> Open | None:
+        """Reject a call quickly and without the lock; None: `acquire` must decide."""
+        ...
+
+    def record(self, ticket: Ticket, report: Report, now: float) -> None:
+        """Count the result of a call."""
+
+    def count_stranded(self, now: float) -> None:
+        """Count the calls that have been in flight for too long."""
+
+    def configure(self, policy: BreakerPolicy) -> None:
+        """Change the rules."""
+
+    def reset(self, now: float) -> None:
+        """Close the circuit."""
+
+    def force_open(self, reason: str, now: float) -> None:
+        """Open the circuit until `reset`."""
+
+
 class Retention(Enum):
     """Whether a full registry may evict a breaker."""
 
@@ -141,6 +169,7 @@ class CircuitBreaker(KeepsIdentity):
         "__weakref__",
         "_calls_to_end",
         "_clock",
+        "_driven",
         "_is_off",
         "_listeners",
         "_make_permit",
@@ -185,6 +214,8 @@ class CircuitBreaker(KeepsIdentity):
             raise ValueError("policy must be that of the circuit, or not be given")
         #: The state machine; only this breaker changes it.
         self.circuit = Circuit(policy, now) if circuit is None else circuit
+        # What is driven: the circuit, or a recorder in front of it.
+        self._driven: DrivesCircuit = self.circuit
         _validate.check_type("rng", rng, random.Random, type(None))
         self.circuit.chance = random.random if rng is None else rng.random
         #: The CLOSED state while a call that goes well needs no permit, else None.
@@ -252,7 +283,7 @@ class CircuitBreaker(KeepsIdentity):
         if closed is not None:
             return Permit(self, closed, classifiers)
         now = self.now()
-        state = self.circuit.reject(now)
+        state = self._driven.reject(now)
         if state is None:
             return self._ask_circuit(now, classifiers)
         raise self._make_rejection(state.name, state.reason, time_until(state.until, now))
@@ -356,7 +387,7 @@ class CircuitBreaker(KeepsIdentity):
 
     def reset(self) -> None:
         """Close the circuit, forget its streak and end a forced opening."""
-        self._change(self.circuit.reset)
+        self._change(self._driven.reset)
 
     def force_open(self, reason: str) -> None:
         """Keep the circuit open until `reset`.
@@ -369,7 +400,7 @@ class CircuitBreaker(KeepsIdentity):
             ValueError: The reason is empty.
         """
         shown = one_line(f"forced open: {_validate.check_text('reason', reason)}")
-        self._change(partial(self.circuit.force_open, shown))
+        self._change(partial(self._driven.force_open, shown))
 
     # For the wrappers, the registry and the integrations
 
@@ -470,12 +501,26 @@ class CircuitBreaker(KeepsIdentity):
         """
         with lock:
             self.timed = None
-            self.circuit.configure(policy)
+            self._driven.configure(policy)
             self._follow_policy()
             self.judge = make_judge(policy, self.region, classifier, result_classifier)
             self._after_change()
             if self.bypass is not None and self._wait_queue is not None:
                 self._wait_queue.wake_all()
+
+    def drive(self, recorder: DrivesCircuit | None) -> None:
+        """Let calls and changes go through a recorder from now on.
+
+        No call is made without the lock then, so that the recorder sees all of them in order.
+
+        Args:
+            recorder: It drives `circuit`; None: no recorder any more.
+        """
+        with lock:
+            self.closed = self.timed = None
+            self._driven = self.circuit if recorder is None else recorder
+            self.circuit.give_tickets(to_all=recorder is not None)
+            self._after_change()
 
     def record(self, ticket: Ticket, report: Report) -> None:
         """Count the outcome of a call; a late one changes nothing."""
@@ -496,7 +541,7 @@ class CircuitBreaker(KeepsIdentity):
             with lock:
                 self.closed = self.timed = None  # until the change is complete
                 try:
-                    self.circuit.record(ticket, report, now)
+                    self._driven.record(ticket, report, now)
                 finally:
                     self._after_change()
             if self.is_evicted:
@@ -525,7 +570,7 @@ class CircuitBreaker(KeepsIdentity):
 
     def count_stranded(self) -> None:
         """Count the calls that have been in flight for too long."""
-        self._change(self.circuit.count_stranded)
+        self._change(self._driven.count_stranded)
 
     def count_timed(self, closed: TrackedClosed, since: float, /) -> None:
         """Count a success without a permit in a circuit that times its calls."""
@@ -586,7 +631,7 @@ class CircuitBreaker(KeepsIdentity):
             settle_postponed()
         with lock:
             state = self.circuit.state
-            answer = self.circuit.acquire(now)
+            answer = self._driven.acquire(now)
             if isinstance(answer, Rejection) and self.circuit.state is state:
                 self._queue_events()  # nothing else has changed
             else:
