@@ -10,7 +10,8 @@ A word is one outcome or one rejected call, in the order in which the circuit ha
 
 An ANCHOR word holds an absolute time instead. Two others belong to the outcome that follows: MANY
 says how many words were written while the call ran if those were 255 or more, and BEGAN says to the
-microsecond when it began, where the circuit has looked at that. A NOTE word says how many bytes of JSON follow it,
+microsecond when it began, and in which order among the calls that began between the same two words,
+where the circuit has looked at that. A NOTE word says how many bytes of JSON follow it,
 filled up with zeros to whole words: the name of a region, which makes the table of regions, its
 policy, and what else happens rarely.
 """
@@ -33,7 +34,9 @@ ANCHOR_REACH: Final = 1 << 25
 
 _MANTISSAS = 1 << 14
 _MOST_TENS = 7
-_TIME_OFFSET = 1 << 59  # a clock may show less than zero
+_TIME_BITS = 53
+_TIME_OFFSET = 1 << (_TIME_BITS - 1)  # a clock may show less than zero
+_MOST_ORDER = (1 << 7) - 1
 
 
 class Kind(IntEnum):
@@ -144,14 +147,21 @@ def pack_many(words: int) -> int:
     return Kind.MANY | words << 4
 
 
-def pack_time(kind: Kind, time: int) -> int:
-    """Return the word of an absolute time in microseconds: an ANCHOR, or BEGAN."""
-    return kind | (time + _TIME_OFFSET) << 4
+def pack_time(kind: Kind, time: int, order: int = 0) -> int:
+    """Return the word of an absolute time: an ANCHOR, or BEGAN.
+
+    Args:
+        kind: Which of the two.
+        time: The time, in microseconds.
+        order: How many calls began before this one at the same place among the words.
+    """
+    return kind | (time + _TIME_OFFSET) << 4 | min(order, _MOST_ORDER) << (_TIME_BITS + 4)
 
 
-def unpack_time(word: int) -> int:
-    """Return the absolute time of such a word, in microseconds."""
-    return (word >> 4) - _TIME_OFFSET
+def unpack_time(word: int) -> tuple[int, int]:
+    """Return the absolute time of such a word, in microseconds, and the order."""
+    time = (word >> 4) & ((1 << _TIME_BITS) - 1)
+    return time - _TIME_OFFSET, word >> (_TIME_BITS + 4)
 
 
 def is_time(time: int) -> bool:

@@ -80,7 +80,8 @@ class RegionRecording:
         chances: What was drawn for jitter, in order.
         changes: How the state changed.
         while_running: How many words were written while the call of an index ran, if many were.
-        began: When the call of an index began, in microseconds, where that is known exactly.
+        began: When the call of an index began, in microseconds, and in which order among those that
+            began at the same place, where that is known exactly.
         is_started: Whether `start` was read.
     """
 
@@ -94,7 +95,7 @@ class RegionRecording:
     chances: list[float] = field(default_factory=list[float])
     changes: list[Change] = field(default_factory=list[Change])
     while_running: dict[int, int] = field(default_factory=dict[int, int])
-    began: dict[int, int] = field(default_factory=dict[int, int])
+    began: dict[int, tuple[int, int]] = field(default_factory=dict[int, tuple[int, int]])
     is_started: bool = False
 
     def count(self) -> int:
@@ -110,8 +111,13 @@ class RegionRecording:
 
     def began_at(self, index: int) -> int:
         """Return when the call of a word began, in microseconds."""
-        exact = self.began.get(index)
-        return self.times[index] - layout.duration_of(self.words[index]) if exact is None else exact
+        if index in self.began:
+            return self.began[index][0]
+        return self.times[index] - layout.duration_of(self.words[index])
+
+    def order_of(self, index: int) -> int:
+        """Return how many calls began before that of a word, at the same place among the words."""
+        return self.began[index][1] if index in self.began else 0
 
 
 @dataclass(slots=True, eq=False)
@@ -219,7 +225,7 @@ class _PartReader:
                 recorded.words.append(word)
                 recorded.times.append(anchor + (word >> 39))
             elif kind == Kind.ANCHOR:
-                anchor = layout.unpack_time(word)
+                anchor, _ = layout.unpack_time(word)
             elif kind in (Kind.MANY, Kind.BEGAN):
                 prefixes.append(word)
             elif kind == Kind.NOTE:

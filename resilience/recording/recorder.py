@@ -174,7 +174,7 @@ class Recording:
         if call.words >= layout.MANY_WORDS:
             self._write_word(layout.pack_many(call.words))
         if call.is_exact:
-            self._write_word(layout.pack_time(Kind.BEGAN, began))
+            self._write_word(layout.pack_time(Kind.BEGAN, began, call.order))
         since_anchor = moment - self._anchor
         self._write_word(
             layout.pack_outcome(kind, region, call.words, moment - began, since_anchor)
@@ -239,12 +239,14 @@ class CallInFlight:
         since: When it began, in seconds.
         words: How many words of its region had been written then, and in the end, how many were
             written while it ran.
+        order: How many calls began before it since the last word of its region was written.
         is_exact: Whether the circuit has looked at the time when it began.
         is_reported: Whether a failed attempt of it was recorded.
     """
 
     since: float
     words: int
+    order: int = 0
     is_exact: bool = False
     is_reported: bool = False
 
@@ -264,7 +266,8 @@ class CircuitRecorder:
         self._recording = recording
         self._region = region
         self._number = number
-        self._words = 0
+        # What was written of this region, and how many calls have begun since.
+        self._words = self._begun = 0
         self._running: dict[Ticket, CallInFlight] = {}
         self._chance = circuit.chance
         circuit.chance = self._draw
@@ -295,7 +298,7 @@ class CircuitRecorder:
     def _note_action(self, action: dict[str, object]) -> None:
         """Write what is done with the circuit, which has its place among the words."""
         self.note({"action": action})
-        self._words += 1
+        self._count_word()
 
     def end(self) -> None:
         """Note the calls that are in flight, and leave the circuit alone."""
@@ -316,7 +319,9 @@ class CircuitRecorder:
         elif not isinstance(answer, Closed):
             if len(self._running) >= _MOST_IN_FLIGHT:
                 del self._running[next(iter(self._running))]
-            self._running[answer] = CallInFlight(now, self._words, _has_lease(answer))
+            is_exact = _has_lease(answer)
+            self._running[answer] = CallInFlight(now, self._words, self._begun, is_exact)
+            self._begun += 1
         return answer
 
     def reject(self, _now: float) -> None:
@@ -361,7 +366,11 @@ class CircuitRecorder:
     def _write(self, kind: Kind, call: CallInFlight, now: float) -> None:
         ended = replace(call, words=self._words - call.words)
         self._recording.write_outcome(kind, self._number, ended, now)
+        self._count_word()
+
+    def _count_word(self) -> None:
         self._words += 1
+        self._begun = 0
 
     def _draw(self) -> float:
         chance = self._chance()

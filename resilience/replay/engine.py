@@ -209,7 +209,7 @@ class _Replay:
         self._look_ahead(index)
         starting = self._begins.pop(index, []) + self._long_calls.get(index, [])
         if len(starting) > 1:
-            starting.sort(key=self._recorded.began_at)
+            starting.sort(key=self._recorded.order_of)
         for call in starting:
             if self._words[call] & 15 not in (_REJECTED, _NOTE):
                 self._begin(call, index)
@@ -234,7 +234,9 @@ class _Replay:
 
     def _begin(self, call: int, place: int) -> None:
         """Begin a call at its place among the words."""
-        moment = min(self._recorded.began_at(call), self._times[place])
+        moment = self._recorded.began_at(call)
+        if self._words[place] & 15 != _NOTE:  # an action has no time of its own
+            moment = min(moment, self._times[place])
         if place and self._times[place - 1] <= self._times[place]:
             moment = max(moment, self._times[place - 1])
         now = moment / MICROSECOND
