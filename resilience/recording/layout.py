@@ -118,12 +118,7 @@ def pack_outcome(kind: Kind, region: int, words: int, duration: int, time: int) 
         number = duration // 10**tens  # rounded down: one that is shorter than a limit stays so
     number = min(number, _MANTISSAS - 1)
     return (
-        kind
-        | region << 4
-        | min(words, MANY_WORDS) << 14
-        | tens << 22
-        | number << 25
-        | time << 39
+        kind | region << 4 | min(words, MANY_WORDS) << 14 | tens << 22 | number << 25 | time << 39
     )
 
 
@@ -134,7 +129,7 @@ def duration_of(word: int) -> int:
     return number * _POWERS[tens]
 
 
-_POWERS = tuple(10**tens for tens in range(_MOST_TENS + 1))
+_POWERS: Final[tuple[int, ...]] = tuple(int(10**tens) for tens in range(_MOST_TENS + 1))
 
 
 def words_while(word: int) -> int:

@@ -2,6 +2,7 @@
 
 import ast
 from dataclasses import asdict, fields
+from typing import Any
 
 from resilience.policy import BreakerPolicy
 from resilience.recovery import Backoff
@@ -47,7 +48,7 @@ def parse_policy(text: str) -> BreakerPolicy:
         call = ast.parse(f"policy({text})", mode="eval").body
         arguments = _arguments(call)
         _check_names(arguments)
-        return BreakerPolicy(**arguments)  # type: ignore[arg-type] - it checks them itself
+        return BreakerPolicy(**arguments)
     except (SyntaxError, TypeError, ValueError, RecursionError, MemoryError) as error:
         raise ValueError(f"not a policy: {text!r}: {error}") from None
 
@@ -59,7 +60,7 @@ def describe_policy(policy: BreakerPolicy) -> str:
     return ", ".join(parts) or "default"
 
 
-def _arguments(call: ast.expr) -> dict[str, object]:
+def _arguments(call: ast.expr) -> dict[str, Any]:  # the policy checks what they are
     if not isinstance(call, ast.Call) or call.args:
         raise ValueError("expected name=value, name=value")
     return {keyword.arg or "**": _value(keyword.value) for keyword in call.keywords}

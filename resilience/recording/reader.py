@@ -6,6 +6,7 @@ import sys
 from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from resilience._text import one_line
 from resilience.policy import BreakerPolicy
@@ -15,6 +16,10 @@ from resilience.recording.policies import policy_from_dict
 
 # Bytes; the largest file that is read into memory.
 _LARGEST_FILE = 1 << 28
+
+#: The kinds of words that say that the region is up, and that it is down.
+ANSWERS: Final = frozenset((int(Kind.SUCCESS), int(Kind.ANSWERED)))
+FAILURES: Final = frozenset((int(Kind.FAILURE), int(Kind.ATTEMPT)))
 
 
 class NotARecordingError(ValueError):
@@ -97,10 +102,29 @@ class RegionRecording:
     while_running: dict[int, int] = field(default_factory=dict[int, int])
     began: dict[int, tuple[int, int]] = field(default_factory=dict[int, tuple[int, int]])
     is_started: bool = False
+    _likely_kinds: dict[int, int] | None = None
 
     def count(self) -> int:
         """Count the outcomes and rejections."""
         return len(self.words) - len(self.actions)
+
+    def likely_kind_of(self, index: int) -> int:
+        """Return how a call that was rejected would have ended, as far as others show it.
+
+        That is how the next call ended that said something about the region; without one, IGNORED.
+        """
+        if self._likely_kinds is None:
+            self._likely_kinds = {}
+            kind_after = int(Kind.IGNORED)
+            for one in range(len(self.words) - 1, -1, -1):
+                kind = self.words[one] & 15
+                if kind == Kind.REJECTED:
+                    self._likely_kinds[one] = kind_after
+                elif kind in FAILURES:
+                    kind_after = int(Kind.FAILURE)
+                elif kind in ANSWERS:
+                    kind_after = int(Kind.SUCCESS)
+        return self._likely_kinds[index]
 
     def began_before(self, index: int) -> int:
         """Return before which word the call of a word began; that is not after the word itself."""

@@ -22,7 +22,6 @@ from resilience import log
 from resilience._lock import lock, postpone
 from resilience.circuit import Call, Circuit, Closed, Open, Rejection, Ticket
 from resilience.events import StateChanged
-from resilience.mode import Mode
 from resilience.outcome import ABANDONED, AttemptReport, DelayingReport, Outcome, Report
 from resilience.policy import BreakerPolicy
 from resilience.recording import layout

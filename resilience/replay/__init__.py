@@ -4,4 +4,12 @@ from resilience.replay.compare import Comparison, compare
 from resilience.replay.engine import Replayed, Transit, replay
 from resilience.replay.incident import incident_reports, report_outage
 
-__all__ = ["Comparison", "Replayed", "Transit", "compare", "incident_reports", "replay", "report_outage"]
+__all__ = [
+    "Comparison",
+    "Replayed",
+    "Transit",
+    "compare",
+    "incident_reports",
+    "replay",
+    "report_outage",
+]

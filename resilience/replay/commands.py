@@ -66,7 +66,8 @@ def _incidents(options: argparse.Namespace) -> int:
         reports = incident_reports(options.file, options.region)
     except (OSError, NotARecordingError) as error:
         return _fail(error)
-    sys.stdout.write("\n\n\n".join(reports or ["No outage was recorded from its beginning to its end."]) + "\n")
+    none = "No outage was recorded from its beginning to its end."
+    sys.stdout.write("\n\n\n".join(reports or [none]) + "\n")
     return 0
 
 

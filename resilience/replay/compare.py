@@ -42,7 +42,7 @@ class Comparison:
         return wrong
 
     def dominant(self) -> list[str]:
-        """Return the policies that are best: none is better in one respect and as good in the other.
+        """Return the best policies: no other is better in one respect and as good in the other.
 
         The respects are the requests that failed and the good calls that were rejected.
         """
@@ -86,7 +86,8 @@ def describe_comparison(compared: Comparison, clock_to_time: float) -> str:
 
 def describe_recording(recorded: Recorded) -> str:
     """Return in a few sentences what a recording holds."""
-    lines = [f"{recorded.count():,} recorded calls of {len(recorded.regions)} regions."]
+    regions = "1 region" if len(recorded.regions) == 1 else f"{len(recorded.regions):,} regions"
+    lines = [f"{recorded.count():,} recorded calls of {regions}."]
     if not recorded.is_complete:
         lines.append("Older calls were dropped from the recording.")
     if recorded.is_cut_off:
@@ -108,7 +109,7 @@ def _table(replayed: Mapping[str, Replayed]) -> list[str]:
     head = f"{'':{names}}  opened  requests   failed  rejected  of them good"
     lines = [head]
     for name, one in replayed.items():
-        opened = sum(transit.new == "OPEN" and transit.old == "CLOSED" for transit in one.transitions)
+        opened = sum((each.old, each.new) == ("CLOSED", "OPEN") for each in one.transitions)
         lines.append(
             f"{name:{names}}  {opened:6,}  {one.made:8,}  {one.failed:7,}  {one.rejected:8,}"
             f"  {one.rejected_good:12,}"

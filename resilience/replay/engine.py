@@ -38,7 +38,7 @@ from resilience.outcome import (
 )
 from resilience.policy import BreakerPolicy
 from resilience.recording.layout import MANY_WORDS, MICROSECOND, Kind, duration_of
-from resilience.recording.reader import Action, RegionRecording, Start
+from resilience.recording.reader import ANSWERS, FAILURES, Action, RegionRecording, Start
 from resilience.rules.trip import TripRule
 
 _SUCCESS: Final = int(Kind.SUCCESS)
@@ -53,13 +53,9 @@ _REPORTS: Final[dict[int, Report]] = {
     Kind.ABANDONED: ABANDONED,
     Kind.ATTEMPT: AttemptReport(Outcome.FAILURE, "failure of an attempt"),
 }
-# Words that are looked at for the outcome of a call that was not made.
-_LOOK_FOR_OUTCOME: Final = 100_000
 _ROUNDED_BY: Final = 2 / MICROSECOND
 # A call that took exactly as long as a limit must not be shorter by the error of a subtraction.
 _HALF: Final = 0.5 / MICROSECOND
-_ANSWERS: Final = frozenset((int(Kind.SUCCESS), int(Kind.ANSWERED)))
-_FAILURES: Final = frozenset((int(Kind.FAILURE), int(Kind.ATTEMPT)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +89,8 @@ class Replayed:
         made: Calls that it admitted.
         failed: Those of them that failed: what was spent on a region that was down.
         rejected: Calls that it rejected.
-        rejected_good: Those of them that the region answered when they were recorded.
+        rejected_good: Those of them that the region answered when they were recorded, or would have
+            answered, as far as the calls after them show it.
         assumed: Calls that it admitted although they were rejected when they were recorded: how
             they would have ended is not known.
         assumed_from: When the first of those began, in seconds; None: there is none.
@@ -162,8 +159,10 @@ class _Replay:
             free = self._free
             if free is None:
                 self._step(index, word)
-            elif not word & 15 and index - ((word >> 14) & 255) >= self._since and (
-                self._timed is None or self._is_plain(index, word)
+            elif (
+                not word & 15
+                and index - ((word >> 14) & 255) >= self._since
+                and (self._timed is None or self._is_plain(index, word))
             ):
                 if free.streak:
                     free.streak = 0
@@ -256,30 +255,21 @@ class _Replay:
     def _meet_rejected(self, index: int, now: float) -> None:
         """Let the circuit decide about a call that was rejected when it was recorded."""
         result = self._result
+        likely = self._recorded.likely_kind_of(index)
+        answer: Ticket | Rejection | None = None
         if self._is_as_recorded:
-            result.rejected += 1
             self._circuit.count_stranded(now)
-            self._note_changes(self._index)
-            return
-        answer = self._circuit.acquire(now)
+        else:
+            answer = self._circuit.acquire(now)
         self._note_changes(self._index)
-        if isinstance(answer, Rejection):
+        if answer is None or isinstance(answer, Rejection):
             result.rejected += 1
+            result.rejected_good += likely in ANSWERS
             return
         result.assumed += 1
         if result.assumed_from is None:
             result.assumed_from = now
-        kind = self._next_outcome(index)
-        self._end(index, kind, answer, now)
-
-    def _next_outcome(self, index: int) -> int:
-        """Return how the next call ended that says something about the region."""
-        for word in self._words[index + 1 : index + 1 + _LOOK_FOR_OUTCOME]:
-            if word & 15 in _FAILURES:
-                return Kind.FAILURE
-            if word & 15 in _ANSWERS:
-                return Kind.SUCCESS
-        return Kind.IGNORED
+        self._end(index, likely, answer, now)
 
     # In all states
 
@@ -287,12 +277,12 @@ class _Replay:
         result = self._result
         if isinstance(ticket, Rejection):
             result.rejected += 1
-            result.rejected_good += kind in _ANSWERS
+            result.rejected_good += kind in ANSWERS
             if result.rejects_recorded_from is None:
                 result.rejects_recorded_from = self._recorded.began_at(index) / MICROSECOND
             return
         result.made += 1
-        result.failed += kind in _FAILURES
+        result.failed += kind in FAILURES
         if ticket is not None and kind != _UNFINISHED:
             self._circuit.record(ticket, self._report(index, kind), now)
             self._note_changes(index + 1)
@@ -300,7 +290,7 @@ class _Replay:
     def _report(self, index: int, kind: int) -> Report:
         report = _REPORTS[kind]
         delay = self._recorded.delays.get(index)
-        if delay is not None and kind in _FAILURES:
+        if delay is not None and kind in FAILURES:
             report = (AttemptReport if kind == Kind.ATTEMPT else DelayingReport)(*report)
             report.retry_after = delay
         return report
