@@ -242,9 +242,7 @@ class CircuitBreaker(KeepsIdentity):
         #: Warns about calls that cannot open the circuit.
         self.hints = Hints(self.region, self.circuit)
         #: Decides about errors and results.
-        self.judge: Judge = make_judge(
-            self.circuit.policy, self.region, classifier, result_classifier
-        )
+        self.judge: Judge = make_judge(self.policy, self.region, classifier, result_classifier)
         self.refresh()
 
     # One call

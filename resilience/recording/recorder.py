@@ -323,7 +323,7 @@ class CircuitRecorder:
             self._begun += 1
         return answer
 
-    def reject(self, _now: float) -> None:
+    def reject(self, now: float) -> None:
         """Leave each call to `acquire`, which sees all of them in order."""
 
     def record(self, ticket: Ticket, report: Report, now: float) -> None:

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from resilience.policy import BreakerPolicy
 from resilience.recording import NotARecordingError, read_recording
@@ -10,11 +10,16 @@ from resilience.recording.policies import describe_policy, parse_policy
 from resilience.replay.compare import compare, describe_comparison, describe_recording
 from resilience.replay.incident import incident_reports
 
-if TYPE_CHECKING:
-    Subcommands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001
+
+class Subcommands(Protocol):
+    """What `ArgumentParser.add_subparsers` returns."""
+
+    def add_parser(self, name: str, *, help: str) -> argparse.ArgumentParser:  # noqa: A002 - its name
+        """Add a command, and return its parser."""
+        ...
 
 
-def add_to(subcommands: "Subcommands") -> None:
+def add_to(subcommands: Subcommands) -> None:
     """Add the commands to a command line."""
     replay = subcommands.add_parser("replay", help="run recorded calls through other policies")
     _add_file(replay)
