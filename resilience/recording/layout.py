@@ -8,10 +8,11 @@ A word is one outcome or one rejected call, in the order in which the circuit ha
     bits 22-38   how long the call ran, in microseconds: a power of ten of 3 bits, times 14 bits
     bits 39-63   microseconds since the last anchor
 
-An ANCHOR word holds an absolute time instead. Two others belong to the outcome that follows: MANY
+An ANCHOR word holds an absolute time instead. Others belong to the outcome that follows: MANY
 says how many words were written while the call ran if those were 255 or more, and BEGAN says to the
 microsecond when it began, and in which order among the calls that began between the same two words,
-where the circuit has looked at that. A NOTE word says how many bytes of JSON follow it,
+where the circuit has looked at that. After a failed attempt, EARLIER says how many words before the
+one that follows the attempt was recorded. A NOTE word says how many bytes of JSON follow it,
 filled up with zeros to whole words: the name of a region, which makes the table of regions, its
 policy, and what else happens rarely.
 """
@@ -54,6 +55,7 @@ class Kind(IntEnum):
     NOTE = 9
     MANY = 10
     BEGAN = 11
+    EARLIER = 12
 
 
 class Header(NamedTuple):
@@ -137,9 +139,9 @@ def words_while(word: int) -> int:
     return (word >> 14) & 0xFF
 
 
-def pack_many(words: int) -> int:
-    """Return the word that says how many others were written while a call ran."""
-    return Kind.MANY | words << 4
+def pack_count(kind: Kind, words: int) -> int:
+    """Return the word of a number of words: MANY, or EARLIER."""
+    return kind | words << 4
 
 
 def pack_time(kind: Kind, time: int, order: int = 0) -> int:

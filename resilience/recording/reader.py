@@ -17,6 +17,8 @@ from resilience.recording.policies import policy_from_dict
 # Bytes; the largest file that is read into memory.
 _LARGEST_FILE = 1 << 28
 
+_PREFIXES = frozenset((int(Kind.MANY), int(Kind.BEGAN), int(Kind.EARLIER)))
+
 #: The kinds of words that say that the region is up, and that it is down.
 ANSWERS: Final = frozenset((int(Kind.SUCCESS), int(Kind.ANSWERED)))
 FAILURES: Final = frozenset((int(Kind.FAILURE), int(Kind.ATTEMPT)))
@@ -87,6 +89,7 @@ class RegionRecording:
         while_running: How many words were written while the call of an index ran, if many were.
         began: When the call of an index began, in microseconds, and in which order among those that
             began at the same place, where that is known exactly.
+        attempts: The word of an earlier attempt of the call of an index.
         is_started: Whether `start` was read.
     """
 
@@ -101,6 +104,7 @@ class RegionRecording:
     changes: list[Change] = field(default_factory=list[Change])
     while_running: dict[int, int] = field(default_factory=dict[int, int])
     began: dict[int, tuple[int, int]] = field(default_factory=dict[int, tuple[int, int]])
+    attempts: dict[int, int] = field(default_factory=dict[int, int])
     is_started: bool = False
     _likely_kinds: dict[int, int] | None = None
 
@@ -250,7 +254,7 @@ class _PartReader:
                 recorded.times.append(anchor + (word >> 39))
             elif kind == Kind.ANCHOR:
                 anchor, _ = layout.unpack_time(word)
-            elif kind in (Kind.MANY, Kind.BEGAN):
+            elif kind in _PREFIXES:
                 prefixes.append(word)
             elif kind == Kind.NOTE:
                 size = layout.note_size(word)
@@ -270,6 +274,8 @@ class _PartReader:
         for word in prefixes:
             if word & 15 == Kind.MANY:
                 recorded.while_running[index] = word >> 4
+            elif word & 15 == Kind.EARLIER:
+                recorded.attempts[index] = index - (word >> 4)
             else:
                 recorded.began[index] = layout.unpack_time(word)
 

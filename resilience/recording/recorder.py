@@ -171,7 +171,9 @@ class Recording:
             self._anchor = moment
             self._write_word(layout.pack_time(Kind.ANCHOR, moment))
         if call.words >= layout.MANY_WORDS:
-            self._write_word(layout.pack_many(call.words))
+            self._write_word(layout.pack_count(Kind.MANY, call.words))
+        if call.attempt is not None:
+            self._write_word(layout.pack_count(Kind.EARLIER, call.attempt))
         if call.is_exact:
             self._write_word(layout.pack_time(Kind.BEGAN, began, call.order))
         since_anchor = moment - self._anchor
@@ -240,14 +242,15 @@ class CallInFlight:
             written while it ran.
         order: How many calls began before it since the last word of its region was written.
         is_exact: Whether the circuit has looked at the time when it began.
-        is_reported: Whether a failed attempt of it was recorded.
+        attempt: The number of the word of its latest failed attempt, and in the end, how many words
+            before the last one that was; None: no attempt was recorded.
     """
 
     since: float
     words: int
     order: int = 0
     is_exact: bool = False
-    is_reported: bool = False
+    attempt: int | None = None
 
 
 class CircuitRecorder:
@@ -304,7 +307,7 @@ class CircuitRecorder:
         self.circuit.chance = self._chance
         latest = max((call.since for call in self._running.values()), default=0.0)
         for call in self._running.values():
-            if not call.is_reported:
+            if call.attempt is None:
                 self._write(Kind.UNFINISHED, call, latest)
         self._running.clear()
 
@@ -332,9 +335,10 @@ class CircuitRecorder:
         if call is not None:
             if isinstance(report, DelayingReport) and report.retry_after:
                 self.note({"delay": report.retry_after})
+            word = self._words
             self._write(_kind_of(report), call, now)
             if isinstance(report, AttemptReport):
-                call.is_reported = True
+                call.attempt = word
             else:
                 del self._running[ticket]
         self.circuit.record(ticket, report, now)
@@ -363,7 +367,8 @@ class CircuitRecorder:
         self.circuit.force_open(reason, now)
 
     def _write(self, kind: Kind, call: CallInFlight, now: float) -> None:
-        ended = replace(call, words=self._words - call.words)
+        attempt = None if call.attempt is None else self._words - call.attempt
+        ended = replace(call, words=self._words - call.words, attempt=attempt)
         self._recording.write_outcome(kind, self._number, ended, now)
         self._count_word()
 

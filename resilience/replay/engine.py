@@ -192,12 +192,14 @@ class _Replay:
             self._meet_rejected(index, now)
             return
         ticket: Ticket | Rejection | None
-        if self._recorded.began_before(index) >= self._since:
+        if index in self._recorded.attempts:
+            ticket = self._ticket_of(index)
+        elif self._recorded.began_before(index) >= self._since:
             ticket = self._free
             if self._timed is not None:
                 ticket = _call(self._timed, self._recorded.began_at(index))
         else:
-            ticket = self._tickets.pop(index, None)
+            ticket = self._ticket_of(index)
         self._end(index, kind, ticket, now)
 
     # In any other state
@@ -210,7 +212,8 @@ class _Replay:
         if len(starting) > 1:
             starting.sort(key=self._recorded.order_of)
         for call in starting:
-            if self._words[call] & 15 not in (_REJECTED, _NOTE):
+            is_call = self._words[call] & 15 not in (_REJECTED, _NOTE)
+            if is_call and call not in self._recorded.attempts:
                 self._begin(call, index)
         kind, now = word & 15, self._times[index] / MICROSECOND
         self._count_stranded(now)
@@ -219,7 +222,11 @@ class _Replay:
         elif kind == _REJECTED:
             self._meet_rejected(index, now)
         else:
-            self._end(index, kind, self._tickets.pop(index, None), now)
+            self._end(index, kind, self._ticket_of(index), now)
+
+    def _ticket_of(self, index: int) -> Ticket | Rejection | None:
+        """Return what the call of a word was given when it began; None: it belongs to the past."""
+        return self._tickets.pop(self._recorded.attempts.get(index, index), None)
 
     def _look_ahead(self, index: int) -> None:
         """Find the calls that begin before this word; those of the next words are found as well."""
@@ -241,9 +248,10 @@ class _Replay:
         now = moment / MICROSECOND
         self._count_stranded(now)
         answer = self._circuit.acquire(now)
-        if isinstance(answer, Rejection) and _is_by_rounding(self._circuit, now):
+        wait = self._circuit.retry_after(now)
+        if isinstance(answer, Rejection) and wait is not None and wait <= _ROUNDED_BY:
             self._note_changes(self._index)
-            now += _ROUNDED_BY
+            now += wait
             answer = self._circuit.acquire(now)
         if self._policy.stranded_after is not None and not self._is_as_recorded:
             self._deadlines.append(now + self._policy.stranded_after)
@@ -276,11 +284,15 @@ class _Replay:
     def _end(self, index: int, kind: int, ticket: Ticket | Rejection | None, now: float) -> None:
         result = self._result
         if isinstance(ticket, Rejection):
-            result.rejected += 1
+            result.rejected += kind != Kind.ATTEMPT
             result.rejected_good += kind in ANSWERS
+            if kind == Kind.ATTEMPT:
+                self._tickets[index] = ticket
             if result.rejects_recorded_from is None:
                 result.rejects_recorded_from = self._recorded.began_at(index) / MICROSECOND
             return
+        if kind == Kind.ATTEMPT and ticket is not None:
+            self._tickets[index] = ticket
         result.made += 1
         result.failed += kind in FAILURES
         if ticket is not None and kind != _UNFINISHED:
@@ -350,12 +362,6 @@ class _Replay:
 
 def _call(closed: TrackedClosed, began: int) -> Call:
     return Call(closed, began / MICROSECOND - _HALF)
-
-
-def _is_by_rounding(circuit: Circuit, now: float) -> bool:
-    """Whether a call is rejected only because times are rounded."""
-    wait = circuit.retry_after(now)
-    return wait is not None and wait <= _ROUNDED_BY
 
 
 def _draws(chances: list[float]) -> Callable[[], float]:
