@@ -51,6 +51,7 @@ class Traffic:
         self.registry = CircuitBreakerRegistry(
             self.policy, clock=clock, rng=random.Random(seed + 1)
         )
+        self.has_attempts = True
         self.changes = []
         self.registry.listen(self.changes.append)
         self._running = []
@@ -83,7 +84,7 @@ class Traffic:
             permit.ignore()
         elif how < 0.15:
             permit.answered()
-        elif how < 0.2:
+        elif how < 0.2 and self.has_attempts:
             permit.attempt_failed(TimeoutError())
             permit.succeed()
         elif self.chance.random() < self._down[region]:
