@@ -20,7 +20,7 @@ from pathlib import Path
 
 from resilience import log
 from resilience._lock import lock, postpone
-from resilience.circuit import Call, Circuit, Closed, Open, Rejection, Ticket
+from resilience.circuit import Call, Circuit, CircuitState, Closed, Open, Rejection, Ticket
 from resilience.events import StateChanged
 from resilience.outcome import ABANDONED, AttemptReport, DelayingReport, Outcome, Report
 from resilience.policy import BreakerPolicy
@@ -138,24 +138,24 @@ class Recording:
             recorder = self._recorders.get(change.region)
             if recorder is None or self._file is None:
                 return
-            recorder.note(
-                {
-                    "change": [change.old, change.new, change.reason],
-                    "at": change.at,
-                    "by": change.by,
-                }
-            )
+            names = [change.old, change.new, change.reason]
+            recorder.note({"change": names, "at": change.at, "by": change.by})
             self.flush()
-            if change.new == "CLOSED" and self._on_outage is not None:
-                report = threading.Thread(
-                    target=self._on_outage,
-                    args=(change.region,),
-                    name="resilience-outage-report",
-                    daemon=True,
-                )
-                self._reports = [one for one in self._reports if one.is_alive()]
-                self._reports.append(report)
-                report.start()
+        if change.new is CircuitState.CLOSED and self._on_outage is not None:
+            report = threading.Thread(
+                target=self._report,
+                args=(self._on_outage, change.region),
+                name="resilience-outage-report",
+                daemon=True,
+            )
+            self._reports = [*filter(threading.Thread.is_alive, self._reports), report]
+            report.start()
+
+    def _report(self, on_outage: Callable[[str], object], region: str) -> None:
+        try:
+            on_outage(region)
+        except Exception as fault:  # noqa: BLE001 - nobody else would learn of it
+            log.log_fault("on_outage", on_outage, log.describe_exception(fault), region)
 
     # For the recorders; the caller holds the lock
 
@@ -318,7 +318,7 @@ class CircuitRecorder:
         answer = self.circuit.acquire(now)
         if isinstance(answer, Rejection):
             self._write(Kind.REJECTED, CallInFlight(now, self._words), now)
-        elif not isinstance(answer, Closed):
+        else:
             if len(self._running) >= _MOST_IN_FLIGHT:
                 del self._running[next(iter(self._running))]
             is_exact = _has_lease(answer)

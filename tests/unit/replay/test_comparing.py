@@ -16,13 +16,15 @@ from resilience.testing import FakeClock
 from tests.support.driving import close, trip
 from tests.support.recorded_traffic import Traffic, read_regions
 
+DEFAULT = BreakerPolicy()
+
 
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "outcomes"
 
 
-def record_outage(path, clock, policy=BreakerPolicy()):
+def record_outage(path, clock, policy=DEFAULT):
     """Record a call every second; the region is down from second 100 to 200."""
     registry = CircuitBreakerRegistry(policy, clock=clock)
     recording = registry.record(path)
@@ -79,6 +81,20 @@ def test_every_call_is_made_or_rejected(path):
             result = replay(recorded, policy)
             assert result.transitions
             assert result.made + result.rejected == recorded.count()
+
+
+def test_the_attempts_of_a_call_that_is_rejected(path, clock):
+    registry = CircuitBreakerRegistry(BreakerPolicy(failure_threshold=5), clock=clock)
+    recording = registry.record(path)
+    registry.get("eu-west-1").acquire().fail()
+    permit = registry.get("eu-west-1").acquire()
+    permit.attempt_failed(TimeoutError())
+    permit.attempt_failed(TimeoutError())
+    permit.succeed()
+    recording.close()
+    [recorded] = read_recording(path).regions
+    result = replay(recorded, BreakerPolicy(failure_threshold=1))
+    assert (result.made, result.rejected, result.rejected_good) == (1, 1, 1)
 
 
 def test_a_mode_that_rejects_nobody_is_replayed_as_if_it_did(path, clock):

@@ -363,6 +363,68 @@ def test_closing_by_hand_is_not_an_outage_without_an_opening(registry, path):
     assert len(reports) == 1
 
 
+def test_a_report_that_fails_is_logged(registry, path, log):
+    def fail(_report):
+        raise ValueError("secret")
+
+    recording = registry.record(path, on_outage=fail)
+    registry.get("eu-west-1").force_open("maintenance")
+    registry.get("eu-west-1").reset()
+    recording.close()
+    [line] = [record["message"] for record in log if "on_outage" in record["message"]]
+    assert "raised ValueError" in line
+    assert "secret" not in line
+
+
+def test_a_report_of_a_region_without_an_outage(registry, path):
+    registry.get("eu-west-1").force_open("maintenance")
+    reports = []
+    recording = registry.record(path, on_outage=reports.append)
+    registry.get("eu-west-1").reset()
+    recording.close()
+    assert reports == []
+
+
+def test_a_breaker_that_was_evicted_and_is_still_held(clock, path):
+    registry = CircuitBreakerRegistry(clock=clock, max_regions=1)
+    recording = registry.record(path)
+    held = registry.get("eu-west-1")
+    held.acquire().succeed()
+    registry.get("us-east-1")
+    held.acquire().fail()
+    assert "eu-west-1" in registry
+    recording.close()
+    assert kinds(path) == [Kind.SUCCESS, Kind.FAILURE]
+
+
+def test_after_an_error_nothing_is_written_any_more(registry, path, log, monkeypatch):
+    recording = registry.record(path, limit=4)
+    breaker = registry.get("eu-west-1")
+    breaker.acquire().succeed()
+    breaker.acquire().succeed()
+
+    def write(_file, _data):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", write)
+        breaker.acquire().succeed()
+    breaker.reset()
+    breaker.acquire().succeed()
+    assert not recording.is_open
+    _wait_for(log, "Input/output error")
+    recording.close()
+
+
+def test_settings_that_are_not_the_policy_are_not_written(registry, path):
+    recording = registry.record(path)
+    registry.get("eu-west-1")
+    registry.configure(max_regions=5)
+    registry.get("eu-west-1").count_stranded()
+    recording.close()
+    assert kinds(path) == []
+
+
 def _wait_for(log, text):
     """Wait for a line that another thread logs."""
     deadline = threading.Event()

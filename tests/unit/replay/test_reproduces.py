@@ -103,7 +103,7 @@ def test_circuits_that_are_not_new(tmp_path, clock):
 
 
 def test_a_delay_that_the_server_asks_for(tmp_path, clock):
-    class Busy(Exception):
+    class BusyError(Exception):
         status, headers = 503, {"Retry-After": "70"}
 
     policy = BreakerPolicy(recovery_timeout=Backoff(10), honor_retry_after=True)
@@ -114,11 +114,11 @@ def test_a_delay_that_the_server_asks_for(tmp_path, clock):
     breaker = registry.get("eu-west-1")
     for _ in range(9):
         breaker.acquire().fail()
-    breaker.acquire().fail(Busy())
+    breaker.acquire().fail(BusyError())
     clock.advance(69)
     assert breaker.retry_after == 1
     clock.advance(1)
-    breaker.acquire().attempt_failed(Busy())
+    breaker.acquire().attempt_failed(BusyError())
     clock.advance(70)
     breaker.acquire().succeed()
     recording.close()
