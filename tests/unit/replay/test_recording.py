@@ -9,6 +9,7 @@ import pytest
 from resilience import BreakerPolicy, CircuitBreakerRegistry, region_breaker
 from resilience.recording import read_recording
 from resilience.recording.layout import Kind
+from resilience.replay import compare, replay
 from tests.support.driving import close, rejection, trip
 from tests.support.recorded_traffic import read_regions
 
@@ -129,6 +130,10 @@ async def test_calls_that_are_stranded(path):
         await task
     recording.close()
     assert kinds(path) == [Kind.NOTE, Kind.IGNORED]
+    [recorded] = read_recording(path).regions
+    assert compare(recorded, {}).differences == 0
+    assert len(recorded.changes) == 1
+    assert replay(recorded, BreakerPolicy(stranded_after=0.001, failure_threshold=1)).transitions
 
 
 def test_clear_ends_it(registry, path):
