@@ -76,7 +76,7 @@ def genesys() -> None:
 
 
 assert_type(registry.record("outcomes.rec", limit=10, on_outage=print), Recording)
-registry.record(3)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+registry.record(3)  # type: ignore[arg-type]
 
 recorded = read_recording("outcomes.rec")
 assert_type(recorded, Recorded)
