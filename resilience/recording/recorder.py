@@ -93,7 +93,7 @@ class Recording:
         """Write what was collected."""
         with lock:
             data, self._buffer = self._buffer, bytearray()
-            if self._file is None or not data:
+            if self._file is None:
                 return
             if os.getpid() != self._process:  # the file is the parent's
                 self._stop()

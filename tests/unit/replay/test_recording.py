@@ -259,6 +259,26 @@ def test_a_child_process_does_not_write_into_the_file(registry, path, monkeypatc
     assert read_recording(path).count() == 0
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_child_process_does_not_begin_the_next_file(registry, path):
+    recording = registry.record(path, limit=4)
+    breaker = registry.get("eu-west-1")
+    for _ in range(2):
+        breaker.acquire().succeed()
+    recording.flush()
+    child = os.fork()
+    if child == 0:
+        for _ in range(10):
+            breaker.acquire().succeed()
+        os._exit(recording.is_open)
+    _, status = os.waitpid(child, 0)
+    assert status == 0
+    assert not path.with_name("outcomes.1").exists()
+    breaker.acquire().succeed()
+    recording.close()
+    assert read_recording(path).count() == 3
+
+
 def test_regions_that_have_no_place(registry, path, log):
     recording = registry.record(path)
     for region in ("x" * 1001, "y" * 1001):
