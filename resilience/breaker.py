@@ -110,6 +110,9 @@ class CircuitSnapshot:
 class DrivesCircuit(Protocol):
     """What calls and changes by hand go to: the circuit itself, or a recorder in front of it."""
 
+    def admits_without_asking(self) -> Closed | None:
+        """Return the CLOSED state if calls may start without `acquire`, else None."""
+
     def acquire(self, now: float) -> Ticket | Rejection:
         """Admit a call, or reject it."""
         ...
@@ -277,11 +280,12 @@ class CircuitBreaker(KeepsIdentity):
         Raises:
             CircuitBreakerOpenError: The circuit admits no call now.
         """
-        closed = self.closed or self.circuit.admits_without_asking()
+        driven = self._driven
+        closed = self.closed or driven.admits_without_asking()
         if closed is not None:
             return Permit(self, closed, classifiers)
         now = self.now()
-        state = self._driven.reject(now)
+        state = driven.reject(now)
         if state is None:
             return self._ask_circuit(now, classifiers)
         raise self._make_rejection(state.name, state.reason, time_until(state.until, now))
@@ -659,9 +663,10 @@ class CircuitBreaker(KeepsIdentity):
         self, state: CircuitState, reason: str, retry_after: float | None
     ) -> CircuitBreakerOpenError:
         error = CircuitBreakerOpenError(self.region, state, reason, retry_after)
-        if self._subscribers is not None and self._subscribers.rejection_listeners.entries:
+        subscribers = self._subscribers
+        if subscribers is not None and subscribers.rejection_listeners.entries:
             exit_error: BaseException | None = None
-            for entry in self._subscribers.rejection_listeners.entries:
+            for entry in subscribers.rejection_listeners.entries:
                 exit_error = call_listener(entry, error, self.region) or exit_error
             if exit_error is not None:
                 raise exit_error

@@ -313,6 +313,9 @@ class CircuitRecorder:
 
     # What goes to the circuit
 
+    def admits_without_asking(self) -> None:
+        """Leave each call to `acquire`, which sees all of them in order."""
+
     def acquire(self, now: float) -> Ticket | Rejection:
         """Admit a call, or reject it."""
         answer = self.circuit.acquire(now)
@@ -327,7 +330,7 @@ class CircuitRecorder:
         return answer
 
     def reject(self, now: float) -> None:
-        """Leave each call to `acquire`, which sees all of them in order."""
+        """Leave each call to `acquire` here as well."""
 
     def record(self, ticket: Ticket, report: Report, now: float) -> None:
         """Count the result of a call."""

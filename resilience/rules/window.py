@@ -46,6 +46,10 @@ class SlidingWindow:
         self._number = 0
         self._set_slice()
 
+    def __repr__(self) -> str:
+        counts = f"{self.calls} calls, {self.failures} failures, {self.slow} slow"
+        return f"<SlidingWindow of {self.seconds:g} s: {counts}>"
+
     def add(self, calls: int, *, failures: int = 0, slow: int = 0) -> None:
         """Count calls in the present slice, some of which may have failed or been slow."""
         place = self._number % _SLICES

@@ -13,13 +13,14 @@ the circuit remembers, and a time stops growing OLDEST ticks after it is over.
 
 import copy
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from loguru import logger
 
 from resilience import (
+    Backoff,
     BreakerPolicy,
     CircuitBreaker,
     CircuitBreakerOpenError,
@@ -46,6 +47,8 @@ CALLERS = 3
 MOST_IN_WINDOW = 2
 MOST_BEHIND = 2
 OLDEST = 1
+# After this many failed probes in a row, the recovery timeouts that are explored grow no more.
+GROWN = 2
 
 # What nobody has to do by hand: from every state that is not forced, this leads back to CLOSED.
 UNAIDED = ("acquire", "succeed", "tick", "go away")
@@ -94,11 +97,23 @@ class World:
         if isinstance(state, Closed):
             decides = (state.streak, *self._timed_key(state, held))
         elif isinstance(state, Open):
-            decides = ("forced" if self.forced else self.now - state.since,)
+            decides = ("forced",) if self.forced else (self.now - state.since, *self._wait())
         else:
-            probes = tuple((self.now - p.since, p.until - p.since, p in held) for p in state.probes)
-            decides = (state.successes, probes)
+            answers = self.circuit._answers
+            probes = tuple(
+                (self.now - p.since, p.until - p.since, p in held, p.answers_before == answers)
+                for p in state.probes
+            )
+            decides = (state.successes, probes, *self._wait())
         return state.name, decides, late, len(held), self.policy
+
+    def _wait(self) -> tuple[object, ...]:
+        """Return what decides how long the circuit stays open, now and the next time."""
+        if not isinstance(self.policy.recovery_timeout, Backoff):
+            return ()
+        state = self.circuit.state
+        lasts = state.until - state.since if isinstance(state, Open) else 0
+        return lasts, min(self.circuit._failed_probes, GROWN)
 
     def _timed_key(self, state: Closed, held: list[Ticket]) -> tuple[object, ...]:
         """Return what else decides where calls are timed: what is in the window, and how old."""
@@ -107,25 +122,58 @@ class World:
             apart = (min(self.now - state.last_activity, self.policy.streak_window + 1),)
         if not isinstance(state, TrackedClosed):
             return apart
-        looked = copy.deepcopy(state)
-        looked.slide(self.now)
-        behind = state.window.slice_begin - self.now
-        window = []
-        for later in range(int(looked.window.seconds) + 1):
-            looked.window.slide(max(self.now, state.window.slice_begin) + later)
-            window.append((looked.window.calls, looked.window.failures, looked.window.slow))
-        longest = self.policy.slow_call_duration or 0
-        ages = tuple(min(self.now - t.since, longest) for t in held if isinstance(t, TimedCall))
-        return (*apart, max(0, behind), tuple(window), ages)
+        # Callers are alike: what each of them holds matters, and not which one it is.
+        calls = sorted(self._held(ticket) for ticket in held if isinstance(ticket, TimedCall))
+        running = self._in_flight(state, held)
+        if state.window is None:
+            return (*apart, *calls, running)
+        window = copy.deepcopy(state.window)
+        window.slide(self.now)
+        behind = max(0, state.window.slice_begin - self.now)
+        later = []
+        for seconds in range(int(window.seconds) + 1):
+            window.slide(max(self.now, state.window.slice_begin) + seconds)
+            later.append((window.calls, window.failures, window.slow))
+        return (*apart, *calls, running, behind, tuple(later))
+
+    def _held(self, call: TimedCall) -> tuple[object, ...]:
+        """Return what decides about a call that is running."""
+        age = min(self.now - call.since, self._longest())
+        if self.policy.stranded_after is None:
+            return (age,)
+        return age, call.is_counted, call.answers_before == self.circuit._answers
+
+    def _in_flight(self, state: TrackedClosed, held: list[Ticket]) -> tuple[object, ...]:
+        """Return the calls that the circuit looks at, those of callers gone away too."""
+        longest = self._longest()
+
+        def shown(calls: Iterable[TimedCall]) -> tuple[object, ...]:
+            return tuple((min(self.now - c.since, longest), c in held) for c in calls)
+
+        ramp, in_flight = state.ramp, state.in_flight
+        return (
+            ramp and (ramp.limit, ramp._answers, shown(ramp._running)),
+            in_flight and shown(in_flight._calls),
+        )
+
+    def _longest(self) -> float:
+        """Return the age from which on a call grows no older."""
+        policy = self.policy
+        times = (
+            policy.slow_call_duration,
+            policy.stranded_after,
+            policy.ramp and policy.probe_lease,
+        )
+        return max(time or 0 for time in times)
 
     def has_room(self) -> bool:
         """Whether the window may take one more call."""
         state = self.circuit.state
-        if not isinstance(state, TrackedClosed):
+        if not isinstance(state, TrackedClosed) or state.window is None:
             return True
-        looked = copy.deepcopy(state)
-        looked.slide(self.now)
-        return looked.window.calls < MOST_IN_WINDOW
+        window = copy.deepcopy(state.window)
+        window.slide(self.now)
+        return window.calls < MOST_IN_WINDOW
 
     def copy(self) -> "World":
         """Return another world that is the same."""
@@ -143,10 +191,7 @@ class World:
         elif isinstance(circuit.state, Closed):
             twins[id(self.circuit.state)] = circuit.state
             if isinstance(circuit.state, TrackedClosed):
-                circuit.state.window = copy.deepcopy(circuit.state.window)
-            for call in self.calls:
-                if isinstance(call.ticket, TimedCall) and call.ticket.state is self.circuit.state:
-                    twin(call.ticket).state = circuit.state
+                self._copy_tracked(circuit.state, twin)
         return World(
             circuit=circuit,
             policies=self.policies,
@@ -154,6 +199,22 @@ class World:
             generation=self.generation,
             calls=[Call(twin(c.ticket), c.generation, c.since, c.late) for c in self.calls],
         )
+
+    def _copy_tracked(self, state: TrackedClosed, twin: Callable[[Ticket], Ticket]) -> None:
+        """Give the copy of a state its own window, and its own calls."""
+        calls: list[Ticket] = [call.ticket for call in self.calls]
+        state.window = copy.deepcopy(state.window)
+        if state.ramp is not None:
+            calls += state.ramp._running
+            state.ramp = copy.copy(state.ramp)
+            state.ramp._running = {twin(call): None for call in state.ramp._running}
+        if state.in_flight is not None:
+            calls += state.in_flight._calls
+            state.in_flight = copy.copy(state.in_flight)
+            state.in_flight._calls = {twin(call): None for call in state.in_flight._calls}
+        for call in calls:
+            if isinstance(call, TimedCall) and call.state is self.circuit.state:
+                twin(call).state = state
 
     def picture(self) -> object:
         """Return everything the circuit knows, its counters too, to compare before and after."""
@@ -175,7 +236,12 @@ class World:
         if isinstance(state, Closed) and self.policy.streak_window and state.streak:
             yield state.last_activity
         if isinstance(state, TrackedClosed):
-            yield state.window.slice_begin
+            if state.window is not None:
+                yield state.window.slice_begin
+            if state.ramp is not None:
+                yield from (call.since for call in state.ramp._running)
+            if state.in_flight is not None:
+                yield from (call.since for call in state.in_flight._calls)
             yield from (c.ticket.since for c in self.calls if isinstance(c.ticket, TimedCall))
 
     def has_to_follow(self, now: int) -> bool:
@@ -234,7 +300,7 @@ class World:
             length = timed.until - timed.since
             longest = length
             if isinstance(timed, Open):
-                longest = max(policy.recovery_timeout for policy in self.policies)
+                longest = max(policy.longest_recovery for policy in self.policies)
             timed.since = max(timed.since, self.now - longest - OLDEST)
             timed.until = timed.since + length
 

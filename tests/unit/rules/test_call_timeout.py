@@ -11,6 +11,7 @@ from resilience import (
     Outcome,
     scope,
 )
+from resilience.watched_permit import RunningCall
 from tests.support.virtual_time import run_in_virtual_time
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
@@ -192,3 +193,29 @@ def test_it_can_be_switched_on_for_a_circuit_that_exists():
             await call()
 
     run_in_virtual_time(main())
+
+
+async def test_a_call_that_has_ended_is_not_ended_again():
+    call = RunningCall(asyncio.current_task())
+    call.end_after(0)
+    assert call.close(None) is None
+    await asyncio.sleep(0.001)
+    assert asyncio.current_task().cancelling() == 0
+
+
+def test_a_circuit_follows_a_policy_that_watches_calls_in_another_way():
+    breaker = breaker_of(call_timeout=None, failure_rate_threshold=0.5)
+    judge = breaker.judge
+    for policy in (
+        BreakerPolicy(failure_rate_threshold=0.5, call_timeout=5),
+        BreakerPolicy(failure_rate_threshold=0.5, call_timeout=5, stranded_after=1),
+        BreakerPolicy(),
+    ):
+        late = breaker.acquire()
+        breaker.configure(policy, judge._classifier, judge.result_classifier)
+        late.fail()
+        assert breaker.snapshot().failures == 0
+        same = breaker.acquire()
+        breaker.configure(policy, judge._classifier, judge.result_classifier)
+        same.succeed()
+    assert breaker.snapshot().successes == 3

@@ -306,3 +306,13 @@ def test_observe_with_threads_rejects_nobody(clock):
     for thread in threads:
         thread.join()
     assert errors == []
+
+
+def test_switched_off_a_wrong_policy_is_a_warning_and_the_log_says_so_once(monkeypatch, log):
+    monkeypatch.setattr("resilience.mode.FORCED_MODE", Mode.OFF)
+    monkeypatch.setattr("resilience.breaker.FORCED_MODE", Mode.OFF)
+    with pytest.warns(RuntimeWarning, match="RESILIENCE_MODE is off, and wrong: failure_threshold"):
+        policy = BreakerPolicy(failure_threshold=0, mode="off")
+    for region in "ab":
+        CircuitBreakerRegistry(policy).get(region)
+    assert len(log) <= 1
