@@ -150,10 +150,11 @@ def call_listener(
     """
     if chain is None:
         chain = _running.chain
+    if not entry.active:
+        return None
     if entry.in_loop is None:
         return _run_listener(entry, event, region, chain)
-    if entry.active:
-        entry.in_loop.put(event, region, chain)
+    entry.in_loop.put(event, region, chain)
     return None
 
 

@@ -211,6 +211,7 @@ class Model:
             "ignored_reasons": tuple(self.mute_reasons),
             "throttled_tenants": 0,
             "longest_wait": 0.0,
+            "drain": None,
         }
 
 

@@ -46,7 +46,7 @@ def world():
 
 def messages_in_memory():
     gc.collect()
-    return sum(isinstance(one, AbstractIncomingMessage) for one in gc.get_objects())
+    return sum(issubclass(type(one), AbstractIncomingMessage) for one in gc.get_objects())
 
 
 async def fail(_):

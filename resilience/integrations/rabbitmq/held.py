@@ -73,9 +73,9 @@ class HeldMessages:
 
     def drop_lost(self) -> None:
         """Forget the messages of channels that are gone: they are in the queue again."""
-        for delivery in tuple(self):
-            if not is_unsettled(delivery.message):
-                self.remove(delivery)
+        lost = [delivery for delivery in self if not is_unsettled(delivery.message)]
+        for delivery in lost:
+            self.remove(delivery)
 
     def release(self, now: float) -> list[Delivery]:
         """Remove and return the messages that may go on: one of a tenant that is paced.

@@ -300,3 +300,9 @@ def test_headers_that_make_no_sense_or_do_not_work_ask_for_nothing(headers, plac
     setattr(error, place, held)
     asked = requested_delay(error)
     assert asked is None or asked == 2.0
+
+
+def test_the_details_of_an_error_may_be_a_tuple():
+    error = Exception()
+    error.details = ({"retryDelay": "7s"},)
+    assert requested_delay(error) == 7

@@ -11,7 +11,7 @@ from resilience.integrations.rabbitmq.consumer_warnings import ConsumerWarnings
 from resilience.integrations.rabbitmq.disposition import Disposition
 from resilience.integrations.rabbitmq.failure_record import FailureRecord
 from resilience.integrations.rabbitmq.handler import Attempt
-from resilience.integrations.rabbitmq.pacing import Pacing, wait_asked_by
+from resilience.integrations.rabbitmq.pacing import NO_TENANT, Pacing, wait_asked_by
 from resilience.integrations.rabbitmq.passing_over import PassingOver
 from resilience.limits import RateLimit
 from resilience.testing import run_in_virtual_time
@@ -133,3 +133,21 @@ def test_a_message_that_cannot_be_published_stays(clock, log):
 
     play(clock, story)
     assert "cannot move a message of a tenant: no" in log[0]["message"]
+
+
+def test_a_success_ends_no_wait_that_another_call_has_begun(pacing, clock):
+    async def story():
+        first, second = pacing.begin("A"), pacing.begin("A")
+        first.end(REFUSED)
+        second.end(DONE)
+        assert pacing.breaker.tenants.wait_of("A") > 0
+
+    play(clock, story)
+
+
+def test_a_refusal_without_tenant_and_without_drain_paces_nobody(pacing, clock):
+    async def story():
+        pacing.begin(NO_TENANT).end(REFUSED)
+        assert not pacing.is_paced(NO_TENANT)
+
+    play(clock, story)

@@ -772,3 +772,19 @@ def test_keywords_reach_the_function(clock):
 
     assert send(1, two=2) == ((1,), {"two": 2})
     assert send.__wrapped__.__wrapped__(1) == ((1,), {})
+
+
+def test_a_result_whose_class_cannot_be_hashed_comes_back():
+    class Unhashable(type):
+        __hash__ = None
+
+    odd = Unhashable("Odd", (), {})()
+    breaker = CircuitBreaker("here")
+
+    @breaker
+    @transient_retry()
+    def send():
+        return odd
+
+    assert send() is odd
+    assert breaker.snapshot().successes == 1
