@@ -4,10 +4,12 @@ import json
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 
-from resilience import _threads
+from resilience import BreakerPolicy, CircuitBreakerRegistry, _threads
+from resilience.integrations.redis import RedisSharing
 from resilience.integrations.redis import sharing as sharing_module
 from tests.support import scarce_worker
 from tests.support.sharing import lines, registries, shared
@@ -109,3 +111,21 @@ def test_a_registry_that_is_closed_before_its_thread_has_failed_stays_closed(mon
         breaker.acquire().succeed()
         assert breaker.closed is not None
         assert len(failures) == 1
+
+
+def test_where_no_thread_can_be_started_at_all_the_circuits_go_on_alone(monkeypatch, log):
+    def lack(*_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(_threads, "_thread", SimpleNamespace(start_new_thread=lack))
+    sharing = RedisSharing("redis://127.0.0.1:1/0")
+    registry = CircuitBreakerRegistry(BreakerPolicy(failure_threshold=1), sharing=sharing)
+    registry.get("a").acquire().fail()
+    assert registry.get("a").state.value == "OPEN"
+    until(lambda: [one for one in log if "no thread can be started" in one["message"]], "logged")
+    monkeypatch.undo()
+    registry.close()
+
+
+def test_a_sharing_that_no_registry_has_can_be_closed():
+    RedisSharing("redis://127.0.0.1:1/0").close()
