@@ -26,7 +26,7 @@ def locks_inside(thing):
         if id(thing) in seen:
             continue
         seen.add(id(thing))
-        if isinstance(thing, kinds):
+        if issubclass(type(thing), kinds):  # its `__class__` may be anything
             found[id(thing)] = thing
         elif is_ours(thing) or type(thing) in (dict, list, tuple, set):
             rest.extend(gc.get_referents(thing))

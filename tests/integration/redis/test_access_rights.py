@@ -65,7 +65,9 @@ def test_with_exactly_these_rights_a_fleet_shares_and_nothing_is_denied(store):
         # What follows a flush, and a record that is malformed.
         client.script_flush()
         client.select(1)
-        client.set("{region-breaker}:1:eu-west-1", "?")
+        key = "{region-breaker}:1:eu-west-1"
+        client.set(key, "?")
+        until(lambda: client.type(key) in ("hash", b"hash"), "the record is written anew")
         one.reset()
         until(lambda: other.state == "CLOSED", "it is closed")
         assert denied(client) == set()
