@@ -10,8 +10,12 @@ NEVER_TRIPS = BreakerPolicy(failure_threshold=10**9)
 
 
 def is_ours(thing):
-    where = type(thing).__module__
-    return where.partition(".")[0] == "resilience" and "testing" not in where
+    where = type(thing).__module__ if type(type(thing)) is type else ""
+    return (
+        isinstance(where, str)
+        and where.partition(".")[0] == "resilience"
+        and "testing" not in where
+    )
 
 
 def locks_inside(thing):
