@@ -35,7 +35,8 @@ def attach(registry):
 def instructions(call):
     """Count the instructions of the interpreter that a call executes."""
     count_once(call)  # Python 3.12.1 counts none the first time that a program counts
-    return count_once(call)
+    # The garbage of other tests may be collected in the middle of a call, and runs their code.
+    return min(count_once(call) for _ in range(5))
 
 
 def count_once(call):
