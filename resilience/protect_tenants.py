@@ -154,7 +154,7 @@ class _Calls:
         except BaseException as error:
             permit.end_tenant_call(error)
             raise
-        if unfinished[type(result)] is None:
+        if unfinished.of(type(result)) is None:
             return result
         return self._make(breaker, tenant).returned_by_sync(result)
 
@@ -195,7 +195,7 @@ def _protect_async(
             region = follow(region)
         try:
             breaker = breakers[region]
-        except (KeyError, TypeError):  # TypeError: it cannot be hashed, so it is not a region
+        except Exception:  # noqa: BLE001 - new, or an object of any class, which is refused
             breaker = calls.find_breaker(region)
         try:
             tenant = args[tenant_position]
@@ -225,9 +225,8 @@ def _protect_sync(
     calls: _Calls, lookup: BreakerLookup, tenants: TenantLookup, *, with_permit: bool
 ) -> Callable[..., Any]:
     breakers = cast("Mapping[Any, AdmitsTenants]", lookup.breakers)
-    position, follow = lookup.position, lookup.follow
+    fn, position, follow = calls.fn, lookup.position, lookup.follow
     tenant_position, getters, find_tenant = tenants.position, tenants.getters, tenants.find
-    fn = calls.fn
 
     def protected(*args: Any, **kwargs: Any) -> Any:
         region = args[position] if position < len(args) else calls.find_region(args, kwargs)
@@ -235,7 +234,7 @@ def _protect_sync(
             region = follow(region)
         try:
             breaker = breakers[region]
-        except (KeyError, TypeError):  # TypeError: it cannot be hashed, so it is not a region
+        except Exception:  # noqa: BLE001 - new, or an object of any class, which is refused
             breaker = calls.find_breaker(region)
         try:
             tenant = args[tenant_position]
@@ -253,7 +252,11 @@ def _protect_sync(
         except BaseException as error:
             calls.raised(breaker, tenant, closed, error)
             raise
-        if unfinished[type(result)] is not None:
+        try:
+            how = unfinished[type(result)]
+        except BaseException:  # noqa: BLE001 - its metaclass may not be hashable
+            how = unfinished.of(type(result))
+        if how is not None:
             return calls.finish(breaker, tenant, closed, result)
         if closed.streak:
             breaker.end_streak(closed)
