@@ -13,7 +13,7 @@ one of them is answered makes the others wait at any other time.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from resilience.answers import read_limit
@@ -56,6 +56,24 @@ class PacedCall:
     def end(self, attempt: Attempt | None) -> None:
         """Take note of what came of the attempt; None: it was cancelled."""
         self.pacing.end(self, attempt)
+
+
+async def end_with(call: PacedCall | None, attempting: Awaitable[Attempt]) -> Attempt:
+    """Wait for an attempt, and end its call with what came of it.
+
+    Args:
+        call: The call; None: nothing is paced.
+        attempting: The attempt.
+    """
+    try:
+        attempt = await attempting
+    except BaseException:
+        if call is not None:
+            call.end(None)
+        raise
+    if call is not None:
+        call.end(attempt)
+    return attempt
 
 
 @dataclass(slots=True)

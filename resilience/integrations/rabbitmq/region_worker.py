@@ -31,7 +31,13 @@ from resilience.integrations.rabbitmq.deliveries import DeliveryCounts
 from resilience.integrations.rabbitmq.disposition import Disposition, rejection_in
 from resilience.integrations.rabbitmq.handler import Attempt, MessageHandler
 from resilience.integrations.rabbitmq.held import HeldMessages
-from resilience.integrations.rabbitmq.pacing import NO_TENANT, PacedCall, Pacing, wait_asked_by
+from resilience.integrations.rabbitmq.pacing import (
+    NO_TENANT,
+    PacedCall,
+    Pacing,
+    end_with,
+    wait_asked_by,
+)
 from resilience.integrations.rabbitmq.passing_over import PassingOver
 from resilience.integrations.rabbitmq.region_drain import RegionDrain
 from resilience.integrations.rabbitmq.settings import ConsumerSettings
@@ -347,19 +353,10 @@ class RegionWorker(Worker):
             for delivery in self._unacked
             if delivery.received_at <= received_before or delivery in excess
         ]
-        for delivery in returned:
-            self._unacked.remove(delivery)
-        await return_to_queue(delivery.message for delivery in returned)
-        for delivery in returned:
-            self._unacked.add(delivery)  # Only those that the broker did not take.
-        if self._held.oldest > received_before:
-            return
-        held = [one for one in self._held if one.received_at <= received_before]
-        for delivery in held:
-            self._held.remove(delivery)
-        await return_to_queue(delivery.message for delivery in held)
-        for delivery in held:
-            self._held.add(delivery)
+        await _give_back(self._unacked, returned)
+        if self._held.oldest <= received_before:
+            held = [one for one in self._held if one.received_at <= received_before]
+            await _give_back(self._held, held)
 
     def _pass_over(self) -> None:
         """Move the messages to the end of the queue of which a tenant has too many here."""
@@ -508,18 +505,10 @@ class RegionWorker(Worker):
         """
         began = self._limit.evidence.next_event()
         is_probe = self._is_half_open()
-        try:
-            attempt = await self._handler.attempt(
-                self._breaker,
-                delivery.message,
-                ignore_failures=delivery.failures.fails_by_itself,
-            )
-        except BaseException:
-            if call is not None:
-                call.end(None)
-            raise
-        if call is not None:
-            call.end(attempt)
+        attempting = self._handler.attempt(
+            self._breaker, delivery.message, ignore_failures=delivery.failures.fails_by_itself
+        )
+        attempt = await end_with(call, attempting)
         disposition, error = attempt
         if disposition is Disposition.ACK:
             self._note_success(delivery, began)
@@ -667,3 +656,12 @@ class RegionWorker(Worker):
             drain.forget(self._subscription.queue)
             if drain.is_over:
                 self._pacing.end_drain(drain, why="its consumer has stopped")
+
+
+async def _give_back(kept: Unacked | HeldMessages, returned: list[Delivery]) -> None:
+    """Give messages back to their queue, and keep those that the broker did not take."""
+    for delivery in returned:
+        kept.remove(delivery)
+    await return_to_queue(delivery.message for delivery in returned)
+    for delivery in returned:
+        kept.add(delivery)  # Only if it is not settled.

@@ -20,7 +20,7 @@ from resilience.integrations.rabbitmq.deliveries import DeliveryCounts
 from resilience.integrations.rabbitmq.disposition import Disposition
 from resilience.integrations.rabbitmq.failure_record import FailureRecord, record_of
 from resilience.integrations.rabbitmq.handler import Attempt, MessageHandler
-from resilience.integrations.rabbitmq.pacing import PacedCall, Pacing
+from resilience.integrations.rabbitmq.pacing import PacedCall, Pacing, end_with
 from resilience.integrations.rabbitmq.publisher import copy_of
 from resilience.integrations.rabbitmq.settings import ConsumerSettings
 from resilience.integrations.rabbitmq.subscription import Subscription
@@ -208,14 +208,7 @@ class Router(Worker):
         """Call the handler, and acknowledge the message if it is done."""
         limit = self._limits[breaker]
         began = limit.evidence.next_event()
-        try:
-            attempt = await self._handler.attempt(breaker, message)
-        except BaseException:
-            if call is not None:
-                call.end(None)
-            raise
-        if call is not None:
-            call.end(attempt)
+        attempt = await end_with(call, self._handler.attempt(breaker, message))
         if attempt.disposition in (Disposition.ACK, Disposition.ON_ERROR):
             limit.record_success()
         if attempt.disposition is Disposition.ACK:
