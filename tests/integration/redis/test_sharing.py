@@ -152,6 +152,14 @@ class Worker:
     def state(self):
         return self.tell("seen")["state"]
 
+    def events(self):
+        return self.tell("seen")["events"]
+
+    def last_change(self):
+        """Wait for the event of the state it is in: listeners hear in a thread of their own."""
+        until(lambda: [e[1] for e in self.events()[-1:]] == [self.state()], "the listeners heard")
+        return self.events()[-1]
+
     def signal(self, number):
         self.process.send_signal(number)
 
@@ -210,7 +218,8 @@ def test_one_trips_all_open_one_probes_all_close(store, workers, how):
     until(lambda: {w.state() for w in others} <= {"OPEN", "HALF_OPEN"}, "all are open")
     pid = one.tell("seen")["pid"]
     for other in others:
-        (old, new, reason, by), *_ = other.tell("seen")["events"]
+        until(other.events, "its listeners heard")
+        old, new, reason, by = other.events()[0]
         assert (old, new, reason) == ("CLOSED", "OPEN", "TimeoutError")
         assert by.split("/")[1:] == [str(pid), "worker-0"]
     everybody = [one, *others]
@@ -221,7 +230,7 @@ def test_one_trips_all_open_one_probes_all_close(store, workers, how):
         return {w.state() for w in everybody} == {"CLOSED"}
 
     until(steadily, "all are closed")
-    closed_by = [w.tell("seen")["events"][-1][2] for w in everybody]
+    closed_by = [w.last_change()[2] for w in everybody]
     assert closed_by.count(f"3 consecutive {'successes' if how == 'succeed' else 'answers'}") == 1
     probes = [w.tell("seen")["probes"] for w in everybody]
     assert sum(probes) == 3  # by one process, unless it comes too late for its own lease
