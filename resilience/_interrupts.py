@@ -16,6 +16,10 @@ from resilience._introspection import is_a, traceback_of
 # a text of the handler, and of all that it holds, for an error that nobody sees.
 _getsignal = import_module("_signal").getsignal
 _RAISING = {"RAISE_VARARGS", "RERAISE"}
+# Where a generator or a coroutine stands still; from Python 3.13 on, a frame into which an
+# exception is thrown is already at the instruction behind.
+_STANDING_STILL = {"RETURN_GENERATOR", "YIELD_VALUE"}
+_WIDTH = 2  # the bytes of an instruction
 
 
 def raise_interrupt(fault: BaseException) -> None:
@@ -30,9 +34,16 @@ def _comes_from_signal(fault: BaseException) -> bool:
     if any(one.tb_frame.f_code in codes for one in passed):
         return True
     # Python's own handler has no frame: its KeyboardInterrupt comes out of any instruction.
-    last = passed[-1]
-    instruction = dis.opname[last.tb_frame.f_code.co_code[last.tb_lasti]]
-    return is_a(fault, KeyboardInterrupt) and instruction not in _RAISING
+    return is_a(fault, KeyboardInterrupt) and not _is_raised_by_code(passed[-1])
+
+
+def _is_raised_by_code(last: TracebackType) -> bool:
+    """Whether code has raised an exception, or thrown it into a generator or a coroutine."""
+    code, position = last.tb_frame.f_code.co_code, last.tb_lasti
+    if dis.opname[code[position]] in _RAISING:
+        return True
+    before = max(0, position - _WIDTH)
+    return not _STANDING_STILL.isdisjoint({dis.opname[code[position]], dis.opname[code[before]]})
 
 
 def _passed_by(traceback: TracebackType | None) -> list[TracebackType]:

@@ -474,6 +474,52 @@ def test_ctrl_c_is_not_lost():
     assert counters(breaker) == {"ignored": 1}
 
 
+def throw_into_new_generator():
+    (number for number in range(2)).throw(KeyboardInterrupt())
+
+
+def throw_into_started_generator():
+    numbers = (number for number in range(2))
+    next(numbers)
+    numbers.throw(KeyboardInterrupt())
+
+
+def throw_into_inner_generator():
+    def outer():
+        yield from (number for number in range(2))
+
+    numbers = outer()
+    next(numbers)
+    numbers.throw(KeyboardInterrupt())
+
+
+def throw_into_coroutine():
+    async def nothing():
+        pass
+
+    nothing().throw(KeyboardInterrupt())
+
+
+@pytest.mark.parametrize(
+    "throw",
+    [
+        throw_into_new_generator,
+        throw_into_started_generator,
+        throw_into_inner_generator,
+        throw_into_coroutine,
+    ],
+)
+def test_an_interrupt_that_is_thrown_into_a_generator_is_no_ctrl_c(throw):
+    class ThrowingError(Exception):
+        @property
+        def status(self):
+            throw()
+
+    breaker, error = make_breaker(), ThrowingError()
+    assert error_out_of(block, breaker, error) is error
+    assert counters(breaker) == {"ignored": 1}
+
+
 # Nothing left to look with
 
 
