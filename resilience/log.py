@@ -4,6 +4,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from loguru import logger
 
@@ -18,6 +19,8 @@ from resilience.circuit import (
     RejectionsBegan,
 )
 from resilience.events import StateChanged
+from resilience.mode import VARIABLE, Mode
+from resilience.rules.trip import TripRule
 
 _LEVELS = {
     CircuitState.OPEN: "ERROR",
@@ -67,10 +70,19 @@ def log_consumer(level: str, queue: str, text: str, region: str = "") -> None:
     log(level, "", text, bound, subject=f"Consumer of queue {queue}{of_region}")
 
 
+class Advice(NamedTuple):
+    """A WARNING about a policy, with the number that would be better."""
+
+    text: str
+
+
 def log_event(
-    region: str, event: StateChanged | ProbeExpired | RejectionsBegan | ProbesIgnored
+    region: str, event: StateChanged | ProbeExpired | RejectionsBegan | ProbesIgnored | Advice
 ) -> None:
     """Log what happened to a circuit."""
+    if isinstance(event, Advice):
+        log("WARNING", region, event.text)
+        return
     if isinstance(event, ProbesIgnored):
         _log_ignored_probes(region, event)
         return
@@ -80,7 +92,8 @@ def log_event(
         return
     if isinstance(event, RejectionsBegan):
         bound: dict[str, object] = {"state": event.state, "reason": event.reason}
-        text = f"rejects calls for region {{}}, which is {event.state}: {event.reason}"
+        verb = "rejects" if event.mode is Mode.ENFORCE else "would reject"
+        text = f"{verb} calls for region {{}}, which is {event.state}: {event.reason}"
         log("INFO", region, text, bound)
         return
     if event.rejected:
@@ -91,8 +104,12 @@ def log_event(
         "reason": event.reason,
         "streak": event.streak,
         "by": event.by,
+        "rule": event.rule,
+        "mode": event.mode,
     }
-    log(_LEVELS[event.new], region, f"{event.new} for region {{}}{_explain(event)}", bound)
+    observed = "" if event.mode is Mode.ENFORCE else f" (mode {event.mode}: it rejects nobody)"
+    text = f"{event.new} for region {{}}{_explain(event)}{observed}"
+    log(_LEVELS[event.new], region, text, bound)
 
 
 def log_unknown_errors(region: str, count: int, calls: int, kind: str, advice: str) -> None:
@@ -129,6 +146,12 @@ def log_eviction(limit: int) -> None:
     log("WARNING", "", f"registry keeps {limit} regions (max_regions) and has evicted one: {hint}")
 
 
+def log_forced_mode(mode: Mode) -> None:
+    """Warn once that the environment overrides the mode of every policy."""
+    if _forced_mode.happens():
+        log("WARNING", "", f"mode is {mode} for every region: {VARIABLE} overrides the policies")
+
+
 def log_loop_not_stopped(function: str, origin: str) -> None:
     """Warn that the retries of a function go on when its circuit opens."""
     text = f"cannot stop the retries of {one_line(function)}: a loop of {one_line(origin)}"
@@ -158,6 +181,18 @@ def log_fault(role: str, function: object, what: str, region: str) -> None:
     log("ERROR", region, f"{role} {one_line(name_of(function))} for region {{}} {what}")
 
 
+def log_recording_failed(path: str, why: str) -> None:
+    """Log that outcomes are not recorded any more."""
+    text = f"stopped recording outcomes into {one_line(path)}: {why}"
+    log("ERROR", "", text, subject="Registry")
+
+
+def log_not_recorded(region: str, most: int) -> None:
+    """Log that a region has no place in a recording."""
+    text = f"does not record region {{}}: {most} others are recorded"
+    log("WARNING", region, text, subject="Registry")
+
+
 def describe_exception(error: BaseException) -> str:
     """Return what was raised and where, by type and place.
 
@@ -174,7 +209,8 @@ def _explain(event: StateChanged) -> str:
     if event.new is CircuitState.CLOSED:
         return f" — {event.reason if event.reason == RESET else 'recovered'}{by}"
     is_forced = event.retry_after is None
-    if event.new is CircuitState.HALF_OPEN or is_forced or event.by is not None:
+    by_streak = event.rule in (None, TripRule.STREAK)
+    if event.new is CircuitState.HALF_OPEN or is_forced or by or not by_streak:
         return f": {event.reason}{by}"
     failures = "failure" if event.streak == 1 else "failures"
     # The streak goes on from before the outage: 11 is not the threshold.
@@ -193,10 +229,12 @@ def _log_rejected_calls(event: StateChanged) -> None:
     calls = "1 call" if event.rejected == 1 else f"{event.rejected:,} calls"
     bound = {"rejected": event.rejected, "seconds": event.duration}
     seconds = f"{event.duration:.0f} s" if event.duration >= 1 else "less than 1 s"
-    text = f"rejected {calls} for region {{}} in {seconds}"
+    verb = "rejected" if event.mode is Mode.ENFORCE else "would have rejected"
+    text = f"{verb} {calls} for region {{}} in {seconds}"
     log("INFO", event.region, text, bound)
 
 
+_forced_mode = Once()
 _broken_sinks: set[str] = set()
 
 
