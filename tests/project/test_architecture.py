@@ -22,6 +22,7 @@ LEVELS = (
         "answers",
         "permit",
         "protect",
+        "protect_fallback",
         "protect_tenants",
         "protectable",
         "unfinished",
