@@ -30,6 +30,7 @@ SUCCESS = Report(Outcome.SUCCESS)
 ANSWERED = Report(Outcome.ANSWERED)
 IGNORED = Report(Outcome.IGNORED)
 
-Classifier: TypeAlias = Callable[[BaseException], Outcome]
+# A classifier is asked about nothing else, so that it need not take every `BaseException`.
+Classifier: TypeAlias = Callable[[Exception], Outcome]
 # A result may be anything at all, and a user's function names the type that it expects.
 ResultClassifier: TypeAlias = Callable[[Any], Outcome]
