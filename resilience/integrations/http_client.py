@@ -12,7 +12,7 @@ from typing import Generic, TypeVar, cast
 from resilience import registry as registries
 from resilience._validate import check_callable, check_type, name_of
 from resilience.breaker import CircuitBreaker
-from resilience.classify import check_classifiers, classify_error
+from resilience.classify import check_classifiers, classify_error, classify_status
 from resilience.errors import CircuitBreakerOpenError
 from resilience.genesys import KNOWN_REGIONS, canonical_region
 from resilience.judge import Classifiers
@@ -24,6 +24,7 @@ R = TypeVar("R")
 
 _HOSTS_KEPT = 1024
 _SUCCESSES = range(200, 300)
+_CLIENT_ERROR = 400
 
 
 @lru_cache(maxsize=_HOSTS_KEPT)
@@ -79,6 +80,8 @@ class RequestProtection(Generic[R]):
         check_type("observe_limits", observe_limits, bool)
         self._region_of = region_of_url if region_of is None else region_of
         self._classifiers = Classifiers(classifier, result_classifier)
+        # Then most answers need not be shown to a classifier, which takes as long as all the rest.
+        self._needs_status_only = result_classifier is classify_status
         self._observe_limits = observe_limits
         self._rejection = rejection
 
@@ -113,7 +116,11 @@ class RequestProtection(Generic[R]):
         if self._observe_limits:
             cast("CircuitBreaker", permit.breaker).observe(response)
         if has_ended or status not in _SUCCESSES:
+            if self._needs_status_only and status < _CLIENT_ERROR:
+                permit.succeed()
             return None
+        if self._needs_status_only:
+            return permit.hand_over()
         report = permit.judge().of_result(response)
         if report is SUCCESS:
             return permit.hand_over()
