@@ -163,6 +163,10 @@ bench: $(BENCH_STAMP) ## what a call costs with every breaker, into docs/perform
 bench-messages: $(STAMP) ## messages per second next to plain aio-pika, on RabbitMQ, into message-workers.md (2 min)
 	@$(RUN) benchmarks.messages $(ARGS)
 
+.PHONY: bench-clients
+bench-clients: $(STAMP) ## what a circuit breaker inside of an HTTP client adds, into http-clients.md (1 min)
+	@$(RUN) benchmarks.clients $(ARGS)
+
 .PHONY: bench-count
 bench-count: $(STAMP) ## each kind of call in instructions (valgrind), against a baseline; ARGS=--write renews it
 	@$(RUN) benchmarks.count $(ARGS)

@@ -21,6 +21,7 @@ from resilience.protect import (
     Keywords,
     protect,
 )
+from resilience.protect_fallback import protect_with_fallback
 from resilience.protect_tenants import TenantLookup, protect_with_tenants
 from resilience.protectable import check_protectable, name_in_module
 from resilience.registry import CircuitBreakerRegistry, default_registry
@@ -52,6 +53,7 @@ def region_breaker(
     stop_retries: bool = True,
     tenant_from: str | Callable[..., str] | None = None,
     on_throttled: Literal["reject", "wait"] = "reject",
+    fallback: Callable[..., Any] | None = None,
 ) -> RegionDecorator:
     """Protect each region that a function calls with its own circuit breaker.
 
@@ -70,6 +72,10 @@ def region_breaker(
         on_throttled: What calls of a throttled tenant do: ``"reject"`` raises
             `TenantThrottledError`, ``"wait"`` waits for the tenant's turn. A `def` that waits
             blocks its thread.
+        fallback: Called in place of a call that the circuit rejects, with the rejection and the
+            arguments of the call; what it returns is what the call returns. An `async def` for an
+            `async def`. It is never called for what the function itself raises. Not together with
+            `tenant_from`.
 
     Returns:
         A decorator for `async def` and `def`. Put it over (outside) a retry decorator, so that a
@@ -94,6 +100,7 @@ def region_breaker(
     if tenant_from is not None:
         _check_from("tenant_from", tenant_from)
     _check_on_throttled(on_throttled)
+    _check_fallback(fallback, tenant_from)
     classifiers: Classifiers | None = None
     if classifier is not None or result_classifier is not None or not stop_retries:
         classifiers = Classifiers(classifier, result_classifier, stop_retries)
@@ -116,6 +123,9 @@ def region_breaker(
         if tenant_from is not None:
             tenants = _tenant_lookup(fn, tenant_from, waits=on_throttled == "wait")
             make_wrapper = protect_with_tenants(tenants)
+        elif fallback is not None:
+            _check_colour(fn, fallback)
+            make_wrapper = protect_with_fallback(fallback)
         return protect(
             fn, lookup, classifiers, stop_retries=stop_retries, make_wrapper=make_wrapper
         )
@@ -133,6 +143,26 @@ def _check_on_throttled(value: object) -> None:
     _validate.check_type("on_throttled", value, str)
     if value not in ("reject", "wait"):
         raise ValueError(f"on_throttled must be 'reject' or 'wait', got {_validate.shown(value)}")
+
+
+def _check_fallback(fallback: object, tenant_from: object) -> None:
+    if fallback is None:
+        return
+    if not callable(fallback):
+        expected = "a callable that takes the rejection and a call's arguments"
+        raise TypeError(f"fallback must be {expected}, got {_validate.kind_of(fallback)}")
+    if tenant_from is not None:
+        raise TypeError("fallback does not go with tenant_from: catch the rejection of the call")
+
+
+def _check_colour(fn: object, fallback: object) -> None:
+    """Reject a fallback whose result the callers of a function would not expect."""
+    if _validate.is_async(fn) and not _validate.is_async(fallback):
+        expected = f"an async def, as {_validate.name_of(fn)} is one"
+        raise TypeError(f"fallback must be {expected}, got {_validate.name_of(fallback)}")
+    if not _validate.is_async(fn) and _validate.is_async(fallback):
+        expected = f"a plain function, as {_validate.name_of(fn)} is one"
+        raise TypeError(f"fallback must be {expected}, got the async {_validate.name_of(fallback)}")
 
 
 def _acquire_by_hand(fn: object, region_from: object, registry: CircuitBreakerRegistry) -> str:

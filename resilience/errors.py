@@ -1,5 +1,7 @@
 """The errors that the package raises."""
 
+from typing import cast
+
 from resilience.circuit import CircuitState
 
 
@@ -32,8 +34,10 @@ class CircuitBreakerOpenError(CallRejectedError):
         retry_after: Seconds until a call may be admitted; None while the circuit is forced open.
     """
 
-    # A dictionary for each rejected call would be a third of what it costs.
-    __slots__ = ("reason", "region", "retry_after", "state")
+    # What it knows is in `args`, which every exception has room for. A dictionary for each rejected
+    # call would be a third of what it costs, and a class with slots could not be an `OSError` as
+    # well, which the errors of some client libraries are.
+    __slots__ = ()
 
     def __init__(
         self,
@@ -42,10 +46,27 @@ class CircuitBreakerOpenError(CallRejectedError):
         reason: str | None = None,
         retry_after: float | None = None,
     ) -> None:
-        self.region = region
-        self.state = state
-        self.reason = reason
-        self.retry_after = retry_after
+        self.args = (region, state, reason, retry_after)
+
+    @property
+    def region(self) -> str:
+        """The region whose circuit rejected the call."""
+        return cast("str", self.args[0])
+
+    @property
+    def state(self) -> CircuitState:
+        """The state of the circuit."""
+        return cast("CircuitState", self.args[1])
+
+    @property
+    def reason(self) -> str | None:
+        """Why the circuit opened, in short."""
+        return cast("str | None", self.args[2])
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds until a call may be admitted; None while the circuit is forced open."""
+        return cast("float | None", self.args[3])
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.region, self.state, self.reason, self.retry_after), self.__dict__

@@ -73,6 +73,26 @@ _HOST = re.compile(
 )
 
 
+# What the regions are named like: `us-east-3`, `api.euw4.pure.cloud`, `mypurecloud.con`.
+_LIKE_A_NAME = re.compile(r"(?:us|ca|mx|sa|eu|eusc-de|me|ap|af|il|cn)(?:[-_][a-z]+){1,2}[-_]\d+")
+_LIKE_A_DOMAIN = re.compile(r"(?:.*\.)?(?:mypurecloud\..+|.*pure\.cloud)")
+
+
+def looks_like_region(name: str) -> bool:
+    """Return whether a name looks like that of a Genesys region, and is none of the 18.
+
+    Args:
+        name: What `canonical_region` has returned.
+    """
+    if name in KNOWN_REGIONS or canonical_region(name) in _NAMES:
+        return False
+    text = name.strip().lower()
+    if _LIKE_A_NAME.fullmatch(text):
+        return True
+    host = _HOST.fullmatch(text)
+    return host is not None and _LIKE_A_DOMAIN.fullmatch(host[1]) is not None
+
+
 def canonical_region(text: str) -> str:
     """Return the AWS name of a Genesys region, however the region is written.
 

@@ -152,6 +152,12 @@ def log_forced_mode(mode: Mode) -> None:
         log("WARNING", "", f"mode is {mode} for every region: {VARIABLE} overrides the policies")
 
 
+def log_unknown_genesys_region(region: str) -> None:
+    """Warn that a region may be misspelled: it would have a circuit that nobody else uses."""
+    text = "has a new circuit for {}, which looks like a Genesys region but is none of the 18"
+    log("WARNING", region, f"{text}: is it misspelled?")
+
+
 def log_loop_not_stopped(function: str, origin: str) -> None:
     """Warn that the retries of a function go on when its circuit opens."""
     text = f"cannot stop the retries of {one_line(function)}: a loop of {one_line(origin)}"

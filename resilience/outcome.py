@@ -42,6 +42,7 @@ IGNORED = Report(Outcome.IGNORED)
 #: A call that was cancelled from outside, where the policy counts such calls.
 ABANDONED = Report(Outcome.IGNORED, "cancelled")
 
-Classifier: TypeAlias = Callable[[BaseException], Outcome]
+# A classifier is asked about nothing else, so that it need not take every `BaseException`.
+Classifier: TypeAlias = Callable[[Exception], Outcome]
 # A result may be anything at all, and a user's function names the type that it expects.
 ResultClassifier: TypeAlias = Callable[[Any], Outcome]

@@ -166,6 +166,20 @@ class Permit(KeepsIdentity):
         """
         self._settle(Report(Outcome.IGNORED, reason) if self._is_probe() else IGNORED)
 
+    def settle(self, report: Report) -> None:
+        """Report what a classifier has decided."""
+        self._settle(_what_counts(report))
+
+    def hand_over(self) -> "Permit":
+        """Return a permit that takes the place of this one, which is settled then.
+
+        For a call that goes on after its function has returned.
+        """
+        permit = self._continuation()
+        with lock:
+            permit.ticket, self.ticket = self.ticket, None
+        return permit
+
     def allows_attempt(self, *, first: bool) -> bool:
         """Return whether a retry loop inside the call may make an attempt.
 
@@ -246,9 +260,7 @@ class Permit(KeepsIdentity):
             return result
         if not must_be_awaited(result):
             return self.returned(result)
-        permit = self._continuation()
-        with lock:
-            permit.ticket, self.ticket = self.ticket, None
+        permit = self.hand_over()
         awaited = permit.wait_for(cast("Awaitable[object]", result))
         # If nobody awaits it:
         weakref.finalize(awaited, permit.abandon, "never awaited").atexit = False

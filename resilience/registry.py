@@ -18,7 +18,7 @@ from resilience.classify import classify_error
 from resilience.errors import CircuitBreakerOpenError
 from resilience.events import Listener, TenantThrottled
 from resilience.eviction import EvictionOrder
-from resilience.genesys import canonical_region
+from resilience.genesys import canonical_region, looks_like_region
 from resilience.history import History
 from resilience.identity import KeepsIdentity
 from resilience.listeners import Subscribers
@@ -33,6 +33,9 @@ from resilience.registry_settings import (
     check_names,
 )
 from resilience.replay import report_outage
+
+# Of the regions that look misspelled, this many are logged: they may be made up without end.
+_MOST_WARNINGS = 10
 
 # A region may be spelled in this many ways, on average, before all aliases are looked up again.
 _ALIASES_PER_REGION = 2
@@ -115,6 +118,8 @@ class CircuitBreakerRegistry(KeepsIdentity):
         self.aliases: dict[str, CircuitBreaker] = {}
         self._has_evicted = False
         self._eviction_is_logged = False
+        # The regions that look misspelled, and were logged.
+        self._suspicious: set[str] = set()
         self._subscribers = self._make_subscribers()
         self._recording: Recording | None = None
 
@@ -385,6 +390,8 @@ class CircuitBreakerRegistry(KeepsIdentity):
         if breaker is made and settings.sharing is not None:
             settings.sharing.join(breaker)
         self._log_first_eviction()
+        if breaker is made and settings.normalize is canonical_region:
+            self._log_if_suspicious(name)
         return breaker
 
     def _make(self, name: str, settings: CheckedSettings, now: float) -> CircuitBreaker:
@@ -477,6 +484,15 @@ class CircuitBreakerRegistry(KeepsIdentity):
             self.aliases.clear()
             self._has_evicted = True
         return True
+
+    def _log_if_suspicious(self, name: str) -> None:
+        """Warn, once for each, of a region that looks like one of Genesys and is none."""
+        with lock:
+            is_known = name in self._suspicious or len(self._suspicious) >= _MOST_WARNINGS
+            if is_known or not looks_like_region(name):
+                return
+            self._suspicious.add(name)
+        log.log_unknown_genesys_region(name)
 
     def _log_first_eviction(self) -> None:
         if self._has_evicted and not self._eviction_is_logged:

@@ -23,6 +23,7 @@ TESTS = (
     "tests/unit/retry",
     "tests/unit/test_opentelemetry.py",
     "tests/integration/http",
+    "tests/integration/http_clients",
     "tests/integration/prometheus",
     "tests/integration/rabbitmq/test_answers.py",
     "tests/integration/rabbitmq/test_arguments.py",
@@ -31,6 +32,7 @@ TESTS = (
     "tests/integration/redis/test_script.py",
     "tests/integration/redis/test_sharing.py",
     "tests/integration/status_page/test_page.py",
+    "tests/integration/web",
 )
 
 

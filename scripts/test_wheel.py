@@ -27,10 +27,24 @@ TESTS = (
     "tests/unit/decorator",
     "tests/unit/test_opentelemetry.py",
     "tests/integration/http",
+    "tests/integration/http_clients",
     "tests/integration/prometheus",
     "tests/integration/rabbitmq/test_arguments.py",
     "tests/integration/redis/test_script.py",
     "tests/integration/status_page/test_page.py",
+    "tests/integration/web",
+)
+
+EXTRAS = (
+    "aiohttp",
+    "httpx",
+    "httpx2",
+    "opentelemetry",
+    "prometheus",
+    "rabbitmq",
+    "redis",
+    "requests",
+    "starlette",
 )
 
 IMPORT_PROOF = """\
@@ -73,7 +87,7 @@ def test_wheel(folder: Path) -> None:
     run(python, "-c", IMPORT_PROOF, where=folder)
     run(python, str(shutil.copy(ROOT / "examples" / "quickstart.py", folder)), where=folder)
 
-    extras = f"{wheel}[aiohttp,prometheus,opentelemetry,rabbitmq,redis]"
+    extras = f"{wheel}[{','.join(EXTRAS)}]"
     run(*UV_PIP, "install", "-q", "--python", python, *constraints, extras)
     locked = ["--require-hashes", "-r", str(ROOT / "requirements.lock")]
     run(*UV_PIP, "install", "-q", "--python", python, *locked)

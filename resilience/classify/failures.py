@@ -1,9 +1,11 @@
 """`failures`: a classifier that counts some types of exceptions, whatever they say."""
 
+from collections.abc import Callable
+
 from resilience._introspection import bases_of, is_caught_by, module_of, name_of_class
 from resilience._validate import kind_of
 from resilience.classify.rules import Examination
-from resilience.outcome import Classifier, Outcome
+from resilience.outcome import Outcome
 
 # What ends a call from outside, which no classifier is asked about.
 _TOO_GENERAL = (BaseException, BaseExceptionGroup)
@@ -16,7 +18,7 @@ _NEVER_COUNTED = {
 }
 
 
-def failures(*types: type[BaseException]) -> Classifier:
+def failures(*types: type[BaseException]) -> Callable[[BaseException], Outcome]:
     """Make a classifier for which these exception types are failures too.
 
     Args:

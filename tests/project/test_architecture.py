@@ -23,6 +23,7 @@ LEVELS = (
         "answers",
         "permit",
         "protect",
+        "protect_fallback",
         "protect_tenants",
         "protectable",
         "unfinished",

@@ -139,7 +139,8 @@ def test_what_is_installed_on_a_page_is_this_package_and_extras_that_it_has():
     }
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert 'name = "region-breaker"' in project
-    extras = ("aiohttp", "prometheus", "opentelemetry", "rabbitmq", "redis")
+    extras = ("aiohttp", "httpx", "httpx2", "prometheus", "opentelemetry", "rabbitmq", "redis")
+    extras += ("requests", "starlette")
     assert [extra for extra in extras if f"\n{extra} = [" not in project] == []
     assert installed == {"region-breaker", *(f"region-breaker[{extra}]" for extra in extras)}
 
@@ -193,6 +194,26 @@ def test_the_reference_has_every_public_name():
         f"resilience.integrations.{name}"
         for name in (
             "status_page.status_page",
+            "status_page.StatusPage",
+            "readiness.is_ready",
+            "asgi.ReadinessApp",
+            "aiohttp_web.rejection_middleware",
+            "aiohttp_web.readiness_handler",
+            "starlette.handle_rejections",
+            "starlette.readiness_endpoint",
+            "starlette.respond_unavailable",
+            "aiohttp.RegionMiddleware",
+            "aiohttp.region_session",
+            "requests.RegionAdapter",
+            *(
+                f"{library}.{name}"
+                for library in ("httpx", "httpx2")
+                for name in ("RegionTransport", "AsyncRegionTransport")
+            ),
+            *(
+                f"{library}.RequestRejectedError"
+                for library in ("aiohttp", "httpx", "httpx2", "requests")
+            ),
             "metrics.HasStats",
             "metrics.QueueStats",
             "prometheus.CircuitCollector",

@@ -1,27 +1,54 @@
 """The clients of the page: how many there may be, and how long each may accept no data."""
 
 import asyncio
-import socket
 from collections import Counter
 from dataclasses import dataclass, field
-
-from aiohttp import web
+from typing import Protocol
 
 SEND_BUFFER_SIZE = 64 * 2**10  # bytes that the kernel holds for one client
 CHUNK_SIZE = 64 * 2**10  # bytes that are written to a connection at a time
 
+NO_ROOM_STATUS = 503
+NO_ROOM_TEXT = "Too many clients are connected.\n"
+NO_ROOM_HEADERS = {"Retry-After": "10"}
+
+
+class NoRoomError(Exception):
+    """There is no room for one more client."""
+
+
+class Connection(Protocol):
+    """What the page needs of a connection, whatever web server has accepted it.
+
+    A method raises `ConnectionError` when the client has disconnected.
+    """
+
+    @property
+    def address(self) -> str | None:
+        """Where it comes from; None: unknown."""
+        ...
+
+    async def start(self, content_type: str, length: int | None) -> None:
+        """Begin the answer; its length is given in bytes if it is known."""
+
+    async def write(self, data: bytes) -> None:
+        """Send a part of the answer, and wait while the client accepts none."""
+
+    def abort(self) -> None:
+        """Close it without sending what is still buffered for it."""
+
 
 @dataclass(eq=False)
 class Client:
-    """One connection: how far it has read, and how to wake and drop it.
+    """One client: how far it has read, and how to wake and drop it.
 
     Args:
-        transport: The connection; None if the client has already disconnected.
+        connection: How it is connected; None if it has already disconnected.
         position: The number of the message that it reads next.
         address: Where it comes from.
     """
 
-    transport: asyncio.Transport | None
+    connection: Connection | None
     position: int = 0
     address: str | None = None
     has_data: asyncio.Event = field(default_factory=asyncio.Event)
@@ -37,15 +64,8 @@ class Client:
 
     def abort(self) -> None:
         """Close the connection without sending what is still buffered for it."""
-        if self.transport is not None:
-            self.transport.abort()
-
-
-def no_room() -> web.HTTPServiceUnavailable:
-    """Return the answer to a client for which there is no room."""
-    return web.HTTPServiceUnavailable(
-        text="Too many clients are connected.\n", headers={"Retry-After": "10"}
-    )
+        if self.connection is not None:
+            self.connection.abort()
 
 
 def make_room(clients: dict[Client, None], address: str | None, most: int) -> None:
@@ -60,29 +80,20 @@ def make_room(clients: dict[Client, None], address: str | None, most: int) -> No
         most: How many there may be.
 
     Raises:
-        HTTPServiceUnavailable: There is no room, and no other address has two more places.
+        NoRoomError: There is no room, and no other address has two more places.
     """
     if len(clients) < most:
         return
     places = Counter(client.address for client in clients)
     [(greediest, taken)] = places.most_common(1)
     if taken < places[address] + 2:
-        raise no_room()
+        raise NoRoomError
     oldest = next(client for client in clients if client.address == greediest)
     del clients[oldest]
     oldest.drop()
 
 
-def bound_send_buffer(request: web.BaseRequest) -> None:
-    """Let the kernel hold little for a client that reads slowly."""
-    connection = request.get_extra_info("socket")
-    if connection is not None:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_SIZE)
-
-
-async def write(
-    response: web.StreamResponse, client: Client, data: bytes, write_timeout: float
-) -> None:
+async def write(connection: Connection, client: Client, data: bytes, write_timeout: float) -> None:
     """Write to a client; it is dropped if it accepts nothing for this many seconds.
 
     Raises:
@@ -92,7 +103,7 @@ async def write(
     try:
         for start in range(0, len(data), CHUNK_SIZE):
             async with asyncio.timeout(write_timeout):
-                await response.write(data[start : start + CHUNK_SIZE])
+                await connection.write(data[start : start + CHUNK_SIZE])
     except TimeoutError:
         client.is_dropped = True
         raise

@@ -9,14 +9,7 @@ import asyncio
 import contextlib
 import json
 
-from aiohttp import web
-
-from resilience.integrations.status_page.clients import (
-    Client,
-    bound_send_buffer,
-    make_room,
-    write,
-)
+from resilience.integrations.status_page.clients import Client, Connection, make_room, write
 from resilience.integrations.status_page.state import PageState
 
 _MAX_AGE = 1.0  # seconds
@@ -39,26 +32,26 @@ class Download:
         self._body = b""
         self._made_at = 0.0
 
-    async def serve(self, request: web.Request) -> web.StreamResponse:
-        """Serve one client until it has everything, disconnects or is dropped."""
-        make_room(self.clients, request.remote, self._max_clients)
-        client = Client(request.transport, address=request.remote)
+    async def serve(self, connection: Connection) -> None:
+        """Serve one client until it has everything, disconnects or is dropped.
+
+        Raises:
+            NoRoomError: There is no room for it.
+        """
+        make_room(self.clients, connection.address, self._max_clients)
+        client = Client(connection, address=connection.address)
         body = self._current_body()
         self.clients[client] = None
-        response = web.StreamResponse(headers={"Content-Type": "application/json; charset=utf-8"})
-        response.content_length = len(body)
         try:
-            bound_send_buffer(request)
-            # ConnectionResetError: the client has disconnected.
-            with contextlib.suppress(TimeoutError, ConnectionResetError):
+            # ConnectionError: the client has disconnected.
+            with contextlib.suppress(TimeoutError, ConnectionError):
                 async with asyncio.timeout(self._write_timeout):
-                    await response.prepare(request)
-                await write(response, client, body, self._write_timeout)
+                    await connection.start("application/json; charset=utf-8", len(body))
+                await write(connection, client, body, self._write_timeout)
         finally:
             self._remove(client)
         if client.is_dropped:
             client.abort()
-        return response
 
     def close(self) -> None:
         """End every connection now."""

@@ -1,43 +1,26 @@
-"""The application: the files of the page, its stream, its data as JSON, and access control."""
+"""The application for aiohttp: the files of the page, its stream, its data as JSON."""
 
-import ipaddress
-import re
-import socket
 from collections.abc import Awaitable, Callable, Iterable
-from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from aiohttp import web
 
-from resilience._validate import check_count, check_text, check_type
+from resilience._validate import check_count, check_type
+from resilience.integrations.status_page.access import find_refusal, host_names
+from resilience.integrations.status_page.aiohttp_connection import AiohttpConnection
+from resilience.integrations.status_page.clients import (
+    NO_ROOM_HEADERS,
+    NO_ROOM_TEXT,
+    Connection,
+    NoRoomError,
+)
 from resilience.integrations.status_page.download import Download
+from resilience.integrations.status_page.files import HEADERS, File, read_files
 from resilience.integrations.status_page.state import PageState
 from resilience.integrations.status_page.stream import Stream
 from resilience.registry import CircuitBreakerRegistry
 
 _Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-_FILES = {
-    "/": ("page.html", "text/html"),
-    "/page.css": ("page.css", "text/css"),
-    "/page.js": ("page.js", "text/javascript"),
-    "/icon.svg": ("icon.svg", "image/svg+xml"),
-    "/icon-alert.svg": ("icon-alert.svg", "image/svg+xml"),
-}
-_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-        "require-trusted-types-for 'script'; trusted-types 'none'"
-    ),
-    "Cache-Control": "no-store",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
-_HOST = re.compile(r"(?P<name>[a-z0-9._-]{1,253}|\[[0-9a-f:.]{2,45}\])(?::\d{1,5})?", re.IGNORECASE)
 
 
 def status_page(
@@ -76,7 +59,7 @@ def status_page(
     state = PageState(registry, show_tenants=show_tenants)
     stream = Stream(registry, state, max_listeners=max_listeners)
     download = Download(state, max_clients=max_listeners)
-    app = web.Application(middlewares=[_access_control(_host_names(hosts))])
+    app = web.Application(middlewares=[_access_control(host_names(hosts))])
     _add_routes(app, stream, download)
 
     async def on_shutdown(_: web.Application) -> None:
@@ -88,28 +71,31 @@ def status_page(
     return app
 
 
-def _host_names(hosts: Iterable[str]) -> frozenset[str]:
-    if isinstance(hosts, str):
-        raise TypeError("hosts must be a collection of host names, got a str")
-    names = {check_text("a host", host).lower() for host in hosts}
-    return frozenset(names | {"localhost", socket.gethostname().lower()})
-
-
 def _add_routes(app: web.Application, stream: Stream, download: Download) -> None:
-    for path, (name, content_type) in _FILES.items():
-        app.router.add_get(path, _file(name, content_type), allow_head=False)
+    for path, file in read_files().items():
+        app.router.add_get(path, _send(file), allow_head=False)
     app.router.add_get("", _redirect_to_page, allow_head=False)
-    app.router.add_get("/api/circuits", download.serve, allow_head=False)
-    app.router.add_get("/stream", stream.serve, allow_head=False)
+    app.router.add_get("/api/circuits", _serve(download.serve), allow_head=False)
+    app.router.add_get("/stream", _serve(stream.serve), allow_head=False)
 
 
-def _file(name: str, content_type: str) -> _Handler:
-    content = (Path(__file__).parent / name).read_bytes()
-
+def _send(file: File) -> _Handler:
     async def send(_: web.Request) -> web.Response:
-        return web.Response(body=content, content_type=content_type, charset="utf-8")
+        return web.Response(body=file.content, content_type=file.content_type, charset="utf-8")
 
     return send
+
+
+def _serve(serve: Callable[[Connection], Awaitable[None]]) -> _Handler:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        connection = AiohttpConnection(request)
+        try:
+            await serve(connection)
+        except NoRoomError:
+            raise web.HTTPServiceUnavailable(text=NO_ROOM_TEXT, headers=NO_ROOM_HEADERS) from None
+        return connection.response
+
+    return answer
 
 
 async def _redirect_to_page(request: web.Request) -> web.StreamResponse:
@@ -123,43 +109,22 @@ class _Middleware(Protocol):
     ) -> Awaitable[web.StreamResponse]: ...
 
 
-def _access_control(host_names: frozenset[str]) -> _Middleware:
+def _access_control(names: frozenset[str]) -> _Middleware:
     @web.middleware
     async def check_access(request: web.Request, handler: _Handler) -> web.StreamResponse:
-        _check_host(request, host_names)
-        _check_origin(request)
+        headers = request.headers
+        refusal = find_refusal(
+            names,
+            headers.getall("Host", ()),
+            headers.get("Sec-Fetch-Site", ""),
+            headers.get("Sec-Fetch-Mode", ""),
+        )
+        if refusal is not None:
+            return web.Response(text=refusal.text, status=refusal.status)
         return await handler(request)
 
     return check_access
 
 
 async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
-    response.headers.update(_HEADERS)
-
-
-def _check_host(request: web.Request, host_names: frozenset[str]) -> None:
-    """Reject a request for a host name that is not ours: DNS rebinding needs one."""
-    host = _HOST.fullmatch(",".join(request.headers.getall("Host", ())))
-    if host is None:
-        raise web.HTTPBadRequest(text="The Host header is missing or invalid.\n")
-    name = host["name"].lower().rstrip(".")
-    if name not in host_names and not _is_address(name.strip("[]")):
-        raise web.HTTPMisdirectedRequest(
-            text="The page does not answer to this host name: see hosts= of status_page.\n"
-        )
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _check_origin(request: web.Request) -> None:
-    """Reject what the page of another site requests; following a link from there is allowed."""
-    site = request.headers.get("Sec-Fetch-Site", "")
-    mode = request.headers.get("Sec-Fetch-Mode", "")
-    if site in ("cross-site", "same-site") and mode != "navigate":
-        raise web.HTTPForbidden(text="Other sites may not request this.\n")
+    response.headers.update(HEADERS)

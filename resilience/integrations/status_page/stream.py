@@ -13,17 +13,15 @@ import asyncio
 import contextlib
 import json
 
-from aiohttp import web
-
 from resilience._lock import lock
 from resilience.events import StateChanged
 from resilience.integrations.status_page.buffer import MessageBuffer
 from resilience.integrations.status_page.clients import (
     CHUNK_SIZE,
     Client,
-    bound_send_buffer,
+    Connection,
+    NoRoomError,
     make_room,
-    no_room,
     write,
 )
 from resilience.integrations.status_page.state import CircuitData, PageState, describe_transition
@@ -67,27 +65,28 @@ class Stream:
         self._sent: dict[str, CircuitData] = {}  # the circuits as the clients know them
         self._watching = contextlib.ExitStack()  # what ends with the last client
 
-    async def serve(self, request: web.Request) -> web.StreamResponse:
-        """Serve one client until it disconnects, is dropped, or the application shuts down."""
+    async def serve(self, connection: Connection) -> None:
+        """Serve one client until it disconnects, is dropped, or the application shuts down.
+
+        Raises:
+            NoRoomError: There is no room for it, or the application is shutting down.
+        """
         if self._is_closed:
-            raise no_room()
-        make_room(self.clients, request.remote, self._max_listeners)
-        client = self._add_client(request)
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        response.headers["X-Accel-Buffering"] = "no"  # a proxy must pass everything on immediately
+            raise NoRoomError
+        make_room(self.clients, connection.address, self._max_listeners)
+        client = self._add_client(connection)
         try:
-            # ConnectionResetError: the client has disconnected.
-            with contextlib.suppress(TimeoutError, ConnectionResetError):
+            # ConnectionError: the client has disconnected.
+            with contextlib.suppress(TimeoutError, ConnectionError):
                 async with asyncio.timeout(self._write_timeout):
-                    await response.prepare(request)
+                    await connection.start("text/event-stream", None)
                 everything = encode_message("state", self._state.full())
-                await write(response, client, everything, self._write_timeout)
-                await self._send_messages(response, client)
+                await write(connection, client, everything, self._write_timeout)
+                await self._send_messages(connection, client)
         finally:
             self._remove_client(client)
         if client.is_dropped:
             client.abort()
-        return response
 
     def close(self) -> None:
         """End every connection now, and accept no more."""
@@ -114,11 +113,10 @@ class Stream:
 
     # The clients
 
-    def _add_client(self, request: web.Request) -> Client:
-        bound_send_buffer(request)
+    def _add_client(self, connection: Connection) -> Client:
         if not self.clients:
             self._start_watching()
-        client = Client(request.transport, self.buffer.end(), request.remote)
+        client = Client(connection, self.buffer.end(), connection.address)
         self.clients[client] = None
         return client
 
@@ -141,7 +139,7 @@ class Stream:
             self.poll()
             await asyncio.sleep(self._poll_interval)
 
-    async def _send_messages(self, response: web.StreamResponse, client: Client) -> None:
+    async def _send_messages(self, connection: Connection, client: Client) -> None:
         while not client.is_dropped:
             client.has_data.clear()
             messages = self.buffer.read(client.position, CHUNK_SIZE)
@@ -149,7 +147,7 @@ class Stream:
                 client.is_dropped = True
             elif messages:
                 client.position += len(messages)
-                await write(response, client, b"".join(messages), self._write_timeout)
+                await write(connection, client, b"".join(messages), self._write_timeout)
             else:
                 await client.has_data.wait()
 

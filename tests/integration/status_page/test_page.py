@@ -13,6 +13,8 @@ from aiohttp import web
 from resilience import BreakerPolicy, CircuitBreakerOpenError, CircuitBreakerRegistry
 from resilience.integrations.status_page import page as page_module
 from resilience.integrations.status_page import status_page
+from resilience.integrations.status_page.access import is_address
+from resilience.integrations.status_page.aiohttp_connection import AiohttpConnection
 from resilience.integrations.status_page.buffer import MessageBuffer
 from resilience.integrations.status_page.clients import CHUNK_SIZE, Client
 from resilience.integrations.status_page.download import Download
@@ -310,8 +312,8 @@ def test_wrong_arguments_are_refused(registry, wrong, error, text):
 
 
 def test_an_address_is_not_a_host_name_that_anybody_can_point_here():
-    assert page_module._is_address("::1")
-    assert not page_module._is_address("one.example")
+    assert is_address("::1")
+    assert not is_address("one.example")
 
 
 # The stream
@@ -538,7 +540,7 @@ async def transitions(stream):
 
 async def fill(client, registry):
     """Let things happen until the connection is full, and the kernel's buffer for it."""
-    while not (client.is_writing and client.transport.get_write_buffer_size() > 2**16):
+    while not (client.is_writing and client.connection.transport.get_write_buffer_size() > 2**16):
         registry.get("a").force_open("x" * 150)
         registry.get("a").reset()
         await asyncio.sleep(0)
@@ -569,7 +571,7 @@ async def test_a_client_that_reads_nothing_holds_no_more_memory_however_much_hap
             await asyncio.sleep(0)
         assert stream.buffer.total_bytes > 10 * CHUNK_SIZE
         assert client in stream.clients
-        assert client.transport.get_write_buffer_size() < 3 * CHUNK_SIZE
+        assert client.connection.transport.get_write_buffer_size() < 3 * CHUNK_SIZE
         connection.close()
 
 
@@ -583,8 +585,9 @@ async def test_after_the_end_nobody_is_let_in(registry):
 
 async def test_a_client_that_has_left_before_its_first_message_harms_nobody(registry):
     stream = Stream(registry, PageState(registry), max_listeners=1)
-    gone = SimpleNamespace(get_extra_info=lambda _: None, transport=None, remote=None)
-    client = stream._add_client(gone)
+    request = SimpleNamespace(get_extra_info=lambda _: None, transport=None, remote=None)
+    client = stream._add_client(AiohttpConnection(request))
+    client.abort()
     client.drop()
     stream._remove_client(client)
     assert not stream.clients
@@ -628,7 +631,7 @@ async def test_readers_that_read_nothing_share_one_body_and_are_dropped(registry
     async with serving(app) as port:
         connections = [reads_nothing(port) for _ in range(20)]
         await until(lambda: len(download.clients) == 20)
-        assert len({id(client.transport) for client in download.clients}) == 20
+        assert len({id(client.connection.transport) for client in download.clients}) == 20
         assert download._body
         await until(lambda: not download.clients)
         assert download._body == b""
@@ -648,7 +651,9 @@ async def test_they_hold_one_body_not_one_each(registry):
         connections += [reads_nothing(port) for _ in range(30)]
         await until(lambda: len(download.clients) == 31)
         assert len(encoded) == 1
-        waiting = [client.transport.get_write_buffer_size() for client in download.clients]
+        waiting = [
+            client.connection.transport.get_write_buffer_size() for client in download.clients
+        ]
         assert max(waiting) < 3 * CHUNK_SIZE
         for connection in connections:
             connection.close()

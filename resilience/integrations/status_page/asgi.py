@@ -1,0 +1,190 @@
+"""The application for ASGI: FastAPI, Starlette, Django, and every ASGI server."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+from resilience._validate import check_count, check_type
+from resilience.integrations.asgi import Receive, Scope, Send, encode_headers, respond
+from resilience.integrations.status_page.access import Refusal, find_refusal, host_names
+from resilience.integrations.status_page.clients import (
+    NO_ROOM_HEADERS,
+    NO_ROOM_STATUS,
+    NO_ROOM_TEXT,
+    Connection,
+    NoRoomError,
+)
+from resilience.integrations.status_page.download import Download
+from resilience.integrations.status_page.files import HEADERS, read_files
+from resilience.integrations.status_page.state import PageState
+from resilience.integrations.status_page.stream import Stream
+from resilience.registry import CircuitBreakerRegistry
+
+_OK = 200
+_METHOD_NOT_ALLOWED = Refusal(405, "Only GET is allowed.\n")
+_NOT_FOUND = Refusal(404, "Not found.\n")
+_TEXT = "text/plain; charset=utf-8"
+
+
+class StatusPage:
+    """The status page as an ASGI application, for asyncio.
+
+    It shows what the page for aiohttp shows, with the same access control. With FastAPI and
+    Starlette: ``app.mount("/circuits", StatusPage(registry))``.
+
+    Args:
+        registry: The registry whose circuits are shown.
+        hosts: Further host names to answer to, without a port.
+        max_listeners: The number of browsers that may be connected at the same time, and of clients
+            that may be reading the data as JSON.
+        show_tenants: Whether throttled tenants are shown by name; otherwise only their number is.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: An argument has a wrong value.
+    """
+
+    def __init__(
+        self,
+        registry: CircuitBreakerRegistry,
+        *,
+        hosts: Iterable[str] = (),
+        max_listeners: int = 100,
+        show_tenants: bool = False,
+    ) -> None:
+        check_type("registry", registry, CircuitBreakerRegistry)
+        check_count("max_listeners", max_listeners)
+        check_type("show_tenants", show_tenants, bool)
+        state = PageState(registry, show_tenants=show_tenants)
+        self._stream = Stream(registry, state, max_listeners=max_listeners)
+        self._download = Download(state, max_clients=max_listeners)
+        self._names = host_names(hosts)
+        self._files = read_files()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            raise ValueError(f"StatusPage answers HTTP requests only, got {scope['type']}")
+        refusal = self._find_refusal(scope)
+        if refusal is not None:
+            await _respond_text(send, refusal)
+            return
+        path = _path_below_mount(scope)
+        if path == "":  # the links of the page need the slash
+            location = str(scope["path"]).rpartition("/")[2] + "/"
+            await respond(send, 308, {**HEADERS, "Location": location}, b"")
+        elif path == "/api/circuits":
+            await self._serve(self._download.serve, scope, receive, send)
+        elif path == "/stream":
+            await self._serve(self._stream.serve, scope, receive, send)
+        elif path in self._files:
+            file = self._files[path]
+            headers = {**HEADERS, "Content-Type": f"{file.content_type}; charset=utf-8"}
+            await respond(send, _OK, headers, file.content)
+        else:
+            await _respond_text(send, _NOT_FOUND)
+
+    def close(self) -> None:
+        """End every connection now, and accept no more."""
+        self._stream.close()
+        self._download.close()
+
+    def _find_refusal(self, scope: Scope) -> Refusal | None:
+        headers = scope["headers"]
+        hosts = [value.decode("latin-1") for name, value in headers if name.lower() == b"host"]
+        named = {name.lower(): value.decode("latin-1") for name, value in headers}
+        site, mode = named.get(b"sec-fetch-site", ""), named.get(b"sec-fetch-mode", "")
+        refusal = find_refusal(self._names, hosts, site, mode)
+        if refusal is None and scope["method"] != "GET":
+            return _METHOD_NOT_ALLOWED
+        return refusal
+
+    async def _serve(
+        self,
+        serve: Callable[[Connection], Awaitable[None]],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        connection = _AsgiConnection(scope, send)
+        serving = asyncio.ensure_future(_finish(serve, connection))
+        leaving = asyncio.ensure_future(_wait_for_disconnect(receive))
+        try:
+            await asyncio.wait((serving, leaving), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            leaving.cancel()
+            if not serving.done():
+                serving.cancel()
+                await asyncio.wait((serving,))
+        if not serving.cancelled():
+            try:
+                serving.result()
+            except NoRoomError:
+                refusal = Refusal(NO_ROOM_STATUS, NO_ROOM_TEXT)
+                await _respond_text(send, refusal, NO_ROOM_HEADERS)
+
+
+class _AsgiConnection:
+    """The connection on which a request has arrived.
+
+    Args:
+        scope: The request.
+        send: Sends the answer to it.
+    """
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        client = scope.get("client")
+        self.address: str | None = client[0] if client else None
+        self._send = send
+        #: Whether the client has accepted all that was sent.
+        self._is_up_to_date = True
+
+    async def start(self, content_type: str, length: int | None) -> None:
+        """Begin the answer."""
+        headers = {**HEADERS, "Content-Type": content_type}
+        if length is None:
+            headers["X-Accel-Buffering"] = "no"  # a proxy must pass everything on immediately
+        else:
+            headers["Content-Length"] = str(length)
+        encoded = encode_headers(headers)
+        await self._send({"type": "http.response.start", "status": _OK, "headers": encoded})
+
+    async def write(self, data: bytes) -> None:
+        """Send a part of the answer."""
+        self._is_up_to_date = False
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        self._is_up_to_date = True
+
+    async def finish(self) -> None:
+        """End the answer; if the client accepts nothing, the server has to close the connection."""
+        if self._is_up_to_date:
+            await self._send({"type": "http.response.body", "body": b""})
+
+    def abort(self) -> None:
+        """Do nothing: only the server can close a connection."""
+
+
+async def _finish(
+    serve: Callable[[Connection], Awaitable[None]], connection: _AsgiConnection
+) -> None:
+    await serve(connection)
+    await connection.finish()
+
+
+async def _wait_for_disconnect(receive: Receive) -> None:
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+
+
+async def _respond_text(
+    send: Send, refusal: Refusal, headers: Mapping[str, str] | None = None
+) -> None:
+    every = {**HEADERS, "Content-Type": _TEXT, **(headers or {})}
+    await respond(send, refusal.status, every, refusal.text.encode())
+
+
+def _path_below_mount(scope: Scope) -> str:
+    path, root = str(scope["path"]), str(scope.get("root_path", "")).rstrip("/")
+    below = path.removeprefix(root)
+    return below if not below or below.startswith("/") else path

@@ -1,0 +1,1 @@
+"""Integrations of HTTP clients, each with the real library and a real server."""

@@ -1,0 +1,354 @@
+"""What holds for every client that has an integration, with the real library and a real server."""
+
+import asyncio
+import copy
+import pickle
+
+import pytest
+
+from resilience import (
+    BreakerPolicy,
+    CircuitBreakerOpenError,
+    CircuitBreakerRegistry,
+    CircuitState,
+    Outcome,
+)
+from tests.support.http_clients import ASYNC_CLIENTS, CLIENTS, OfAiohttp, drop
+from tests.support.odd_server import odd_server
+
+CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
+
+
+@pytest.fixture(params=CLIENTS, ids=lambda client: client.__name__.removeprefix("Of"))
+def kind(request):
+    return request.param
+
+
+@pytest.fixture
+def registry(clock):
+    return CircuitBreakerRegistry(BreakerPolicy(failure_threshold=3), clock=clock)
+
+
+@pytest.fixture
+async def server():
+    async with odd_server() as server:
+        yield server
+
+
+@pytest.fixture
+async def client(kind, registry):
+    async with kind.open(registry) as client:
+        yield client
+
+
+@pytest.fixture
+def counts(registry, server):
+    """Return what the circuit of the server has counted, apart from what is zero."""
+
+    def read():
+        snapshot = registry.get(server.region).snapshot()
+        names = ("successes", "failures", "answered", "ignored", "rejected")
+        return {name: getattr(snapshot, name) for name in names if getattr(snapshot, name)}
+
+    return read
+
+
+async def fail(client, url, times=1, error=Exception):
+    for _ in range(times):
+        with pytest.raises(error):
+            await client.get(url)
+
+
+async def open_circuit(client, server):
+    for _ in range(3):
+        await client.get(server.url("/status/503"))
+
+
+async def test_a_good_answer_is_a_success(client, server, counts):
+    assert await client.get(server.url("/ok")) == 200
+    assert counts() == {"successes": 1}
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+async def test_an_error_of_the_server_is_a_failure_though_nothing_is_raised(
+    client, server, counts, status
+):
+    assert await client.get(server.url(f"/status/{status}")) == status
+    assert counts() == {"failures": 1}
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 408, 429])
+async def test_an_answer_that_refuses_the_request_is_no_failure(client, server, counts, status):
+    assert await client.get(server.url(f"/status/{status}")) == status
+    assert counts() == {"answered": 1}
+
+
+async def test_the_reason_names_the_status(client, server, registry):
+    await open_circuit(client, server)
+    assert "503" in registry.get(server.region).snapshot().reason
+
+
+async def test_a_refused_connection_is_a_failure(client, server, counts):
+    server.port.refuse()
+    await fail(client, server.url("/ok"), error=client.family)
+    assert counts() == {"failures": 1}
+
+
+async def test_a_server_that_hangs_is_a_failure(client, server, counts):
+    await fail(client, server.url("/hang"), error=client.timeout)
+    assert counts() == {"failures": 1}
+
+
+async def test_a_dropped_connection_is_a_failure(client, server, counts):
+    with pytest.raises(client.family):
+        await client.post(server.url("/drop"))
+    assert counts() == {"failures": 1}
+
+
+@pytest.mark.parametrize("path", ["/cut", "/cut-chunked"])
+async def test_a_body_that_is_cut_is_a_failure(client, server, counts, path):
+    await fail(client, server.url(path), error=client.cut)
+    assert counts() == {"failures": 1}
+
+
+async def test_a_body_that_stops_is_a_failure(client, server, counts):
+    await fail(client, server.url("/slow-body"))
+    assert counts() == {"failures": 1}
+
+
+async def test_an_open_circuit_rejects_with_an_error_of_the_client(client, server, counts):
+    await open_circuit(client, server)
+    sent = server.requests.total()
+    for family in (client.family, client.rejection, CircuitBreakerOpenError):
+        with pytest.raises(family) as caught:
+            await client.get(server.url("/ok"))
+    error = caught.value
+    assert (error.region, error.state, error.retry_after) == (server.region, OPEN, 60)
+    assert error.__cause__ is None
+    assert server.requests.total() == sent
+    assert counts() == {"failures": 3, "rejected": 3}
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+async def test_a_rejection_travels_and_takes_no_request_along(client, server, protocol):
+    await open_circuit(client, server)
+    with pytest.raises(client.rejection) as caught:
+        await client.get(server.url("/ok"))
+    error = caught.value
+    error.add_note("message 17")
+    pickled = pickle.dumps(error, protocol)
+    assert b"/ok" not in pickled
+    for back in (pickle.loads(pickled), copy.copy(error)):
+        assert type(back) is client.rejection
+        assert (back.region, back.state, back.reason) == (error.region, OPEN, error.reason)
+        assert back.retry_after == error.retry_after
+        assert str(back) == str(error)
+        assert back.__notes__ == ["message 17"]
+        assert back.request is None if client.family.__module__.startswith("requests") else True
+
+
+async def test_a_probe_closes_the_circuit_or_opens_it_again(client, server, clock, registry):
+    await open_circuit(client, server)
+    breaker = registry.get(server.region)
+    clock.advance(60)
+    await client.get(server.url("/status/500"))
+    assert breaker.state is OPEN
+    clock.advance(60)
+    for _ in range(3):
+        await client.get(server.url("/ok"))
+    assert breaker.state is CLOSED
+
+
+async def test_a_redirect_to_another_region_is_a_call_there(client, server, counts, registry):
+    async with odd_server() as other:
+        target = other.url("/status/503")
+        assert await client.get(server.url(f"/to?url={target}")) == 503
+        assert counts() == {"successes": 1}
+        assert registry.get(other.region).snapshot().failures == 1
+
+
+async def test_a_redirect_to_a_region_that_is_down_is_rejected(client, server, registry):
+    async with odd_server() as other:
+        registry.get(other.region).force_open("maintenance")
+        with pytest.raises(client.rejection) as caught:
+            await client.get(server.url(f"/to?url={other.url('/ok')}"))
+        assert caught.value.region == other.region
+        assert not other.requests
+
+
+# Bodies that are read piece by piece
+
+
+async def test_a_stream_is_a_success_when_it_has_ended(client, server, counts):
+    assert await client.start(server.url("/stream")) == 200
+    assert await client.read_first() == b"first"
+    assert counts() == {}
+    server.go_on.set()
+    assert await client.read_rest() == b"-last"
+    await client.close()
+    assert counts() == {"successes": 1}
+
+
+async def test_a_stream_that_is_cut_is_a_failure(client, server, counts):
+    await client.start(server.url("/cut"))
+    with pytest.raises(client.cut):
+        await client.read_rest()
+    await client.close()
+    assert counts() == {"failures": 1}
+
+
+async def test_a_stream_that_stops_is_a_failure(client, server, counts):
+    await client.start(server.url("/slow-body"))
+    assert await client.read_first() == b"first"
+    with pytest.raises(client.stopped):
+        await client.read_rest()
+    await client.close()
+    assert counts() == {"failures": 1}
+
+
+async def test_a_stream_that_its_reader_closes_was_answered(client, server, counts):
+    await client.start(server.url("/stream"))
+    await client.read_first()
+    await client.close()
+    assert counts() == {"answered": 1}
+
+
+async def test_a_stream_that_is_never_read_was_answered(client, server, counts):
+    await client.start(server.url("/stream"))
+    await client.close()
+    assert counts() == {"answered": 1}
+
+
+# aiohttp holds on to a response while its connection is open.
+@pytest.mark.parametrize("kind", [kind for kind in CLIENTS if kind is not OfAiohttp])
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+async def test_a_stream_that_is_dropped_gives_its_place_back(client, server, clock, registry):
+    await open_circuit(client, server)
+    clock.advance(60)
+    await client.start(server.url("/stream"))
+    assert registry.get(server.region).retry_after > 0  # it is the only probe
+    await drop(client)
+    assert registry.get(server.region).retry_after == 0
+    assert await client.get(server.url("/ok")) == 200
+
+
+async def test_an_error_is_counted_before_its_body_was_read(client, server, counts):
+    assert await client.start(server.url("/status/503")) == 503
+    assert counts() == {"failures": 1}
+    await client.close()
+    assert counts() == {"failures": 1}
+
+
+async def test_a_stream_that_outlives_its_circuit_changes_nothing(client, server, registry):
+    await client.start(server.url("/stream"))
+    breaker = registry.get(server.region)
+    breaker.force_open("maintenance")
+    server.go_on.set()
+    await client.read_rest()
+    await client.close()
+    assert breaker.state is OPEN
+    assert breaker.snapshot().successes == 0
+
+
+# Settings
+
+
+async def test_the_rate_limit_is_read_where_it_is_asked_for(kind, server, registry):
+    async with kind.open(registry) as client:
+        await client.get(server.url("/limits"))
+    tenants = registry.get(server.region).tenants
+    assert tenants.limit_of("anybody") is None
+    async with kind.open(registry, observe_limits=True) as client:
+        await client.get(server.url("/limits"))
+    assert tenants.limit_of("anybody").allowed == 300
+
+
+async def test_a_function_names_the_region(kind, server, registry):
+    async with kind.open(registry, region_of=lambda request: f"at {request.url}"[:9]) as client:
+        await client.get(server.url("/ok"))
+    assert [breaker.region for breaker in registry] == ["at http:/"]
+
+
+def raise_key_error(_):
+    raise KeyError("region")
+
+
+@pytest.mark.parametrize(
+    ("region_of", "error", "text"),
+    [
+        (lambda _: "", ValueError, "region must not be empty"),
+        (lambda _: None, TypeError, "region must be a str, got NoneType"),
+        (raise_key_error, ValueError, "region_of 'raise_key_error' raised KeyError"),
+    ],
+)
+async def test_a_function_that_names_no_region_is_an_error(
+    kind, server, registry, region_of, *, error, text
+):
+    async with kind.open(registry, region_of=region_of) as client:
+        with pytest.raises(error, match=text):
+            await client.get(server.url("/ok"))
+    assert not server.requests
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"region_of": "url"}, "region_of must be a callable that takes a request"),
+        ({"observe_limits": 1}, "observe_limits must be a bool, got int"),
+        ({"classifier": ValueError}, "classifier must be a callable"),
+        ({"result_classifier": 7}, "result_classifier must be a callable"),
+    ],
+)
+async def test_a_wrong_option_is_an_error_that_names_it(kind, registry, options, text):
+    with pytest.raises(TypeError, match=text):
+        async with kind.open(registry, **options):
+            pass
+
+
+async def test_a_registry_is_a_registry(kind):
+    with pytest.raises(TypeError, match="registry must be a CircuitBreakerRegistry, got dict"):
+        async with kind.open({}):
+            pass
+
+
+async def test_own_classifiers_decide(kind, server, registry, counts):
+    options = {
+        "classifier": lambda _: Outcome.ANSWERED,
+        "result_classifier": lambda _: Outcome.FAILURE,
+    }
+    async with kind.open(registry, **options) as client:
+        await client.get(server.url("/ok"))
+        await fail(client, server.url("/hang"))
+    assert counts() == {"failures": 1, "answered": 1}
+
+
+async def test_without_a_result_classifier_the_one_of_the_registry_decides(kind, server, clock):
+    registry = CircuitBreakerRegistry(result_classifier=lambda _: Outcome.FAILURE, clock=clock)
+    async with kind.open(registry, result_classifier=None) as client:
+        await client.get(server.url("/ok"))
+    assert registry.get(server.region).snapshot().failures == 1
+
+
+@pytest.mark.parametrize("kind", ASYNC_CLIENTS)
+async def test_a_call_that_is_cancelled_is_ignored(kind, server, registry, counts):
+    async with kind.open(registry) as client:
+        task = asyncio.create_task(client.get(server.url("/hang")))
+        await server.arrived.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert counts() == {"ignored": 1}
+
+
+@pytest.mark.parametrize("kind", ASYNC_CLIENTS)
+async def test_a_stream_whose_reader_is_cancelled_is_ignored(kind, server, registry, counts):
+    async with kind.open(registry) as client:
+        await client.start(server.url("/stream"))
+        await client.read_first()
+        task = asyncio.create_task(client.read_rest())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await client.close()
+        assert counts() == {"ignored": 1}

@@ -1,0 +1,150 @@
+"""The transports for httpx and httpx2: other transports inside, and how they are closed."""
+
+import httpx
+import httpx2
+import pytest
+import trio
+
+from resilience import BreakerPolicy, CircuitBreakerRegistry, CircuitState, default_registry
+from resilience.integrations import httpx as for_httpx
+from resilience.integrations import httpx2 as for_httpx2
+from tests.support.odd_server import odd_server
+
+OPEN = CircuitState.OPEN
+BOTH = pytest.mark.parametrize(
+    ("library", "integration"), [(httpx, for_httpx), (httpx2, for_httpx2)], ids=["httpx", "httpx2"]
+)
+
+
+@pytest.fixture
+def registry(clock):
+    return CircuitBreakerRegistry(BreakerPolicy(failure_threshold=3), clock=clock)
+
+
+def outcomes(breaker):
+    snapshot = breaker.snapshot()
+    return snapshot.successes, snapshot.failures, snapshot.answered, snapshot.ignored
+
+
+@BOTH
+def test_a_response_that_is_there_already_is_counted_by_its_status(library, integration, registry):
+    statuses = iter([200, 204, 301, 404, 503])
+    inner = library.MockTransport(lambda _: library.Response(next(statuses), content=b"body"))
+    with library.Client(transport=integration.RegionTransport(inner, registry)) as client:
+        for _ in range(5):
+            client.get("https://api.mypurecloud.ie/api/v2/users")
+    assert outcomes(registry.get("eu-west-1")) == (3, 1, 1, 0)
+
+
+@BOTH
+async def test_the_same_in_async_code(library, integration, registry):
+    inner = library.MockTransport(lambda _: library.Response(503))
+    transport = integration.AsyncRegionTransport(inner, registry)
+    async with library.AsyncClient(transport=transport) as client:
+        for _ in range(3):
+            assert (await client.get("https://api.example.com:8443/")).status_code == 503
+        with pytest.raises(library.TransportError) as caught:
+            await client.get("https://api.example.com:8443/")
+    assert caught.value.region == "api.example.com:8443"
+    assert caught.value.request.url == "https://api.example.com:8443/"
+
+
+@BOTH
+async def test_a_url_that_cannot_be_sent_is_explained_by_the_library(
+    library, integration, registry
+):
+    with library.Client(transport=integration.RegionTransport(None, registry)) as client:
+        with pytest.raises(library.UnsupportedProtocol):
+            client.get("/relative")
+    async with library.AsyncClient(
+        transport=integration.AsyncRegionTransport(None, registry)
+    ) as client:
+        with pytest.raises(library.UnsupportedProtocol):
+            await client.get("/relative")
+    assert not list(registry)
+
+
+class Closing:
+    """Notes how a transport is used."""
+
+    def __init__(self):
+        self.told = []
+
+    def __enter__(self):
+        self.told.append("enter")
+
+    def __exit__(self, *_):
+        self.told.append("exit")
+
+    def close(self):
+        self.told.append("close")
+
+    async def __aenter__(self):
+        self.told.append("enter")
+
+    async def __aexit__(self, *_):
+        self.told.append("exit")
+
+    async def aclose(self):
+        self.told.append("close")
+
+
+@BOTH
+async def test_the_other_transport_is_entered_and_closed(library, integration):
+    inner = Closing()
+    transport = integration.RegionTransport(inner)
+    with library.Client(transport=transport):
+        assert inner.told == ["enter"]
+    transport.close()
+    assert inner.told == ["enter", "exit", "close"]
+    inner = Closing()
+    transport = integration.AsyncRegionTransport(inner)
+    async with library.AsyncClient(transport=transport):
+        assert inner.told == ["enter"]
+    await transport.aclose()
+    assert inner.told == ["enter", "exit", "close"]
+
+
+@BOTH
+def test_the_default_registry_is_the_default(library, integration):
+    for transport in (integration.RegionTransport(), integration.AsyncRegionTransport()):
+        assert transport._protection._registry is default_registry
+
+
+@BOTH
+async def test_a_full_pool_says_nothing_about_the_region(library, integration, registry):
+    limits = library.Limits(max_connections=1)
+    timeout = library.Timeout(5, pool=0.05)
+    inner = library.AsyncHTTPTransport(limits=limits)
+    transport = integration.AsyncRegionTransport(inner, registry)
+    async with (
+        odd_server() as server,
+        library.AsyncClient(transport=transport, timeout=timeout) as client,
+    ):
+        async with client.stream("GET", server.url("/stream")):
+            with pytest.raises(library.PoolTimeout):
+                await client.get(server.url("/ok"))
+        assert outcomes(registry.get(server.region)) == (0, 0, 1, 1)
+
+
+@BOTH
+async def test_a_reader_that_stops_leaves_its_answer(library, integration, registry):
+    transport = integration.AsyncRegionTransport(None, registry)
+    async with odd_server() as server, library.AsyncClient(transport=transport) as client:
+        async with client.stream("GET", server.url("/stream")) as response:
+            async for _ in response.aiter_bytes():
+                break
+        assert outcomes(registry.get(server.region)) == (0, 0, 1, 0)
+
+
+@BOTH
+def test_trio_and_anyio_can_use_it_too(library, integration, registry):
+
+    async def main():
+        inner = library.MockTransport(lambda _: library.Response(200))
+        transport = integration.AsyncRegionTransport(inner, registry)
+        async with library.AsyncClient(transport=transport) as client:
+            await client.get("https://api.example.com/")
+
+    trio.run(main)
+    assert outcomes(registry.get("api.example.com")) == (1, 0, 0, 0)

@@ -1,0 +1,1 @@
+"""Integrations of web servers and frameworks, each with the real one."""
