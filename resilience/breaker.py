@@ -27,6 +27,7 @@ from resilience.circuit import (
     Transition,
     time_until,
 )
+from resilience.circuit_name import CircuitName
 from resilience.classify import check_classifiers, classify_error
 from resilience.errors import CircuitBreakerOpenError
 from resilience.events import Listener, StateChanged
@@ -35,7 +36,7 @@ from resilience.identity import KeepsIdentity
 from resilience.judge import Classifiers, Judge
 from resilience.limits import DrainEstimate
 from resilience.listeners import EventQueue, Listeners, Subscribers, call_listener
-from resilience.log import describe_exception, log_fault
+from resilience.log import describe_exception, log_fault, log_forced_open_unused
 from resilience.loops import HasLoop, Retried, with_loops_stopped
 from resilience.outcome import (
     ANSWERED,
@@ -51,7 +52,7 @@ from resilience.policy import BreakerPolicy
 from resilience.protect import NO_POSITION, BreakerLookup, protect
 from resilience.protectable import check_awaitable, check_protectable, name_in_module
 from resilience.tenants import NO_TENANTS, Tenants
-from resilience.waiters import AdvancingClock, WaitQueue
+from resilience.waiters import AdvancingClock, WaitQueue, runs_in_event_loop
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -84,6 +85,7 @@ class CircuitSnapshot:
         throttled_tenants: Tenants of the region that wait, because it throttles them.
         longest_wait: Seconds that the last of those tenants still waits.
         drain: How far a message worker is with the backlog of an outage; None: there is no drain.
+        registry: The name of the registry; empty if it has none.
     """
 
     region: str
@@ -106,6 +108,7 @@ class CircuitSnapshot:
     throttled_tenants: int = 0
     longest_wait: float = 0.0
     drain: DrainEstimate | None = None
+    registry: str = ""
 
 
 class Retention(Enum):
@@ -155,6 +158,7 @@ class CircuitBreaker(KeepsIdentity):
         "hints",
         "is_evicted",
         "judge",
+        "name",
         "region",
         "throttled_tenants",
     )
@@ -176,6 +180,8 @@ class CircuitBreaker(KeepsIdentity):
         subscribers: Subscribers | None = None,
     ) -> None:
         self.region = bounded_name(_validate.check_text("region", region))
+        #: The region and the registry, for the log.
+        self.name = CircuitName(self.region, "" if subscribers is None else subscribers.registry)
         _validate.check_type("policy", policy, BreakerPolicy)
         check_classifiers(classifier, result_classifier)
         now = _validate.first_reading(clock)
@@ -190,7 +196,7 @@ class CircuitBreaker(KeepsIdentity):
         self.is_evicted = False
         self._subscribers = subscribers
         self._listeners: Listeners[StateChanged] = Listeners("one StateChanged")
-        self._queue = EventQueue(self.region, self._listeners, subscribers)
+        self._queue = EventQueue(self.name, self._listeners, subscribers)
         self._wait_queue: WaitQueue | None = None
         self._tenants: Tenants | None = None
         #: How far a message worker is with the backlog of an outage; None: there is no drain.
@@ -198,9 +204,9 @@ class CircuitBreaker(KeepsIdentity):
         #: Those whose next call may not simply start.
         self.throttled_tenants: Collection[str] = ()
         #: Warns about calls that cannot open the circuit.
-        self.hints = Hints(self.region, self.circuit)
+        self.hints = Hints(self.name, self.circuit)
         #: Decides about errors and results.
-        self.judge = Judge(self.region, classifier, result_classifier)
+        self.judge = Judge(self.name, classifier, result_classifier)
         self.refresh()
 
     # One call
@@ -316,6 +322,26 @@ class CircuitBreaker(KeepsIdentity):
             return True  # as `acquire` does: a nested call is part of the probe
         return await self._get_wait_queue().wait(timeout)
 
+    def block_until_ready(self, timeout: float | None = None) -> bool:
+        """Block this thread until a call would be admitted; it reserves nothing.
+
+        Args:
+            timeout: Seconds to wait at most; None waits without end.
+
+        Returns:
+            True when a call would be admitted, False when the time was up before that.
+
+        Raises:
+            TypeError: The timeout is not a number.
+            ValueError: The timeout is negative or NaN.
+            RuntimeError: An event loop runs in this thread: it would stand still.
+        """
+        if runs_in_event_loop():
+            raise RuntimeError("an event loop runs in this thread: await wait_until_ready instead")
+        # In an event loop of its own, so that threads and tasks wait in one queue.
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            return runner.run(self.wait_until_ready(timeout))
+
     def listen(
         self, listener: Listener, *, loop: asyncio.AbstractEventLoop | None = None
     ) -> Callable[[], None]:
@@ -397,6 +423,9 @@ class CircuitBreaker(KeepsIdentity):
         """
         shown = one_line(f"forced open: {_validate.check_text('reason', reason)}")
         self._change(partial(self.circuit.force_open, shown))
+        # A name that is misspelled makes a circuit of its own, which protects nothing.
+        if self._subscribers is not None and self.circuit.is_unused():
+            log_forced_open_unused(self.name)
 
     # For the wrappers, the registry and the integrations
 
@@ -485,6 +514,7 @@ class CircuitBreaker(KeepsIdentity):
             throttled_tenants=throttled.count,
             longest_wait=throttled.longest_wait,
             drain=self.drain,
+            registry=self.name.registry,
         )
 
     def tenant_waits(self, now: float) -> Mapping[str, float]:
@@ -511,7 +541,7 @@ class CircuitBreaker(KeepsIdentity):
         """
         with lock:
             self.circuit.configure(policy)
-            self.judge = Judge(self.region, classifier, result_classifier)
+            self.judge = Judge(self.name, classifier, result_classifier)
             self._after_change()
 
     def record(self, ticket: Ticket, report: Report) -> None:
@@ -528,7 +558,7 @@ class CircuitBreaker(KeepsIdentity):
             try:
                 now = self.now()
             except Exception as fault:  # noqa: BLE001 - the call's own error or result goes first
-                log_fault("clock", self._clock, describe_exception(fault), self.region)
+                log_fault("clock", self._clock, describe_exception(fault), self.name)
                 now = self.circuit.state.since
             with lock:
                 self.closed = None  # until the change is complete, whatever interrupts it
@@ -648,7 +678,7 @@ class CircuitBreaker(KeepsIdentity):
         if self._subscribers is not None and self._subscribers.rejection_listeners.entries:
             exit_error: BaseException | None = None
             for entry in self._subscribers.rejection_listeners.entries:
-                exit_error = call_listener(entry, error, self.region) or exit_error
+                exit_error = call_listener(entry, error, self.name) or exit_error
             if exit_error is not None:
                 raise exit_error
         return error
@@ -666,7 +696,7 @@ class CircuitBreaker(KeepsIdentity):
         try:
             self.apply(change)
         except Exception as fault:  # noqa: BLE001 - the error of that call goes first
-            log_fault("clock", self._clock, describe_exception(fault), self.region)
+            log_fault("clock", self._clock, describe_exception(fault), self.name)
 
     def _after_change(self) -> None:
         """Bring up to date what depends on the circuit; the caller holds the lock."""
@@ -704,6 +734,7 @@ class CircuitBreaker(KeepsIdentity):
                     rejected=event.rejected,
                     duration=event.duration,
                     by=event.by,
+                    registry=self.name.registry,
                 )
                 self._queue.put(changed)
                 if scope.sleepers:

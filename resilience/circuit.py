@@ -381,6 +381,10 @@ class Circuit:
         """Whether the circuit holds no information: it is CLOSED and has no streak."""
         return isinstance(self.state, Closed) and not self.state.streak
 
+    def is_unused(self) -> bool:
+        """Whether no call has been admitted or rejected since the start."""
+        return self.totals() == Totals()
+
     def is_forced(self) -> bool:
         """Whether the circuit was opened by hand."""
         return isinstance(self.state, Open) and self.state.is_forced

@@ -25,10 +25,12 @@ class StateChanged(Transition):
         duration: Seconds that the old state lasted.
         by: Where circuits are shared and another process caused the change: its host, process
             number and name; else None.
+        registry: The name of the circuit's registry; empty if it has none.
     """
 
     region: str
     time: datetime
+    registry: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,7 @@ class TenantThrottled:
         wait: Seconds until a call of the tenant may be made; 0: its throttle has ended.
         at: The breaker's clock at that moment, in seconds.
         time: The time of day, with its time zone.
+        registry: The name of the region's registry; empty if it has none.
     """
 
     region: str
@@ -48,6 +51,7 @@ class TenantThrottled:
     wait: float
     at: float
     time: datetime
+    registry: str = ""
 
 
 Listener: TypeAlias = Callable[[StateChanged], object]

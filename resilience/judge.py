@@ -8,6 +8,7 @@ from resilience import log
 from resilience._interrupts import raise_interrupt
 from resilience._introspection import is_a, type_name
 from resilience._validate import discard
+from resilience.circuit_name import CircuitName
 from resilience.classify import (
     CountTypes,
     classify_error,
@@ -47,27 +48,27 @@ class Judge:
     """Decides the outcome of errors and results.
 
     Args:
-        region: The region, for the log.
+        name: The name of the circuit, for the log.
         classifier: Classifies exceptions.
         result_classifier: Classifies returned values; None: each is a success.
     """
 
-    __slots__ = ("_classifier", "_region", "result_classifier")
+    __slots__ = ("_classifier", "_name", "result_classifier")
 
     def __init__(
         self,
-        region: str,
+        name: CircuitName,
         classifier: Classifier,
         result_classifier: ResultClassifier | None,
     ) -> None:
-        self._region = region
+        self._name = name
         self._classifier = classifier
         self.result_classifier = result_classifier
 
     def override(self, classifiers: Classifiers) -> "Judge":
         """Return a judge that asks a function's own classifiers where it has them."""
         return Judge(
-            self._region,
+            self._name,
             self._classifier if classifiers.classifier is None else classifiers.classifier,
             (
                 self.result_classifier
@@ -103,7 +104,7 @@ class Judge:
         except BaseException as fault:  # noqa: BLE001 - the call's own error must reach the caller
             raise_interrupt(fault)
             wrong = log.describe_exception(fault)
-            log.log_fault("classifier", classify_error, wrong, self._region)
+            log.log_fault("classifier", classify_error, wrong, self._name)
             return IGNORED
         if outcome is None and hints is not None:
             hints.unknown_errors.add(error)
@@ -139,7 +140,7 @@ class Judge:
         except BaseException as fault:  # noqa: BLE001 - the call's own error must reach the caller
             raise_interrupt(fault)
             wrong = log.describe_exception(fault)
-        log.log_fault(role, classifier, wrong, self._region)
+        log.log_fault(role, classifier, wrong, self._name)
         return IGNORED
 
 

@@ -1,9 +1,11 @@
-"""Every line that the package logs, through loguru."""
+"""Every line that the package logs, through loguru unless it is sent elsewhere."""
 
+import os
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 from loguru import logger
 
@@ -17,6 +19,7 @@ from resilience.circuit import (
     ProbesIgnored,
     RejectionsBegan,
 )
+from resilience.circuit_name import CircuitName
 from resilience.events import StateChanged
 
 _LEVELS = {
@@ -24,6 +27,41 @@ _LEVELS = {
     CircuitState.HALF_OPEN: "WARNING",
     CircuitState.CLOSED: "INFO",
 }
+
+
+# The environment variable RESILIENCE_LOG turns the log off, wherever it is sent.
+_IS_OFF = os.environ.get("RESILIENCE_LOG", "").strip().lower() == "off"
+
+#: Takes the name of a level, a line, and what belongs to it.
+Destination: TypeAlias = Callable[[str, str, Mapping[str, object]], object]
+
+
+def _to_loguru(level: str, line: str, bound: Mapping[str, object]) -> None:
+    logger.bind(**bound).log(level, "{}", line)
+
+
+_destination: Destination = _to_loguru
+
+
+def send_lines_to(destination: Destination) -> Callable[[], None]:
+    """Send each line there from now on, instead of to loguru.
+
+    Args:
+        destination: Takes the name of a level of the standard library, a line, and what belongs to
+            it: names that are the same in all lines. What it raises is reported once.
+
+    Returns:
+        A function that ends it; it does nothing if the lines are sent elsewhere by then.
+    """
+    global _destination  # noqa: PLW0603 - a process has one log
+    _destination = destination
+
+    def stop() -> None:
+        global _destination  # noqa: PLW0603 - the same
+        if _destination is destination:
+            _destination = _to_loguru
+
+    return stop
 
 
 class Once:
@@ -41,20 +79,35 @@ class Once:
 
 def log(
     level: str,
-    region: str,
+    circuit: CircuitName | str,
     text: str,
     bound: Mapping[str, object] | None = None,
     *,
     subject: str = "Circuit breaker",
 ) -> None:
-    """Write one line, with the region, if there is one, in place of the braces."""
+    """Write one line.
+
+    Args:
+        level: The name of its level.
+        circuit: The name of a circuit, which is written in place of the braces; or the region
+            alone. Empty: the line is about no circuit.
+        text: The line without its subject.
+        bound: What belongs to the line, in addition to the region.
+        subject: What the line is about.
+    """
+    if _IS_OFF:
+        return
     # A sink with catch=False may raise: a log that fails must not fail a call.
     try:
-        if region:  # Without one, braces are part of the text: a broker's reply may have some.
-            region = display_name(region)
-            text = text.replace("{}", region, 1)
-        bound_logger = logger.bind(**{"region": region, **(bound or {})})
-        bound_logger.log(level, "{} {}", subject, text)
+        name = CircuitName(circuit) if isinstance(circuit, str) else circuit
+        fields: dict[str, object] = {"region": ""}
+        if name.region:  # Without one, braces are part of the text: a broker's reply may have some.
+            shown = fields["region"] = display_name(name.region)
+            if name.is_of_another_registry:
+                fields["registry"] = one_line(name.registry)
+                shown = f"{shown} of registry {fields['registry']}"
+            text = text.replace("{}", shown, 1)
+        _destination(level, f"{subject} {text}", {**fields, **(bound or {})})
     except Exception as error:  # noqa: BLE001 - whatever a sink raises
         _report_broken_sink(error)
 
@@ -68,23 +121,23 @@ def log_consumer(level: str, queue: str, text: str, region: str = "") -> None:
 
 
 def log_event(
-    region: str, event: StateChanged | ProbeExpired | RejectionsBegan | ProbesIgnored
+    circuit: CircuitName, event: StateChanged | ProbeExpired | RejectionsBegan | ProbesIgnored
 ) -> None:
     """Log what happened to a circuit."""
     if isinstance(event, ProbesIgnored):
-        _log_ignored_probes(region, event)
+        _log_ignored_probes(circuit, event)
         return
     if isinstance(event, ProbeExpired):
         text = f"lost a probe for region {{}}: no result within {event.after:g} s"
-        log("WARNING", region, text)
+        log("WARNING", circuit, text)
         return
     if isinstance(event, RejectionsBegan):
         bound: dict[str, object] = {"state": event.state, "reason": event.reason}
         text = f"rejects calls for region {{}}, which is {event.state}: {event.reason}"
-        log("INFO", region, text, bound)
+        log("INFO", circuit, text, bound)
         return
     if event.rejected:
-        _log_rejected_calls(event)
+        _log_rejected_calls(circuit, event)
     bound = {
         "old": event.old,
         "new": event.new,
@@ -92,17 +145,19 @@ def log_event(
         "streak": event.streak,
         "by": event.by,
     }
-    log(_LEVELS[event.new], region, f"{event.new} for region {{}}{_explain(event)}", bound)
+    log(_LEVELS[event.new], circuit, f"{event.new} for region {{}}{_explain(event)}", bound)
 
 
-def log_unknown_errors(region: str, count: int, calls: int, kind: str, advice: str) -> None:
+def log_unknown_errors(
+    circuit: CircuitName, count: int, calls: int, kind: str, advice: str
+) -> None:
     """Warn that a breaker ignores most calls, since no rule knows their errors."""
     errors = f"ended in errors that no rule knows, most often {one_line(kind)}"
     text = f"ignored {count} of the last {calls} calls for region {{}}: they {errors}"
-    log("WARNING", region, f"{text}; {advice}")
+    log("WARNING", circuit, f"{text}; {advice}")
 
 
-def log_abandoned_calls(region: str, count: int, kind: str, *, can_count: bool) -> None:
+def log_abandoned_calls(circuit: CircuitName, count: int, kind: str, *, can_count: bool) -> None:
     """Warn that a breaker learns nothing, since call after call was ended from outside."""
     kind = one_line(kind)
     text = f"ignored {count} calls in a row for region {{}}: they were ended from outside ({kind})"
@@ -112,7 +167,7 @@ def log_abandoned_calls(region: str, count: int, kind: str, *, can_count: bool) 
     )
     if can_count:
         hint += f"; if {kind} is a timeout from inside it, count it: classifier=failures({kind})"
-    log("WARNING", region, f"{text}; {hint}")
+    log("WARNING", circuit, f"{text}; {hint}")
 
 
 def log_lazy_result(function: object, result: object, acquire: str) -> None:
@@ -123,10 +178,21 @@ def log_lazy_result(function: object, result: object, acquire: str) -> None:
     log("WARNING", "", f"{text}: {hint}")
 
 
-def log_eviction(limit: int) -> None:
+def log_eviction(registry: str, limit: int) -> None:
     """Warn that a registry has evicted its first breaker."""
     hint = "does region_from give a region, or something that never repeats?"
-    log("WARNING", "", f"registry keeps {limit} regions (max_regions) and has evicted one: {hint}")
+    which = f" {one_line(registry)}" if CircuitName("", registry).is_of_another_registry else ""
+    log(
+        "WARNING",
+        "",
+        f"registry{which} keeps {limit} regions (max_regions) and has evicted one: {hint}",
+    )
+
+
+def log_forced_open_unused(circuit: CircuitName) -> None:
+    """Warn that a circuit is held open that no call has gone through."""
+    text = "is held open for region {}, which has not been called: is the name spelled correctly?"
+    log("WARNING", circuit, text)
 
 
 def log_loop_not_stopped(function: str, origin: str) -> None:
@@ -141,21 +207,26 @@ def log_gate_above_breaker(function: str) -> None:
     log("WARNING", "", f"{text}: put gate below the circuit breaker, around the loop")
 
 
-def log_closed_loop(region: str) -> None:
+def log_closed_loop(circuit: CircuitName) -> None:
     """Warn that a listener receives nothing any more, since its event loop is closed."""
     text = "cannot call a listener for region {}: its event loop is closed; end it before the loop"
-    log("WARNING", region, text)
+    log("WARNING", circuit, text)
 
 
-def log_dropped_events(region: str, limit: int) -> None:
+def log_dropped_events(circuit: CircuitName, limit: int) -> None:
     """Warn that events are lost, since a listener does not keep up with them."""
     text = f"drops events for region {{}}: {limit:,} of them wait for a listener already"
-    log("WARNING", region, text)
+    log("WARNING", circuit, text)
 
 
-def log_fault(role: str, function: object, what: str, region: str) -> None:
+def log_fault(role: str, function: object, what: str, circuit: CircuitName | str) -> None:
     """Log that a user's function, such as a listener or a classifier, did what it must not."""
-    log("ERROR", region, f"{role} {one_line(name_of(function))} for region {{}} {what}")
+    log("ERROR", circuit, f"{role} {one_line(name_of(function))} for region {{}} {what}")
+
+
+def describe_duration(seconds: float) -> str:
+    """Return a number of seconds as a line shows it, never as 0 s."""
+    return f"{seconds:.0f} s" if seconds >= 1 else "less than 1 s"
 
 
 def describe_exception(error: BaseException) -> str:
@@ -172,7 +243,8 @@ def describe_exception(error: BaseException) -> str:
 def _explain(event: StateChanged) -> str:
     by = f", by {event.by}" if event.by else ""
     if event.new is CircuitState.CLOSED:
-        return f" — {event.reason if event.reason == RESET else 'recovered'}{by}"
+        # All lines are ASCII but this one, whose dash programs that read the log may look for.
+        return f": {RESET}{by}" if event.reason == RESET else f" — recovered{by}"
     is_forced = event.retry_after is None
     if event.new is CircuitState.HALF_OPEN or is_forced or event.by is not None:
         return f": {event.reason}{by}"
@@ -182,19 +254,18 @@ def _explain(event: StateChanged) -> str:
     return f" after {event.streak} {failures}: {event.reason}{probe}"
 
 
-def _log_ignored_probes(region: str, event: ProbesIgnored) -> None:
+def _log_ignored_probes(circuit: CircuitName, event: ProbesIgnored) -> None:
     bound = {"state": CircuitState.HALF_OPEN, "probes": event.count, "reasons": event.reasons}
     raised = f": {', '.join(event.reasons)}" if event.reasons else ""
     text = f"stays HALF_OPEN for region {{}}, {event.count:,} probes in a row were ignored{raised}"
-    log("WARNING", region, text, bound)
+    log("WARNING", circuit, text, bound)
 
 
-def _log_rejected_calls(event: StateChanged) -> None:
+def _log_rejected_calls(circuit: CircuitName, event: StateChanged) -> None:
     calls = "1 call" if event.rejected == 1 else f"{event.rejected:,} calls"
     bound = {"rejected": event.rejected, "seconds": event.duration}
-    seconds = f"{event.duration:.0f} s" if event.duration >= 1 else "less than 1 s"
-    text = f"rejected {calls} for region {{}} in {seconds}"
-    log("INFO", event.region, text, bound)
+    text = f"rejected {calls} for region {{}} in {describe_duration(event.duration)}"
+    log("INFO", circuit, text, bound)
 
 
 _broken_sinks: set[str] = set()

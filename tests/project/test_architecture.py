@@ -13,6 +13,8 @@ MOST_LINES_OF_A_FUNCTION = 40
 # From the top to the bottom. A file imports only files of its own level that form no circle with
 # it, and files of the levels below; so every arrow points down.
 LEVELS = (
+    {"__main__"},
+    {"cli"},
     {"integrations", "testing", "__init__", "decorator", "retry"},
     {"registry"},
     {"registry_settings"},
@@ -40,7 +42,7 @@ LEVELS = (
     {"shared_circuit", "shared_lease", "shared_record"},
     {"circuit", "limits"},
     {"outcome", "policy"},
-    {"genesys", "identity", "_lock", "_threads", "_text", "_validate", "_by_type"},
+    {"circuit_name", "genesys", "identity", "_lock", "_threads", "_text", "_validate", "_by_type"},
     {"_interrupts"},
     {"_introspection"},
 )
