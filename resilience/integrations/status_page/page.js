@@ -192,7 +192,7 @@ function showRate(row) {
   const parts = [`${perSecond}/s`];
   if (failed) parts.push(`${Math.max(1, Math.round((100 * failed) / made))} % failed`);
   if (rejected) parts.push(`${rejected.toLocaleString("en")} rejected`);
-  setText(row.minute, parts.join(", "));
+  setText(row.minute, parts.join("\n"));
   row.minute.classList.toggle("zero", !made && !rejected);
   row.minute.title = `in the last ${formatDuration(seconds)}`;
   return undefined;

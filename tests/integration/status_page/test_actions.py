@@ -83,7 +83,7 @@ async def test_the_check_may_name_who_asks(serve, breaker, log):
     ask = await serve(check)
     await ask(FORCE)
     assert breaker.snapshot().reason == "forced open: moving by ann\\nforged"
-    assert "is asked over the status page by ann\\nforged to force-open" in log[1]["message"]
+    assert "is asked over the status page by ann\\nforged to force-open" in log[0]["message"]
     assert all(record["message"].isprintable() for record in log)
 
 

@@ -763,9 +763,9 @@ def test_since_when_everything_is_known_is_the_latest_of_all(clock):
     registries = [CircuitBreakerRegistry(name=name, clock=clock) for name in ("a", "b")]
     state = PageState(registries)
     registries[0].history.resize(1)
-    for _ in range(2):
+    for reason in ("one", "two"):
         clock.advance(5)
-        registries[0].get("x").force_open("y")
+        registries[0].get("x").force_open(reason)
     registries[1].get("x").force_open("y")
     assert state.full()["known_since"] == clock()
 
