@@ -91,7 +91,7 @@ examples: $(STAMP) ## every example, one after the other
 	    echo; echo "--- $$example"; \
 	    case $$example in \
 	        *_tests.py) $(RUN) pytest -q $$example ;; \
-	        */status_page.py) $(VENV)/bin/python $$example 3 ;; \
+	        */status_page.py) $(VENV)/bin/python $$example 1 ;; \
 	        *) $(VENV)/bin/python $$example ;; \
 	    esac; \
 	done; \

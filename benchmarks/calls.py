@@ -7,11 +7,15 @@ from typing import TypeAlias, TypeVar, cast
 
 from tenacity import retry, stop_after_attempt, wait_exponential
 
+from resilience.testing.conformance import HttpError, is_failure
+from resilience.testing.conformance.errors import REGION
+
+__all__ = ["REGION", "HttpError", "is_failure"]
+
 Plain: TypeAlias = Callable[..., object]
 Send: TypeAlias = Callable[..., Awaitable[object]]
 Function = TypeVar("Function", bound=Callable[..., object])
 
-REGION = "eu-west-1"
 PATH = "credentials.region"
 CREDENTIALS = SimpleNamespace(region=REGION)
 
@@ -20,27 +24,6 @@ class Tenant:
     """Another type of object that has a region."""
 
     region = REGION
-
-
-class HttpError(Exception):
-    """An answer with an error status; it has `.status`, as the errors of HTTP clients do."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(status)
-        self.status = status
-
-
-class PoisonError(Exception):
-    """An error that no filter can judge: the filter raises over it."""
-
-
-def is_failure(error: BaseException) -> bool:
-    """Whether an error counts as a failure of the server; the filter of the other libraries."""
-    if isinstance(error, PoisonError):
-        raise RuntimeError("the filter is broken")  # noqa: TRY004 - a bug in a filter
-    if isinstance(error, HttpError):
-        return error.status >= 500
-    return isinstance(error, (TimeoutError, ConnectionError))
 
 
 def is_excluded(error: BaseException) -> bool:

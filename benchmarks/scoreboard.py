@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from loguru import logger
 
 from benchmarks import contenders, report
-from benchmarks.clock import Clock, run_timeless
 from benchmarks.contenders import Contender
 from benchmarks.scenarios import SCENARIOS
-from benchmarks.situation import Situation
+from resilience.testing.conformance.suite import Check
 
 INTRODUCTION = """\
 # Scoreboard
@@ -63,13 +62,7 @@ TITLES = {
 def cell(library: type[Contender], name: str) -> str:
     """Play one scenario with one library."""
     scenario = next(one for one in SCENARIOS if one.__name__ == name.replace("-", "_"))
-    clock = Clock()
-
-    async def play() -> str:
-        return await scenario(Situation(library(clock=clock), clock))
-
-    with clock.under(library.patches):
-        return run_timeless(play())
+    return Check(scenario).run(library).answer
 
 
 def table(libraries: Sequence[type[Contender]], names: Sequence[str]) -> str:

@@ -17,9 +17,9 @@ from tenacity import retry, stop_after_attempt, wait_fixed
 
 from benchmarks import contenders, report
 from benchmarks.calls import REGION, HttpError, Send
-from benchmarks.clock import run_timeless
 from benchmarks.contenders import Contender, RegionBreaker
 from resilience.retry import transient_retry
+from resilience.testing.conformance.clock import run_timeless
 
 TASKS = 50
 BETWEEN_TASKS = 0.005  # seconds

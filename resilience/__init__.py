@@ -9,9 +9,10 @@ A call passes these files, from the top to the bottom:
 - `judge`, `classify`: what counts as a failure; `hints`: a circuit that may never open.
 - `circuit`: the state machine, and its rules; `shared_circuit` follows other processes.
 - `recording`, `replay`: writing down outcomes, and running them through other policies.
-- `listeners`, `events`, `history`, `log`: what others learn of a change.
+- `listeners`, `events`, `history`, `log`: what others learn of a change. `circuit_name`: what a
+  circuit is called there.
 - `retry`: tenacity, taught about circuits. `integrations`: what is plugged in. `testing`: for your
-  tests.
+  tests. `cli`: `python -m resilience`, for operators.
 """
 
 from resilience.breaker import CircuitBreaker, CircuitSnapshot

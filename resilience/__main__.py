@@ -4,14 +4,19 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from resilience.replay import commands
+from resilience.cli import commands as operating
+from resilience.replay import commands as replaying
+
+#: Each of these modules has commands, and adds them to the parser.
+MODULES = (operating, replaying)
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands; each module that has some adds its own."""
+    """Return the parser of all commands."""
     parser = argparse.ArgumentParser(prog="python -m resilience", description=__doc__)
     subcommands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    commands.add_to(subcommands)
+    for module in MODULES:
+        module.add_to(subcommands)
     return parser
 
 

@@ -31,6 +31,7 @@ from resilience.circuit import (
     Transition,
     time_until,
 )
+from resilience.circuit_name import CircuitName
 from resilience.classify import check_classifiers, classify_error
 from resilience.errors import CircuitBreakerOpenError
 from resilience.events import Listener, StateChanged
@@ -39,7 +40,7 @@ from resilience.identity import KeepsIdentity
 from resilience.judge import Classifiers, make_judge
 from resilience.limits import DrainEstimate
 from resilience.listeners import EventQueue, Listeners, Subscribers, call_listener
-from resilience.log import describe_exception, log_fault, log_forced_mode
+from resilience.log import describe_exception, log_fault, log_forced_mode, log_forced_open_unused
 from resilience.loops import HasLoop, Retried, with_loops_stopped
 from resilience.mode import FORCED_MODE, Mode
 from resilience.outcome import (
@@ -57,7 +58,7 @@ from resilience.protect import NO_POSITION, BreakerLookup, protect
 from resilience.protectable import check_awaitable, check_protectable, name_in_module
 from resilience.rules.trip import TripRule
 from resilience.tenants import NO_TENANTS, Tenants
-from resilience.waiters import AdvancingClock, WaitQueue
+from resilience.waiters import AdvancingClock, WaitQueue, runs_in_event_loop
 from resilience.watched_permit import WatchedPermit
 
 P = ParamSpec("P")
@@ -94,6 +95,7 @@ class CircuitSnapshot:
         mode: The mode of the policy. In "observe" the state and the rejected calls are what they
             would be, and every call is made; in "off" the circuit is not used.
         trips_by_rule: How often each rule opened the CLOSED circuit: the rule, the count.
+        registry: The name of the registry; empty if it has none.
     """
 
     region: str
@@ -118,6 +120,7 @@ class CircuitSnapshot:
     drain: DrainEstimate | None = None
     mode: Mode = Mode.ENFORCE
     trips_by_rule: tuple[tuple[TripRule, int], ...] = ()
+    registry: str = ""
 
 
 class DrivesCircuit(Protocol):
@@ -204,6 +207,7 @@ class CircuitBreaker(KeepsIdentity):
         "hints",
         "is_evicted",
         "judge",
+        "name",
         "region",
         "running_calls",
         "throttled_tenants",
@@ -228,6 +232,8 @@ class CircuitBreaker(KeepsIdentity):
         subscribers: Subscribers | None = None,
     ) -> None:
         self.region = bounded_name(_validate.check_text("region", region))
+        #: The region and the registry, for the log.
+        self.name = CircuitName(self.region, "" if subscribers is None else subscribers.registry)
         _validate.check_type("policy", policy, BreakerPolicy)
         check_classifiers(classifier, result_classifier)
         now = _validate.first_reading(clock)
@@ -249,7 +255,7 @@ class CircuitBreaker(KeepsIdentity):
         self.is_evicted = False
         self._subscribers = subscribers
         self._listeners: Listeners[StateChanged] = Listeners("one StateChanged")
-        self._queue = EventQueue(self.region, self._listeners, subscribers)
+        self._queue = EventQueue(self.name, self._listeners, subscribers)
         self._wait_queue: WaitQueue | None = None
         self._tenants: Tenants | None = None
         #: How far a message worker is with the backlog of an outage; None: there is no drain.
@@ -263,9 +269,9 @@ class CircuitBreaker(KeepsIdentity):
         self.bypass: Closed | None = None
         self._follow_policy()
         #: Warns about calls that cannot open the circuit.
-        self.hints = Hints(self.region, self.circuit)
+        self.hints = Hints(self.name, self.circuit)
         #: Decides about errors and results.
-        self.judge = make_judge(self.policy, self.region, classifier, result_classifier)
+        self.judge = make_judge(self.policy, self.name, classifier, result_classifier)
         self.refresh()
 
     # One call
@@ -382,6 +388,26 @@ class CircuitBreaker(KeepsIdentity):
             return True  # as `acquire` does: a nested call is part of the outer one
         return await self._get_wait_queue().wait(timeout)
 
+    def block_until_ready(self, timeout: float | None = None) -> bool:
+        """Block this thread until a call would be admitted; it reserves nothing.
+
+        Args:
+            timeout: Seconds to wait at most; None waits without end.
+
+        Returns:
+            True when a call would be admitted, False when the time was up before that.
+
+        Raises:
+            TypeError: The timeout is not a number.
+            ValueError: The timeout is negative or NaN.
+            RuntimeError: An event loop runs in this thread: it would stand still.
+        """
+        if runs_in_event_loop():
+            raise RuntimeError("an event loop runs in this thread: await wait_until_ready instead")
+        # In an event loop of its own, so that threads and tasks wait in one queue.
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            return runner.run(self.wait_until_ready(timeout))
+
     def listen(
         self, listener: Listener, *, loop: asyncio.AbstractEventLoop | None = None
     ) -> Callable[[], None]:
@@ -463,6 +489,9 @@ class CircuitBreaker(KeepsIdentity):
         """
         shown = one_line(f"forced open: {_validate.check_text('reason', reason)}")
         self._change(partial(self._driven.force_open, shown))
+        # A name that is misspelled makes a circuit of its own, which protects nothing.
+        if self._subscribers is not None and self.circuit.is_unused():
+            log_forced_open_unused(self.name)
 
     # For the wrappers, the registry and the integrations
 
@@ -556,6 +585,7 @@ class CircuitBreaker(KeepsIdentity):
             drain=self.drain,
             mode=circuit.policy.mode_in_force,
             trips_by_rule=tuple(circuit.trips.items()),
+            registry=self.name.registry,
         )
         if self._is_off:
             return replace(snapshot, state=CircuitState.CLOSED, retry_after=0.0, reason=None)
@@ -587,7 +617,7 @@ class CircuitBreaker(KeepsIdentity):
             self.timed = None
             self._driven.configure(policy)
             self._follow_policy()
-            self.judge = make_judge(policy, self.region, classifier, result_classifier)
+            self.judge = make_judge(policy, self.name, classifier, result_classifier)
             self._after_change()
             if self.bypass is not None:
                 self._wake_all()
@@ -620,7 +650,7 @@ class CircuitBreaker(KeepsIdentity):
             try:
                 now = self.now()
             except Exception as fault:  # noqa: BLE001 - the call's own error or result goes first
-                log_fault("clock", self._clock, describe_exception(fault), self.region)
+                log_fault("clock", self._clock, describe_exception(fault), self.name)
                 now = self.circuit.state.since
             with lock:
                 self.closed = self.timed = None  # until the change is complete
@@ -781,7 +811,7 @@ class CircuitBreaker(KeepsIdentity):
         if subscribers is not None and subscribers.rejection_listeners.entries:
             exit_error: BaseException | None = None
             for entry in subscribers.rejection_listeners.entries:
-                exit_error = call_listener(entry, error, self.region) or exit_error
+                exit_error = call_listener(entry, error, self.name) or exit_error
             if exit_error is not None:
                 raise exit_error
         return error
@@ -818,7 +848,7 @@ class CircuitBreaker(KeepsIdentity):
         try:
             self.apply(change)
         except Exception as fault:  # noqa: BLE001 - the error of that call goes first
-            log_fault("clock", self._clock, describe_exception(fault), self.region)
+            log_fault("clock", self._clock, describe_exception(fault), self.name)
 
     def _after_change(self) -> None:
         """Bring up to date what depends on the circuit; the caller holds the lock."""
@@ -864,6 +894,7 @@ class CircuitBreaker(KeepsIdentity):
                     by=event.by,
                     rule=event.rule,
                     mode=event.mode,
+                    registry=self.name.registry,
                 )
                 self._queue.put(changed)
                 if scope.sleepers:

@@ -576,6 +576,10 @@ class Circuit:
         state = self.state
         return isinstance(state, Closed) and not state.streak and _ramp_of(state) is None
 
+    def is_unused(self) -> bool:
+        """Whether no call has been admitted or rejected since the start."""
+        return self.totals() == Totals()
+
     def is_forced(self) -> bool:
         """Whether the circuit was opened by hand."""
         return isinstance(self.state, Open) and self.state.is_forced

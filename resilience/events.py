@@ -28,10 +28,12 @@ class StateChanged(Transition):
         rule: The rule that tripped the CLOSED circuit, where it was tripped in this process; else
             None.
         mode: The mode of the policy. In "observe" the circuit rejects nobody, whatever its state.
+        registry: The name of the circuit's registry; empty if it has none.
     """
 
     region: str
     time: datetime
+    registry: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,7 @@ class TenantThrottled:
         wait: Seconds until a call of the tenant may be made; 0: its throttle has ended.
         at: The breaker's clock at that moment, in seconds.
         time: The time of day, with its time zone.
+        registry: The name of the region's registry; empty if it has none.
     """
 
     region: str
@@ -51,6 +54,7 @@ class TenantThrottled:
     wait: float
     at: float
     time: datetime
+    registry: str = ""
 
 
 Listener: TypeAlias = Callable[[StateChanged], object]

@@ -19,6 +19,7 @@ from resilience._interrupts import raise_interrupt
 from resilience._introspection import name_of_class, qualified_name, type_name
 from resilience._text import one_line
 from resilience.circuit import Circuit, Closed, StaysClosed
+from resilience.circuit_name import CircuitName
 from resilience.classify import failures, full_name, says_client_errors
 from resilience.policy import BreakerPolicy
 
@@ -46,17 +47,17 @@ class Hints:
     """The hints about the calls of one circuit.
 
     Args:
-        region: The region, for the log.
+        name: The name of the circuit, for the log.
         circuit: Counts the calls. While it is not CLOSED, nothing is noted.
     """
 
     __slots__ = ("abandoned_calls", "unknown_errors", "untripped_failures")
 
-    def __init__(self, region: str, circuit: Circuit) -> None:
+    def __init__(self, name: CircuitName, circuit: Circuit) -> None:
         #: The errors that no rule knows.
-        self.unknown_errors = UnknownErrors(region, circuit)
+        self.unknown_errors = UnknownErrors(name, circuit)
         #: The calls that were ended from outside.
-        self.abandoned_calls = AbandonedCalls(region, circuit)
+        self.abandoned_calls = AbandonedCalls(name, circuit)
         #: The failures that have not tripped the circuit.
         self.untripped_failures = UntrippedFailures(circuit)
 
@@ -68,14 +69,14 @@ class UnknownErrors:
     outage, or when the errors have been rare in between: fewer than 100 among 1,000 calls.
 
     Args:
-        region: The region, for the log.
+        name: The name of the circuit, for the log.
         circuit: Counts the calls.
     """
 
-    __slots__ = ("_circuit", "_closed", "_named", "_recent", "_region")
+    __slots__ = ("_circuit", "_closed", "_name", "_named", "_recent")
 
-    def __init__(self, region: str, circuit: Circuit) -> None:
-        self._region = region
+    def __init__(self, name: CircuitName, circuit: Circuit) -> None:
+        self._name = name
         self._circuit = circuit
         # The state that the rest is about; None: there was no such error yet.
         self._closed: Closed | None = None
@@ -123,7 +124,7 @@ class UnknownErrors:
             if kind not in self._named and len(self._named) < _MOST_NAMED:
                 self._named.add(kind)
                 name, advice = full_name(kind), _how_to_count(kind)
-                log.log_unknown_errors(self._region, len(kinds), among, name, advice)
+                log.log_unknown_errors(self._name, len(kinds), among, name, advice)
         except BaseException as fault:  # noqa: BLE001 - a type may be made in any way
             raise_interrupt(fault)  # and must not replace the call's own error
 
@@ -137,7 +138,7 @@ class AbandonedCalls:
     something about the region.
 
     Args:
-        region: The region, for the log.
+        name: The name of the circuit, for the log.
         circuit: Counts the calls.
     """
 
@@ -148,12 +149,12 @@ class AbandonedCalls:
         "_circuit",
         "_moment_of",
         "_moments",
+        "_name",
         "_quiet_until",
-        "_region",
     )
 
-    def __init__(self, region: str, circuit: Circuit) -> None:
-        self._region = region
+    def __init__(self, name: CircuitName, circuit: Circuit) -> None:
+        self._name = name
         self._circuit = circuit
         self._answers = 0
         # Those in a row, since the last answer.
@@ -178,7 +179,7 @@ class AbandonedCalls:
         if is_due and answers >= self._quiet_until:
             self._quiet_until = answers + _ANSWERS_WHEN_OVER
             log.log_abandoned_calls(
-                self._region, self._calls, type_name(error), can_count=_can_count(type(error))
+                self._name, self._calls, type_name(error), can_count=_can_count(type(error))
             )
 
     def _begins_moment(self) -> bool:

@@ -9,6 +9,7 @@ from resilience._interrupts import raise_interrupt
 from resilience._introspection import is_a, type_name
 from resilience._validate import discard
 from resilience.answers import requested_delay
+from resilience.circuit_name import CircuitName
 from resilience.classify import (
     CountTypes,
     classify_error,
@@ -53,20 +54,20 @@ class Judge:
     """Decides the outcome of errors and results.
 
     Args:
-        region: The region, for the log.
+        name: The name of the circuit, for the log.
         classifier: Classifies exceptions.
         result_classifier: Classifies returned values; None: each is a success.
     """
 
-    __slots__ = ("_classifier", "_region", "result_classifier")
+    __slots__ = ("_classifier", "_name", "result_classifier")
 
     def __init__(
         self,
-        region: str,
+        name: CircuitName,
         classifier: Classifier,
         result_classifier: ResultClassifier | None,
     ) -> None:
-        self._region = region
+        self._name = name
         self._classifier = classifier
         self.result_classifier = result_classifier
 
@@ -85,7 +86,7 @@ class Judge:
         self, classifier: Classifier, result_classifier: ResultClassifier | None
     ) -> "Judge":
         """Return a judge that is the same but for its classifiers."""
-        return Judge(self._region, classifier, result_classifier)
+        return Judge(self._name, classifier, result_classifier)
 
     def of_error(self, error: BaseException, hints: Hints | None = None) -> Report:
         """Decide about an error; a cancellation, an exit and a rejection say nothing.
@@ -114,7 +115,7 @@ class Judge:
         except BaseException as fault:  # noqa: BLE001 - the call's own error must reach the caller
             raise_interrupt(fault)
             wrong = log.describe_exception(fault)
-            log.log_fault("classifier", classify_error, wrong, self._region)
+            log.log_fault("classifier", classify_error, wrong, self._name)
             return IGNORED
         if outcome is None and hints is not None:
             hints.unknown_errors.add(error)
@@ -154,7 +155,7 @@ class Judge:
         except BaseException as fault:  # noqa: BLE001 - the call's own error must reach the caller
             raise_interrupt(fault)
             wrong = log.describe_exception(fault)
-        log.log_fault(role, classifier, wrong, self._region)
+        log.log_fault(role, classifier, wrong, self._name)
         return IGNORED
 
 
@@ -167,7 +168,7 @@ class IdleJudge(Judge):
         self, classifier: Classifier, result_classifier: ResultClassifier | None
     ) -> Judge:
         """Return a judge that is the same but for its classifiers."""
-        return IdleJudge(self._region, classifier, result_classifier)
+        return IdleJudge(self._name, classifier, result_classifier)
 
     def of_error(self, error: BaseException, hints: Hints | None = None) -> Report:
         """Ignore the error of a call, unless somebody else wants to know what it says."""
@@ -186,7 +187,7 @@ class DetailedJudge(Judge):
     others that are IGNORED.
 
     Args:
-        region: The region, for the log.
+        name: The name of the circuit, for the log.
         classifier: Classifies exceptions.
         result_classifier: Classifies returned values; None: each is a success.
         policy: What it asks for.
@@ -196,19 +197,19 @@ class DetailedJudge(Judge):
 
     def __init__(
         self,
-        region: str,
+        name: CircuitName,
         classifier: Classifier,
         result_classifier: ResultClassifier | None,
         policy: BreakerPolicy,
     ) -> None:
-        super().__init__(region, classifier, result_classifier)
+        super().__init__(name, classifier, result_classifier)
         self._policy = policy
 
     def with_classifiers(
         self, classifier: Classifier, result_classifier: ResultClassifier | None
     ) -> Judge:
         """Return a judge that is the same but for its classifiers."""
-        return DetailedJudge(self._region, classifier, result_classifier, self._policy)
+        return DetailedJudge(self._name, classifier, result_classifier, self._policy)
 
     def of_error(self, error: BaseException, hints: Hints | None = None) -> Report:
         """Decide about an error."""
@@ -239,16 +240,16 @@ class DetailedJudge(Judge):
 
 def make_judge(
     policy: BreakerPolicy,
-    region: str,
+    name: CircuitName,
     classifier: Classifier,
     result_classifier: ResultClassifier | None,
 ) -> Judge:
     """Return the judge that a policy needs."""
     if policy.mode_in_force is Mode.OFF:
-        return IdleJudge(region, classifier, result_classifier)
+        return IdleJudge(name, classifier, result_classifier)
     if policy.honor_retry_after or policy.abandoned_threshold is not None:
-        return DetailedJudge(region, classifier, result_classifier, policy)
-    return Judge(region, classifier, result_classifier)
+        return DetailedJudge(name, classifier, result_classifier, policy)
+    return Judge(name, classifier, result_classifier)
 
 
 def _is_abandonment(error: BaseException) -> bool:

@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 from resilience._lock import lock, lock_is_held
 from resilience._validate import check_callable, check_type, discard
 from resilience.circuit import ProbeExpired, ProbesIgnored, RejectionsBegan
+from resilience.circuit_name import CircuitName
 from resilience.errors import CircuitBreakerOpenError
 from resilience.events import StateChanged, TenantThrottled
 from resilience.history import History
@@ -136,14 +137,14 @@ class Listeners(Generic[E]):
 
 
 def call_listener(
-    entry: Entry[E], event: E, region: str, chain: int | None = None
+    entry: Entry[E], event: E, circuit: CircuitName, chain: int | None = None
 ) -> BaseException | None:
     """Call one listener; what it raises is logged.
 
     Args:
         entry: The listener.
         event: What it takes.
-        region: The region of the event.
+        circuit: The circuit of the event, for the log.
         chain: The length of the chain before the event; None: it is caused now.
 
     Returns:
@@ -154,13 +155,15 @@ def call_listener(
     if not entry.active:
         return None
     if entry.in_loop is None:
-        return _run_listener(entry, event, region, chain)
-    entry.in_loop.put(event, region, chain)
+        return _run_listener(entry, event, circuit, chain)
+    entry.in_loop.put(event, circuit, chain)
     return None
 
 
-def _run_listener(entry: Entry[E], event: E, region: str, chain: int) -> BaseException | None:
-    if not entry.active or not _may_be_called(entry, region, chain):
+def _run_listener(
+    entry: Entry[E], event: E, circuit: CircuitName, chain: int
+) -> BaseException | None:
+    if not entry.active or not _may_be_called(entry, circuit, chain):
         return None
     thread, before = get_ident(), (_running.entry, _running.chain)
     entry.threads.add(thread)
@@ -168,18 +171,18 @@ def _run_listener(entry: Entry[E], event: E, region: str, chain: int) -> BaseExc
     try:
         result = entry.listener(event)
         if inspect.isawaitable(result) and not asyncio.isfuture(result):
-            _discard_awaitable(entry, result, region)
+            _discard_awaitable(entry, result, circuit)
     except (KeyboardInterrupt, SystemExit) as error:
         return error
     except BaseException as error:  # noqa: BLE001 - a CancelledError out of a plain function is a fault too
-        log_fault("listener", entry.listener, describe_exception(error), region)
+        log_fault("listener", entry.listener, describe_exception(error), circuit)
     finally:
         _running.entry, _running.chain = before
         entry.threads.discard(thread)
     return None
 
 
-def _may_be_called(entry: Entry[E], region: str, chain: int) -> bool:
+def _may_be_called(entry: Entry[E], circuit: CircuitName, chain: int) -> bool:
     """Return whether a listener causes no events for itself without end; log it once if it does."""
     if get_ident() in entry.threads:
         what = "caused another event of its own while it was called, and was not called for it"
@@ -190,15 +193,15 @@ def _may_be_called(entry: Entry[E], region: str, chain: int) -> bool:
     else:
         return True
     if entry.first_recursion.happens():
-        log_fault("listener", entry.listener, what, region)
+        log_fault("listener", entry.listener, what, circuit)
     return False
 
 
-def _discard_awaitable(entry: Entry[E], result: object, region: str) -> None:
+def _discard_awaitable(entry: Entry[E], result: object, circuit: CircuitName) -> None:
     """Log, once for each listener, that what it returned never runs; a task runs by itself."""
     if entry.first_fault.happens():
         what = f"returned a {type(result).__name__}, which nobody awaits: use asyncio.create_task"
-        log_fault("listener", entry.listener, what, region)
+        log_fault("listener", entry.listener, what, circuit)
     discard(result)
 
 
@@ -209,12 +212,17 @@ class Subscribers:
         readmit: Keeps a breaker again that was evicted, now that it holds information. Takes the
             breaker and its time.
         history: Where the changes are recorded; None: a new one.
+        registry: The name of the registry.
     """
 
     def __init__(
-        self, readmit: Callable[[Any, float], None], history: History | None = None
+        self,
+        readmit: Callable[[Any, float], None],
+        history: History | None = None,
+        registry: str = "",
     ) -> None:
         self.readmit = readmit
+        self.registry = registry
         self.history = History() if history is None else history
         self.listeners: Listeners[StateChanged] = Listeners("one StateChanged")
         self.throttle_listeners: Listeners[TenantThrottled] = Listeners("one TenantThrottled")
@@ -239,7 +247,7 @@ class EventQueue:
     It is good for one process: the child of a fork drops what its parent is delivering.
 
     Args:
-        region: Whose events they are.
+        name: Whose events they are, for the log.
         listeners: The breaker's own.
         subscribers: The registry's; None for a breaker without one.
     """
@@ -250,16 +258,16 @@ class EventQueue:
         "_events",
         "_has_dropped",
         "_listeners",
+        "_name",
         "_process",
-        "_region",
         "_subscribers",
         "is_waiting",
     )
 
     def __init__(
-        self, region: str, listeners: Listeners[StateChanged], subscribers: Subscribers | None
+        self, name: CircuitName, listeners: Listeners[StateChanged], subscribers: Subscribers | None
     ) -> None:
-        self._region = region
+        self._name = name
         self._listeners = listeners
         self._subscribers = subscribers
         self._process = os.getpid()
@@ -341,7 +349,7 @@ class EventQueue:
             if self._process == os.getpid():
                 if not self._deliveries and self._has_dropped:
                     self._has_dropped = False
-                    self._deliveries = [partial(_log_dropped_events, self._region)]
+                    self._deliveries = [partial(_log_dropped_events, self._name)]
                 elif not self._deliveries and self._events:
                     self._deliveries = self._deliveries_of(*self._events.popleft())
                 if self._deliveries:
@@ -353,17 +361,17 @@ class EventQueue:
 
     def _deliveries_of(self, event: QueuedEvent, chain: int) -> list[Delivery]:
         """Return what is to be done about an event, the first thing last."""
-        deliveries: list[Delivery] = [partial(log_event, self._region, event)]
+        deliveries: list[Delivery] = [partial(log_event, self._name, event)]
         if isinstance(event, StateChanged):
             entries = self._listeners.entries
             if self._subscribers is not None:
                 entries += self._subscribers.listeners.entries
             for entry in entries:
-                delivery: Delivery = partial(call_listener, entry, event, self._region, chain)
+                delivery: Delivery = partial(call_listener, entry, event, self._name, chain)
                 deliveries.append(delivery)
         deliveries.reverse()
         return deliveries
 
 
-def _log_dropped_events(region: str) -> None:
-    log_dropped_events(region, _MOST_EVENTS)
+def _log_dropped_events(name: CircuitName) -> None:
+    log_dropped_events(name, _MOST_EVENTS)

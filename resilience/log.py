@@ -1,10 +1,11 @@
-"""Every line that the package logs, through loguru."""
+"""Every line that the package logs, through loguru unless it is sent elsewhere."""
 
+import os
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, TypeAlias
 
 from loguru import logger
 
@@ -18,6 +19,7 @@ from resilience.circuit import (
     ProbesIgnored,
     RejectionsBegan,
 )
+from resilience.circuit_name import CircuitName
 from resilience.events import StateChanged
 from resilience.mode import VARIABLE, Mode
 from resilience.rules.trip import TripRule
@@ -27,6 +29,41 @@ _LEVELS = {
     CircuitState.HALF_OPEN: "WARNING",
     CircuitState.CLOSED: "INFO",
 }
+
+
+# The environment variable RESILIENCE_LOG turns the log off, wherever it is sent.
+_IS_OFF = os.environ.get("RESILIENCE_LOG", "").strip().lower() == "off"
+
+#: Takes the name of a level, a line, and what belongs to it.
+Destination: TypeAlias = Callable[[str, str, Mapping[str, object]], object]
+
+
+def _to_loguru(level: str, line: str, bound: Mapping[str, object]) -> None:
+    logger.bind(**bound).log(level, "{}", line)
+
+
+_destination: Destination = _to_loguru
+
+
+def send_lines_to(destination: Destination) -> Callable[[], None]:
+    """Send each line there from now on, instead of to loguru.
+
+    Args:
+        destination: Takes the name of a level of the standard library, a line, and what belongs to
+            it: names that are the same in all lines. What it raises is reported once.
+
+    Returns:
+        A function that ends it; it does nothing if the lines are sent elsewhere by then.
+    """
+    global _destination  # noqa: PLW0603 - a process has one log
+    _destination = destination
+
+    def stop() -> None:
+        global _destination  # noqa: PLW0603 - the same
+        if _destination is destination:
+            _destination = _to_loguru
+
+    return stop
 
 
 class Once:
@@ -44,20 +81,35 @@ class Once:
 
 def log(
     level: str,
-    region: str,
+    circuit: CircuitName | str,
     text: str,
     bound: Mapping[str, object] | None = None,
     *,
     subject: str = "Circuit breaker",
 ) -> None:
-    """Write one line, with the region, if there is one, in place of the braces."""
+    """Write one line.
+
+    Args:
+        level: The name of its level.
+        circuit: The name of a circuit, which is written in place of the braces; or the region
+            alone. Empty: the line is about no circuit.
+        text: The line without its subject.
+        bound: What belongs to the line, in addition to the region.
+        subject: What the line is about.
+    """
+    if _IS_OFF:
+        return
     # A sink with catch=False may raise: a log that fails must not fail a call.
     try:
-        if region:  # Without one, braces are part of the text: a broker's reply may have some.
-            region = display_name(region)
-            text = text.replace("{}", region, 1)
-        bound_logger = logger.bind(**{"region": region, **(bound or {})})
-        bound_logger.log(level, "{} {}", subject, text)
+        name = CircuitName(circuit) if isinstance(circuit, str) else circuit
+        fields: dict[str, object] = {"region": ""}
+        if name.region:  # Without one, braces are part of the text: a broker's reply may have some.
+            shown = fields["region"] = display_name(name.region)
+            if name.is_of_another_registry:
+                fields["registry"] = one_line(name.registry)
+                shown = f"{shown} of registry {fields['registry']}"
+            text = text.replace("{}", shown, 1)
+        _destination(level, f"{subject} {text}", {**fields, **(bound or {})})
     except Exception as error:  # noqa: BLE001 - whatever a sink raises
         _report_broken_sink(error)
 
@@ -77,27 +129,28 @@ class Advice(NamedTuple):
 
 
 def log_event(
-    region: str, event: StateChanged | ProbeExpired | RejectionsBegan | ProbesIgnored | Advice
+    circuit: CircuitName,
+    event: StateChanged | ProbeExpired | RejectionsBegan | ProbesIgnored | Advice,
 ) -> None:
     """Log what happened to a circuit."""
     if isinstance(event, Advice):
-        log("WARNING", region, event.text)
+        log("WARNING", circuit, event.text)
         return
     if isinstance(event, ProbesIgnored):
-        _log_ignored_probes(region, event)
+        _log_ignored_probes(circuit, event)
         return
     if isinstance(event, ProbeExpired):
         text = f"lost a probe for region {{}}: no result within {event.after:g} s"
-        log("WARNING", region, text)
+        log("WARNING", circuit, text)
         return
     if isinstance(event, RejectionsBegan):
         bound: dict[str, object] = {"state": event.state, "reason": event.reason}
         verb = "rejects" if event.mode is Mode.ENFORCE else "would reject"
         text = f"{verb} calls for region {{}}, which is {event.state}: {event.reason}"
-        log("INFO", region, text, bound)
+        log("INFO", circuit, text, bound)
         return
     if event.rejected:
-        _log_rejected_calls(event)
+        _log_rejected_calls(circuit, event)
     bound = {
         "old": event.old,
         "new": event.new,
@@ -109,17 +162,19 @@ def log_event(
     }
     observed = "" if event.mode is Mode.ENFORCE else f" (mode {event.mode}: it rejects nobody)"
     text = f"{event.new} for region {{}}{_explain(event)}{observed}"
-    log(_LEVELS[event.new], region, text, bound)
+    log(_LEVELS[event.new], circuit, text, bound)
 
 
-def log_unknown_errors(region: str, count: int, calls: int, kind: str, advice: str) -> None:
+def log_unknown_errors(
+    circuit: CircuitName, count: int, calls: int, kind: str, advice: str
+) -> None:
     """Warn that a breaker ignores most calls, since no rule knows their errors."""
     errors = f"ended in errors that no rule knows, most often {one_line(kind)}"
     text = f"ignored {count} of the last {calls} calls for region {{}}: they {errors}"
-    log("WARNING", region, f"{text}; {advice}")
+    log("WARNING", circuit, f"{text}; {advice}")
 
 
-def log_abandoned_calls(region: str, count: int, kind: str, *, can_count: bool) -> None:
+def log_abandoned_calls(circuit: CircuitName, count: int, kind: str, *, can_count: bool) -> None:
     """Warn that a breaker learns nothing, since call after call was ended from outside."""
     kind = one_line(kind)
     text = f"ignored {count} calls in a row for region {{}}: they were ended from outside ({kind})"
@@ -129,7 +184,7 @@ def log_abandoned_calls(region: str, count: int, kind: str, *, can_count: bool) 
     )
     if can_count:
         hint += f"; if {kind} is a timeout from inside it, count it: classifier=failures({kind})"
-    log("WARNING", region, f"{text}; {hint}")
+    log("WARNING", circuit, f"{text}; {hint}")
 
 
 def log_lazy_result(function: object, result: object, acquire: str) -> None:
@@ -140,10 +195,21 @@ def log_lazy_result(function: object, result: object, acquire: str) -> None:
     log("WARNING", "", f"{text}: {hint}")
 
 
-def log_eviction(limit: int) -> None:
+def log_eviction(registry: str, limit: int) -> None:
     """Warn that a registry has evicted its first breaker."""
     hint = "does region_from give a region, or something that never repeats?"
-    log("WARNING", "", f"registry keeps {limit} regions (max_regions) and has evicted one: {hint}")
+    which = f" {one_line(registry)}" if CircuitName("", registry).is_of_another_registry else ""
+    log(
+        "WARNING",
+        "",
+        f"registry{which} keeps {limit} regions (max_regions) and has evicted one: {hint}",
+    )
+
+
+def log_forced_open_unused(circuit: CircuitName) -> None:
+    """Warn that a circuit is held open that no call has gone through."""
+    text = "is held open for region {}, which has not been called: is the name spelled correctly?"
+    log("WARNING", circuit, text)
 
 
 def log_forced_mode(mode: Mode) -> None:
@@ -170,21 +236,26 @@ def log_gate_above_breaker(function: str) -> None:
     log("WARNING", "", f"{text}: put gate below the circuit breaker, around the loop")
 
 
-def log_closed_loop(region: str) -> None:
+def log_closed_loop(circuit: CircuitName) -> None:
     """Warn that a listener receives nothing any more, since its event loop is closed."""
     text = "cannot call a listener for region {}: its event loop is closed; end it before the loop"
-    log("WARNING", region, text)
+    log("WARNING", circuit, text)
 
 
-def log_dropped_events(region: str, limit: int) -> None:
+def log_dropped_events(circuit: CircuitName, limit: int) -> None:
     """Warn that events are lost, since a listener does not keep up with them."""
     text = f"drops events for region {{}}: {limit:,} of them wait for a listener already"
-    log("WARNING", region, text)
+    log("WARNING", circuit, text)
 
 
-def log_fault(role: str, function: object, what: str, region: str) -> None:
+def log_fault(role: str, function: object, what: str, circuit: CircuitName | str) -> None:
     """Log that a user's function, such as a listener or a classifier, did what it must not."""
-    log("ERROR", region, f"{role} {one_line(name_of(function))} for region {{}} {what}")
+    log("ERROR", circuit, f"{role} {one_line(name_of(function))} for region {{}} {what}")
+
+
+def describe_duration(seconds: float) -> str:
+    """Return a number of seconds as a line shows it, never as 0 s."""
+    return f"{seconds:.0f} s" if seconds >= 1 else "less than 1 s"
 
 
 def log_recording_failed(path: str, why: str) -> None:
@@ -213,7 +284,8 @@ def describe_exception(error: BaseException) -> str:
 def _explain(event: StateChanged) -> str:
     by = f", by {event.by}" if event.by else ""
     if event.new is CircuitState.CLOSED:
-        return f" — {event.reason if event.reason == RESET else 'recovered'}{by}"
+        # All lines are ASCII but this one, whose dash programs that read the log may look for.
+        return f": {RESET}{by}" if event.reason == RESET else f" — recovered{by}"
     is_forced = event.retry_after is None
     by_streak = event.rule in (None, TripRule.STREAK)
     if event.new is CircuitState.HALF_OPEN or is_forced or by or not by_streak:
@@ -224,20 +296,19 @@ def _explain(event: StateChanged) -> str:
     return f" after {event.streak} {failures}: {event.reason}{probe}"
 
 
-def _log_ignored_probes(region: str, event: ProbesIgnored) -> None:
+def _log_ignored_probes(circuit: CircuitName, event: ProbesIgnored) -> None:
     bound = {"state": CircuitState.HALF_OPEN, "probes": event.count, "reasons": event.reasons}
     raised = f": {', '.join(event.reasons)}" if event.reasons else ""
     text = f"stays HALF_OPEN for region {{}}, {event.count:,} probes in a row were ignored{raised}"
-    log("WARNING", region, text, bound)
+    log("WARNING", circuit, text, bound)
 
 
-def _log_rejected_calls(event: StateChanged) -> None:
+def _log_rejected_calls(circuit: CircuitName, event: StateChanged) -> None:
     calls = "1 call" if event.rejected == 1 else f"{event.rejected:,} calls"
     bound = {"rejected": event.rejected, "seconds": event.duration}
-    seconds = f"{event.duration:.0f} s" if event.duration >= 1 else "less than 1 s"
     verb = "rejected" if event.mode is Mode.ENFORCE else "would have rejected"
-    text = f"{verb} {calls} for region {{}} in {seconds}"
-    log("INFO", event.region, text, bound)
+    text = f"{verb} {calls} for region {{}} in {describe_duration(event.duration)}"
+    log("INFO", circuit, text, bound)
 
 
 _forced_mode = Once()

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from resilience.circuit_name import CircuitName
 from resilience.log import Once, log_closed_loop, log_dropped_events
 
 E = TypeVar("E")
@@ -19,8 +20,8 @@ class LoopDelivery(Generic[E]):
 
     Args:
         loop: The event loop.
-        deliver: Calls the listener with an event, its region and the length of the chain before it.
-            Runs in the loop, in the context in which the listener was added, not in that of the
+        deliver: Calls the listener with an event, its circuit and the length of the chain before
+            it. Runs in the loop, in the context in which the listener was added, not in that of the
             call that has caused the event. It returns the exit that the listener asked for.
     """
 
@@ -37,44 +38,44 @@ class LoopDelivery(Generic[E]):
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        deliver: Callable[[E, str, int], BaseException | None],
+        deliver: Callable[[E, CircuitName, int], BaseException | None],
     ) -> None:
         self._loop = loop
         self._deliver = deliver
         self._context = contextvars.copy_context()
-        self._events: deque[tuple[E, str, int]] = deque(maxlen=_MOST_EVENTS)
+        self._events: deque[tuple[E, CircuitName, int]] = deque(maxlen=_MOST_EVENTS)
         # Whether the loop will run `_run`. It is set before and cleared after the events are looked
         # at, so that at worst it runs once too often.
         self._is_scheduled = False
         self._closed_before = Once()
         self._dropped_before = Once()
 
-    def put(self, event: E, region: str, chain: int) -> None:
+    def put(self, event: E, circuit: CircuitName, chain: int) -> None:
         """Let the loop deliver an event.
 
         Args:
             event: The event.
-            region: Its region.
+            circuit: Its circuit, for the log.
             chain: The length of the chain of events before it.
         """
         if self._loop.is_closed():
-            self._on_closed_loop(region)
+            self._on_closed_loop(circuit)
             return
         if len(self._events) == _MOST_EVENTS and self._dropped_before.happens():
-            log_dropped_events(region, _MOST_EVENTS)
-        self._events.append((event, region, chain))  # in place of the oldest one, where it is full
+            log_dropped_events(circuit, _MOST_EVENTS)
+        self._events.append((event, circuit, chain))  # in place of the oldest one, where it is full
         if self._is_scheduled:
             return
         self._is_scheduled = True
         try:
             self._loop.call_soon_threadsafe(self._run, context=self._context)
         except RuntimeError:  # it was closed just now
-            self._on_closed_loop(region)
+            self._on_closed_loop(circuit)
 
-    def _on_closed_loop(self, region: str) -> None:
+    def _on_closed_loop(self, circuit: CircuitName) -> None:
         self._events.clear()
         if self._closed_before.happens():
-            log_closed_loop(region)
+            log_closed_loop(circuit)
 
     def _run(self) -> None:
         self._is_scheduled = False

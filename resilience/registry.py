@@ -3,17 +3,19 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Unpack
+from typing import Self, Unpack
 from weakref import WeakValueDictionary
 
 from resilience import _validate, log
 from resilience._lock import lock
-from resilience._text import LONGEST_NAME
+from resilience._text import LONGEST_NAME, bounded_name
 from resilience.breaker import CircuitBreaker, CircuitSnapshot, Retention
+from resilience.circuit_name import DEFAULT_REGISTRY
 from resilience.classify import classify_error
 from resilience.errors import CircuitBreakerOpenError
 from resilience.events import Listener, TenantThrottled
@@ -66,6 +68,8 @@ class CircuitBreakerRegistry(KeepsIdentity):
         rng: The source of jitter, such as ``random.Random(7)`` in a test; None: that of `random`.
         sharing: Shares the circuits with other processes, such as
             `resilience.integrations.redis.RedisSharing`; None: they belong to this process alone.
+        name: What the registry is called in logs, events, metrics and on the status page, for a
+            program that has several. It stays the same.
 
     Raises:
         TypeError: An argument has the wrong type, a function among them is an `async def`, a
@@ -91,7 +95,10 @@ class CircuitBreakerRegistry(KeepsIdentity):
         clock: Callable[[], float] | None = None,
         rng: random.Random | None = None,
         sharing: Sharing | None = None,
+        name: str = "",
     ) -> None:
+        if name != "":
+            name = bounded_name(_validate.check_text("name", name))
         settings = CheckedSettings(
             policy=policy,
             policies=policies,
@@ -110,6 +117,7 @@ class CircuitBreakerRegistry(KeepsIdentity):
         if sharing is not None:
             sharing.bind(self)
         self._settings = settings
+        self._name = name
         self._breakers: dict[str, CircuitBreaker] = {}
         self._eviction_order = EvictionOrder(self._breakers)
         # Evicted, but still held by somebody: a region has one circuit, whoever asks.
@@ -122,6 +130,11 @@ class CircuitBreakerRegistry(KeepsIdentity):
         self._suspicious: set[str] = set()
         self._subscribers = self._make_subscribers()
         self._recording: Recording | None = None
+
+    @property
+    def name(self) -> str:
+        """What the registry is called; empty if it has no name."""
+        return self._name
 
     @property
     def history(self) -> History:
@@ -224,6 +237,36 @@ class CircuitBreakerRegistry(KeepsIdentity):
             self._subscribers = self._make_subscribers(old.history)
         old.retire()
         del forgotten  # not under the lock: their listeners are freed, and may run a user's code
+
+    @contextmanager
+    def isolated(self, **settings: Unpack[Settings]) -> Generator[Self, None, None]:
+        """Set aside the breakers, the history and the listeners, and put them back; for tests.
+
+        In the block, the registry is as new: it has no circuit, nobody listens, and nothing is
+        shared. Functions that are decorated with it follow. What is set aside goes on meanwhile,
+        for everybody that holds a part of it.
+
+        Args:
+            settings: The keywords of the registry, for the block; what is not given is as before.
+
+        Raises:
+            TypeError: A setting is unknown or has the wrong type.
+            ValueError: A setting has a wrong value.
+        """
+        check_names(settings)
+        settings.setdefault("sharing", None)
+        inside = replace(self._settings, **settings)
+        policies, allows = inside.policies_by_name(), inside.allows()
+        _validate.first_reading(inside.clock)
+        if inside.sharing is not None:
+            inside.sharing.bind(self)
+        subscribers = self._make_subscribers()
+        before = self._exchange(_Contents(inside, policies, allows, subscribers))
+        try:
+            yield self
+        finally:
+            self.close()
+            self._exchange(before).subscribers.retire()
 
     def close(self) -> None:
         """Stop sharing: the circuits go on alone, and waiting tasks look again."""
@@ -345,8 +388,31 @@ class CircuitBreakerRegistry(KeepsIdentity):
 
     # Finding and making
 
+    def _exchange(self, contents: "_Contents") -> "_Contents":
+        """Take other contents, and return those until now."""
+        with lock:
+            before = _Contents(
+                self._settings,
+                self._policies,
+                self._allows,
+                self._subscribers,
+                self._breakers,
+                self._eviction_order,
+                dict(self._evicted),
+                dict(self.aliases),
+            )
+            self._settings, self._subscribers = contents.settings, contents.subscribers
+            self._policies, self._allows = contents.policies, contents.allows
+            self._breakers = contents.breakers
+            self._eviction_order = contents.eviction_order or EvictionOrder(self._breakers)
+            self._evicted.clear()
+            self._evicted.update(contents.evicted)
+            self.aliases.clear()  # the same dict as before: the decorators hold it
+            self.aliases.update(contents.aliases)
+        return before
+
     def _make_subscribers(self, history: History | None = None) -> Subscribers:
-        return Subscribers(self._readmit, history)
+        return Subscribers(self._readmit, history, self._name)
 
     def _find(self, region: str) -> CircuitBreaker:
         while True:
@@ -497,7 +563,21 @@ class CircuitBreakerRegistry(KeepsIdentity):
     def _log_first_eviction(self) -> None:
         if self._has_evicted and not self._eviction_is_logged:
             self._eviction_is_logged = True
-            log.log_eviction(self._settings.max_regions)
+            log.log_eviction(self._name, self._settings.max_regions)
+
+
+@dataclass(frozen=True, slots=True)
+class _Contents:
+    """All that a registry holds: at first, its settings only."""
+
+    settings: CheckedSettings
+    policies: dict[str, BreakerPolicy]
+    allows: Callable[[str], object]
+    subscribers: Subscribers
+    breakers: dict[str, CircuitBreaker] = field(default_factory=dict[str, CircuitBreaker])
+    eviction_order: EvictionOrder | None = None
+    evicted: Mapping[str, CircuitBreaker] = field(default_factory=dict[str, CircuitBreaker])
+    aliases: Mapping[str, CircuitBreaker] = field(default_factory=dict[str, CircuitBreaker])
 
 
 def _time_of(clock: Callable[[], float] | None) -> float:
@@ -506,4 +586,4 @@ def _time_of(clock: Callable[[], float] | None) -> float:
 
 
 #: The registry that `@region_breaker` uses by default; it knows the Genesys regions.
-default_registry = CircuitBreakerRegistry(normalize=canonical_region)
+default_registry = CircuitBreakerRegistry(normalize=canonical_region, name=DEFAULT_REGISTRY)

@@ -11,6 +11,7 @@ from resilience import scope
 from resilience._lock import lock_is_held
 from resilience.answers import read_limit
 from resilience.circuit import CircuitState
+from resilience.circuit_name import CircuitName
 from resilience.classify import examine, is_throttled
 from resilience.errors import TenantThrottledError
 from resilience.judge import Classifiers
@@ -31,6 +32,7 @@ class BreakerWithTenants(RecordsOutcomes, Protocol):
     """What a tenant's call needs of its circuit breaker."""
 
     region: str
+    name: CircuitName
 
     @property
     def state(self) -> CircuitState:
@@ -264,7 +266,7 @@ class TenantCall:
             reading = read_limit(error)
         except Exception as fault:  # noqa: BLE001 - the call's own error must reach the caller
             wrong = describe_exception(fault)
-            log_fault("an error's class", type(error), wrong, self.breaker.region)
+            log_fault("an error's class", type(error), wrong, self.breaker.name)
             return None
         self._is_reported = True
         self._tenants.learn(reading, self.tenant, self.probe)

@@ -16,6 +16,7 @@ from resilience import _validate
 from resilience._lock import lock, lock_is_held, postpone
 from resilience.answers import read_limit
 from resilience.circuit import CircuitState, Closed
+from resilience.circuit_name import CircuitName
 from resilience.events import TenantThrottled
 from resilience.limits import (
     LimitReading,
@@ -28,7 +29,7 @@ from resilience.limits import (
 from resilience.listeners import Listeners, Subscribers, call_listener
 from resilience.log import describe_exception, log_fault
 from resilience.policy import BreakerPolicy
-from resilience.waiters import WaitQueue
+from resilience.waiters import WaitQueue, runs_in_event_loop
 
 T = TypeVar("T")
 NO_TENANTS = ThrottledTenants(0, 0.0, {})
@@ -38,6 +39,7 @@ class HasTenants(Protocol):
     """What the tenants need of their region's circuit breaker."""
 
     region: str
+    name: CircuitName
     #: The ticket of every call that the circuit would reject, where it rejects nobody; else None.
     bypass: Closed | None
 
@@ -251,7 +253,7 @@ class Tenants:
         Raises:
             RuntimeError: An event loop runs in this thread, and would stand still.
         """
-        if _runs_in_event_loop():
+        if runs_in_event_loop():
             what = "a `def` that waits for its tenant would hold up the event loop of its thread"
             raise RuntimeError(f"{what}: call it in another thread, or make it an `async def`")
         # The queue is asyncio's. A loop of its own costs less than a millisecond.
@@ -308,13 +310,18 @@ class Tenants:
             entries += self._subscribers.throttle_listeners.entries
         if not entries:
             return
-        region = self._breaker.region
+        name = self._breaker.name
         event = TenantThrottled(
-            region=region, tenant=tenant, wait=wait, at=now, time=datetime.now(UTC)
+            region=name.region,
+            tenant=tenant,
+            wait=wait,
+            at=now,
+            time=datetime.now(UTC),
+            registry=name.registry,
         )
         exit_error: BaseException | None = None
         for entry in entries:
-            exit_error = call_listener(entry, event, region) or exit_error
+            exit_error = call_listener(entry, event, name) or exit_error
         if exit_error is not None:
             raise exit_error
 
@@ -322,7 +329,7 @@ class Tenants:
         try:
             self._now = self._breaker.now()
         except Exception as fault:  # noqa: BLE001 - the call's own error or result goes first
-            log_fault("clock", type(self), describe_exception(fault), self._breaker.region)
+            log_fault("clock", type(self), describe_exception(fault), self._breaker.name)
         return self._now
 
     def _read_answer(self, answer: object) -> LimitReading | None:
@@ -330,18 +337,10 @@ class Tenants:
             return read_limit(answer)
         except Exception as fault:  # noqa: BLE001 - an object of a stranger's class
             wrong = describe_exception(fault)
-            log_fault("an answer's class", type(answer), wrong, self._breaker.region)
+            log_fault("an answer's class", type(answer), wrong, self._breaker.name)
             return None
 
     def _read(self, query: Callable[[float], T]) -> T:
         now = self._breaker.now()
         with lock:
             return query(now)
-
-
-def _runs_in_event_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

@@ -89,6 +89,15 @@ class WaitQueue:
                 self.wake_first(grace_period=grace_period)
 
 
+def runs_in_event_loop() -> bool:
+    """Return whether an event loop runs in this thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 class _Waiter:
     """One waiting task: asleep until its time is over or it is woken."""
 

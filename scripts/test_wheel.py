@@ -16,7 +16,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 UV_PIP = [sys.executable, "-m", "uv", "pip"]
 LEFT_BEHIND = shutil.ignore_patterns(
-    "resilience", ".*", "__pycache__", "_build", "build", "dist", "mutants"
+    "resilience",
+    "pytest_region_breaker.py",
+    ".*",
+    "__pycache__",
+    "_build",
+    "build",
+    "dist",
+    "mutants",
 )
 
 # What a wheel can get wrong: its modules, the files beside them, and what it asks for. The other
@@ -33,6 +40,7 @@ TESTS = (
     "tests/integration/redis/test_script.py",
     "tests/integration/status_page/test_page.py",
     "tests/integration/web",
+    "tests/unit/testing",
 )
 
 EXTRAS = (
@@ -110,10 +118,12 @@ def build(folder: Path) -> Path:
     run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder), where=ROOT)
     (wheel,) = folder.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    foreign = [name for name in names if not name.startswith(("resilience/", "region_breaker-"))]
-    if foreign or "resilience/py.typed" not in names:
+    ours = ("resilience/", "region_breaker-", "pytest_region_breaker.py")
+    foreign = [name for name in names if not name.startswith(ours)]
+    if foreign or not {"resilience/py.typed", "pytest_region_breaker.py"} <= set(names):
         sys.exit(
-            f"wheel: holds {foreign or names}, and has to hold resilience/ with its py.typed only"
+            f"wheel: holds {foreign or names}, and has to hold resilience/ with its py.typed,"
+            " and the plugin of pytest, only"
         )
     return wheel
 

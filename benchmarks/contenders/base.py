@@ -4,18 +4,14 @@ from importlib.metadata import version
 from typing import ClassVar
 
 from benchmarks.calls import Function
-from benchmarks.clock import Clock
+from resilience.testing.conformance import RECOVERY, SUCCESSES, THRESHOLD, BreakerAdapter
+from resilience.testing.conformance import ManualClock as Clock
+from resilience.testing.conformance.adapter import OPEN
 
-# The settings of every breaker: this many failures in a row open it, it stays open for this many
-# seconds, and this many successes in a row close it.
-THRESHOLD = 10
-RECOVERY = 60.0
-SUCCESSES = 3
-
-CLOSED, OPEN, HALF_OPEN = "CLOSED", "OPEN", "HALF_OPEN"
+__all__ = ["RECOVERY", "SUCCESSES", "THRESHOLD", "Clock", "Contender"]
 
 
-class Contender:
+class Contender(BreakerAdapter):
     """The circuit breaker of one library. Whatever one object protects shares its circuits.
 
     Args:
@@ -24,12 +20,8 @@ class Contender:
     """
 
     name: ClassVar[str]  # as on PyPI
-    rejection: ClassVar[type[Exception]]  # what a call raises while the circuit is open
     #: The settings that the library does not have, or has in another form than its manual shows.
     notes: ClassVar[tuple[str, ...]] = ()
-    #: The names that the scoreboard's clock replaces, in a library that takes no clock. The value
-    #: is the attribute of the clock.
-    patches: ClassVar[dict[str, str]] = {}
 
     def __init__(self, *, threshold: int = THRESHOLD, clock: Clock | None = None) -> None:
         raise NotImplementedError
@@ -52,13 +44,6 @@ class Contender:
         """
         del fn
         return None
-
-    def use_classifier_that_raises(self) -> None:
-        """Make the filter raise over a `PoisonError`, where `is_failure` is not the filter yet."""
-
-    def state(self) -> str:
-        """Return the state that the library reports, in this project's words."""
-        raise NotImplementedError
 
     def is_open(self) -> bool:
         """Whether the library reports that the circuit is open."""

@@ -3,8 +3,7 @@
 from typing import cast
 
 from benchmarks.calls import REGION, Function, is_failure
-from benchmarks.clock import Clock
-from benchmarks.contenders.base import THRESHOLD, Contender
+from benchmarks.contenders.base import THRESHOLD, Clock, Contender
 from resilience import (
     BreakerPolicy,
     CircuitBreakerOpenError,

@@ -3,8 +3,7 @@
 import circuitbreaker
 
 from benchmarks.calls import REGION, Function, is_failure
-from benchmarks.clock import Clock
-from benchmarks.contenders.base import RECOVERY, THRESHOLD, Contender
+from benchmarks.contenders.base import RECOVERY, THRESHOLD, Clock, Contender
 
 
 class Circuitbreaker(Contender):

@@ -3,8 +3,7 @@
 import interlock
 
 from benchmarks.calls import REGION, Function, is_failure
-from benchmarks.clock import Clock
-from benchmarks.contenders.base import RECOVERY, SUCCESSES, THRESHOLD, Contender
+from benchmarks.contenders.base import RECOVERY, SUCCESSES, THRESHOLD, Clock, Contender
 
 
 class Interlock(Contender):

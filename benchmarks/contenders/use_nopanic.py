@@ -8,8 +8,7 @@ from typing import Protocol
 import nopanic
 
 from benchmarks.calls import REGION, Function, is_failure
-from benchmarks.clock import Clock
-from benchmarks.contenders.base import RECOVERY, SUCCESSES, THRESHOLD, Contender
+from benchmarks.contenders.base import RECOVERY, SUCCESSES, THRESHOLD, Clock, Contender
 
 
 class HasRegion(Protocol):

@@ -7,8 +7,7 @@ from typing import cast
 import pybreaker
 
 from benchmarks.calls import REGION, Function, Send, is_excluded
-from benchmarks.clock import Clock
-from benchmarks.contenders.base import RECOVERY, SUCCESSES, THRESHOLD, Contender
+from benchmarks.contenders.base import RECOVERY, SUCCESSES, THRESHOLD, Clock, Contender
 
 
 class Pybreaker(Contender):

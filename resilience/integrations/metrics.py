@@ -3,13 +3,19 @@
 import heapq
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from resilience._text import display_name
+from resilience._validate import kind_of, shown
 from resilience.breaker import CircuitBreaker, CircuitSnapshot
 from resilience.circuit import CircuitState
+from resilience.circuit_name import CircuitName
 from resilience.registry import CircuitBreakerRegistry
 from resilience.rules.trip import TripRule
+from resilience.shared_circuit import SharedCircuit
+
+#: What an exporter takes: one registry, or several with different names.
+Registries: TypeAlias = CircuitBreakerRegistry | Iterable[CircuitBreakerRegistry]
 
 #: The state before a transition and the state after it.
 StatePair = tuple[CircuitState, CircuitState]
@@ -34,19 +40,25 @@ class Reading:
 
     Args:
         name: The display name of the region.
+        registry: The display name of its registry; empty if it has none.
         snapshot: What the breaker knows.
         seconds_in_state: Seconds since the circuit entered this state.
         recovery_timeout: The recovery timeout of its policy, in seconds; with a `Backoff` the
             longest one.
         tenant_waits: Seconds that each throttled tenant still waits, by its display name; empty
             unless it was asked for, since tenants are customers.
+        failure_threshold: The failure threshold of its policy.
+        holds_lease: Whether this process is the one of a fleet that probes now.
     """
 
     name: str
+    registry: str
     snapshot: CircuitSnapshot
     seconds_in_state: float
     recovery_timeout: float
     tenant_waits: Mapping[str, float]
+    failure_threshold: int
+    holds_lease: bool
 
     def calls(self) -> dict[str, int]:
         """Return the number of calls since the start, by outcome."""
@@ -106,6 +118,46 @@ class HasStats(Protocol):
         ...
 
 
+def check_registries(registries: Registries) -> tuple[CircuitBreakerRegistry, ...]:
+    """Return the registries that an exporter was given.
+
+    Raises:
+        TypeError: They are not one registry, or several.
+        ValueError: There is none, or two of them have the same name.
+    """
+    if isinstance(registries, CircuitBreakerRegistry):
+        return (registries,)
+    expected = "registry must be a CircuitBreakerRegistry, or several of them"
+    try:
+        several = tuple(registries)
+    except TypeError:
+        raise TypeError(f"{expected}, got {kind_of(registries)}") from None
+    for one in several:
+        if not isinstance(one, CircuitBreakerRegistry):
+            raise TypeError(f"{expected}, got {kind_of(one)} among them")
+    if not several:
+        raise ValueError(f"{expected}, got none")
+    names = [one.name for one in several]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"registries must have different names, two are called {shown(name)}")
+    return several
+
+
+def are_named(registries: Iterable[CircuitBreakerRegistry]) -> bool:
+    """Whether the figures of these registries say which registry they are from."""
+    names = [one.name for one in registries]
+    return len(names) > 1 or CircuitName("", names[0]).is_of_another_registry
+
+
+def read_all(
+    registries: Iterable[CircuitBreakerRegistry], *, show_tenants: bool = False
+) -> Iterator[Reading]:
+    """Read each circuit of several registries, as `read_circuits` does."""
+    for registry in registries:
+        yield from read_circuits(registry, show_tenants=show_tenants)
+
+
 def read_circuits(
     registry: CircuitBreakerRegistry, *, show_tenants: bool = False
 ) -> Iterator[Reading]:
@@ -141,10 +193,13 @@ def read_circuit(breaker: CircuitBreaker, *, show_tenants: bool = False) -> Read
         waits = breaker.tenant_waits(now) if show_tenants and snapshot.throttled_tenants else {}
         return Reading(
             name,
+            display_name(breaker.name.registry),
             snapshot,
             seconds_in_state,
             breaker.policy.longest_recovery,
             {display_name(tenant): wait for tenant, wait in _longest(waits)},
+            breaker.policy.failure_threshold,
+            isinstance(breaker.circuit, SharedCircuit) and breaker.circuit.holds_lease,
         )
 
     return breaker.read(query)

@@ -4,8 +4,9 @@ Needs the API only: ``pip install "region-breaker[opentelemetry]"``. The applica
 SDK and where it exports to.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 from typing import Literal
 
@@ -15,13 +16,23 @@ from opentelemetry.util.types import AttributeValue
 
 from resilience._text import display_name
 from resilience.circuit import CircuitState
+from resilience.circuit_name import CircuitName
 from resilience.errors import CircuitBreakerOpenError
 from resilience.events import StateChanged
-from resilience.integrations.metrics import HasStats, QueueStats, Reading, read_circuits
+from resilience.integrations.metrics import (
+    HasStats,
+    QueueStats,
+    Reading,
+    Registries,
+    are_named,
+    check_registries,
+    read_all,
+)
 from resilience.mode import Mode
 from resilience.registry import CircuitBreakerRegistry
 
 _REGION, _STATE = "circuit_breaker.region", "circuit_breaker.state"
+_REGISTRY = "circuit_breaker.registry"
 _TENANT = "circuit_breaker.tenant"
 _OUTCOME = "circuit_breaker.outcome"
 _REASON, _RETRY_AFTER = "circuit_breaker.reason", "circuit_breaker.retry_after"
@@ -34,19 +45,26 @@ _Values = Iterable[tuple[float, _Attributes]]
 
 
 def observe(
-    registry: CircuitBreakerRegistry,
+    registry: Registries,
     meter_provider: MeterProvider | None = None,
     *,
     show_tenants: bool = False,
 ) -> None:
-    """Export every circuit of a registry as observable instruments; call it once.
+    """Export every circuit of a registry, or of several, as instruments; call it once.
 
     Args:
-        registry: The registry whose circuits are exported.
+        registry: The registry whose circuits are exported, or several of them with different names.
+            The figures of several, and of one that has a name, have an attribute
+            `circuit_breaker.registry`.
         meter_provider: The meter provider to export to; None means the global one.
         show_tenants: Whether throttled tenants are exported by name, the hundred of each region
             that wait longest: they may be customers.
+
+    Raises:
+        TypeError: It is neither a registry nor several.
+        ValueError: Two of several have the same name.
     """
+    registries = check_registries(registry)
     meter = get_meter("resilience", meter_provider=meter_provider)
     create = {
         "counter": meter.create_observable_counter,
@@ -56,7 +74,7 @@ def observe(
     for instrument in _INSTRUMENTS:
         create[instrument.kind](
             f"circuit_breaker.{instrument.name}",
-            [_callback(registry, instrument.values, show_tenants=show_tenants)],
+            [_callback(registries, instrument.values, show_tenants=show_tenants)],
             instrument.unit,
             instrument.text,
         )
@@ -83,21 +101,31 @@ def observe_consumers(*consumers: HasStats, meter_provider: MeterProvider | None
         )
 
 
-def trace_circuits(registry: CircuitBreakerRegistry) -> Callable[[], None]:
+def trace_circuits(registry: Registries) -> Callable[[], None]:
     """Add an event to the current span for each rejected call and for each state transition.
 
     Args:
-        registry: The registry whose circuits are traced.
+        registry: The registry whose circuits are traced, or several of them.
 
     Returns:
         A function that stops it; calling that function again does nothing.
+
+    Raises:
+        TypeError: It is neither a registry nor several.
+        ValueError: Two of several have the same name.
     """
-    stop_rejections = registry.on_rejection(_on_rejection)
-    stop_transitions = registry.listen(_on_transition)
+    stops: list[Callable[[], None]] = []
+    for one in check_registries(registry):
+        name = CircuitName("", one.name)
+        of_registry = {_REGISTRY: display_name(one.name)} if name.is_of_another_registry else {}
+        stops += [
+            one.on_rejection(partial(_on_rejection, of_registry)),
+            one.listen(partial(_on_transition, of_registry)),
+        ]
 
     def stop() -> None:
-        stop_rejections()
-        stop_transitions()
+        for stop_one in stops:
+            stop_one()
 
     return stop
 
@@ -105,13 +133,14 @@ def trace_circuits(registry: CircuitBreakerRegistry) -> Callable[[], None]:
 # Span events
 
 
-def _on_rejection(error: CircuitBreakerOpenError) -> None:
-    attributes: _Attributes = {_STATE: error.state.value}
+def _on_rejection(of_registry: Mapping[str, str], error: CircuitBreakerOpenError) -> None:
+    attributes: _Attributes = {**of_registry, _STATE: error.state.value}
     _add_event("rejected", error.region, attributes, error.reason, error.retry_after)
 
 
-def _on_transition(event: StateChanged) -> None:
+def _on_transition(of_registry: Mapping[str, str], event: StateChanged) -> None:
     attributes: _Attributes = {
+        **of_registry,
         _FROM: event.old.value,
         _TO: event.new.value,
         _MODE: event.mode.value,
@@ -138,15 +167,20 @@ def _add_event(
 
 
 def _callback(
-    registry: CircuitBreakerRegistry,
+    registries: Sequence[CircuitBreakerRegistry],
     values: Callable[[Reading], _Values],
     *,
     show_tenants: bool,
 ) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    has_names = are_named(registries)
+
     def callback(_: CallbackOptions) -> Iterator[Observation]:
-        for reading in read_circuits(registry, show_tenants=show_tenants):
+        for reading in read_all(registries, show_tenants=show_tenants):
+            circuit: _Attributes = {_REGION: reading.name}
+            if has_names:
+                circuit[_REGISTRY] = reading.registry
             for value, attributes in values(reading):
-                yield Observation(value, {_REGION: reading.name, **attributes})
+                yield Observation(value, {**circuit, **attributes})
 
     return callback
 
@@ -170,6 +204,10 @@ def _retry_after(reading: Reading) -> _Values:
     # While the circuit is forced open there is no such time. Not every back end knows infinity.
     if reading.snapshot.retry_after is not None:
         yield reading.snapshot.retry_after, {}
+
+
+def _forced_open(reading: Reading) -> _Values:
+    yield int(reading.snapshot.retry_after is None), {}
 
 
 def _time_in_state(reading: Reading) -> _Values:
@@ -273,6 +311,13 @@ _INSTRUMENTS = (
         unit="s",
         text="Seconds until a call may be admitted.",
         values=_retry_after,
+    ),
+    _Instrument(
+        name="forced_open",
+        kind="gauge",
+        unit="1",
+        text="1 while the circuit is held open manually, until a reset; otherwise 0.",
+        values=_forced_open,
     ),
     _Instrument(
         name="time_in_state",

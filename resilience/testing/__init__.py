@@ -1,8 +1,9 @@
-"""For tests of code that uses `resilience`: a clock, a Genesys region and a broker."""
+"""For tests of code that uses `resilience`: a clock, open circuits, a region and a broker."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from resilience.testing.circuits import open_circuit
 from resilience.testing.clock import FakeClock
 from resilience.testing.virtual_time import run_in_virtual_time
 
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
     from resilience.testing.genesys import FakeGenesys
     from resilience.testing.rabbitmq import StubBroker
 
-__all__ = ["FakeClock", "FakeGenesys", "StubBroker", "run_in_virtual_time"]
+__all__ = ["FakeClock", "FakeGenesys", "StubBroker", "open_circuit", "run_in_virtual_time"]
 
 # These need an extra, aiohttp and aio-pika. Tests that use the clock alone do without it.
 _MODULES = {

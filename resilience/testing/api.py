@@ -1,4 +1,4 @@
-"""The two endpoints of a Genesys region in good health, and the bodies of its errors."""
+"""The endpoints of a Genesys region in good health, and the bodies of its errors."""
 
 import base64
 import json
@@ -11,6 +11,8 @@ from http import HTTPStatus
 from typing import Any, TypeAlias, cast
 
 from aiohttp import web
+
+from resilience.testing.routes import Routes
 
 #: A JSON object that a client sent. Its keys are not known to a type checker, only to the test.
 JsonObject: TypeAlias = dict[str, Any]
@@ -35,6 +37,7 @@ class Api:
         token_lifetime: Seconds of the clock until a token expires.
         clock: Returns seconds.
         messages: The bodies of the messages that were accepted, in order.
+        routes: What else it answers.
     """
 
     client_id: str
@@ -43,6 +46,7 @@ class Api:
     token_lifetime: float
     clock: Callable[[], float]
     messages: list[JsonObject] = field(default_factory=list[JsonObject])
+    routes: Routes = field(default_factory=Routes)
     _expires_at: dict[str, float] = field(default_factory=dict[str, float])  # token -> seconds
 
     def issue_token(self) -> str:
@@ -55,16 +59,22 @@ class Api:
         """Invalidate every token that was issued so far."""
         self._expires_at.clear()
 
-    async def answer(self, request: web.BaseRequest) -> web.Response:
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request as Genesys does when it is healthy."""
+        route = self.routes.find(request.method, request.path)
+        if route is not None:
+            unauthorized = self._check_token(request) if route.require_token else None
+            return await route.answer(request) if unauthorized is None else unauthorized
         message_path = _MESSAGE_PATH.fullmatch(request.path)
-        if request.path != TOKEN_PATH and message_path is None:
+        is_known = request.path == TOKEN_PATH or message_path is not None
+        if is_known and request.method == "POST":
+            if message_path is None:
+                return await self._answer_token(request)
+            return await self._answer_message(request, message_path[1])
+        methods = self.routes.methods(request.path) + ["POST"] * is_known
+        if not methods:
             return error_response(404)
-        if request.method != "POST":
-            return error_response(405, headers={"Allow": "POST"})
-        if message_path is None:
-            return await self._answer_token(request)
-        return await self._answer_message(request, message_path[1])
+        return error_response(405, headers={"Allow": ", ".join(methods)})
 
     async def _answer_token(self, request: web.BaseRequest) -> web.Response:
         client = base64.b64encode(f"{self.client_id}:{self.client_secret}".encode()).decode()
@@ -80,7 +90,7 @@ class Api:
         )
 
     async def _answer_message(self, request: web.BaseRequest, integration_id: str) -> web.Response:
-        unauthorized = self._check_token(request.headers.get("Authorization", ""))
+        unauthorized = self._check_token(request)
         if unauthorized is not None:
             return unauthorized
         try:
@@ -93,10 +103,10 @@ class Api:
         self.messages.append(body)
         return web.json_response(_delivery(body, integration_id))
 
-    def _check_token(self, authorization: str) -> web.Response | None:
+    def _check_token(self, request: web.BaseRequest) -> web.Response | None:
         if not self.require_token:
             return None
-        scheme, _, token = authorization.partition(" ")
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             return error_response(
                 401,

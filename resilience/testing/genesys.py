@@ -14,6 +14,7 @@ except ModuleNotFoundError as error:
 
 from resilience._validate import shown
 from resilience.testing.api import MESSAGE_PATH, TOKEN_PATH, Api, JsonObject, error_response
+from resilience.testing.loop_thread import LoopThread
 from resilience.testing.port import Handler, LoopbackPort, drop, hang, transport_of
 
 _EVERYWHERE = ""
@@ -33,8 +34,9 @@ class FakeGenesys:
     `paths`: the mode then applies to the requests whose path starts with that text, and all other
     requests are answered as before. Where several modes match a path, the longest text wins.
 
-    Start it, switch it and close it in the same event loop, which may be of any kind except the
-    proactor loop of Windows. Clients may run anywhere.
+    Start it and close it in the same event loop, which may be of any kind except the proactor loop
+    of Windows. Without asyncio, use it as `with FakeGenesys() as genesys`: it then runs in a thread
+    of its own. It may be switched from any thread, and clients may run anywhere.
 
     Args:
         client_id: The client that the token endpoint knows.
@@ -83,6 +85,19 @@ class FakeGenesys:
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
 
+    def __enter__(self) -> Self:
+        self._thread = LoopThread("FakeGenesys")
+        try:
+            self._thread.run(self.start())
+        except BaseException:
+            self._thread.close()
+            raise
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._thread.run(self.close())
+        self._thread.close()
+
     async def start(self) -> None:
         """Start serving; `async with` does this.
 
@@ -129,6 +144,25 @@ class FakeGenesys:
     def messages(self) -> list[JsonObject]:
         """The bodies of the messages that were accepted, in order."""
         return self._api.messages
+
+    def add_route(
+        self, method: str, path: str, answer: object, *, require_token: bool = True
+    ) -> None:
+        """Answer another kind of request as well; it is subject to the modes like all others.
+
+        Args:
+            method: The HTTP method.
+            path: The path, where each `{name}` stands for one segment of any name:
+                ``"/api/v2/users/{id}"``. It takes the place of an earlier route with the same path.
+            answer: What is answered as JSON, or a function, also an `async def`, that takes the
+                request of aiohttp.web and returns JSON or a response.
+            require_token: Whether a request needs a bearer token, as messages do.
+
+        Raises:
+            TypeError: An argument has the wrong type, or the answer cannot become JSON.
+            ValueError: The path does not start with a slash, or the method is empty.
+        """
+        self._api.routes.add(method, path, answer, require_token=require_token)
 
     def issue_token(self) -> str:
         """Return a valid access token without a request."""
@@ -242,9 +276,9 @@ class FakeGenesys:
         self._port.refuse()
 
     def _switch(self, paths: str, mode: Handler) -> None:
-        if paths == _EVERYWHERE:
-            self._modes.clear()
-        self._modes[paths] = mode
+        # A new one each time: a request may be looking into the old one, in another thread.
+        kept = {} if paths == _EVERYWHERE else self._modes
+        self._modes = {**kept, paths: mode}
         if self._port.running:
             self._port.open()
 

@@ -13,9 +13,9 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 class LoopbackPort:
     """A port on 127.0.0.1 with an HTTP server behind it, for one event loop.
 
-    `open` and `refuse` take effect immediately, without an `await`. For this the class accepts
-    connections itself: when a server of asyncio closes, it loses a connection that is just being
-    accepted, and the client waits for ever.
+    `open` and `refuse` take effect immediately, without an `await`, and may be called in any
+    thread. For this the class accepts connections itself: when a server of asyncio closes, it loses
+    a connection that is just being accepted, and the client waits for ever.
 
     Args:
         handler: Answers the requests.
@@ -26,6 +26,7 @@ class LoopbackPort:
         self._server: web.Server | None = None
         self._listener: socket.socket | None = None
         self._is_open = False
+        self._loop: asyncio.AbstractEventLoop | None = None  # the loop that serves
         self._accepting: dict[socket.socket, asyncio.Task[object]] = {}
         #: The port's number; 0 before it was started.
         self.number = 0
@@ -44,6 +45,7 @@ class LoopbackPort:
         """
         if self.running:
             raise RuntimeError("already running")
+        self._loop = asyncio.get_running_loop()
         self._listener = _bind(number)
         self.number = self._listener.getsockname()[1]
         # When a client disconnects, the handler is cancelled: nothing waits for its answer.
@@ -52,14 +54,28 @@ class LoopbackPort:
 
     def open(self) -> None:
         """Accept connections (again)."""
+        self._in_loop(self._open)
+
+    def refuse(self) -> None:
+        """Close the port and every connection, and keep the number for `open`."""
+        self._in_loop(self._refuse)
+
+    def _in_loop(self, change: Callable[[], None]) -> None:
+        """Make a change in the loop that serves, and wait for it."""
+        loop = self._loop
+        if loop is None or not loop.is_running() or loop is _running_loop():
+            change()
+        else:
+            asyncio.run_coroutine_threadsafe(_call(change), loop).result()
+
+    def _open(self) -> None:
         listener = self._require_running()
         if not self._is_open:
             listener.listen()
             asyncio.get_running_loop().add_reader(listener, self._accept, listener)
             self._is_open = True
 
-    def refuse(self) -> None:
-        """Close the port and every connection, and keep the number for `open`."""
+    def _refuse(self) -> None:
         listener = self._require_running()
         if self._is_open:
             self._stop(listener)
@@ -116,6 +132,17 @@ class LoopbackPort:
         if not self._is_open:  # the request was being received when the port closed
             return await drop(request)
         return await self._handler(request)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+async def _call(change: Callable[[], None]) -> None:
+    change()
 
 
 async def drop(request: web.BaseRequest) -> web.StreamResponse:

@@ -29,7 +29,7 @@ def attach(registry):
     observe(registry, MeterProvider())
     trace_circuits(registry)
     status_page(registry)
-    registry.listen(Stream(registry, PageState(registry), max_listeners=1).publish)
+    registry.listen(Stream(PageState(registry), max_listeners=1).publish)
 
 
 def instructions(call):

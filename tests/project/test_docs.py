@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import re
 import sys
+import tomllib
 import unittest
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -43,7 +44,8 @@ SAME = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 @pytest.fixture
 def a_registry_of_the_pages_own(monkeypatch):
     registry = CircuitBreakerRegistry(normalize=canonical_region)
-    for module in ("resilience", "resilience.registry", "resilience.decorator"):
+    modules = ("resilience", "resilience.registry", "resilience.decorator")
+    for module in (*modules, "resilience.testing.circuits"):
         monkeypatch.setattr(importlib.import_module(module), "default_registry", registry)
 
 
@@ -84,7 +86,11 @@ class _Page:
     def run_its_tests(self):
         """Run what a page shows as a test: it must pass, too."""
         for name, thing in list(self.document.namespace.items()):
-            if name.startswith("test_") and callable(thing):
+            if isinstance(thing, type) and issubclass(thing, unittest.TestCase):
+                result = unittest.TestResult()
+                unittest.defaultTestLoader.loadTestsFromTestCase(thing).run(result)
+                assert result.wasSuccessful(), result.failures + result.errors
+            elif name.startswith("test_") and callable(thing):
                 result = thing()
                 if inspect.iscoroutine(result):
                     asyncio.run(result)
@@ -142,7 +148,53 @@ def test_what_is_installed_on_a_page_is_this_package_and_extras_that_it_has():
     extras = ("aiohttp", "httpx", "httpx2", "prometheus", "opentelemetry", "rabbitmq", "redis")
     extras += ("requests", "starlette")
     assert [extra for extra in extras if f"\n{extra} = [" not in project] == []
-    assert installed == {"region-breaker", *(f"region-breaker[{extra}]" for extra in extras)}
+    # The folder of a clone, until there is a release.
+    assert installed == {"./region-breaker", *(f"region-breaker[{extra}]" for extra in extras)}
+
+
+def test_the_repository_has_one_address():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    source = project["urls"]["Source"]
+    assert all(url.startswith(source) for url in project["urls"].values())
+    cloned = {words[2] for _, words in _commands() if words[:2] == ["git", "clone"]}
+    assert cloned == {source}
+
+
+# The README on a package index
+
+
+@pytest.fixture
+def hatch_build(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    yield importlib.import_module("hatch_build")
+    sys.modules.pop("hatch_build")
+
+
+def test_the_links_of_the_readme_are_absolute_on_a_package_index(hatch_build):
+    hook = hatch_build.CustomMetadataHook(str(ROOT), {})
+    metadata = {"urls": {"Source": "https://forge.example/a/b"}}
+    hook.update(metadata)
+    readme = metadata["readme"]
+    assert readme["content-type"] == "text/markdown"
+    original = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(_links(readme["text"])) == len(_links(original)) > 10
+    assert [link for link in _links(readme["text"]) if "://" not in link] == []
+    for link in _links(readme["text"]):
+        into = re.fullmatch(r"https://forge\.example/a/b/(?:blob|raw)/main/([^#]+)(#.*)?", link)
+        if into is not None:
+            assert (ROOT / into[1]).is_file()
+
+
+def test_pictures_are_fetched_and_other_files_are_shown(hatch_build):
+    text = "![a picture](a/b.png), [a page](c.md#d), [here](#d), [there](https://x.example/)"
+    assert hatch_build.with_absolute_links(text, "https://y.example") == (
+        "![a picture](https://y.example/raw/main/a/b.png), "
+        "[a page](https://y.example/blob/main/c.md#d), [here](#d), [there](https://x.example/)"
+    )
+
+
+def _links(text):
+    return re.findall(r"\]\(([^)\s]+)\)", text)
 
 
 def test_every_file_of_the_project_that_a_command_names_exists():
@@ -178,6 +230,10 @@ def test_the_reference_has_every_public_name():
     expected = {f"resilience.{name}" for name in resilience.__all__ if name != "__version__"}
     expected |= {f"resilience.testing.{name}" for name in resilience.testing.__all__}
     expected |= {f"resilience.testing.rabbitmq.{name}" for name in ("QueueCounts", "StubMessage")}
+    expected |= {
+        f"resilience.testing.conformance.{name}"
+        for name in ("BreakerAdapter", "Check", "Finding", "check_breaker", "is_failure")
+    }
     expected |= {f"resilience.retry.{name}" for name in resilience.retry.__all__}
     expected |= {"resilience.history.History", "resilience.tenants.Tenants"}
     expected |= {f"resilience.limits.{name}" for name in resilience.limits.__all__}
@@ -193,6 +249,7 @@ def test_the_reference_has_every_public_name():
     expected |= {
         f"resilience.integrations.{name}"
         for name in (
+            "status_page.bearer_token",
             "status_page.status_page",
             "status_page.StatusPage",
             "readiness.is_ready",
@@ -214,6 +271,10 @@ def test_the_reference_has_every_public_name():
                 f"{library}.RequestRejectedError"
                 for library in ("aiohttp", "httpx", "httpx2", "requests")
             ),
+            "logging.use_logging",
+            "logging.use_structlog",
+            "redis.Fleet",
+            "redis.FleetCircuit",
             "metrics.HasStats",
             "metrics.QueueStats",
             "prometheus.CircuitCollector",
@@ -244,7 +305,9 @@ def test_the_readme_quotes_the_scoreboard():
 
 
 def _rows(path):
-    lines = path.read_text(encoding="utf-8").splitlines()
+    text = path.read_text(encoding="utf-8")
+    _, _, quoted = text.partition("<!-- make scoreboard -->")
+    lines = (quoted.partition("<!-- end -->")[0] or text).splitlines()
     return [line for line in lines if line.startswith("|") and "---" not in line]
 
 

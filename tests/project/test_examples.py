@@ -26,6 +26,7 @@ STORIES = {
         "call 10: timed out",
         "call 11: rejected, retry after 60 s",
         "eu-west-1: hello delivered",
+        "60 seconds later eu-central-1 is up again.",
         "log: INFO Circuit breaker CLOSED for region eu-central-1 — recovered",
         "4 calls succeeded, 10 failed, 2 were rejected",
     ],
@@ -72,9 +73,15 @@ STORIES = {
     "your_own_tests": ["4 passed"],
     "status_page": [
         "The status page is at http://127.0.0.1:",
-        "answers 503",
-        "Circuit breaker OPEN for region",
-        "Stopped after 3 s",
+        " answers 503\n",
+        "ERROR   Circuit breaker OPEN for region ",
+        "after 5 failures: ClientResponseError 503\n",
+        " is back up\n",
+        "INFO    Circuit breaker CLOSED for region ",
+        " has taken ",
+        *(f"{region} is CLOSED: " for region in ("us-east-1", "us-west-2", "eu-west-1")),
+        *(f"{region} is CLOSED: " for region in ("eu-central-1", "ap-south-1", "ap-northeast-1")),
+        "Stopped\n",
     ],
     "two_circuits": [
         "later rejected by eu-west-1\n",
@@ -85,7 +92,7 @@ STORIES = {
         "old tenant: delivered\n",
     ],
 }
-ARGUMENTS = {"status_page": ["3"]}  # it would run until stopped
+ARGUMENTS = {"status_page": ["1"]}  # it would run until stopped
 DEMO = "outage"
 
 

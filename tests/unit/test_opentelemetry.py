@@ -83,6 +83,7 @@ def test_the_figures_equal_the_snapshots(registry, clock, export):
     assert {key: value for key, value in moves.items() if value} == {("a", "CLOSED", "OPEN"): 1}
     assert seen == {
         "circuit_breaker.retry_after": {("a",): 40.0, ("b",): 0.0},
+        "circuit_breaker.forced_open": {("a",): 0, ("b",): 0},
         "circuit_breaker.time_in_state": {("a",): 20.0, ("b",): 20.0},
         "circuit_breaker.streak": {("a",): 1, ("b",): 0},
         "circuit_breaker.probes": {("a",): 0, ("b",): 0},
@@ -123,6 +124,7 @@ def test_kinds_and_units_are_as_opentelemetry_wants_them(registry, export):
         "mode": ("1", False),
         "streak": ("{failure}", None),
         "retry_after": ("s", None),
+        "forced_open": ("1", None),
         "time_in_state": ("s", None),
         "throttled_tenants": ("{tenant}", None),
         "throttled_tenants.longest_wait": ("s", None),
@@ -140,6 +142,7 @@ def test_probes_that_say_nothing_are_shown_while_it_is_half_open(registry, clock
 def test_a_forced_opening_has_no_retry_after(registry, export):
     registry.get("a").force_open("a test")
     assert "circuit_breaker.retry_after" not in export()
+    assert points(export()["circuit_breaker.forced_open"]) == {("a",): 1}
 
 
 def test_a_region_that_is_evicted_disappears(registry, export):
@@ -237,3 +240,48 @@ def test_without_a_span_nothing_happens(registry):
     trace_circuits(registry)
     down(registry)
     reject(registry)
+
+
+# Several registries
+
+
+def test_several_registries_are_told_apart_by_an_attribute():
+    tokens, messages = (CircuitBreakerRegistry(name=name) for name in ("tokens", "messages"))
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader])
+    observe([tokens, messages], provider)
+    tokens.get("a")
+    messages.get("a")
+    (scope,) = reader.get_metrics_data().resource_metrics[0].scope_metrics
+    (streak,) = (one for one in scope.metrics if one.name == "circuit_breaker.streak")
+    assert {tuple(sorted(point.attributes.items())) for point in streak.data.data_points} == {
+        (("circuit_breaker.region", "a"), ("circuit_breaker.registry", "messages")),
+        (("circuit_breaker.region", "a"), ("circuit_breaker.registry", "tokens")),
+    }
+    provider.shutdown()
+
+
+def test_a_span_names_a_registry_that_has_a_name(tracer, clock):
+    policy = BreakerPolicy(failure_threshold=1)
+    tokens = CircuitBreakerRegistry(policy, clock=clock, name="tokens")
+    default = CircuitBreakerRegistry(policy, clock=clock, name="default")
+    stop = trace_circuits([tokens, default])
+    with tracer.start_as_current_span("call") as span:
+        for registry in (tokens, default):
+            down(registry)
+            reject(registry)
+        stop()
+        reject(tokens)
+    assert [attributes.get("circuit_breaker.registry") for _, attributes in told(span)] == [
+        "tokens",
+        "tokens",
+        None,
+        None,
+    ]
+
+
+def test_what_is_not_a_registry_or_several_is_an_error():
+    with pytest.raises(TypeError, match="or several of them"):
+        observe("tokens")
+    with pytest.raises(ValueError, match="different names"):
+        trace_circuits([CircuitBreakerRegistry(), CircuitBreakerRegistry()])

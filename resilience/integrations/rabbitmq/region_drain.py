@@ -106,7 +106,8 @@ class RegionDrain:
         if not self._is_logged:
             return
         report = self._drain.report(_now())
-        took = f"{report.seconds:.0f} s and {report.requests:,} requests, {self.refused:,} refused"
+        seconds = log.describe_duration(report.seconds)
+        took = f"{seconds} and {report.requests:,} requests, {self.refused:,} refused"
         text = f"has stopped: {why}, after {took}" if why else f"is done, after {took}"
         bound = {
             "seconds": report.seconds,
@@ -119,7 +120,9 @@ class RegionDrain:
     def _log_start(self, estimate: DrainEstimate) -> None:
         rate = self._paced_at()
         pace = "as fast as it gets" if rate is None else f"at {rate:.2f} requests a second"
-        took = "" if rate is None or estimate.eta is None else f", at least {estimate.eta:.0f} s"
+        # Less than a second is not worth a word.
+        is_known = rate is not None and estimate.eta is not None and estimate.eta >= 1
+        took = f", at least {estimate.eta:.0f} s" if is_known else ""
         text = f"for region {{}} begins: {estimate.backlog:,} messages, {pace}{took}"
         bound = {"backlog": estimate.backlog, "rate": rate, "eta": estimate.eta}
         log.log("INFO", self._breaker.region, text, bound, subject="Drain")

@@ -8,8 +8,10 @@ Needs redis-py: ``pip install "region-breaker[redis]"``.
 - `protocol`, `notification`, `script.lua`: the records in the store and what is announced about
   them; the first lines of the script list what is written. The rules that a circuit follows are in
   `resilience.shared_circuit`.
+- `fleet`: the same records for operators, without a circuit.
 """
 
+from resilience.integrations.redis.fleet import Fleet, FleetCircuit
 from resilience.integrations.redis.sharing import RedisSharing
 
-__all__ = ["RedisSharing"]
+__all__ = ["Fleet", "FleetCircuit", "RedisSharing"]

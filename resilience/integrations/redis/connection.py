@@ -18,6 +18,7 @@ _DIGEST: Final = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest(
 _LASTS: Final = 0.5
 # Notifications are followed after this many times, however many more there are.
 _TIMES_IN_A_ROW: Final = 16
+_KEYS_AT_A_TIME: Final = 1000
 
 
 class CommandConnection:
@@ -84,6 +85,23 @@ class CommandConnection:
     def evaluate(self, script: str, key: str, arguments: Sequence[str]) -> object:
         """Run another script, which is run rarely, and return its answer."""
         return self._ask("EVAL", script, 1, key, *arguments)
+
+    def find_keys(self, pattern: str) -> set[str]:
+        """Return the keys that match a pattern, without holding up the store for long.
+
+        Raises:
+            InvalidReplyError: The store has replied what it never replies.
+        """
+        found: set[str] = set()
+        cursor: object = b"0"
+        while True:
+            answer = self._ask("SCAN", cursor, "MATCH", pattern, "COUNT", _KEYS_AT_A_TIME)
+            if not isinstance(answer, list) or len(answer) != 2:  # noqa: PLR2004 - cursor and keys
+                raise InvalidReplyError
+            cursor, keys = answer
+            found.update(key.decode("utf-8", "replace") for key in keys)
+            if cursor == b"0":
+                return found
 
     def _ask(self, *command: object) -> object:
         self._connection.send_command(*command)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from resilience._lock import lock, postpone
+from resilience.circuit_name import CircuitName
 from resilience.log import describe_exception, log
 
 
@@ -18,18 +19,18 @@ class Deliverer:
 
     def __init__(self) -> None:
         # At most one delivery of each breaker. Both are guarded by the lock.
-        self._deliveries: deque[tuple[str, Callable[[], None]]] = deque()
+        self._deliveries: deque[tuple[CircuitName, Callable[[], None]]] = deque()
         self._is_running = False
 
-    def put(self, region: str, delivery: Callable[[], None]) -> None:
+    def put(self, circuit: CircuitName, delivery: Callable[[], None]) -> None:
         """Deliver the events of a breaker soon.
 
         Args:
-            region: The region of the breaker.
+            circuit: The name of its circuit, for the log.
             delivery: What delivers them.
         """
         with lock:
-            self._deliveries.append((region, delivery))
+            self._deliveries.append((circuit, delivery))
             if self._is_running:
                 return
             self._is_running = True
@@ -45,14 +46,14 @@ class Deliverer:
                 if not self._deliveries:
                     self._is_running = False
                     return
-                region, delivery = self._deliveries.popleft()
+                circuit, delivery = self._deliveries.popleft()
             try:
                 delivery()
             except BaseException as error:  # noqa: BLE001 - an exit of this thread ends nothing
-                _log_exit(region, error)
+                _log_exit(circuit, error)
 
 
-def _log_exit(region: str, error: BaseException) -> None:
+def _log_exit(circuit: CircuitName, error: BaseException) -> None:
     text = f"ignored the exit of a listener for region {{}}, which {describe_exception(error)}"
     with suppress(BaseException):  # a sink of the log may have asked for it, and does so again
-        log("ERROR", region, text)
+        log("ERROR", circuit, text)

@@ -13,6 +13,7 @@ from typing import Final
 from urllib.parse import quote
 
 from resilience._text import one_line
+from resilience._validate import check_text
 from resilience.shared_record import Change, Command, RecordState, RecordView
 
 SCRIPT: Final = (
@@ -161,6 +162,13 @@ class RecordProtocol:
                 str(not_after),
             ],
         )
+
+
+def check_prefix(prefix: str) -> None:
+    """Reject a prefix that keys cannot begin with."""
+    if not re.fullmatch(r"[!-z|~]{1,100}", check_text("prefix", prefix)):
+        expected = "1 to 100 printable ASCII characters without spaces and braces"
+        raise ValueError(f"prefix must be {expected}, got {one_line(prefix)!r}")
 
 
 def parse_replies(answer: object, count: int, delay: float) -> list[Reply]:

@@ -1,7 +1,6 @@
 """RedisSharing: the circuits of many processes follow what one of them finds out."""
 
 import os
-import re
 import secrets
 import socket
 import sys
@@ -13,11 +12,11 @@ from weakref import WeakSet, finalize, ref
 from resilience import log
 from resilience._lock import lock, postpone
 from resilience._text import one_line
-from resilience._validate import check_count, check_seconds, check_text, check_type, shown
+from resilience._validate import check_count, check_seconds, check_type, shown
 from resilience.breaker import CircuitBreaker
 from resilience.integrations.redis.address import Address
 from resilience.integrations.redis.fault import describe_fault
-from resilience.integrations.redis.protocol import RecordProtocol
+from resilience.integrations.redis.protocol import RecordProtocol, check_prefix
 from resilience.integrations.redis.synchronizer import Member, Members, Synchronizer, Timing
 from resilience.policy import BreakerPolicy
 from resilience.shared_circuit import SharedCircuit
@@ -71,7 +70,7 @@ class RedisSharing:
         name: str = "",
     ) -> None:
         _check_quorum(quorum)
-        _check_prefix(prefix)
+        check_prefix(prefix)
         _check_times(probe_lease, poll_interval, socket_timeout)
         check_type("name", name, str)
         self._address = Address(client_or_url, socket_timeout)
@@ -254,12 +253,6 @@ def _check_quorum(quorum: int) -> None:
     check_count("quorum", quorum)
     if quorum > _MAX_QUORUM:
         raise ValueError(f"quorum must be at most {_MAX_QUORUM}, got {shown(quorum)}")
-
-
-def _check_prefix(prefix: str) -> None:
-    if not re.fullmatch(r"[!-z|~]{1,100}", check_text("prefix", prefix)):
-        expected = "1 to 100 printable ASCII characters without spaces and braces"
-        raise ValueError(f"prefix must be {expected}, got {one_line(prefix)!r}")
 
 
 def _check_times(probe_lease: float, poll_interval: float, socket_timeout: float) -> None:

@@ -354,7 +354,7 @@ class Synchronizer:
         elif member.key not in self._warned:
             self._warned.add(member.key)
             text = "found a malformed record of region {} in the store, and treats it as absent"
-            log("WARNING", member.breaker.region, text)
+            log("WARNING", member.breaker.name, text)
 
     # From the circuits to the store
 
@@ -421,7 +421,7 @@ class Synchronizer:
 
     def _apply(self, member: Member, change: Callable[[float], None]) -> None:
         """Change a circuit; its listeners are called elsewhere, since they may take their time."""
-        deliver = partial(self._deliverer.put, member.breaker.region)
+        deliver = partial(self._deliverer.put, member.breaker.name)
         member.breaker.apply(change, deliver)
         if member.circuit.holds_lease:
             self._holding.add(member.key)

@@ -2,7 +2,7 @@
 
 `status_page` is for aiohttp and needs it: ``pip install "region-breaker[aiohttp]"``. `StatusPage`
 is for every ASGI server and framework and needs no library. The page reads the circuits only while
-a browser shows it, and it changes nothing.
+a browser shows it, and changes nothing unless it is told who may.
 """
 
 from typing import TYPE_CHECKING
@@ -10,14 +10,20 @@ from typing import TYPE_CHECKING
 from resilience.integrations.status_page.asgi import StatusPage
 
 if TYPE_CHECKING:
+    from resilience.integrations.status_page.actions import bearer_token
     from resilience.integrations.status_page.page import status_page
 
-__all__ = ["StatusPage", "status_page"]
+__all__ = ["StatusPage", "bearer_token", "status_page"]
 
 
 def __getattr__(name: str) -> object:
-    if name != "status_page":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from resilience.integrations.status_page.page import status_page  # noqa: PLC0415 - aiohttp
+    # Both need aiohttp, which the page for ASGI does without.
+    if name == "status_page":
+        from resilience.integrations.status_page.page import status_page  # noqa: PLC0415
 
-    return status_page
+        return status_page
+    if name == "bearer_token":
+        from resilience.integrations.status_page.actions import bearer_token  # noqa: PLC0415
+
+        return bearer_token
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

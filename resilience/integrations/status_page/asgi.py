@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from resilience._validate import check_count, check_type
 from resilience.integrations.asgi import Receive, Scope, Send, encode_headers, respond
+from resilience.integrations.metrics import Registries, check_registries
 from resilience.integrations.status_page.access import Refusal, find_refusal, host_names
 from resilience.integrations.status_page.clients import (
     NO_ROOM_HEADERS,
@@ -17,7 +18,6 @@ from resilience.integrations.status_page.download import Download
 from resilience.integrations.status_page.files import HEADERS, read_files
 from resilience.integrations.status_page.state import PageState
 from resilience.integrations.status_page.stream import Stream
-from resilience.registry import CircuitBreakerRegistry
 
 _OK = 200
 _METHOD_NOT_ALLOWED = Refusal(405, "Only GET is allowed.\n")
@@ -32,7 +32,7 @@ class StatusPage:
     Starlette: ``app.mount("/circuits", StatusPage(registry))``.
 
     Args:
-        registry: The registry whose circuits are shown.
+        registry: The registry whose circuits are shown, or several of them.
         hosts: Further host names to answer to, without a port.
         max_listeners: The number of browsers that may be connected at the same time, and of clients
             that may be reading the data as JSON.
@@ -40,22 +40,22 @@ class StatusPage:
 
     Raises:
         TypeError: An argument has the wrong type.
-        ValueError: An argument has a wrong value.
+        ValueError: An argument has a wrong value, or two registries have the same name.
     """
 
     def __init__(
         self,
-        registry: CircuitBreakerRegistry,
+        registry: Registries,
         *,
         hosts: Iterable[str] = (),
         max_listeners: int = 100,
         show_tenants: bool = False,
     ) -> None:
-        check_type("registry", registry, CircuitBreakerRegistry)
+        registries = check_registries(registry)
         check_count("max_listeners", max_listeners)
         check_type("show_tenants", show_tenants, bool)
-        state = PageState(registry, show_tenants=show_tenants)
-        self._stream = Stream(registry, state, max_listeners=max_listeners)
+        state = PageState(registries, show_tenants=show_tenants)
+        self._stream = Stream(state, max_listeners=max_listeners)
         self._download = Download(state, max_clients=max_listeners)
         self._names = host_names(hosts)
         self._files = read_files()

@@ -9,17 +9,19 @@ const HOUR = 3600; // seconds
 const STATES = ["OPEN", "HALF_OPEN", "CLOSED"]; // in the order of the table
 const COUNTS = {
   successes: "Succeeded", failures: "Failed", answered: "Answered", ignored: "Ignored",
-  rejected: "Rejected", probes: "Probes", trips: "Trips",
+  rejected: "Rejected", probes: "Probes", trips: "Times opened",
 };
 // What is written next to a circuit that rejects nobody.
 const MODES = { enforce: "", observe: "only observed: no call is rejected", off: "switched off" };
 const MAX_EVENTS = 200; // in the list
 const SILENCE = 5000; // milliseconds without a message, after which the page is not live
+const LEAST_WIDTH = 4; // pixels of an outage in the timeline
+const LEAST_SAMPLE = 3; // seconds that a rate is about at least
 const RECONNECT = 10000; // milliseconds until the next attempt, if the server has refused this one
 
 const $ = (id) => document.getElementById(id);
-const rows = new Map(); // region -> its row in the table
-const transitions = new Map(); // region -> its state changes of the last hour, oldest first
+const rows = new Map(); // the key of a circuit -> its row in the table
+const transitions = new Map(); // the key -> the circuit's state changes of the last hour, oldest first
 const listed = new Set(); // the keys of the state changes in the list
 const outdated = new Set(); // the rows whose timeline has to be drawn again
 let clock = { at: 0, readAt: 0 };
@@ -27,6 +29,9 @@ let knownSince = 0; // no state change before this is known
 let stateFilter = ""; // a state, or "" for all
 let textFilter = "";
 let lastMessageAt = 0;
+let lastContact = null; // the time of day of the last message
+let showsClosed = false; // on a narrow screen
+let token = ""; // for actions; kept as long as the page is open
 let source = null;
 
 const now = () => clock.at + (performance.now() - clock.readAt) / 1000;
@@ -48,6 +53,8 @@ function svgElement(tag, attributes) {
   return node;
 }
 
+const nameOf = ({ registry, region }) => (registry ? `${registry} / ${region}` : region);
+
 const pill = (state) => element("span", { class: `pill ${state}` }, state);
 
 function setText(node, text) {
@@ -64,7 +71,7 @@ function formatDuration(seconds) {
 
 // The table: one row for each region
 
-function createRow(region) {
+function createRow(circuit) {
   const cell = (name, extra = {}) => element("td", { role: "cell", class: name, ...extra });
   const row = {
     node: element("tr", { role: "row" }),
@@ -74,10 +81,14 @@ function createRow(region) {
     tenants: element("bdi", { class: "reason tenants" }),
     drain: element("bdi", { class: "reason drain" }),
     mode: element("bdi", { class: "reason mode" }),
+    fleet: element("bdi", { class: "reason fleet" }),
     nextProbe: element("span"),
     progress: element("progress", { max: "1", "aria-hidden": "true" }),
     age: cell("age"),
     streak: cell("number streak"),
+    minute: cell("number minute", { "data-label": "Last minute" }),
+    samples: [], // of the last minute: the time, the calls, the failures, the rejections
+    action: element("button", { type: "button" }),
     counts: Object.entries(COUNTS).map(([name, label]) => [name, cell("number", { "data-label": label })]),
     timeline: svgElement("svg", {
       class: "timeline", viewBox: `0 0 ${HOUR} 10`, preserveAspectRatio: "none", role: "img",
@@ -85,20 +96,24 @@ function createRow(region) {
     drawn: "", // what the timeline shows
   };
   const name = element("th", { role: "rowheader", scope: "row", class: "name" });
-  name.append(element("bdi", {}, region), row.reason, row.ignored, row.tenants, row.drain, row.mode);
+  name.append(element("bdi", {}, nameOf(circuit)), row.reason, row.fleet, row.ignored, row.tenants, row.drain, row.mode);
   const state = cell("state");
   const next = cell("next");
   const hour = cell("hour");
   state.append(row.pill);
   next.append(row.nextProbe, row.progress);
   hour.append(row.timeline);
-  row.node.append(state, name, next, row.age, row.streak, hour, ...row.counts.map(([, node]) => node));
+  const acts = cell("acts");
+  acts.append(row.action);
+  row.action.addEventListener("click", () => openDialog(row.circuit));
+  row.node.append(state, name, next, row.age, row.streak, hour, row.minute,
+    ...row.counts.map(([, node]) => node), acts);
   return row;
 }
 
 function showCircuit(circuit) {
-  let row = rows.get(circuit.region);
-  if (!row) rows.set(circuit.region, (row = createRow(circuit.region)));
+  let row = rows.get(circuit.key);
+  if (!row) rows.set(circuit.key, (row = createRow(circuit)));
   row.circuit = circuit;
   // While the circuit is OPEN: when a probe is due.
   row.due = circuit.since + circuit.seconds_in_state + (circuit.retry_after || 0);
@@ -110,7 +125,10 @@ function showCircuit(circuit) {
   setText(row.tenants, tenantsText(circuit));
   setText(row.drain, drainText(circuit));
   setText(row.mode, MODES[circuit.mode]);
-  setText(row.streak, String(circuit.streak));
+  setText(row.fleet, fleetText(circuit));
+  setText(row.streak, `${circuit.streak.toLocaleString("en")} / ${circuit.failure_threshold.toLocaleString("en")}`);
+  setText(row.action, circuit.state === "CLOSED" ? "Hold open" : "Reset");
+  row.action.setAttribute("aria-label", `${row.action.textContent} ${nameOf(circuit)}`);
   row.streak.classList.toggle("zero", !circuit.streak);
   for (const [name, node] of row.counts) {
     setText(node, circuit[name].toLocaleString("en"));
@@ -134,9 +152,54 @@ function showTimes(row) {
 
 function nextProbeText(circuit, left) {
   if (circuit.state === "CLOSED") return "not needed";
-  if (circuit.forced) return "after a manual reset";
-  if (circuit.state === "HALF_OPEN") return circuit.retry_after > 0 ? "in progress" : "due now";
-  return left > 0 ? `in ${formatDuration(left)}` : "due now";
+  if (circuit.forced) return "Held open manually";
+  if (circuit.state === "HALF_OPEN") return circuit.retry_after > 0 ? "in progress" : "Waiting for a call";
+  return left > 0 ? `in ${formatDuration(left)}` : "Waiting for a call";
+}
+
+// Returns what other processes have to do with a circuit that is shared with them.
+function fleetText(circuit) {
+  if (circuit.shared === null) return "";
+  const parts = [];
+  const events = transitions.get(circuit.key) || [];
+  const opened = events.filter((event) => event.new === "OPEN").pop();
+  if (circuit.state !== "CLOSED" && opened) parts.push(`opened by ${opened.by || "this process"}`);
+  if (circuit.state === "HALF_OPEN" && circuit.shared) {
+    if (circuit.holds_lease) parts.push("this process probes");
+    else if (circuit.retry_after > 0) parts.push("another process probes");
+  }
+  if (!circuit.shared) parts.push("on its own: the store cannot be reached");
+  return parts.join(", ");
+}
+
+// The rates: what has changed in a circuit's counters within the last minute
+
+function takeSample(row) {
+  const { successes, failures, answered, ignored, rejected } = row.circuit;
+  const made = successes + failures + answered + ignored;
+  const at = now();
+  const { samples } = row;
+  const last = samples[samples.length - 1];
+  if (last && made < last[1]) samples.length = 0; // the registry has made a new circuit
+  samples.push([at, made, failures, rejected]);
+  while (samples.length > 2 && samples[1][0] <= at - 60) samples.shift();
+}
+
+function showRate(row) {
+  const { samples } = row;
+  const first = samples[0];
+  const last = samples[samples.length - 1];
+  const seconds = first ? last[0] - first[0] : 0;
+  if (seconds < LEAST_SAMPLE) return setText(row.minute, "–");
+  const [made, failed, rejected] = [1, 2, 3].map((i) => last[i] - first[i]);
+  const perSecond = (made / seconds).toLocaleString("en", { maximumSignificantDigits: 2 });
+  const parts = [`${perSecond}/s`];
+  if (failed) parts.push(`${Math.max(1, Math.round((100 * failed) / made))} % failed`);
+  if (rejected) parts.push(`${rejected.toLocaleString("en")} rejected`);
+  setText(row.minute, parts.join("\n"));
+  row.minute.classList.toggle("zero", !made && !rejected);
+  row.minute.title = `in the last ${formatDuration(seconds)}`;
+  return undefined;
 }
 
 // Returns why a circuit that is probed can neither close nor open.
@@ -167,8 +230,8 @@ function drainText(circuit) {
 }
 
 function showRows() {
-  const visible = [...rows.entries()].filter(([region, { circuit }]) => {
-    const text = `${region} ${circuit.reason || ""}`.toLowerCase();
+  const visible = [...rows.entries()].filter(([, { circuit }]) => {
+    const text = `${nameOf(circuit)} ${circuit.reason || ""}`.toLowerCase();
     return (!stateFilter || stateFilter === circuit.state) && text.includes(textFilter);
   });
   visible.sort(([a, x], [b, y]) =>
@@ -190,10 +253,33 @@ function showRows() {
   setText($("no-regions"), rows.size
     ? "No region matches."
     : "No region has been called yet. A region appears here with its first call.");
+  showClosed(visible);
   showSummary();
 }
 
+// On a narrow screen, regions that are CLOSED are shown when they are asked for.
+function showClosed(visible) {
+  const count = visible.filter(([, { circuit }]) => circuit.state === "CLOSED").length;
+  const isAsked = stateFilter === "CLOSED" || textFilter !== "";
+  const button = $("show-closed");
+  button.hidden = !count || isAsked;
+  $("regions").classList.toggle("collapsed", !isAsked && !showsClosed);
+  button.setAttribute("aria-expanded", String(showsClosed));
+  const regions = count === 1 ? "1 region that is CLOSED" : `${count.toLocaleString("en")} regions that are CLOSED`;
+  setText(button, `${showsClosed ? "Hide" : "Show"} ${regions}`);
+}
+
+function showFleet() {
+  const shared = [...rows.values()].filter(({ circuit }) => circuit.shared !== null);
+  const alone = shared.filter(({ circuit }) => !circuit.shared).length;
+  $("fleet").hidden = !shared.length;
+  setText($("fleet"), alone
+    ? `${alone} of ${shared.length} circuits are on their own`
+    : "circuits are shared with other processes");
+}
+
 function showSummary() {
+  showFleet();
   const counts = { "": rows.size, OPEN: 0, HALF_OPEN: 0, CLOSED: 0 };
   for (const { circuit } of rows.values()) counts[circuit.state]++;
   for (const button of $("filters").children) {
@@ -214,7 +300,7 @@ function showSummary() {
 
 // Returns parts of time as [state, begin, end], oldest first.
 function partsOf(circuit) {
-  const events = transitions.get(circuit.region) || [];
+  const events = transitions.get(circuit.key) || [];
   const last = events[events.length - 1];
   const parts = events.map((event, i) =>
     [event.old, i ? events[i - 1].at : Math.min(knownSince, event.at), event.at]);
@@ -229,15 +315,23 @@ function drawTimeline(row) {
   const end = now();
   const start = end - HOUR;
   const parts = partsOf(row.circuit).filter(([, from, to]) => to > start && to > from);
+  const pixels = row.timeline.clientWidth || 120;
   const key = parts.map(([state, from, to]) => `${state}${Math.round(from)}${Math.round(to)}`).join()
-    + Math.round(end / 5);
+    + Math.round(end / 5) + pixels;
   if (row.drawn === key) return;
   row.drawn = key;
-  row.timeline.replaceChildren(...parts.map(([state, from, to]) => {
+  const least = (LEAST_WIDTH * HOUR) / pixels; // an outage is never too narrow to be seen
+  const bars = parts.map(([state, from, to]) => {
     const x = Math.max(0, from - start);
-    const least = state === "CLOSED" ? 0 : 12; // never too narrow to be seen
-    return svgElement("rect", { class: state, x, width: Math.max(least, to - start - x), height: 10 });
+    const width = Math.max(state === "CLOSED" ? 0 : least, to - start - x);
+    return svgElement("rect", { class: state, x: Math.min(x, HOUR - width), width, height: 10 });
+  });
+  // The ground first: an outage that is drawn wider than it was lies on top of it.
+  bars.sort((a, b) => (a.getAttribute("class") === "CLOSED" ? 0 : 1) - (b.getAttribute("class") === "CLOSED" ? 0 : 1));
+  const ticks = [1, 2, 3].map((quarter) => svgElement("line", {
+    class: "tick", x1: (quarter * HOUR) / 4, x2: (quarter * HOUR) / 4, y1: 7, y2: 10,
   }));
+  row.timeline.replaceChildren(...bars, ...ticks);
   const secondsIn = (wanted) => parts
     .filter(([state]) => state === wanted)
     .reduce((sum, [, from, to]) => sum + to - Math.max(from, start), 0);
@@ -256,13 +350,13 @@ function changeText(event) {
 
 // Returns the item for a new state change, or null if it is in the list already.
 function createItem(event) {
-  const key = `${event.region}|${event.time}|${event.old}|${event.new}`;
+  const key = `${event.key}|${event.time}|${event.old}|${event.new}`;
   if (listed.has(key)) return null;
   listed.add(key);
   const time = new Date(event.time);
   const item = element("li", {},
     element("time", { datetime: event.time, title: time.toString() }, time.toTimeString().slice(0, 8)),
-    element("bdi", { class: "region" }, event.region),
+    element("bdi", { class: "region" }, nameOf(event)),
     element("span", { class: "move" }, pill(event.old), " → ", pill(event.new)),
     element("bdi", { class: "reason" }, changeText(event)));
   item.key = key;
@@ -270,8 +364,8 @@ function createItem(event) {
 }
 
 function addToTimeline(event) {
-  if (!transitions.has(event.region)) transitions.set(event.region, []);
-  const events = transitions.get(event.region);
+  if (!transitions.has(event.key)) transitions.set(event.key, []);
+  const events = transitions.get(event.key);
   events.push(event);
   while (events.length > 1 && events[1].at < now() - HOUR) events.shift();
 }
@@ -297,7 +391,7 @@ function announce(event) {
       announcement = "";
     }, 1000);
   }
-  announcement = `${event.region} is ${event.new}: ${event.reason}`;
+  announcement = `${nameOf(event)} is ${event.new}: ${event.reason}`;
 }
 
 // Messages. Those that arrive together are shown together.
@@ -330,6 +424,8 @@ function receiveState(page) {
   setClock(page.clock);
   knownSince = page.known_since;
   setText($("process"), `${page.host} · process ${page.process}`);
+  document.body.classList.toggle("can-act", page.actions);
+  $("read-only").hidden = page.actions;
   rows.clear();
   transitions.clear();
   listed.clear();
@@ -338,16 +434,20 @@ function receiveState(page) {
   newItems = [];
   page.history.forEach(addEvent);
   page.regions.forEach(showCircuit);
+  rows.forEach(takeSample);
+  rows.forEach(showRate);
   scheduleShow();
 }
 
 function receiveUpdate(update) {
   setClock(update.clock);
-  for (const region of update.gone) {
-    rows.delete(region);
-    transitions.delete(region);
+  for (const key of update.gone) {
+    rows.delete(key);
+    transitions.delete(key);
   }
   update.regions.forEach(showCircuit);
+  rows.forEach(takeSample);
+  rows.forEach(showRate);
   if (update.gone.length || update.regions.length) scheduleShow();
   else rows.forEach(showTimes);
 }
@@ -355,7 +455,7 @@ function receiveUpdate(update) {
 function receiveTransition(event) {
   if (!addEvent(event)) return;
   announce(event);
-  const row = rows.get(event.region);
+  const row = rows.get(event.key);
   if (row) {
     showCircuit({
       ...row.circuit,
@@ -376,13 +476,16 @@ function receiveTransition(event) {
 // The connection
 
 function setLive(isLive) {
+  document.body.classList.toggle("stale", !isLive);
   $("live").className = isLive ? "on" : "off";
-  setText($("live"), isLive ? "live" : "not live, reconnecting");
+  const since = lastContact ? `no contact since ${lastContact.toTimeString().slice(0, 8)}` : "no contact yet";
+  setText($("live"), isLive ? "live" : `not live: ${since}`);
 }
 
 function onMessage(name, receive) {
   source.addEventListener(name, (message) => {
     lastMessageAt = performance.now();
+    lastContact = new Date();
     setLive(true);
     receive(JSON.parse(message.data));
   });
@@ -397,11 +500,63 @@ function connect() {
     setLive(false);
     // The browser reconnects by itself, unless the server has refused the connection.
     if (source.readyState === EventSource.CLOSED) {
-      fetch("api/circuits").then((answer) => answer.json()).then(receiveState).catch(() => {});
+      fetch("api/circuits").then((answer) => answer.json()).then((page) => {
+        receiveState(page);
+        lastContact = new Date();
+        setLive(false);
+      }).catch(() => {});
       setTimeout(connect, RECONNECT);
     }
   };
 }
+
+// Actions, where the server lets somebody change circuits
+
+let asked = null; // the circuit that the dialog is about
+
+function openDialog(circuit) {
+  asked = circuit;
+  const isReset = circuit.state !== "CLOSED";
+  setText($("dialog-title"), isReset ? `Reset ${nameOf(circuit)}?` : `Hold ${nameOf(circuit)} open?`);
+  setText($("confirm"), isReset ? "Reset" : "Hold open");
+  setText($("dialog-error"), "");
+  $("dialog-reason").hidden = isReset;
+  $("reason").required = !isReset;
+  $("reason").value = "";
+  $("dialog").showModal();
+}
+
+async function act() {
+  const isReset = !$("reason").required;
+  const headers = { "Content-Type": "application/json", "X-Resilience-Action": "page" };
+  token = $("token").value || token;
+  if (token) headers.Authorization = `Bearer ${token}`;
+  const body = JSON.stringify({
+    action: isReset ? "reset" : "force-open", region: asked.region, registry: asked.registry,
+    reason: isReset ? "" : $("reason").value,
+  });
+  const answer = await fetch("api/actions", { method: "POST", headers, body });
+  if (answer.ok) return $("dialog").close();
+  if (answer.status === 401) {
+    token = "";
+    $("dialog-token").hidden = false;
+    $("token").focus();
+  }
+  return setText($("dialog-error"), (await answer.text()).trim());
+}
+
+$("dialog").querySelector("form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  act().catch(() => setText($("dialog-error"), "The server cannot be reached."));
+});
+$("cancel").addEventListener("click", () => $("dialog").close());
+$("show-closed").addEventListener("click", () => {
+  showsClosed = !showsClosed;
+  showRows();
+  rows.forEach(drawTimeline);
+});
+const address = location.href.split(/[?#]/)[0].replace(/\/$/, "");
+setText($("commands").lastChild, `python -m resilience watch --url ${address}`);
 
 for (const state of ["", ...STATES]) {
   const button = element("button",
@@ -426,9 +581,9 @@ document.addEventListener("keydown", (event) => {
 let ticks = 0;
 setInterval(() => {
   ticks++;
+  if (lastMessageAt && performance.now() - lastMessageAt > SILENCE) setLive(false);
   rows.forEach(showTimes);
   if (ticks % 10 === 0) rows.forEach(drawTimeline);
-  if (lastMessageAt && performance.now() - lastMessageAt > SILENCE) setLive(false);
 }, 1000);
 $("events").hidden = true;
 connect();

@@ -5,8 +5,10 @@ from typing import Protocol, TypeAlias
 
 from aiohttp import web
 
-from resilience._validate import check_count, check_type
+from resilience._validate import check_count, check_type, kind_of
+from resilience.integrations.metrics import Registries, check_registries
 from resilience.integrations.status_page.access import find_refusal, host_names
+from resilience.integrations.status_page.actions import Actions, MayAct
 from resilience.integrations.status_page.aiohttp_connection import AiohttpConnection
 from resilience.integrations.status_page.clients import (
     NO_ROOM_HEADERS,
@@ -18,19 +20,21 @@ from resilience.integrations.status_page.download import Download
 from resilience.integrations.status_page.files import HEADERS, File, read_files
 from resilience.integrations.status_page.state import PageState
 from resilience.integrations.status_page.stream import Stream
-from resilience.registry import CircuitBreakerRegistry
 
 _Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def status_page(
-    registry: CircuitBreakerRegistry,
+    registry: Registries,
     *,
     hosts: Iterable[str] = (),
     max_listeners: int = 100,
     show_tenants: bool = False,
+    actions: MayAct | None = None,
 ) -> web.Application:
-    """Return an aiohttp application that shows the circuits of a registry and changes nothing.
+    """Return an aiohttp application that shows the circuits of a registry, or of several.
+
+    Without `actions`, it changes nothing.
 
     Add it to your application, ``app.add_subapp("/circuits", status_page(registry))``, or serve it
     by itself. It answers requests to IP addresses, to `localhost` and to this machine's host name.
@@ -38,29 +42,38 @@ def status_page(
     else serves under a name of theirs, which they then point at this machine, gets nothing.
 
     Args:
-        registry: The registry whose circuits are shown.
+        registry: The registry whose circuits are shown, or several of them with different names.
         hosts: Further host names to answer to, without a port.
         max_listeners: The number of browsers that may be connected at the same time, and of clients
             that may be reading the data as JSON. Any further one is answered 503, or gets the place
             of one whose address has more places than others.
         show_tenants: Whether throttled tenants are shown by name, the hundred of each region that
             wait longest; they may be customers. Otherwise only their number is.
+        actions: A function, also an `async def`, that decides who may reset a circuit or force it
+            open. It takes the request, and returns True, the name of who asks for it, or False; see
+            `bearer_token`. None: nobody may, and the page has no buttons for it.
 
     Returns:
         The application.
 
     Raises:
         TypeError: An argument has the wrong type.
-        ValueError: An argument has a wrong value.
+        ValueError: An argument has a wrong value, or two registries have the same name.
     """
-    check_type("registry", registry, CircuitBreakerRegistry)
+    registries = check_registries(registry)
     check_count("max_listeners", max_listeners)
     check_type("show_tenants", show_tenants, bool)
-    state = PageState(registry, show_tenants=show_tenants)
-    stream = Stream(registry, state, max_listeners=max_listeners)
+    if actions is not None and not callable(actions):
+        got = kind_of(actions)
+        raise TypeError(f"actions must be a function that takes a request, got {got}")
+    has_actions = actions is not None
+    state = PageState(registries, show_tenants=show_tenants, has_actions=has_actions)
+    stream = Stream(state, max_listeners=max_listeners)
     download = Download(state, max_clients=max_listeners)
     app = web.Application(middlewares=[_access_control(host_names(hosts))])
     _add_routes(app, stream, download)
+    if actions is not None:
+        app.router.add_post("/api/actions", Actions(registries, actions).serve)
 
     async def on_shutdown(_: web.Application) -> None:
         stream.close()

@@ -24,8 +24,7 @@ from resilience.integrations.status_page.clients import (
     make_room,
     write,
 )
-from resilience.integrations.status_page.state import CircuitData, PageState, describe_transition
-from resilience.registry import CircuitBreakerRegistry
+from resilience.integrations.status_page.state import CircuitData, PageState
 
 BUFFER_SIZE = 4 * 2**20  # bytes of the messages that are kept
 
@@ -34,8 +33,7 @@ class Stream:
     """Sends everything that happens to the circuits to all clients.
 
     Args:
-        registry: The registry whose circuits are shown.
-        state: Describes the registry.
+        state: Describes the registries whose circuits are shown.
         max_listeners: The number of clients that may be connected at the same time.
         poll_interval: Seconds between two looks at the counters.
         write_timeout: Seconds that a client may accept no data.
@@ -44,7 +42,6 @@ class Stream:
 
     def __init__(
         self,
-        registry: CircuitBreakerRegistry,
         state: PageState,
         *,
         max_listeners: int,
@@ -52,7 +49,6 @@ class Stream:
         write_timeout: float = 10.0,
         buffer_size: int = BUFFER_SIZE,
     ) -> None:
-        self._registry = registry
         self._state = state
         self._max_listeners = max_listeners
         self._poll_interval = poll_interval
@@ -96,7 +92,7 @@ class Stream:
 
     def publish(self, event: StateChanged) -> None:
         """Send a state transition to all clients; safe to call from any thread."""
-        self._append(encode_message("transition", describe_transition(event)))
+        self._append(encode_message("transition", self._state.transition(event)))
 
     def poll(self) -> None:
         """Send the circuits that have changed since the last call, and which were evicted."""
@@ -131,7 +127,8 @@ class Stream:
         self._is_waking = False
         self._sent = {}
         self._watching.callback(self.buffer.clear)
-        self._watching.callback(self._registry.listen(self.publish))
+        for registry in self._state.registries:
+            self._watching.callback(registry.listen(self.publish))
         self._watching.callback(self._loop.create_task(self._poll_regularly()).cancel)
 
     async def _poll_regularly(self) -> None:

@@ -1,6 +1,5 @@
 """Prometheus: what a scrape shows is what the snapshots say."""
 
-import math
 import shutil
 import subprocess
 
@@ -98,11 +97,12 @@ def test_a_scrape_equals_the_snapshots_of_1000_regions(registry, clock, scrape):
         modes = {mode: seen["mode", name, mode] for mode in Mode}
         assert modes == {mode: float(mode is Mode.ENFORCE) for mode in Mode}
         assert seen["streak", name] == one.streak
-        wait = math.inf if one.retry_after is None else one.retry_after
-        assert seen["retry_after_seconds", name] == pytest.approx(wait)
+        assert seen["forced_open", name] == (one.retry_after is None)
+        assert seen.get(("retry_after_seconds", name)) == pytest.approx(one.retry_after)
         assert seen["time_in_state_seconds", name] == pytest.approx(clock() - one.since)
         assert seen["ignored_probes", name] == one.ignored_probes
-    assert len(seen) == 1000 * 29
+    forced = sum(one.retry_after is None for one in snapshots)
+    assert len(seen) == 1000 * 30 - forced
 
 
 def test_the_mode_and_the_rule_that_tripped(clock, scrape, registry):
@@ -172,7 +172,7 @@ def test_looking_changes_nothing(registry, clock, scrape):
 def test_a_hostile_name_stays_a_label(registry, scrape, name):
     registry.get(name).force_open("a test")
     seen = figures(scrape())
-    assert len(seen) == 29
+    assert len(seen) == 29  # a circuit that is forced open has no retry_after
     assert {key[1] for key in seen} == {display_name(registry.get(name).region)}
     assert len(display_name(name)) <= 200
 
@@ -192,7 +192,7 @@ def test_the_same_registry_twice_is_refused(registry):
 
 def test_an_empty_registry_shows_the_metrics_without_figures(scrape):
     assert figures(scrape()) == {}
-    assert scrape().count("# TYPE circuit_breaker_") == 18
+    assert scrape().count("# TYPE circuit_breaker_") == 19
 
 
 def test_names_and_units_are_as_prometheus_wants_them(registry, clock, scrape):
@@ -206,3 +206,60 @@ def test_names_and_units_are_as_prometheus_wants_them(registry, clock, scrape):
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+# Several registries
+
+
+def label_sets(text, name):
+    return {
+        tuple(sorted(sample.labels.items()))
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == f"circuit_breaker_{name}"
+    }
+
+
+def collect(*registries):
+    prometheus = CollectorRegistry()
+    prometheus.register(CircuitCollector(*registries))
+    return generate_latest(prometheus).decode()
+
+
+def named(name, *regions):
+    registry = CircuitBreakerRegistry(name=name)
+    for region in regions:
+        registry.get(region)
+    return registry
+
+
+def test_several_registries_are_told_apart_by_a_label():
+    text = collect([named("messages", "eu-west-1"), named("tokens", "eu-west-1"), named("", "x")])
+    assert label_sets(text, "streak") == {
+        (("region", "eu-west-1"), ("registry", "messages")),
+        (("region", "eu-west-1"), ("registry", "tokens")),
+        (("region", "x"), ("registry", "")),
+    }
+
+
+def test_one_registry_has_the_label_if_it_has_a_name_of_its_own():
+    assert label_sets(collect(named("tokens", "a")), "streak") == {
+        (("region", "a"), ("registry", "tokens"))
+    }
+    assert label_sets(collect([named("default", "a")]), "streak") == {(("region", "a"),)}
+
+
+@pytest.mark.parametrize(
+    ("registries", "error", "text"),
+    [
+        (None, TypeError, "registry must be a CircuitBreakerRegistry, or several of them, got"),
+        ("tokens", TypeError, "or several of them, got"),
+        ([named("a"), "b"], TypeError, "got .* among them"),
+        ([], ValueError, "got none"),
+        ([named("a"), named("a")], ValueError, "different names, two are called 'a'"),
+        ([named(""), named("")], ValueError, "different names, two are called ''"),
+    ],
+)
+def test_what_is_not_a_registry_or_several_is_an_error(registries, error, text):
+    with pytest.raises(error, match=text):
+        CircuitCollector(registries)

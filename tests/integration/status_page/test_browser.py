@@ -13,8 +13,8 @@ from aiohttp import web
 from playwright.async_api import async_playwright, expect
 
 from resilience import BreakerPolicy, CircuitBreakerRegistry
+from resilience.integrations.status_page import bearer_token, status_page
 from resilience.integrations.status_page import page as page_module
-from resilience.integrations.status_page import status_page
 from tests.support.needs import needs
 
 FLAGS = [
@@ -128,7 +128,7 @@ async def test_an_outage_is_seen_from_its_beginning_to_its_end(browser, url, reg
         await shows(seen.locator(".next"), re.compile(r"in 1[0-5] s"))
         clock.advance(15)
         await shows(seen, "HALF_OPEN")
-        await shows(seen, "due now")
+        await shows(seen, "Waiting for a call")
         probe = breaker.acquire()
         await shows(seen, "in progress")
         probe.succeed()
@@ -183,7 +183,7 @@ async def test_it_counts_down_between_messages(browser, registry, monkeypatch):
     await page.clock.run_for(30_000)  # of the page's time
     await shows(seen, re.compile(r"in (30|2\d) s"))
     await page.clock.run_for(40_000)
-    await shows(seen, "due now")
+    await shows(seen, "Waiting for a call")
     await context.close()
     await runner.cleanup()
 
@@ -315,11 +315,15 @@ async def test_it_says_when_it_is_not_live_and_comes_back(browser, registry):
     await page.goto(f"http://127.0.0.1:{port}/")
     await page.locator("#live.on").wait_for()
     await runner.cleanup()
-    await shows(page.locator("#live.off"), "not live")
+    await shows(page.locator("#live.off"), re.compile(r"not live: no contact since \d\d:\d\d:\d\d"))
+    assert await page.evaluate("getComputedStyle(document.querySelector('main')).filter") == (
+        "grayscale(1)"
+    )
     registry.get("a").force_open("meanwhile")
     runner = await start(port)
     await expect(page.locator("#live.on")).to_be_visible(timeout=LIMIT)
     await shows(row(page, "a"), "meanwhile")
+    await expect(page.locator("body.stale")).to_have_count(0)
     await context.close()
     await runner.cleanup()
 
@@ -338,3 +342,143 @@ async def test_one_viewer_too_many_still_sees_the_present_state(browser, registr
         await shows(page.locator("#live.off"), "not live")
         await context.close()
     await runner.cleanup()
+
+
+# What a glance has to show
+
+
+async def test_the_streak_is_shown_with_its_threshold(browser, url, registry):
+    breaker = registry.get("eu-west-1")
+    breaker.acquire().fail()
+    async with opened(browser, url) as page:
+        await expect(row(page, "eu-west-1").locator(".streak")).to_have_text("1 / 3")
+        registry.configure(policy=BreakerPolicy(failure_threshold=1_000))
+        await expect(row(page, "eu-west-1").locator(".streak")).to_have_text(
+            "1 / 1,000", timeout=LIMIT
+        )
+
+
+async def test_it_speaks_plainly(browser, url, registry):
+    registry.get("eu-west-1").force_open("maintenance")
+    async with opened(browser, url) as page:
+        await shows(row(page, "eu-west-1").locator(".next"), "Held open manually")
+        await expect(page.get_by_role("heading", level=2, name="Recent changes")).to_be_visible()
+        await expect(page.get_by_role("columnheader", name="Times opened")).to_have_count(1)
+        text = await page.locator("body").inner_text()
+        assert "Trips" not in text
+        assert f"python -m resilience watch --url {url}" in text
+
+
+async def test_a_short_outage_is_wide_enough_to_be_seen(browser, url, registry, clock):
+    breaker = registry.get("eu-west-1")
+    clock.advance(1800)
+    breaker.force_open("for an instant")
+    clock.advance(0.5)
+    breaker.reset()
+    clock.advance(1800)
+    breaker.force_open("just now")
+    async with opened(browser, url) as page:
+        bars = page.locator("svg.timeline rect.OPEN")
+        await expect(bars).to_have_count(2)
+        line = await page.locator("svg.timeline").bounding_box()
+        for box in [await bars.nth(number).bounding_box() for number in range(2)]:
+            assert box["width"] >= 3.9
+            assert line["x"] <= box["x"]
+            assert box["x"] + box["width"] <= line["x"] + line["width"] + 0.5
+        await expect(page.locator("svg.timeline .tick")).to_have_count(3)
+
+
+async def test_the_rates_are_those_of_the_last_minute(browser, url, registry, clock):
+    breaker = registry.get("eu-west-1")
+    for _ in range(1000):
+        breaker.acquire().succeed()
+    async with opened(browser, url) as page:
+        minute = row(page, "eu-west-1").locator(".minute")
+        await expect(minute).to_have_text("\u2013")
+        clock.advance(10)
+        for _ in range(18):
+            breaker.acquire().succeed()
+        for _ in range(2):
+            breaker.acquire().fail()
+        await expect(minute).to_have_text("2/s 10 % failed", timeout=LIMIT)
+        clock.advance(100)
+        breaker.acquire().succeed()
+        await expect(minute).to_have_text("0.01/s", timeout=LIMIT)
+
+
+async def test_closed_regions_are_folded_on_a_telephone(browser, url, registry):
+    registry.get("us-east-1").acquire().succeed()
+    registry.get("us-west-2").acquire().succeed()
+    registry.get("eu-west-1").force_open("maintenance")
+    async with opened(browser, url, viewport={"width": 390, "height": 844}) as page:
+        await expect(row(page, "eu-west-1")).to_be_visible()
+        await expect(row(page, "us-east-1")).to_be_hidden()
+        await page.get_by_role("button", name="Show 2 regions that are CLOSED").click()
+        await expect(row(page, "us-east-1")).to_be_visible()
+        await page.get_by_role("button", name="Hide 2 regions that are CLOSED").click()
+        await expect(row(page, "us-east-1")).to_be_hidden()
+        await page.get_by_role("searchbox").fill("us-east")
+        await expect(row(page, "us-east-1")).to_be_visible()
+        await page.get_by_role("searchbox").fill("")
+        await page.get_by_role("button", name="CLOSED 2", exact=True).click()
+        await expect(row(page, "us-west-2")).to_be_visible()
+        await page.set_viewport_size({"width": 1280, "height": 800})
+        await expect(page.get_by_role("button", name="Show 2 regions")).to_be_hidden()
+
+
+@contextlib.asynccontextmanager
+async def served(registries, **settings):
+    runner = web.AppRunner(status_page(registries, **settings), access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
+    finally:
+        await runner.cleanup()
+
+
+async def test_circuits_of_several_registries_are_told_apart(browser, clock):
+    registries = [CircuitBreakerRegistry(name=name, clock=clock) for name in ("tokens", "messages")]
+    for registry in registries:
+        registry.get("eu-west-1").acquire().succeed()
+    async with served(registries) as url, opened(browser, url) as page:
+        await expect(page.locator("tbody tr")).to_have_count(2)
+        registries[1].get("eu-west-1").force_open("maintenance")
+        await shows(row(page, "messages / eu-west-1"), "OPEN")
+        await shows(row(page, "tokens / eu-west-1"), "CLOSED")
+        await shows(page.locator("#events li").first, "messages / eu-west-1")
+
+
+async def test_without_actions_there_is_no_button_for_them(browser, url, registry):
+    registry.get("eu-west-1").force_open("maintenance")
+    async with opened(browser, url) as page:
+        await shows(row(page, "eu-west-1"), "OPEN")
+        await expect(page.get_by_role("button", name="Reset")).to_have_count(0)
+        await shows(page.locator("footer"), "This page is read-only.")
+
+
+async def test_an_operator_holds_a_circuit_open_and_resets_it(browser, registry):
+    breaker = registry.get("eu-west-1")
+    breaker.acquire().succeed()
+    actions = bearer_token("a-token-for-tests")
+    async with served(registry, actions=actions) as url:
+        context = await browser.new_context()
+        page = await context.new_page()
+        page.set_default_timeout(LIMIT)
+        await page.goto(url)
+        await page.get_by_role("button", name="Hold open eu-west-1").click()
+        dialog = page.get_by_role("dialog", name="Hold eu-west-1 open?")
+        await dialog.get_by_label("Why?").fill(HOSTILE)
+        await dialog.get_by_role("button", name="Hold open").click()
+        await shows(dialog, "You may not do this.")
+        assert breaker.snapshot().reason is None
+        await dialog.get_by_label("Token").fill("a-token-for-tests")
+        await dialog.get_by_role("button", name="Hold open").click()
+        await shows(row(page, "eu-west-1").locator(".next"), "Held open manually")
+        assert breaker.snapshot().reason == f"forced open: {HOSTILE}"
+        await page.get_by_role("button", name="Reset eu-west-1").click()
+        await page.get_by_role("dialog").get_by_role("button", name="Reset").click()
+        await shows(row(page, "eu-west-1"), "CLOSED")
+        await expect(page.get_by_role("dialog")).to_have_count(0)
+        assert await page.locator("img").count() == 0
+        await context.close()

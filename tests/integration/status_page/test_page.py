@@ -20,6 +20,7 @@ from resilience.integrations.status_page.clients import CHUNK_SIZE, Client
 from resilience.integrations.status_page.download import Download
 from resilience.integrations.status_page.state import PageState
 from resilience.integrations.status_page.stream import Stream
+from resilience.testing import FakeClock
 
 HOSTILE = '<img src=x onerror="alert(1)">'
 NEVER = 3600  # seconds; the watchdog ends a test that would wait for it
@@ -334,7 +335,7 @@ async def test_the_stream_begins_with_everything_and_goes_on_with_what_happens(r
 
 
 async def test_an_update_holds_only_what_changed(registry, clock):
-    stream = Stream(registry, PageState(registry), max_listeners=1)
+    stream = Stream(PageState(registry), max_listeners=1)
     a, _ = registry.get("a"), registry.get("b")
 
     def look():
@@ -399,7 +400,7 @@ async def test_one_more_than_may_watch_gets_503(registry):
 
 
 async def test_a_client_that_falls_behind_is_dropped(registry):
-    stream = Stream(registry, PageState(registry), max_listeners=1, buffer_size=1000)
+    stream = Stream(PageState(registry), max_listeners=1, buffer_size=1000)
     registry.listen(stream.publish)
     registry.get("a").force_open("one")
     (message,) = stream.buffer.read(0, 1000)
@@ -484,7 +485,7 @@ async def test_a_client_that_falls_behind_on_a_real_connection_is_dropped(regist
 
 
 async def test_a_loop_that_is_gone_harms_no_call(registry):
-    stream = Stream(registry, PageState(registry), max_listeners=1)
+    stream = Stream(PageState(registry), max_listeners=1)
     stream._loop = asyncio.new_event_loop()
     stream._loop.close()
     registry.listen(stream.publish)
@@ -584,7 +585,7 @@ async def test_after_the_end_nobody_is_let_in(registry):
 
 
 async def test_a_client_that_has_left_before_its_first_message_harms_nobody(registry):
-    stream = Stream(registry, PageState(registry), max_listeners=1)
+    stream = Stream(PageState(registry), max_listeners=1)
     request = SimpleNamespace(get_extra_info=lambda _: None, transport=None, remote=None)
     client = stream._add_client(AiohttpConnection(request))
     client.abort()
@@ -736,3 +737,64 @@ async def test_one_address_cannot_take_all_places_of_the_readers(registry):
             assert len((await answer.json())["regions"]) == 3_000
         for connection in connections:
             connection.close()
+
+
+# Several registries
+
+
+async def test_several_registries_are_on_one_page(clock):
+    ahead = FakeClock(clock() + 1000)
+    tokens = CircuitBreakerRegistry(BreakerPolicy(failure_threshold=1), name="tokens", clock=clock)
+    messages = CircuitBreakerRegistry(name="messages", clock=ahead)
+    state = PageState([tokens, messages])
+    tokens.get("eu-west-1").acquire().fail()
+    ahead.advance(1)
+    clock.advance(1)
+    messages.get("eu-west-1").force_open("x")
+    seen = state.full()
+    assert [(one["registry"], one["region"], one["since"]) for one in seen["regions"]] == [
+        ("tokens", "eu-west-1", clock() - 1),
+        ("messages", "eu-west-1", clock()),
+    ]
+    assert len({one["key"] for one in seen["regions"]}) == 2
+    assert [(one["registry"], one["at"]) for one in seen["history"]] == [
+        ("tokens", clock() - 1),
+        ("messages", clock()),
+    ]
+    assert {one["key"] for one in seen["history"]} == {one["key"] for one in seen["regions"]}
+
+
+async def test_the_stream_has_the_changes_of_every_registry(clock):
+    registries = [CircuitBreakerRegistry(name=name, clock=clock) for name in ("a", "b")]
+    async with asking(status_page(registries)) as session, session.get("/stream") as answer:
+        stream = messages(answer)
+        await first(stream, "state")
+        for registry in registries:
+            registry.get("x").force_open("y")
+            assert (await first(stream, "transition"))["registry"] == registry.name
+
+
+def test_since_when_everything_is_known_is_the_latest_of_all(clock):
+    registries = [CircuitBreakerRegistry(name=name, clock=clock) for name in ("a", "b")]
+    state = PageState(registries)
+    registries[0].history.resize(1)
+    for reason in ("one", "two"):
+        clock.advance(5)
+        registries[0].get("x").force_open(reason)
+    registries[1].get("x").force_open("y")
+    assert state.full()["known_since"] == clock()
+
+
+def test_one_registry_is_not_named_unless_it_has_a_name(clock):
+    for name, shown in (("", ""), ("default", ""), ("tokens", "tokens")):
+        registry = CircuitBreakerRegistry(name=name, clock=clock)
+        registry.get("a").force_open("x")
+        (circuit,) = PageState(registry).circuits().values()
+        assert circuit["registry"] == shown
+        (event,) = PageState(registry).full()["history"]
+        assert event["registry"] == shown
+
+
+def test_two_registries_of_one_name_are_refused(registry):
+    with pytest.raises(ValueError, match="different names"):
+        status_page([registry, CircuitBreakerRegistry()])

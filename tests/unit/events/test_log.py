@@ -28,7 +28,7 @@ def test_the_log_describes_a_whole_outage_word_for_word(breaker, clock, log):
         ),
         ("INFO", "Circuit breaker CLOSED for region eu-west-1 — recovered"),
         ("ERROR", "Circuit breaker OPEN for region eu-west-1: forced open: maintenance"),
-        ("INFO", "Circuit breaker CLOSED for region eu-west-1 — reset by hand"),
+        ("INFO", "Circuit breaker CLOSED for region eu-west-1: reset by hand"),
     ]
 
 
@@ -111,7 +111,7 @@ def test_what_looks_like_formatting_is_logged_as_it_is(clock, log, text):
     breaker.reset()
     assert text_of(log) == [
         ("ERROR", f"Circuit breaker OPEN for region eu{text}: forced open: {text}"),
-        ("INFO", f"Circuit breaker CLOSED for region eu{text} — reset by hand"),
+        ("INFO", f"Circuit breaker CLOSED for region eu{text}: reset by hand"),
     ]
 
 
@@ -189,4 +189,4 @@ def test_a_reset_of_a_half_open_circuit_is_logged_as_one(breaker, clock, log):
     clock.advance(60)
     breaker.acquire()
     breaker.reset()
-    assert log[-1]["message"] == "Circuit breaker CLOSED for region eu-west-1 — reset by hand"
+    assert log[-1]["message"] == "Circuit breaker CLOSED for region eu-west-1: reset by hand"

@@ -1,16 +1,16 @@
-"""One library in one situation: its breaker, its clock, and a server whose calls can be held."""
+"""One breaker in one situation: its clock, and a server whose calls can be held."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
-from benchmarks.calls import REGION, HttpError, Send
-from benchmarks.clock import Clock
-from benchmarks.contenders import Contender
-from benchmarks.contenders.base import RECOVERY, THRESHOLD
+from resilience.testing.conformance.adapter import RECOVERY, THRESHOLD, BreakerAdapter
+from resilience.testing.conformance.clock import ManualClock
+from resilience.testing.conformance.errors import REGION, HttpError
 
 #: Makes the error that a call raises.
 Error: TypeAlias = Callable[[], Exception]
+Send: TypeAlias = Callable[[str, Error | None, asyncio.Event | None], Awaitable[None]]
 
 
 def down() -> Exception:
@@ -27,16 +27,16 @@ class Situation:
     """What a scenario works with.
 
     Args:
-        contender: A fresh breaker.
+        breaker: A fresh breaker.
         clock: The clock under it.
     """
 
-    def __init__(self, contender: Contender, clock: Clock) -> None:
-        self.contender = contender
+    def __init__(self, breaker: BreakerAdapter, clock: ManualClock) -> None:
+        self.breaker = breaker
         self.clock = clock
         self.reached = 0  # calls that reached the server
         self.over = asyncio.Event()  # when set, the calls that are held end
-        self.send = contender.protect(self._server())
+        self.send = breaker.protect(self._server())
 
     def _server(self) -> Send:
         async def send(region: str, error: Error | None, over: asyncio.Event | None) -> None:
@@ -55,7 +55,7 @@ class Situation:
         """Make one call; return what it raised, if anything."""
         try:
             await self.send(REGION, error, over)
-        except Exception as raised:
+        except Exception as raised:  # noqa: BLE001 - whatever it raises is what is looked at
             return raised
         return None
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import selectors
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TypeVar
@@ -11,8 +11,8 @@ from unittest import mock
 T = TypeVar("T")
 
 
-class Clock:
-    """Both clocks of a machine."""
+class ManualClock:
+    """Both clocks of a machine, which a scenario moves by hand."""
 
     def __init__(self) -> None:
         self._monotonic = 1_000.0
@@ -44,7 +44,7 @@ class Clock:
         return Moved
 
     @contextmanager
-    def under(self, patches: dict[str, str]) -> Iterator[None]:
+    def under(self, patches: Mapping[str, str]) -> Generator[None, None, None]:
         """Put this clock under a library.
 
         Args:
