@@ -77,8 +77,15 @@ class HasLoop(Protocol[P, T_co]):
 class Retried(Protocol[P, T_co]):
     """A protected function that keeps what tenacity offers on it."""
 
+    __name__: str
+    __qualname__: str
     retry: "BaseRetrying"
     statistics: dict[str, Any]
+
+    @property
+    def __wrapped__(self) -> Callable[P, T_co]:
+        """The function without its protection, and with its loop."""
+        ...
 
     def retry_with(self, *args: Any, **kwargs: Any) -> "Retried[P, T_co]":
         """Return the function with another loop, protected as well."""

@@ -132,7 +132,16 @@ def classifiers() -> None:
     def strict(error: BaseException) -> Outcome:
         return Outcome.FAILURE if isinstance(error, ValueError) else classify_error(error)
 
+    def of_exceptions(error: Exception) -> Outcome:
+        return classify_error(error)
+
+    def of_some(error: ValueError) -> Outcome:
+        return classify_error(error)
+
     CircuitBreaker("eu-west-1", classifier=strict, result_classifier=classify_status)
+    CircuitBreaker("eu-west-1", classifier=of_exceptions)
+    CircuitBreaker("eu-west-1", classifier=of_some)  # type: ignore[arg-type]
+    CircuitBreaker("eu-west-1", classifier=lambda error: classify_error(error))
 
     def wrong(error: BaseException) -> bool:
         return bool(error)

@@ -4,9 +4,10 @@
 # pyright: strict, reportUnnecessaryTypeIgnoreComment=true
 
 import asyncio
-from collections.abc import Coroutine
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, assert_type
+from typing import Any, TypeVar, assert_type
 
 from resilience import (
     BreakerPolicy,
@@ -23,6 +24,8 @@ from resilience import (
 class Credentials:
     region: str
 
+
+T = TypeVar("T")
 
 registry = CircuitBreakerRegistry()
 breaker = CircuitBreaker("eu-west-1", BreakerPolicy(failure_threshold=5))
@@ -102,6 +105,32 @@ async def types_are_kept(credentials: Credentials, client: Client) -> None:
     assert_type(client.fetch(3), str)
     assert_type(await Client.health(deep=True), bool)
     assert_type(await Client.status("eu-west-1"), str)
+
+
+@region_breaker(region_from="region")
+async def run(region: str, job: Callable[[], Awaitable[T]]) -> T:
+    return await job()
+
+
+@breaker
+def first(items: list[T]) -> T:
+    return items[0]
+
+
+async def nine() -> int:
+    return 9
+
+
+async def generic_functions_stay_generic() -> None:
+    assert_type(await run("eu-west-1", nine), int)
+    assert_type(first(["one"]), str)
+    await run("eu-west-1", 9)  # type: ignore[arg-type]
+
+
+async def the_function_itself_is_found(credentials: Credentials) -> None:
+    function = inspect.unwrap(send)
+    await function(credentials, "hello")
+    assert_type(send.__name__ + fetch.__qualname__, str)
 
 
 async def wrong_calls_are_errors(credentials: Credentials, client: Client) -> None:

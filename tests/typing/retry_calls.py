@@ -97,6 +97,7 @@ def a_protected_function_keeps_its_loop(client: Client) -> None:
     client.send.retry.wait = wait_none()
     Client.send.retry.stop = stop_after_attempt(1)
     plain.retry.wait = wait_none()
+    assert_type(plain.__wrapped__("hello"), int)
     assert_type(plain.retry_with(wait=wait_none())("hello"), int)
     with_a_plain_loop.retry.wait = wait_none()  # type: ignore[attr-defined]
 
