@@ -106,7 +106,7 @@ async def main(outages: int | None) -> None:
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
-    for circuit in circuits.snapshots():
+    for circuit in [circuits.get(region).snapshot() for region in REGIONS]:
         calls = f"{circuit.successes} calls succeeded, {circuit.failures} failed"
         print(f"{circuit.region} is {circuit.state}: {calls}, {circuit.rejected} were rejected")
         assert circuit.state is CircuitState.CLOSED, "every region is back up"

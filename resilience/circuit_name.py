@@ -2,8 +2,10 @@
 
 from typing import NamedTuple
 
-#: The name of the registry that no line mentions, since most programs have no other.
+#: The name of the registry that most programs have no other than.
 DEFAULT_REGISTRY = "default"
+#: The names of registries that no line mentions.
+UNMENTIONED = ("", DEFAULT_REGISTRY)
 
 
 class CircuitName(NamedTuple):
@@ -16,8 +18,3 @@ class CircuitName(NamedTuple):
 
     region: str
     registry: str = ""
-
-    @property
-    def is_of_another_registry(self) -> bool:
-        """Whether the registry has a name, and is not the default one."""
-        return self.registry not in ("", DEFAULT_REGISTRY)

@@ -19,7 +19,7 @@ from resilience.circuit import (
     ProbesIgnored,
     RejectionsBegan,
 )
-from resilience.circuit_name import CircuitName
+from resilience.circuit_name import UNMENTIONED, CircuitName
 from resilience.events import StateChanged
 from resilience.mode import VARIABLE, Mode
 from resilience.rules.trip import TripRule
@@ -38,11 +38,8 @@ _IS_OFF = os.environ.get("RESILIENCE_LOG", "").strip().lower() == "off"
 Destination: TypeAlias = Callable[[str, str, Mapping[str, object]], object]
 
 
-def _to_loguru(level: str, line: str, bound: Mapping[str, object]) -> None:
-    logger.bind(**bound).log(level, "{}", line)
-
-
-_destination: Destination = _to_loguru
+# Where each line goes; None: to loguru.
+_destination: Destination | None = None
 
 
 def send_lines_to(destination: Destination) -> Callable[[], None]:
@@ -61,7 +58,7 @@ def send_lines_to(destination: Destination) -> Callable[[], None]:
     def stop() -> None:
         global _destination  # noqa: PLW0603 - the same
         if _destination is destination:
-            _destination = _to_loguru
+            _destination = None
 
     return stop
 
@@ -105,11 +102,15 @@ def log(
         fields: dict[str, object] = {"region": ""}
         if name.region:  # Without one, braces are part of the text: a broker's reply may have some.
             shown = fields["region"] = display_name(name.region)
-            if name.is_of_another_registry:
+            if name.registry not in UNMENTIONED:
                 fields["registry"] = one_line(name.registry)
                 shown = f"{shown} of registry {fields['registry']}"
             text = text.replace("{}", shown, 1)
-        _destination(level, f"{subject} {text}", {**fields, **(bound or {})})
+        fields |= bound or {}
+        if _destination is None:
+            logger.bind(**fields).log(level, "{} {}", subject, text)
+        else:
+            _destination(level, f"{subject} {text}", fields)
     except Exception as error:  # noqa: BLE001 - whatever a sink raises
         _report_broken_sink(error)
 
@@ -198,7 +199,7 @@ def log_lazy_result(function: object, result: object, acquire: str) -> None:
 def log_eviction(registry: str, limit: int) -> None:
     """Warn that a registry has evicted its first breaker."""
     hint = "does region_from give a region, or something that never repeats?"
-    which = f" {one_line(registry)}" if CircuitName("", registry).is_of_another_registry else ""
+    which = "" if registry in UNMENTIONED else f" {one_line(registry)}"
     log(
         "WARNING",
         "",

@@ -9,7 +9,7 @@ from resilience._text import display_name
 from resilience._validate import kind_of, shown
 from resilience.breaker import CircuitBreaker, CircuitSnapshot
 from resilience.circuit import CircuitState
-from resilience.circuit_name import CircuitName
+from resilience.circuit_name import UNMENTIONED
 from resilience.registry import CircuitBreakerRegistry
 from resilience.rules.trip import TripRule
 from resilience.shared_circuit import SharedCircuit
@@ -147,7 +147,7 @@ def check_registries(registries: Registries) -> tuple[CircuitBreakerRegistry, ..
 def are_named(registries: Iterable[CircuitBreakerRegistry]) -> bool:
     """Whether the figures of these registries say which registry they are from."""
     names = [one.name for one in registries]
-    return len(names) > 1 or CircuitName("", names[0]).is_of_another_registry
+    return len(names) > 1 or names[0] not in UNMENTIONED
 
 
 def read_all(

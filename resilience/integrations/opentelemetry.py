@@ -16,7 +16,7 @@ from opentelemetry.util.types import AttributeValue
 
 from resilience._text import display_name
 from resilience.circuit import CircuitState
-from resilience.circuit_name import CircuitName
+from resilience.circuit_name import UNMENTIONED
 from resilience.errors import CircuitBreakerOpenError
 from resilience.events import StateChanged
 from resilience.integrations.metrics import (
@@ -116,8 +116,9 @@ def trace_circuits(registry: Registries) -> Callable[[], None]:
     """
     stops: list[Callable[[], None]] = []
     for one in check_registries(registry):
-        name = CircuitName("", one.name)
-        of_registry = {_REGISTRY: display_name(one.name)} if name.is_of_another_registry else {}
+        of_registry = {}
+        if one.name not in UNMENTIONED:
+            of_registry[_REGISTRY] = display_name(one.name)
         stops += [
             one.on_rejection(partial(_on_rejection, of_registry)),
             one.listen(partial(_on_transition, of_registry)),
