@@ -30,6 +30,8 @@ RATIOS = {
     "success, dotted path": "success",
     "success, dotted path, types in turn": "success, dotted path",
     "success, shared": "success",
+    "success": "an empty wrapper",
+    "success with rates": "an empty wrapper",
     "rejection, shared": "rejection",
     "success with a tenant": "success",
     "success with a tenant, dotted paths": "success, dotted path",
@@ -96,7 +98,8 @@ def compare(counted: dict[str, int], baseline: dict[str, int]) -> list[str]:
             if now > before * LIMIT:
                 dearer.append(name)
                 line += "  TOO MUCH"
-        if other := RATIOS.get(name):
+        other = RATIOS.get(name)
+        if other in counted:
             line += f"   {now / counted[other]:.3f} times {other}"
             if now > counted[other] * MOST.get(name, math.inf):
                 dearer.append(name)

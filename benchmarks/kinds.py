@@ -35,6 +35,7 @@ from benchmarks.loops import (
     path_by_keyword,
     raising,
 )
+from resilience import BreakerPolicy, CircuitBreakerRegistry, region_breaker
 from resilience.retry import transient_retry
 
 BARE = "the bare function"
@@ -132,6 +133,15 @@ def transient_retry_alone_def() -> Run:
     return calling(transient_retry()(send_now))
 
 
+def with_rates() -> Run:
+    """Make a loop of successes that are timed and counted in a window."""
+    policy = BreakerPolicy(
+        failure_rate_threshold=0.5, slow_call_duration=10, slow_call_rate_threshold=0.5
+    )
+    registry = CircuitBreakerRegistry(policy)
+    return awaiting(region_breaker(region_from="region", registry=registry)(send))
+
+
 AnyKind: TypeAlias = Kind[Send] | Kind[Plain]
 
 #: By the name that the counts have.
@@ -140,7 +150,10 @@ KINDS: dict[str, AnyKind] = {
         "A success, `async def`, region from a parameter",
         send,
         awaiting,
-        variants={"that ends a streak": ending_streaks},
+        variants={
+            "that ends a streak": ending_streaks,
+            "with rates and slow calls watched": with_rates,
+        },
     ),
     "success, by keyword": Kind[Send](
         "A success, region from an argument that is given by keyword", send, by_keyword

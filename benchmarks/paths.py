@@ -21,10 +21,12 @@ from benchmarks.circuits import ending_streaks, shared
 from benchmarks.contenders.ours import RegionBreaker
 from benchmarks.kinds import (
     KINDS,
+    empty_wrapper,
     over_transient_retry,
     over_transient_retry_def,
     transient_retry_alone,
     transient_retry_alone_def,
+    with_rates,
 )
 from benchmarks.loops import Run, awaiting, calling, raising
 from benchmarks.tenants import (
@@ -74,6 +76,8 @@ PATHS: dict[str, Callable[[], Run]] = {
     "success with a tenant, dotted paths": with_tenant_by_path,
     "success with a tenant, def": with_tenant_def,
     "success with a tenant, over transient_retry": with_tenant_over_transient_retry,
+    "an empty wrapper": lambda: awaiting(empty_wrapper(send)),
+    "success with rates": with_rates,
     "a second attempt succeeds": second_attempt_succeeds,
 }
 

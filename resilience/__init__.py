@@ -22,11 +22,13 @@ from resilience.events import StateChanged, TenantThrottled
 from resilience.outcome import Outcome
 from resilience.permit import Permit
 from resilience.policy import BreakerPolicy
+from resilience.recovery import Backoff
 from resilience.registry import CircuitBreakerRegistry, default_registry
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Backoff",
     "BreakerPolicy",
     "CircuitBreaker",
     "CircuitBreakerOpenError",

@@ -117,8 +117,21 @@ def check_above_zero(name: str, value: object) -> None:
 
 
 def check_share(name: str, value: object) -> None:
-    """Reject anything that is not a number above 0 and at most 1."""
-    _check_number(name, value, "a number > 0 and at most 1", lambda share: 0 < share <= 1)
+    """Reject anything that is not a number above 0 and up to 1."""
+    expected = "a share above 0 and up to 1, such as 0.5 for 50 %"
+    _check_number(name, value, expected, lambda share: 0 < share <= 1)
+
+
+def check_factor(name: str, value: object) -> None:
+    """Reject anything that is not a finite number of at least 1."""
+    expected = "a finite number of at least 1"
+    _check_number(name, value, expected, lambda factor: 1 <= factor < math.inf)
+
+
+def check_flag(name: str, value: object) -> None:
+    """Reject anything that is neither True nor False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {kind_of(value)}")
 
 
 def check_amount(name: str, value: object) -> None:

@@ -6,9 +6,10 @@ of a change are delivered after the lock was released.
 
 import asyncio
 import math
+import random
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum, auto
 from functools import partial
@@ -18,12 +19,13 @@ from resilience import _validate, scope
 from resilience._lock import lock, lock_is_held, postpone, postponed, settle_postponed
 from resilience._text import bounded_name, one_line
 from resilience.circuit import (
+    Call,
     Circuit,
     CircuitState,
     Closed,
-    HalfOpen,
     Rejection,
     Ticket,
+    TrackedClosed,
     Transition,
     time_until,
 )
@@ -32,11 +34,12 @@ from resilience.errors import CircuitBreakerOpenError
 from resilience.events import Listener, StateChanged
 from resilience.hints import Hints
 from resilience.identity import KeepsIdentity
-from resilience.judge import Classifiers, Judge
+from resilience.judge import Classifiers, make_judge
 from resilience.limits import DrainEstimate
 from resilience.listeners import EventQueue, Listeners, Subscribers, call_listener
-from resilience.log import describe_exception, log_fault
+from resilience.log import describe_exception, log_fault, log_forced_mode
 from resilience.loops import HasLoop, Retried, with_loops_stopped
+from resilience.mode import FORCED_MODE, Mode
 from resilience.outcome import (
     ANSWERED,
     IGNORED,
@@ -46,12 +49,14 @@ from resilience.outcome import (
     Report,
     ResultClassifier,
 )
-from resilience.permit import NestedPermit, Permit
+from resilience.permit import EndsCalls, NestedPermit, Permit
 from resilience.policy import BreakerPolicy
 from resilience.protect import NO_POSITION, BreakerLookup, protect
 from resilience.protectable import check_awaitable, check_protectable, name_in_module
+from resilience.rules.trip import TripRule
 from resilience.tenants import NO_TENANTS, Tenants
 from resilience.waiters import AdvancingClock, WaitQueue
+from resilience.watched_permit import WatchedPermit
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -84,6 +89,9 @@ class CircuitSnapshot:
         throttled_tenants: Tenants of the region that wait, because it throttles them.
         longest_wait: Seconds that the last of those tenants still waits.
         drain: How far a message worker is with the backlog of an outage; None: there is no drain.
+        mode: The mode of the policy. In "observe" the state and the rejected calls are what they
+            would be, and every call is made; in "off" the circuit is not used.
+        trips_by_rule: How often each rule opened the CLOSED circuit: the rule, the count.
     """
 
     region: str
@@ -106,6 +114,8 @@ class CircuitSnapshot:
     throttled_tenants: int = 0
     longest_wait: float = 0.0
     drain: DrainEstimate | None = None
+    mode: Mode = Mode.ENFORCE
+    trips_by_rule: tuple[tuple[TripRule, int], ...] = ()
 
 
 class Retention(Enum):
@@ -131,6 +141,7 @@ class CircuitBreaker(KeepsIdentity):
         classifier: Classifies exceptions.
         result_classifier: Classifies returned values; None: each is a success.
         clock: Returns seconds; None means `time.monotonic`.
+        rng: The source of jitter, such as ``random.Random(7)`` in a test; None: that of `random`.
         circuit: The state machine, with its policy, for integrations that share it; None: one of
             its own.
         subscribers: The registry that the breaker belongs to; None: it stands alone.
@@ -143,20 +154,27 @@ class CircuitBreaker(KeepsIdentity):
 
     __slots__ = (
         "__weakref__",
+        "_calls_to_end",
         "_clock",
+        "_is_off",
         "_listeners",
+        "_make_permit",
         "_queue",
         "_subscribers",
         "_tenants",
         "_wait_queue",
+        "bypass",
         "circuit",
+        "clock",
         "closed",
         "drain",
         "hints",
         "is_evicted",
         "judge",
         "region",
+        "running_calls",
         "throttled_tenants",
+        "timed",
     )
 
     NOT_PICKLED = (
@@ -172,6 +190,7 @@ class CircuitBreaker(KeepsIdentity):
         classifier: Classifier = classify_error,
         result_classifier: ResultClassifier | None = None,
         clock: Callable[[], float] | None = None,
+        rng: random.Random | None = None,
         circuit: Circuit | None = None,
         subscribers: Subscribers | None = None,
     ) -> None:
@@ -184,8 +203,13 @@ class CircuitBreaker(KeepsIdentity):
             raise ValueError("policy must be that of the circuit, or not be given")
         #: The state machine; only this breaker changes it.
         self.circuit = Circuit(policy, now) if circuit is None else circuit
+        self.circuit.chance = _chance_of(rng)
         #: The CLOSED state while a call that goes well needs no permit, else None.
         self.closed: Closed | None = None
+        #: The CLOSED state while a call that goes well needs nothing but its time, else None.
+        self.timed: TrackedClosed | None = None
+        #: Returns the time for such a call, whatever the user's clock does; None: `time.monotonic`.
+        self.clock = None if clock is None else partial(self._time_or_nan, clock)
         #: Whether the registry keeps it only while somebody else holds it.
         self.is_evicted = False
         self._subscribers = subscribers
@@ -197,10 +221,17 @@ class CircuitBreaker(KeepsIdentity):
         self.drain: DrainEstimate | None = None
         #: Those whose next call may not simply start.
         self.throttled_tenants: Collection[str] = ()
+        #: The calls that end when the circuit opens, where the policy says so; else None.
+        self.running_calls: set[EndsCalls] | None = None
+        # Those of them that are to be ended now, as soon as the lock is free.
+        self._calls_to_end: tuple[EndsCalls, ...] = ()
+        #: The ticket of calls that the circuit would reject, where it rejects nobody; else None.
+        self.bypass: Closed | None = None
+        self._follow_policy()
         #: Warns about calls that cannot open the circuit.
         self.hints = Hints(self.region, self.circuit)
         #: Decides about errors and results.
-        self.judge = Judge(self.region, classifier, result_classifier)
+        self.judge = make_judge(self.policy, self.region, classifier, result_classifier)
         self.refresh()
 
     # One call
@@ -235,11 +266,12 @@ class CircuitBreaker(KeepsIdentity):
         Raises:
             CircuitBreakerOpenError: The circuit admits no call now.
         """
-        closed = self.closed or self.circuit.admits_without_asking()
+        circuit = self.circuit
+        closed = self.closed or circuit.admits_without_asking()
         if closed is not None:
             return Permit().begin(self, closed, classifiers)
         now = self.now()
-        state = self.circuit.reject(now)
+        state = circuit.reject(now)
         if state is None:
             return self._ask_circuit(now, classifiers)
         raise self._make_rejection(state.name, state.reason, time_until(state.until, now))
@@ -276,12 +308,12 @@ class CircuitBreaker(KeepsIdentity):
     @property
     def state(self) -> CircuitState:
         """The state that a call would meet now; reading it makes no transition."""
-        return self.read(self.circuit.phase)
+        return self.read(self.circuit.phase) if self.bypass is None else CircuitState.CLOSED
 
     @property
     def retry_after(self) -> float | None:
         """Seconds until a call may be admitted; 0.0 is now, None is not before `reset`."""
-        return self.read(self.circuit.retry_after)
+        return self.read(self.circuit.retry_after) if self.bypass is None else 0.0
 
     def snapshot(self) -> CircuitSnapshot:
         """Describe the circuit as it is now."""
@@ -312,8 +344,8 @@ class CircuitBreaker(KeepsIdentity):
             ValueError: The timeout is negative or NaN.
         """
         _validate.check_timeout(timeout)
-        if self._is_inside_own_probe(self.now()):
-            return True  # as `acquire` does: a nested call is part of the probe
+        if self.bypass is not None or self._is_inside_own_place(self.now()):
+            return True  # as `acquire` does: a nested call is part of the outer one
         return await self._get_wait_queue().wait(timeout)
 
     def listen(
@@ -425,7 +457,7 @@ class CircuitBreaker(KeepsIdentity):
         """
         now = self.now()
         with lock:
-            self.closed = None  # until the change is complete, whatever interrupts it
+            self.closed = self.timed = None  # until the change is complete
             try:
                 result = change(now)
             finally:
@@ -434,7 +466,10 @@ class CircuitBreaker(KeepsIdentity):
         self._readmit_if_evicted(now)
         if deliver is None:
             self._deliver()
-        elif claimed is not None:
+            return result
+        if self._calls_to_end:
+            self._end_calls()
+        if claimed is not None:
             deliver(claimed)
         return result
 
@@ -462,7 +497,7 @@ class CircuitBreaker(KeepsIdentity):
         totals = circuit.totals()
         ignored_probes = circuit.ignored_probes()
         throttled = NO_TENANTS if self._tenants is None else self._tenants.describe(now)
-        return CircuitSnapshot(
+        snapshot = CircuitSnapshot(
             region=self.region,
             state=circuit.phase(now),
             since=circuit.phase_since(now),
@@ -485,7 +520,12 @@ class CircuitBreaker(KeepsIdentity):
             throttled_tenants=throttled.count,
             longest_wait=throttled.longest_wait,
             drain=self.drain,
+            mode=circuit.policy.mode_in_force,
+            trips_by_rule=tuple(circuit.trips.items()),
         )
+        if self._is_off:
+            return replace(snapshot, state=CircuitState.CLOSED, retry_after=0.0, reason=None)
+        return snapshot
 
     def tenant_waits(self, now: float) -> Mapping[str, float]:
         """Return the seconds that each throttled tenant waits at this time, as `describe` does."""
@@ -505,14 +545,18 @@ class CircuitBreaker(KeepsIdentity):
         """Change the settings, for the running state as well.
 
         Args:
-            policy: The thresholds; a running OPEN follows them, a probe keeps the end of its lease.
+            policy: The rules; a running OPEN follows them, a probe keeps the end of its lease.
             classifier: Classifies exceptions.
             result_classifier: Classifies returned values; None: each is a success.
         """
         with lock:
+            self.timed = None
             self.circuit.configure(policy)
-            self.judge = Judge(self.region, classifier, result_classifier)
+            self._follow_policy()
+            self.judge = make_judge(policy, self.region, classifier, result_classifier)
             self._after_change()
+            if self.bypass is not None:
+                self._wake_all()
 
     def record(self, ticket: Ticket, report: Report) -> None:
         """Count the outcome of a call; a late one changes nothing."""
@@ -531,14 +575,15 @@ class CircuitBreaker(KeepsIdentity):
                 log_fault("clock", self._clock, describe_exception(fault), self.region)
                 now = self.circuit.state.since
             with lock:
-                self.closed = None  # until the change is complete, whatever interrupts it
+                self.closed = self.timed = None  # until the change is complete
                 try:
                     self.circuit.record(ticket, report, now)
                 finally:
                     self._after_change()
             if self.is_evicted:
                 self._readmit_if_evicted(now)
-            if self._queue.is_waiting or postponed:
+            # The event of an opening may be with another thread; the calls that it ends are not.
+            if self._queue.is_waiting or postponed or self._calls_to_end:
                 self._deliver()
 
     def record_error(
@@ -561,6 +606,30 @@ class CircuitBreaker(KeepsIdentity):
         else:
             self.record(closed, report)
 
+    def count_stranded(self) -> None:
+        """Count the calls that have been in flight for too long."""
+        self._change(self.circuit.count_stranded)
+
+    def count_timed(self, closed: TrackedClosed, since: float, /) -> None:
+        """Count a success without a permit in a circuit that times its calls."""
+        now = (self.clock or time.monotonic)()
+        is_slow = now >= since + closed.slow_from
+        if closed.plain_from <= now < closed.plain_until and not is_slow:
+            closed.successes += 1  # nothing else changes, so it takes no lock
+        else:
+            self.record(Call(closed, since), SUCCESS)
+
+    def record_timed_error(
+        self,
+        closed: TrackedClosed,
+        since: float,
+        error: BaseException,
+        classifiers: Classifiers | None,
+        /,
+    ) -> None:
+        """Count a call without a permit that raised, in a circuit that times its calls."""
+        Permit().begin(self, Call(closed, since), classifiers).raised(error)
+
     def end_streak(self, closed: Closed, /) -> None:
         """End the streak of failures, after a success without a permit."""
         with lock:
@@ -568,9 +637,9 @@ class CircuitBreaker(KeepsIdentity):
             if self._subscribers is not None:
                 self._subscribers.changed_regions.add(self.region)
 
-    def permit_in(self, closed: Closed, classifiers: Classifiers | None, /) -> Permit:
+    def permit_in(self, ticket: Closed | Call, classifiers: Classifiers | None, /) -> Permit:
         """Return a permit for a call that has begun without one."""
-        return Permit().begin(self, closed, classifiers)
+        return Permit().begin(self, ticket, classifiers)
 
     def rejection(self) -> CircuitBreakerOpenError:
         """Return the error of a call that is rejected now; no call is counted."""
@@ -612,32 +681,41 @@ class CircuitBreaker(KeepsIdentity):
 
     def _ask_circuit(self, now: float, classifiers: Classifiers | None) -> Permit:
         if lock_is_held():  # in a signal handler or a finalizer: the circuit may be in a change
+            if self.bypass is not None:
+                return Permit().begin(self, self.bypass, classifiers)
             state = self.circuit.state
             raise CircuitBreakerOpenError(self.region, state.name, state.reason, 0.0)
-        if isinstance(self.circuit.state, HalfOpen) and self._is_inside_own_probe(now):
+        if self.circuit.state.limits_calls and self._is_inside_own_place(now):
             return NestedPermit().begin(self, None)
         if postponed:  # one of them may give back the place of a probe
             settle_postponed()
         with lock:
+            state = self.circuit.state
             answer = self.circuit.acquire(now)
-            if isinstance(answer, Rejection):
+            if isinstance(answer, Rejection) and self.circuit.state is state:
                 self._queue_events()  # nothing else has changed
             else:
                 self._after_change()
         if isinstance(answer, Rejection):
+            if self._calls_to_end:
+                self._end_calls()
             self._queue.deliver()
+            if self.bypass is not None:
+                return Permit().begin(self, self.bypass, classifiers)
             raise self._make_rejection(*answer)
-        permit = Permit().begin(self, answer, classifiers)
+        permit = self._make_permit().begin(self, answer, classifiers)
         try:
+            if self._calls_to_end:
+                self._end_calls()
             self._queue.deliver()
         except BaseException:  # a listener may exit the process, or be interrupted
             permit.abandon("interrupted before it began")
             raise
         return permit
 
-    def _is_inside_own_probe(self, now: float) -> bool:
+    def _is_inside_own_place(self, now: float) -> bool:
         for call in scope.enclosing_calls():
-            if call.breaker is self and isinstance(call, Permit) and call.is_valid_probe(now):
+            if call.breaker is self and self.circuit.is_nested_in(call.ticket, now):
                 return True
         return False
 
@@ -645,13 +723,33 @@ class CircuitBreaker(KeepsIdentity):
         self, state: CircuitState, reason: str, retry_after: float | None
     ) -> CircuitBreakerOpenError:
         error = CircuitBreakerOpenError(self.region, state, reason, retry_after)
-        if self._subscribers is not None and self._subscribers.rejection_listeners.entries:
+        subscribers = self._subscribers
+        if subscribers is not None and subscribers.rejection_listeners.entries:
             exit_error: BaseException | None = None
-            for entry in self._subscribers.rejection_listeners.entries:
+            for entry in subscribers.rejection_listeners.entries:
                 exit_error = call_listener(entry, error, self.region) or exit_error
             if exit_error is not None:
                 raise exit_error
         return error
+
+    def _expects_call(self) -> float | None:
+        return self.read(self.circuit.expects_call) if self.bypass is None else 0.0
+
+    def _follow_policy(self) -> None:
+        """Prepare what depends on the policy and is not part of the circuit."""
+        policy = self.circuit.policy
+        mode = policy.mode_in_force
+        if FORCED_MODE is not None:
+            log_forced_mode(FORCED_MODE)
+        if mode is Mode.ENFORCE:
+            self.bypass = None
+        elif self.bypass is None:
+            # It belongs to no state of the circuit: what is reported with it changes nothing there.
+            self.bypass = Closed(0.0)
+        self._is_off = mode is Mode.OFF
+        self._make_permit: type[Permit] = WatchedPermit if policy.watches_calls else Permit
+        if policy.cancel_stranded is not (self.running_calls is not None):
+            self.running_calls = set() if policy.cancel_stranded else None
 
     # After each change
 
@@ -674,7 +772,13 @@ class CircuitBreaker(KeepsIdentity):
         if circuit.events:
             self._queue_events()
         closed = circuit.admits_without_asking()
-        self.closed = closed if self.judge.result_classifier is None else None
+        has_no_result_classifier = self.judge.result_classifier is None
+        self.closed = closed if has_no_result_classifier else None
+        if closed is None and has_no_result_classifier:
+            is_tracked = isinstance(circuit.state, TrackedClosed)
+            self.timed = circuit.times_calls() if is_tracked else None
+        if self._is_off:
+            self.closed = self.bypass
         if self._subscribers is not None:
             self._subscribers.changed_regions.add(self.region)
         if self._wait_queue is not None:
@@ -704,27 +808,61 @@ class CircuitBreaker(KeepsIdentity):
                     rejected=event.rejected,
                     duration=event.duration,
                     by=event.by,
+                    rule=event.rule,
+                    mode=event.mode,
                 )
                 self._queue.put(changed)
                 if scope.sleepers:
                     scope.wake_sleepers(self)
                 if self._tenants is not None:
                     self._tenants.wake_all()
+                if event.new is CircuitState.OPEN and self.running_calls and self.bypass is None:
+                    self._calls_to_end += tuple(self.running_calls)
             else:
                 self._queue.put(event)
 
+    def _end_calls(self) -> None:
+        """End the calls that were in flight when the circuit opened; not under the lock."""
+        with lock:
+            calls, self._calls_to_end = self._calls_to_end, ()
+        for call in calls:
+            call.end_by_opening()
+
     def _deliver(self) -> None:
+        if self._calls_to_end:
+            self._end_calls()
         self._queue.deliver()
         if postponed:
             settle_postponed()
 
+    def _time_or_nan(self, clock: Callable[[], float]) -> float:
+        """Return the time; not a number where the user's clock raises, or gives none."""
+        try:
+            now = clock()
+        except Exception as fault:  # noqa: BLE001 - the call's own error or result goes first
+            log_fault("clock", clock, describe_exception(fault), self.region)
+            return math.nan
+        return now if math.isfinite(now) else math.nan
+
     # Waiting
+
+    def _wake_all(self) -> None:
+        """Let all that wait look again; the caller holds the lock."""
+        if self._wait_queue is not None:
+            self._wait_queue.wake_all()
+        if self._tenants is not None:
+            self._tenants.wake_all()
 
     def _get_wait_queue(self) -> WaitQueue:
         wait_queue = self._wait_queue
         if wait_queue is not None:
             return wait_queue
-        made = self.make_wait_queue(lambda: self.read(self.circuit.expects_call))
+        made = self.make_wait_queue(self._expects_call)
         with lock:  # another thread may have been faster
             wait_queue = self._wait_queue = self._wait_queue or made
         return wait_queue
+
+
+def _chance_of(rng: random.Random | None) -> Callable[[], float]:
+    _validate.check_type("rng", rng, random.Random, type(None))
+    return random.random if rng is None else rng.random

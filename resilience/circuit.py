@@ -17,8 +17,10 @@ The rules:
     calls nobody, waits for nothing and takes no lock: its owner serialises the calls to it and
     delivers its events.
 2.  CLOSED admits every call. `failure_threshold` consecutive failures trip the circuit. A success
-    ends the streak.
-3.  OPEN rejects every call until `now >= until`, which is the opening plus the recovery timeout.
+    ends the streak, and so does a failure that comes more than `streak_window` after the last one.
+3.  OPEN rejects every call until `now >= until`, which is the opening plus the recovery timeout. A
+    `Backoff` lets that grow with each failed probe, until the circuit has closed. The failure that
+    opens the circuit may carry a delay that the server asks for, which prolongs this one OPEN.
 4.  HALF_OPEN admits at most `half_open_probes` calls at a time. `success_threshold` consecutive
     answers close the circuit: a success is one, and so is ANSWERED, since a region that refuses a
     request is up. One failure opens it again for a full recovery timeout.
@@ -39,15 +41,35 @@ The rules:
 13. A circuit whose probes are all IGNORED can neither close nor open. After ten of them in a row,
     with no other outcome between them, there is an event, and one more for each recovery timeout
     that this goes on. It names what the probes reported last.
+14. Where the policy watches rates, each call in CLOSED has a ticket of its own, which says when the
+    call began. Calls that say something about the region count in a sliding window when they end.
+    A failure or a slow call trips the circuit if the window then holds enough calls and a rate has
+    reached its threshold; a call that goes well trips nothing. Each CLOSED begins with an empty
+    window. How the rates are counted is in `rules/`.
+15. After a recovery, a policy with a ramp admits only some calls at a time in CLOSED, more with
+    each step, and rejects the rest. A place is a lease, as that of a probe is.
+16. Where the policy says so, a call counts as a failure once it is in flight for too long while the
+    region has answered no call since it began. That is counted in the next call, or when the owner
+    asks for it, and only once: a failure of the call itself changes nothing then.
+17. Where the policy says so, abandoned calls in a row trip the circuit, and in HALF_OPEN the next
+    one of that row opens it again. Any outcome but IGNORED ends the row.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import ClassVar, NamedTuple, TypeAlias
 
-from resilience.outcome import Outcome, Report
+from resilience.mode import Mode
+from resilience.outcome import ABANDONED, AttemptReport, DelayingReport, Outcome, Report
 from resilience.policy import BreakerPolicy
+from resilience.ramp import Ramp
+from resilience.recovery import Backoff
+from resilience.rules.in_flight import InFlight
+from resilience.rules.rates import why_rates_trip
+from resilience.rules.trip import Trip, TripRule
+from resilience.rules.window import SlidingWindow
 
 RESET = "reset by hand"
 # A probe may end at any moment: a call that was rejected while it ran should come back soon.
@@ -78,6 +100,10 @@ class Closed:
 
     name: ClassVar[CircuitState] = CircuitState.CLOSED
     reason: ClassVar[None] = None
+    #: Whether the state itself is the ticket of a call.
+    is_plain: ClassVar[bool] = True
+    #: Whether only some calls are admitted at a time, so that nested ones need no place.
+    limits_calls: ClassVar[bool] = False
     since: float
     streak: int = 0
     last_activity: float = -math.inf
@@ -88,15 +114,66 @@ class Closed:
 
 
 @dataclass(slots=True, eq=False)
+class TrackedClosed(Closed):
+    """Each call is admitted with a ticket of its own, a `Call`, and looked at when it ends."""
+
+    window: SlidingWindow | None = field(kw_only=True, default=None)
+    ramp: Ramp | None = field(kw_only=True, default=None)
+    in_flight: "InFlight[Call] | None" = field(kw_only=True, default=None)
+    is_watched: bool = field(kw_only=True, default=False)  # while they run, by their permits
+    slow_from: float = field(kw_only=True, default=math.inf)  # seconds; infinite: nothing is slow
+    # A success that began and ended in this time, and was not slow, is counted without the lock.
+    plain_from: float = field(kw_only=True, default=math.inf)
+    plain_until: float = field(kw_only=True, default=-math.inf)
+    # How many of those successes the window has.
+    in_window: int = field(kw_only=True, default=0)
+
+    @property
+    def is_plain(self) -> bool:  # type: ignore[override]
+        """Whether there is nothing left for which a call needs a ticket of its own."""
+        return self.window is None and self.ramp is None and not self.is_watched
+
+    @property
+    def limits_calls(self) -> bool:  # type: ignore[override]
+        """Whether a ramp admits only some calls at a time."""
+        return self.ramp is not None
+
+    def slide(self, window: SlidingWindow, now: float) -> None:
+        """Give the window the successes that were counted without the lock, and let it slide."""
+        successes = self.successes
+        window.add(successes - self.in_window)
+        self.in_window = successes
+        window.slide(now)
+
+    def allow_plain_successes(self, window: SlidingWindow) -> None:
+        """Let successes in the present slice be counted without the lock, if none ends a streak."""
+        self.plain_from = window.slice_begin
+        self.plain_until = -math.inf if self.streak else window.slice_end
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """The ticket of one call in CLOSED where each has one."""
+
+    state: TrackedClosed
+    since: float  # not a number where the clock gave no time
+    answers_before: int = 0  # what the region had answered when the call began
+    is_counted: bool = False  # as a failure, before it has ended
+    may_strand: bool = True  # False where it is known that a failure is not the region's
+
+
+@dataclass(slots=True, eq=False)
 class Open:
     """Every call is rejected until the recovery timeout has passed."""
 
     name: ClassVar[CircuitState] = CircuitState.OPEN
+    limits_calls: ClassVar[bool] = False
     since: float
     until: float  # infinite while the circuit is forced open
     streak: int
     reason: str
     rejected: int = 0  # counted without the lock
+    only_observed: int = 0  # calls that would have been rejected
 
     @property
     def is_forced(self) -> bool:
@@ -109,6 +186,7 @@ class HalfOpen:
     """A few calls are admitted as probes. `reason` still says why the circuit opened."""
 
     name: ClassVar[CircuitState] = CircuitState.HALF_OPEN
+    limits_calls: ClassVar[bool] = True
     since: float
     streak: int
     reason: str
@@ -116,6 +194,7 @@ class HalfOpen:
     successes: int = 0  # those that were ANSWERED are among them
     answered: int = 0
     rejected: int = 0
+    only_observed: int = 0
     probes: "list[Probe]" = field(default_factory=list["Probe"])
     ignored_probes: int = 0  # in a row
     ignored_reasons: tuple[str, ...] = ()  # of those, without repetitions, the latest last
@@ -128,10 +207,12 @@ class Probe:
 
     since: float
     until: float
+    answers_before: int = 0  # what the region had answered when the probe began
+    may_strand: bool = True
 
 
 State: TypeAlias = Closed | Open | HalfOpen
-Ticket: TypeAlias = Closed | Probe
+Ticket: TypeAlias = Closed | Call | Probe
 
 
 class Rejection(NamedTuple):
@@ -158,6 +239,8 @@ class Transition:
     rejected: int  # calls that were rejected in the old state
     duration: float  # seconds that the old state lasted
     by: str | None = None  # the process that caused it, where that was another one
+    rule: TripRule | None = None  # what tripped the circuit, where it was tripped here
+    mode: Mode = Mode.ENFORCE  # in which it happened
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +256,7 @@ class RejectionsBegan:
 
     state: CircuitState
     reason: str
+    mode: Mode = Mode.ENFORCE  # in all others, they are only counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,26 +292,44 @@ class Circuit:
     """
 
     __slots__ = (
+        "_abandoned",
+        "_answers",
+        "_backoff",
+        "_failed_probes",
+        "_least_streak",
+        "_mode",
         "_outage_was_reported",
+        "_outcomes_before",
         "_probe_lease",
         "_totals",
+        "chance",
         "events",
         "policy",
         "shared",
         "state",
         "transitions",
+        "trips",
     )
 
     def __init__(self, policy: BreakerPolicy, now: float) -> None:
-        self.policy = policy
-        self.state: State = Closed(now)
+        self._follow_policy(policy)
+        self.state: State = self.make_closed(now)
         #: What happened and was not delivered yet, in order.
         self.events: list[Event] = []
+        #: How often each rule has tripped the circuit since the start.
+        self.trips: dict[TripRule, int] = {}
         #: How often the state changed since the start, by the old and the new state.
         self.transitions: dict[tuple[CircuitState, CircuitState], int] = {}
         #: Whether other processes share it; None: it belongs to this process alone.
         self.shared: bool | None = None
-        self._probe_lease = policy.probe_lease
+        #: Returns numbers from 0 up to 1, for jitter. The owner brings chance into it.
+        self.chance: Callable[[], float] = _no_chance
+        # In a row, since the circuit was CLOSED.
+        self._failed_probes = 0
+        # Calls in a row, and how many calls had said something about the region before them.
+        self._abandoned = self._outcomes_before = 0
+        # How many calls the region has answered, as far as it matters to calls in flight.
+        self._answers = 0
         self._totals = Totals()
         self._outage_was_reported = False
 
@@ -236,9 +338,11 @@ class Circuit:
     def acquire(self, now: float) -> Ticket | Rejection:
         """Admit a call, or reject it."""
         self.follow_clock(now)
+        if self.policy.stranded_after is not None:
+            self.count_stranded(now)
         state = self.state
         if isinstance(state, Closed):
-            return state
+            return self.start_call(state, now)
         if isinstance(state, Open) and now >= state.until:
             return self.start_probe(state, now)
         wait = self.retry_after(now)
@@ -262,7 +366,24 @@ class Circuit:
 
     def admits_without_asking(self) -> Closed | None:
         """Return the CLOSED state if calls may start without `acquire`, else None."""
-        return self.state if isinstance(self.state, Closed) else None
+        state = self.state
+        return state if isinstance(state, Closed) and state.is_plain else None
+
+    def times_calls(self) -> TrackedClosed | None:
+        """Return the CLOSED state if calls may start with nothing but their time, else None."""
+        state = self.state
+        if not isinstance(state, TrackedClosed) or state.is_watched:
+            return None
+        return state if state.ramp is None else None
+
+    def is_nested_in(self, ticket: object, now: float) -> bool:
+        """Whether a call inside another one is part of it: that one has a place, in its time."""
+        state = self.state
+        if isinstance(ticket, Probe):
+            is_running = isinstance(state, HalfOpen) and ticket in state.probes
+            return is_running and now < ticket.until
+        ramp = _ramp_of(state)
+        return ramp is not None and ramp.is_running(ticket)
 
     def record(self, ticket: Ticket, report: Report, now: float) -> None:
         """Count the result of a call, unless its ticket is late."""
@@ -275,41 +396,77 @@ class Circuit:
             state.probes = probes
             state.last_activity = now
         elif ticket is not state:
+            if isinstance(ticket, Call) and ticket.state is state:
+                self._record_call(ticket, report, now)
             return
         if report.outcome is Outcome.FAILURE:
-            self._record_failure(state, report.reason, now)
+            self._record_failure(state, report, now)
             return
         if report.outcome is Outcome.IGNORED:
-            self._totals.ignored += 1
-            if isinstance(state, HalfOpen):
-                self._note_ignored_probe(state, report.reason, now)
+            self._record_ignored(state, report, now)
             return
-        was_refused = report.outcome is Outcome.ANSWERED
-        if was_refused:
+        if report.outcome is Outcome.ANSWERED:
             self._totals.answered += 1
         else:
             self._totals.successes += 1
             state.streak = 0
+        self._answers += 1
         if isinstance(state, HalfOpen):
             state.ignored_probes, state.ignored_reasons = 0, ()
             state.successes += 1
-            state.answered += was_refused
+            state.answered += report.outcome is Outcome.ANSWERED
             if state.successes >= self.policy.success_threshold:
                 self.close_recovered(state, now)
+
+    def count_stranded(self, now: float) -> None:
+        """Count the calls that have been in flight for too long, by rule 16."""
+        seconds = self.policy.stranded_after
+        if seconds is None:
+            return
+        report = Report(Outcome.FAILURE, f"no answer for {seconds:g} s (stranded)")
+        state = self.state
+        if isinstance(state, TrackedClosed) and state.in_flight is not None:
+            while self.state is state and (call := state.in_flight.pop_overdue(seconds, now)):
+                if call.may_strand and call.answers_before == self._answers:
+                    self._record_call(call, AttemptReport(*report), now)
+                    call.is_counted = True
+        elif isinstance(state, HalfOpen):
+            for probe in state.probes:
+                is_stranded = probe.may_strand and probe.answers_before == self._answers
+                if self.state is state and is_stranded and now - probe.since >= seconds:
+                    self.record(probe, report, now)
 
     # Manual control
 
     def configure(self, policy: BreakerPolicy) -> None:
-        """Change the thresholds; an OPEN circuit follows immediately, a lease keeps its end."""
-        self.policy = policy
-        self._probe_lease = policy.probe_lease
+        """Change the rules; an OPEN circuit follows immediately, a lease keeps its end.
+
+        Where calls begin or cease to be timed, those that are running count no more.
+        """
+        if policy is self.policy:  # another setting of the breaker was changed
+            return
+        old_backoff = self._backoff
+        self._follow_policy(policy)
+        if self._mode is Mode.OFF:
+            return
         state = self.state
+        if isinstance(state, TrackedClosed) and policy.ramp is None:
+            state.ramp = None
+        if policy.abandoned_threshold is None:
+            self._abandoned = 0
         if isinstance(state, Open) and not state.is_forced:
-            state.until = state.since + policy.recovery_timeout
+            if self._backoff != old_backoff:
+                state.until = state.since + self.next_wait()
+        elif isinstance(state, Closed) and not _fits(state, policy):
+            # What is in the window cannot be measured again: it starts empty.
+            self._totals = self.totals()
+            self.state = renewed = self.make_closed(state.since)
+            renewed.streak = state.streak
+            renewed.last_activity, renewed.failures = state.last_activity, state.failures
 
     def reset(self, now: float) -> None:
         """Close the circuit, whatever its state; a CLOSED one loses its streak."""
-        self.enter(Closed(now), RESET, now)
+        self.enter(self.make_closed(now), RESET, now)
 
     def force_open(self, reason: str, now: float) -> None:
         """Open the circuit until `reset`; the same reason again changes nothing."""
@@ -338,7 +495,8 @@ class Circuit:
         """Return the seconds until a call may be admitted; None while it is forced open."""
         state = self.state
         if isinstance(state, Closed):
-            return 0.0
+            ramp = _ramp_of(state)
+            return 0.0 if ramp is None else min(ramp.wait(now), MAX_WAIT_FOR_PROBE)
         if isinstance(state, Open):
             return time_until(state.until, now)
         in_the_way = self._probes_in_the_way(state)
@@ -359,7 +517,7 @@ class Circuit:
             totals.answered += state.answered
             totals.ignored += state.ignored
         else:
-            totals.rejected += state.rejected
+            totals.rejected += state.rejected + state.only_observed
         return totals
 
     def count_outcomes(self) -> int:
@@ -378,8 +536,9 @@ class Circuit:
         return ProbesIgnored(0, ())
 
     def is_blank(self) -> bool:
-        """Whether the circuit holds no information: it is CLOSED and has no streak."""
-        return isinstance(self.state, Closed) and not self.state.streak
+        """Whether the circuit holds no information: it is CLOSED, without streak and ramp."""
+        state = self.state
+        return isinstance(state, Closed) and not state.streak and _ramp_of(state) is None
 
     def is_forced(self) -> bool:
         """Whether the circuit was opened by hand."""
@@ -389,7 +548,7 @@ class Circuit:
         """Return the time from which what the circuit knows is worthless."""
         state = self.state
         active = state.until if isinstance(state, Open) else state.last_activity
-        return active + _STALE_AFTER * self.policy.recovery_timeout
+        return active + _STALE_AFTER * self.policy.longest_recovery
 
     # Rule 10
 
@@ -406,29 +565,92 @@ class Circuit:
                 # The end first: `reject` reads the two without the lock, and checks the start.
                 running.until = now + (running.until - running.since)
                 running.since = now
+        if isinstance(state, TrackedClosed):
+            for running_calls in (state.ramp, state.in_flight):
+                if running_calls is not None:
+                    running_calls.follow_clock(now)
 
     # The steps
 
+    def make_closed(self, now: float, *, recovered: bool = False) -> Closed:
+        """Return a new CLOSED state, in which calls count as the policy demands.
+
+        Args:
+            now: When it begins.
+            recovered: Whether the region was down until now, so that a ramp begins.
+        """
+        policy = self.policy
+        if self._mode is Mode.OFF:  # nothing of it is used, and all may be wrong
+            return Closed(now)
+        window = SlidingWindow(policy.window, now) if policy.watches_rates else None
+        ramp = None
+        if recovered and policy.ramp is not None:
+            start, factor = policy.ramp
+            ramp = Ramp(start, factor, policy.probe_lease)
+        if window is None and ramp is None and not policy.watches_calls:
+            return Closed(now)
+        return TrackedClosed(
+            now,
+            window=window,
+            ramp=ramp,
+            in_flight=None if policy.stranded_after is None else InFlight[Call](),
+            is_watched=policy.watches_calls,
+            slow_from=_slow_from(policy),
+        )
+
+    def start_call(self, state: Closed, now: float) -> Closed | Call | Rejection:
+        """Admit a call in CLOSED, or reject it while a ramp has no place for it."""
+        if not isinstance(state, TrackedClosed) or state.is_plain:
+            return state
+        call = Call(state, now, self._answers)
+        if state.ramp is not None:
+            wait = self.retry_after(now)
+            if wait != 0.0:
+                self._totals.rejected += 1
+                return Rejection(CircuitState.CLOSED, state.ramp.reason, wait)
+            state.ramp.begin(call)
+        if state.in_flight is not None:
+            state.in_flight.begin(call)
+        return call
+
+    def note_failed_probe(self) -> None:
+        """Count a failed probe, after which a `Backoff` waits longer."""
+        self._failed_probes += 1
+
+    def opening_lasts(self) -> float:
+        """Return how many seconds the present OPEN lasts, or the next one would at first."""
+        state, timeout = self.state, self.policy.recovery_timeout
+        if isinstance(timeout, Backoff) and isinstance(state, Open) and not state.is_forced:
+            return state.until - state.since
+        return self._backoff.first
+
+    def next_wait(self) -> float:
+        """Return how many seconds an OPEN that begins now lasts."""
+        return self._backoff.wait(self._failed_probes, self.chance)
+
     def count_rejection(self, state: Open | HalfOpen, wait: float | None, now: float) -> Rejection:
         """Reject a call, and report the first one of an outage."""
-        state.rejected += 1
+        if self._mode is Mode.ENFORCE:
+            state.rejected += 1
+        else:  # counted by itself, so that `reject` leaves the next one to `acquire` as well
+            state.only_observed += 1
         phase = self.phase(now)
         if not self._outage_was_reported:
             self._outage_was_reported = True
-            self.events.append(RejectionsBegan(phase, state.reason))
+            self.events.append(RejectionsBegan(phase, state.reason, self._mode))
         return Rejection(phase, state.reason, wait)
 
     def start_probe(self, state: Open | HalfOpen, now: float) -> Probe:
         """Admit a call as a probe; an OPEN circuit becomes HALF_OPEN by it."""
         if isinstance(state, Open):
-            reason = f"recovery timeout of {self.policy.recovery_timeout:g} s elapsed"
+            reason = f"recovery timeout of {state.until - state.since:g} s elapsed"
             state = HalfOpen(now, state.streak, state.reason, last_activity=now)
             self.enter(state, reason, now)
         probes = list(state.probes)  # a new list: `Permit` reads it without the lock
         for expired in self._probes_in_the_way(state):
             probes.remove(expired)
             self.events.append(ProbeExpired(after=expired.until - expired.since))
-        probe = Probe(now, now + self._probe_lease)
+        probe = Probe(now, now + self._probe_lease, self._answers)
         probes.append(probe)
         state.probes = probes
         state.last_activity = now
@@ -439,15 +661,24 @@ class Circuit:
         """Close the circuit after enough consecutive answers."""
         one, several = ("answer", "answers") if state.answered else ("success", "successes")
         what = one if state.successes == 1 else f"consecutive {several}"
-        self.enter(Closed(now), f"{state.successes} {what}", now)
+        self.enter(self.make_closed(now, recovered=True), f"{state.successes} {what}", now)
 
-    def enter(self, new: State, reason: str, now: float, *, by: str | None = None) -> None:
+    def enter(
+        self,
+        new: State,
+        reason: str,
+        now: float,
+        *,
+        by: str | None = None,
+        rule: TripRule | None = None,
+    ) -> None:
         """Change the state, and append the event."""
         old = self.state
-        rejected = 0 if isinstance(old, Closed) else old.rejected
+        rejected = 0 if isinstance(old, Closed) else old.rejected + old.only_observed
         self._totals, self.state = self.totals(), new
         if isinstance(new, Closed):
             self._outage_was_reported = False
+            self._failed_probes = 0
             if isinstance(old, Closed):
                 return
         change = old.name, new.name
@@ -463,20 +694,114 @@ class Circuit:
                 rejected=rejected,
                 duration=max(0.0, now - old.since),
                 by=by,
+                rule=rule,
+                mode=self._mode,
             )
         )
 
-    def _record_failure(self, state: State, reason: str, now: float) -> None:
+    def _follow_policy(self, policy: BreakerPolicy) -> None:
+        """Keep what each call needs of a policy, so that it is not worked out again and again."""
+        self.policy = policy
+        self._mode = policy.mode_in_force
+        rules = BreakerPolicy() if self._mode is Mode.OFF else policy  # its own may be wrong
+        self._backoff = rules.backoff
+        self._probe_lease = rules.probe_lease
+        self._least_streak = _least_streak(rules)
+
+    def _record_ignored(self, state: State, report: Report, now: float) -> None:
+        self._totals.ignored += 1
+        if report is ABANDONED and self._is_abandoned_too_often():
+            self._open_abandoned(now)
+        elif isinstance(state, HalfOpen):
+            self._note_ignored_probe(state, report.reason, now)
+
+    def _record_failure(self, state: State, report: Report, now: float) -> None:
         self._totals.failures += 1
         state.streak += 1
-        if isinstance(state, Closed):
-            state.failures += 1
+        if not isinstance(state, Closed):
+            self._failed_probes += 1
+            self._open(report, report.reason, now)
+            return
+        state.failures += 1
+        if state.streak < self._least_streak:
             state.last_activity = now
-            if state.streak < self.policy.failure_threshold:
-                return
-            self._totals.trips += 1
-        until = now + self.policy.recovery_timeout
-        self.enter(Open(now, until, state.streak, reason), reason, now)
+            return
+        trip = self._why_trip(state, report.reason, now)
+        if trip is not None:
+            self._trip(trip, report, now)
+
+    def _why_trip(self, state: Closed, reason: str, now: float) -> Trip | None:
+        """Return why a failure trips the circuit, by the first rule that it breaks."""
+        policy = self.policy
+        apart = now - state.last_activity  # only failures are activity in CLOSED
+        if policy.streak_window is not None and apart > policy.streak_window:
+            state.streak = 1
+        state.last_activity = now
+        if state.streak >= policy.failure_threshold:
+            return Trip(TripRule.STREAK, reason)
+        if isinstance(state, TrackedClosed) and state.window is not None:
+            return why_rates_trip(policy, state.window)
+        return None
+
+    def _trip(self, trip: Trip, report: Report, now: float) -> None:
+        self._totals.trips += 1
+        self.trips[trip.rule] = self.trips.get(trip.rule, 0) + 1
+        self._open(report, trip.reason, now, trip.rule)
+
+    def _open(self, report: Report, reason: str, now: float, rule: TripRule | None = None) -> None:
+        wait = self._backoff.wait(self._failed_probes, self.chance)
+        if isinstance(report, DelayingReport) and self.policy.honor_retry_after:
+            wait = self._backoff.follow_request(wait, report.retry_after, self.chance)
+        self.enter(Open(now, now + wait, self.state.streak, reason), reason, now, rule=rule)
+
+    def _record_call(self, call: Call, report: Report, now: float) -> None:
+        """Count the result of a call that has a ticket of its own."""
+        state, outcome = call.state, report.outcome
+        if not isinstance(report, AttemptReport):
+            self._end_call(call, outcome)
+        if call.is_counted and outcome is Outcome.FAILURE:
+            return
+        window = state.window
+        if window is None or outcome is Outcome.IGNORED or call.is_counted:
+            self.record(state, report, now)
+            return
+        state.slide(window, now)
+        is_slow = now - call.since >= state.slow_from
+        window.add(1, failures=outcome is Outcome.FAILURE, slow=is_slow)
+        self.record(state, report, now)
+        state.allow_plain_successes(window)
+        if is_slow and self.state is state:
+            trip = why_rates_trip(self.policy, window)
+            if trip is not None:
+                self._trip(trip, report, now)
+
+    def _end_call(self, call: Call, outcome: Outcome) -> None:
+        state = call.state
+        if state.in_flight is not None:
+            state.in_flight.end(call)
+        if state.ramp is not None:
+            was_answered = outcome in (Outcome.SUCCESS, Outcome.ANSWERED)
+            state.ramp.end(call, was_answered=was_answered)
+            state.ramp = None if state.ramp.is_over else state.ramp
+
+    def _is_abandoned_too_often(self) -> bool:
+        """Count an abandoned call; return whether the row of them is too long."""
+        outcomes = self.count_outcomes()
+        if outcomes != self._outcomes_before:
+            self._outcomes_before, self._abandoned = outcomes, 0
+        self._abandoned += 1
+        threshold = self.policy.abandoned_threshold
+        return threshold is not None and self._abandoned >= threshold
+
+    def _open_abandoned(self, now: float) -> None:
+        threshold = self.policy.abandoned_threshold
+        reason = f"{self._abandoned} calls in a row were abandoned (threshold {threshold})"
+        trip = Trip(TripRule.ABANDONED, reason)
+        if isinstance(self.state, Closed):
+            self._trip(trip, ABANDONED, now)
+        else:
+            self._failed_probes += 1
+            self._open(ABANDONED, trip.reason, now, trip.rule)
 
     def _note_ignored_probe(self, state: HalfOpen, reason: str, now: float) -> None:
         state.ignored_probes += 1
@@ -484,7 +809,7 @@ class Circuit:
             others = (known for known in state.ignored_reasons if known != reason)
             state.ignored_reasons = (*others, reason)[-_MOST_REASONS:]
         # A clock that has stepped back behind the last event must not silence the next one.
-        silent_until = state.reported_at + self.policy.recovery_timeout
+        silent_until = state.reported_at + self.policy.longest_recovery
         was_just_reported = state.reported_at <= now < silent_until
         if state.ignored_probes >= _IGNORED_PROBES_TO_REPORT and not was_just_reported:
             state.reported_at = now
@@ -496,6 +821,40 @@ class Circuit:
         if too_many <= 0:
             return []
         return sorted(state.probes, key=_lease_end)[:too_many]
+
+
+def _fits(state: Closed, policy: BreakerPolicy) -> bool:
+    """Whether a CLOSED state counts calls as the policy demands."""
+    if not isinstance(state, TrackedClosed):
+        return not policy.watches_rates and not policy.watches_calls
+    if state.is_watched != policy.watches_calls:
+        return False
+    if (state.in_flight is None) != (policy.stranded_after is None):
+        return False
+    if state.window is None:
+        return not policy.watches_rates
+    is_same_window = policy.watches_rates and state.window.seconds == policy.window
+    return is_same_window and state.slow_from == _slow_from(policy)
+
+
+def _ramp_of(state: State) -> Ramp | None:
+    """Return the ramp that a CLOSED circuit is on; None: it is on none."""
+    return state.ramp if isinstance(state, TrackedClosed) else None
+
+
+def _slow_from(policy: BreakerPolicy) -> float:
+    # A float: adding one to a float is what the interpreter does fastest.
+    return float(policy.slow_call_duration or math.inf)
+
+
+def _least_streak(policy: BreakerPolicy) -> int:
+    """Return the streak from which on a failure may trip: 1 where more than the streak decides."""
+    decides_alone = policy.streak_window is None and not policy.watches_rates
+    return policy.failure_threshold if decides_alone else 1
+
+
+def _no_chance() -> float:
+    return 0.0
 
 
 def _lease_end(probe: Probe) -> float:

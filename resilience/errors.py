@@ -19,13 +19,16 @@ class CircuitBreakerOpenError(CallRejectedError):
     """A call was rejected, or its retries were ended, because its region's circuit admits no call.
 
     Let the message wait: returning it to its queue immediately makes a redelivery loop. Without a
-    `__cause__` nothing was sent; otherwise that is the error of the last attempt. The error never
-    carries another caller's exception, so it is safe to log.
+    `__cause__` nothing was sent; otherwise that is the error of the last attempt, or the
+    cancellation of a call that was in flight when the circuit opened. The error never carries
+    another caller's exception, so it is safe to log.
 
     Args:
         region: The region whose circuit rejected the call.
-        state: The state of the circuit: OPEN, or HALF_OPEN while its probes are running.
-        reason: Why the circuit opened, in short: ``ClientResponseError 503``.
+        state: The state of the circuit: OPEN, HALF_OPEN while its probes are running, or CLOSED
+            while a ramp limits the calls.
+        reason: Why the circuit opened, in short: ``ClientResponseError 503``; or how many calls the
+            ramp allows.
         retry_after: Seconds until a call may be admitted; None while the circuit is forced open.
     """
 

@@ -25,6 +25,9 @@ class StateChanged(Transition):
         duration: Seconds that the old state lasted.
         by: Where circuits are shared and another process caused the change: its host, process
             number and name; else None.
+        rule: The rule that tripped the CLOSED circuit, where it was tripped in this process; else
+            None.
+        mode: The mode of the policy. In "observe" the circuit rejects nobody, whatever its state.
     """
 
     region: str

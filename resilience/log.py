@@ -18,6 +18,8 @@ from resilience.circuit import (
     RejectionsBegan,
 )
 from resilience.events import StateChanged
+from resilience.mode import VARIABLE, Mode
+from resilience.rules.trip import TripRule
 
 _LEVELS = {
     CircuitState.OPEN: "ERROR",
@@ -80,7 +82,8 @@ def log_event(
         return
     if isinstance(event, RejectionsBegan):
         bound: dict[str, object] = {"state": event.state, "reason": event.reason}
-        text = f"rejects calls for region {{}}, which is {event.state}: {event.reason}"
+        verb = "rejects" if event.mode is Mode.ENFORCE else "would reject"
+        text = f"{verb} calls for region {{}}, which is {event.state}: {event.reason}"
         log("INFO", region, text, bound)
         return
     if event.rejected:
@@ -91,8 +94,12 @@ def log_event(
         "reason": event.reason,
         "streak": event.streak,
         "by": event.by,
+        "rule": event.rule,
+        "mode": event.mode,
     }
-    log(_LEVELS[event.new], region, f"{event.new} for region {{}}{_explain(event)}", bound)
+    observed = "" if event.mode is Mode.ENFORCE else f" (mode {event.mode}: it rejects nobody)"
+    text = f"{event.new} for region {{}}{_explain(event)}{observed}"
+    log(_LEVELS[event.new], region, text, bound)
 
 
 def log_unknown_errors(region: str, count: int, calls: int, kind: str, advice: str) -> None:
@@ -127,6 +134,12 @@ def log_eviction(limit: int) -> None:
     """Warn that a registry has evicted its first breaker."""
     hint = "does region_from give a region, or something that never repeats?"
     log("WARNING", "", f"registry keeps {limit} regions (max_regions) and has evicted one: {hint}")
+
+
+def log_forced_mode(mode: Mode) -> None:
+    """Warn once that the environment overrides the mode of every policy."""
+    if _forced_mode.happens():
+        log("WARNING", "", f"mode is {mode} for every region: {VARIABLE} overrides the policies")
 
 
 def log_loop_not_stopped(function: str, origin: str) -> None:
@@ -174,7 +187,8 @@ def _explain(event: StateChanged) -> str:
     if event.new is CircuitState.CLOSED:
         return f" — {event.reason if event.reason == RESET else 'recovered'}{by}"
     is_forced = event.retry_after is None
-    if event.new is CircuitState.HALF_OPEN or is_forced or event.by is not None:
+    by_streak = event.rule in (None, TripRule.STREAK)
+    if event.new is CircuitState.HALF_OPEN or is_forced or by or not by_streak:
         return f": {event.reason}{by}"
     failures = "failure" if event.streak == 1 else "failures"
     # The streak goes on from before the outage: 11 is not the threshold.
@@ -193,10 +207,12 @@ def _log_rejected_calls(event: StateChanged) -> None:
     calls = "1 call" if event.rejected == 1 else f"{event.rejected:,} calls"
     bound = {"rejected": event.rejected, "seconds": event.duration}
     seconds = f"{event.duration:.0f} s" if event.duration >= 1 else "less than 1 s"
-    text = f"rejected {calls} for region {{}} in {seconds}"
+    verb = "rejected" if event.mode is Mode.ENFORCE else "would have rejected"
+    text = f"{verb} {calls} for region {{}} in {seconds}"
     log("INFO", event.region, text, bound)
 
 
+_forced_mode = Once()
 _broken_sinks: set[str] = set()
 
 

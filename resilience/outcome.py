@@ -25,10 +25,22 @@ class Report(NamedTuple):
     reason: str = ""
 
 
+class DelayingReport(Report):
+    """A failure for which the server may ask for a delay before the next call."""
+
+    retry_after = 0.0  # seconds
+
+
+class AttemptReport(DelayingReport):
+    """The failure of an attempt, after which its call goes on."""
+
+
 # Reading a member of an enumeration takes 65 ns: these are read for every call.
 SUCCESS = Report(Outcome.SUCCESS)
 ANSWERED = Report(Outcome.ANSWERED)
 IGNORED = Report(Outcome.IGNORED)
+#: A call that was cancelled from outside, where the policy counts such calls.
+ABANDONED = Report(Outcome.IGNORED, "cancelled")
 
 Classifier: TypeAlias = Callable[[BaseException], Outcome]
 # A result may be anything at all, and a user's function names the type that it expects.

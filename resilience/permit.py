@@ -10,13 +10,21 @@ from typing import Protocol, Self, TypeVar, cast
 
 from resilience import scope
 from resilience._lock import lock, lock_is_held, postpone
-from resilience.circuit import Circuit, Closed, HalfOpen, Probe, Ticket
-from resilience.classify import describe, root_error
+from resilience.circuit import Call, Circuit, Closed, HalfOpen, Probe, Ticket
+from resilience.classify import root_error
 from resilience.errors import CircuitBreakerOpenError
 from resilience.hints import Hints
 from resilience.identity import KeepsIdentity
 from resilience.judge import Classifiers, Judge
-from resilience.outcome import ANSWERED, IGNORED, SUCCESS, Outcome, Report
+from resilience.outcome import (
+    ANSWERED,
+    IGNORED,
+    SUCCESS,
+    AttemptReport,
+    DelayingReport,
+    Outcome,
+    Report,
+)
 from resilience.protect import Arguments, Keywords
 from resilience.unfinished import Unfinished, must_be_awaited, unfinished
 
@@ -25,12 +33,26 @@ T = TypeVar("T")
 _BY_THE_CALLER = "reported by the caller"
 
 
+class EndsCalls(Protocol):
+    """What a breaker needs of a call that it may end."""
+
+    def end_by_opening(self) -> None:
+        """End it because the circuit has opened; from any thread."""
+
+
 class RecordsOutcomes(scope.HasClock, Protocol):
     """What a permit needs of its circuit breaker."""
 
     circuit: Circuit
     hints: Hints
     judge: Judge
+    #: The calls that end when the circuit opens, where the policy says so; else None.
+    running_calls: set[EndsCalls] | None
+    #: The ticket of every call that the circuit would reject, where it rejects nobody; else None.
+    bypass: Closed | None
+
+    def count_stranded(self) -> None:
+        """Count the calls that have been in flight for too long."""
 
     def record(self, ticket: Ticket, report: Report) -> None:
         """Count the outcome of a call."""
@@ -102,9 +124,8 @@ class Permit(KeepsIdentity):
         Args:
             error: The error; its type and status become the reason.
         """
-        report, is_first = _failure(error), self.ticket is not None
-        # If an attempt of the call has failed, that was counted when it happened.
-        self._settle(report if self._attempt_error is not None else _what_counts(report))
+        report, is_first = self.judge().of_failure(error), self.ticket is not None
+        self._settle(_what_counts(report))
         if is_first:
             self._reported = report.outcome
 
@@ -127,7 +148,9 @@ class Permit(KeepsIdentity):
         """
         if self.ticket is not None:
             self._attempt_error = error
-            self.breaker.record(self.ticket, _what_counts(_failure(error)))
+            failure = self.judge().of_failure(error)
+            if _what_counts(failure) is failure:  # else the end of the call says nothing either
+                self.breaker.record(self.ticket, _of_attempt(failure))
 
     def attempt_started(self) -> None:
         """Note that another attempt begins: what it fails with is a failure of its own."""
@@ -150,16 +173,9 @@ class Permit(KeepsIdentity):
             first: Whether it would be the first attempt of its loop: a probe makes only one.
         """
         state = self.breaker.circuit.state
-        if isinstance(state, HalfOpen):
-            return first and self.ticket in state.probes
-        return isinstance(state, Closed)
-
-    def is_valid_probe(self, now: float) -> bool:
-        """Return whether the call is a probe that is in its time."""
-        state, ticket = self.breaker.circuit.state, self.ticket
-        if not isinstance(state, HalfOpen) or not isinstance(ticket, Probe):
-            return False
-        return ticket in state.probes and now < ticket.until
+        if isinstance(state, Closed) or self.breaker.bypass is not None:
+            return True
+        return isinstance(state, HalfOpen) and first and self.ticket in state.probes
 
     def stops_found_loops(self) -> bool:
         """Return whether loops that nobody has gated, and that were found, stop with the call."""
@@ -230,13 +246,17 @@ class Permit(KeepsIdentity):
             return result
         if not must_be_awaited(result):
             return self.returned(result)
-        permit = Permit().begin(self.breaker, None, self._classifiers)
+        permit = self._continuation()
         with lock:
             permit.ticket, self.ticket = self.ticket, None
         awaited = permit.wait_for(cast("Awaitable[object]", result))
         # If nobody awaits it:
         weakref.finalize(awaited, permit.abandon, "never awaited").atexit = False
         return cast("T", awaited)
+
+    def _continuation(self) -> "Permit":
+        """Return a permit without a ticket, for what is left of the call."""
+        return Permit().begin(self.breaker, None, self._classifiers)
 
     async def wait_for(self, awaitable: Awaitable[T]) -> T:
         """Await something as the protected call, and settle by its result or error."""
@@ -253,7 +273,7 @@ class Permit(KeepsIdentity):
         report = IGNORED
         try:
             report = self.judge().of_error(error, self.breaker.hints)
-            report = _note_outcome(error, report)
+            report = note_outcome(error, report)
             if report is IGNORED and self._is_probe():
                 report = Report(report.outcome, self.judge().why_ignored(error))
         finally:  # whatever a classifier raises, the permit is given back
@@ -288,7 +308,7 @@ class Permit(KeepsIdentity):
         elif self.ticket is not None:
             self.raised(error)
         elif self._reported is not None:  # by the block itself
-            _note_outcome(error, Report(self._reported))
+            note_outcome(error, Report(self._reported))
 
     def _is_probe(self) -> bool:
         return isinstance(self.ticket, Probe)
@@ -298,6 +318,8 @@ class Permit(KeepsIdentity):
             ticket, self.ticket = self.ticket, None
         self._reported = report.outcome if ticket is not None else self._reported
         is_counted = self._attempt_error is not None and report.outcome is Outcome.FAILURE
+        if is_counted and isinstance(ticket, Call):
+            ticket.is_counted, is_counted = True, False  # the circuit notes that it has ended
         if ticket is not None and not is_counted:
             self.breaker.record(ticket, report)
 
@@ -320,12 +342,15 @@ class NestedPermit(Permit):
         return self
 
 
-def _failure(error: BaseException | None) -> Report:
-    reason = _BY_THE_CALLER if error is None else describe(error)
-    return Report(Outcome.FAILURE, reason)
+def _of_attempt(failure: Report) -> AttemptReport:
+    """Return the report on an attempt that has failed, while its call goes on."""
+    report = AttemptReport(*failure)
+    if isinstance(failure, DelayingReport):
+        report.retry_after = failure.retry_after
+    return report
 
 
-def _note_outcome(error: BaseException, report: Report) -> Report:
+def note_outcome(error: BaseException, report: Report) -> Report:
     """Let `scope.watch_outcomes` know, if somebody watches; return what counts."""
     outcomes = scope.watched_outcomes.get()
     if outcomes is None:

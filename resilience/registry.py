@@ -1,6 +1,7 @@
 """CircuitBreakerRegistry: one breaker per region, made on first use; default_registry."""
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -55,6 +56,7 @@ class CircuitBreakerRegistry(KeepsIdentity):
             region and returns whether there is one; every other region is a `ValueError`. None:
             all are allowed.
         clock: Returns seconds; None means `time.monotonic`.
+        rng: The source of jitter, such as ``random.Random(7)`` in a test; None: that of `random`.
         sharing: Shares the circuits with other processes, such as
             `resilience.integrations.redis.RedisSharing`; None: they belong to this process alone.
 
@@ -80,6 +82,7 @@ class CircuitBreakerRegistry(KeepsIdentity):
         normalize: Callable[[str], str] | None = None,
         allowed_regions: AllowedRegions | None = None,
         clock: Callable[[], float] | None = None,
+        rng: random.Random | None = None,
         sharing: Sharing | None = None,
     ) -> None:
         settings = CheckedSettings(
@@ -91,6 +94,7 @@ class CircuitBreakerRegistry(KeepsIdentity):
             normalize=normalize,
             allowed_regions=allowed_regions,
             clock=clock,
+            rng=rng,
             sharing=sharing,
         )
         self._policies = settings.policies_by_name()
@@ -146,8 +150,9 @@ class CircuitBreakerRegistry(KeepsIdentity):
         Raises:
             TypeError: A setting is unknown or has the wrong type, as with the registry itself.
             ValueError: A setting has a wrong value.
-            RuntimeError: `normalize`, `clock` or `sharing` is changed while there are breakers.
-                After `close`, another `sharing` may take the place of the one that was closed.
+            RuntimeError: `normalize`, `clock`, `rng` or `sharing` is changed while there are
+                breakers. After `close`, another `sharing` may take the place of the one that was
+                closed.
         """
         check_names(settings)
         old = self._settings
@@ -341,6 +346,7 @@ class CircuitBreakerRegistry(KeepsIdentity):
             classifier=settings.classifier,
             result_classifier=settings.result_classifier,
             clock=settings.clock,
+            rng=settings.rng,
             circuit=None if sharing is None else sharing.make_circuit(name, policy, now),
             subscribers=self._subscribers,
         )

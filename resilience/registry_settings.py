@@ -1,5 +1,6 @@
 """The settings of a registry, and what it needs of an integration that shares its circuits."""
 
+import random
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Protocol, TypeAlias, TypedDict, runtime_checkable
@@ -13,7 +14,7 @@ from resilience.outcome import Classifier, ResultClassifier
 from resilience.policy import BreakerPolicy
 
 # These are part of each circuit that exists.
-_FIXED_SETTINGS = ("normalize", "clock", "sharing")
+_FIXED_SETTINGS = ("normalize", "clock", "rng", "sharing")
 
 #: The regions that a registry makes breakers for: these, or those for which a function is true.
 AllowedRegions: TypeAlias = Collection[str] | Callable[[str], bool]
@@ -56,6 +57,7 @@ class Settings(TypedDict, total=False):
     normalize: Callable[[str], str] | None
     allowed_regions: AllowedRegions | None
     clock: Callable[[], float] | None
+    rng: random.Random | None
     sharing: Sharing | None
 
 
@@ -71,6 +73,7 @@ class CheckedSettings:
     normalize: Callable[[str], str] | None
     allowed_regions: AllowedRegions | None
     clock: Callable[[], float] | None
+    rng: random.Random | None
     sharing: Sharing | None
 
     def __post_init__(self) -> None:
@@ -78,6 +81,7 @@ class CheckedSettings:
         if self.policies is not None:
             _validate.check_type("policies", self.policies, Mapping)
         _validate.check_count("max_regions", self.max_regions)
+        _validate.check_type("rng", self.rng, random.Random, type(None))
         _validate.check_type("sharing", self.sharing, Sharing, type(None))
         check_classifiers(self.classifier, self.result_classifier)
         takes = "a region and returns its name"

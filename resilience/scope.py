@@ -19,7 +19,7 @@ from typing import Protocol, TypeAlias
 
 from resilience import _introspection
 from resilience._lock import lock
-from resilience.outcome import Outcome, Report
+from resilience.outcome import ABANDONED, Outcome, Report
 
 Wake: TypeAlias = Callable[[], object]
 # Of the errors that are looked at for one: they may form a circle, or a large group.
@@ -222,7 +222,8 @@ class WatchedOutcomes:
 
     def what_counts(self, report: Report) -> Report:
         """Return what a breaker has to count: a failure that is to be ignored says nothing."""
-        if self.ignore_failures and report.outcome is Outcome.FAILURE:
+        counts = report.outcome is Outcome.FAILURE or report is ABANDONED
+        if self.ignore_failures and counts:
             return Report(Outcome.IGNORED, report.reason)
         return report
 

@@ -63,6 +63,7 @@ from resilience.circuit import (
     Rejection,
     State,
     Ticket,
+    TrackedClosed,
 )
 from resilience.outcome import Outcome, Report
 from resilience.policy import BreakerPolicy
@@ -149,9 +150,11 @@ class SharedCircuit(Circuit):
             self._next_call_notifies = False
             self._notify()
         self.follow_clock(now)
+        if self.policy.stranded_after is not None:
+            self.count_stranded(now)
         state = self.state
         if isinstance(state, Closed):
-            return state
+            return self.start_call(state, now)
         wait = self.expects_call(now)
         if wait != 0.0:
             return self.count_rejection(state, wait, now)
@@ -170,6 +173,10 @@ class SharedCircuit(Circuit):
     def admits_without_asking(self) -> Closed | None:
         """Return the CLOSED state; a call that must notify is left to `acquire`."""
         return None if self._next_call_notifies else super().admits_without_asking()
+
+    def times_calls(self) -> TrackedClosed | None:
+        """Return the CLOSED state; a call that must notify is left to `acquire`."""
+        return None if self._next_call_notifies else super().times_calls()
 
     def expects_call(self, now: float) -> float | None:
         """Return `retry_after` for a caller that means to call; a due one requests the lease."""
@@ -525,13 +532,14 @@ class SharedCircuit(Circuit):
             self._begin_state(agreed=False)
             self._stored_state = None
             return
-        self._adopt(Closed(now), view, now)
+        recovered = view.reason != RESET
+        self._adopt(self.make_closed(now, recovered=recovered), view, now)
 
     def _opened_at(self, state: Open | HalfOpen) -> float:
         """Return when it opened; for HALF_OPEN the latest time at which it can have opened."""
         if isinstance(state, Open):
             return state.since
-        return state.since - self.policy.recovery_timeout
+        return state.since - self.opening_lasts()
 
     def _follow_forced_opening(self, view: RecordView, now: float) -> None:
         state = self.state
@@ -544,7 +552,7 @@ class SharedCircuit(Circuit):
     def _follow_probing(self, view: RecordView, now: float) -> None:
         state = self.state
         if isinstance(state, Closed):
-            opened_at = now - self.policy.recovery_timeout
+            opened_at = now - self.opening_lasts()
             self._adopt(Open(opened_at, now, state.streak, view.reason), view, now)
         else:
             self._is_agreed = True
@@ -552,7 +560,9 @@ class SharedCircuit(Circuit):
     def _follow_opening(self, view: RecordView, now: float) -> None:
         state = self.state
         opened_at = now - view.age
-        until = opened_at + self.policy.recovery_timeout
+        if isinstance(state, HalfOpen) or (isinstance(state, Open) and now >= state.until):
+            self.note_failed_probe()  # that of another process
+        until = opened_at + self.next_wait()
         if not isinstance(state, Open) or state.is_forced:
             self._adopt(Open(opened_at, until, state.streak, view.reason), view, now)
             return

@@ -168,6 +168,8 @@ class TenantCall:
         """
         if first or self.tenant not in self._tenants.throttles:
             return True
+        if self.breaker.bypass is not None:
+            return True
         return self.probe is not None and self._tenants.is_probing(self.probe)
 
     def attempt_failed(self, error: Exception) -> None:
@@ -188,6 +190,8 @@ class TenantCall:
             return self.breaker.acquire(self._classifiers)
         leave = self._tenants.start(self.tenant)
         if leave is not None and not isinstance(leave, TenantProbe):
+            if self.breaker.bypass is not None:  # the mode rejects nobody, and holds up nobody
+                return self.breaker.acquire(self._classifiers)
             if self.breaker.state is CircuitState.OPEN:
                 # This raises, unless the circuit has become due at this very moment.
                 self.breaker.acquire(self._classifiers).abandon(_NOT_ADMITTED)

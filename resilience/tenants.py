@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 from resilience import _validate
 from resilience._lock import lock, lock_is_held, postpone
 from resilience.answers import read_limit
-from resilience.circuit import CircuitState
+from resilience.circuit import CircuitState, Closed
 from resilience.events import TenantThrottled
 from resilience.limits import (
     LimitReading,
@@ -38,6 +38,8 @@ class HasTenants(Protocol):
     """What the tenants need of their region's circuit breaker."""
 
     region: str
+    #: The ticket of every call that the circuit would reject, where it rejects nobody; else None.
+    bypass: Closed | None
 
     @property
     def policy(self) -> BreakerPolicy:
@@ -281,6 +283,8 @@ class Tenants:
                     self._lines.pop(tenant, None)
 
     def _expects_call(self, tenant: str) -> float | None:
+        if self._breaker.bypass is not None:
+            return 0.0  # nobody is rejected
         if self._breaker.state is CircuitState.OPEN:
             return 0.0  # the call is rejected, and need not wait for that
         return self.wait_of(tenant)

@@ -216,7 +216,7 @@ class SimulatedSynchronizer:
 
     def _send_command(self, member: Member, command: Command) -> None:
         not_after = self._store.time() + int(TIMEOUT * 1000)
-        recovery_timeout = member.breaker.policy.recovery_timeout
+        recovery_timeout = member.circuit.opening_lasts()
         request = self._protocol.change(member.key, command, recovery_timeout, not_after)
         self._send(request, partial(self._on_reply, member, command))
 

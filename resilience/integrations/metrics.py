@@ -9,6 +9,7 @@ from resilience._text import display_name
 from resilience.breaker import CircuitBreaker, CircuitSnapshot
 from resilience.circuit import CircuitState
 from resilience.registry import CircuitBreakerRegistry
+from resilience.rules.trip import TripRule
 
 #: The state before a transition and the state after it.
 StatePair = tuple[CircuitState, CircuitState]
@@ -35,7 +36,8 @@ class Reading:
         name: The display name of the region.
         snapshot: What the breaker knows.
         seconds_in_state: Seconds since the circuit entered this state.
-        recovery_timeout: The recovery timeout of its policy, in seconds.
+        recovery_timeout: The recovery timeout of its policy, in seconds; with a `Backoff` the
+            longest one.
         tenant_waits: Seconds that each throttled tenant still waits, by its display name; empty
             unless it was asked for, since tenants are customers.
     """
@@ -55,6 +57,10 @@ class Reading:
             "ignored": self.snapshot.ignored,
             "rejected": self.snapshot.rejected,
         }
+
+    def trips_by_rule(self) -> dict[TripRule, int]:
+        """Return how often each rule opened the CLOSED circuit since the start."""
+        return {**dict.fromkeys(TripRule, 0), **dict(self.snapshot.trips_by_rule)}
 
     def transitions(self) -> dict[StatePair, int]:
         """Return the number of transitions since the start, by the states before and after."""
@@ -137,7 +143,7 @@ def read_circuit(breaker: CircuitBreaker, *, show_tenants: bool = False) -> Read
             name,
             snapshot,
             seconds_in_state,
-            breaker.policy.recovery_timeout,
+            breaker.policy.longest_recovery,
             {display_name(tenant): wait for tenant, wait in _longest(waits)},
         )
 

@@ -18,12 +18,14 @@ from resilience.circuit import CircuitState
 from resilience.errors import CircuitBreakerOpenError
 from resilience.events import StateChanged
 from resilience.integrations.metrics import HasStats, QueueStats, Reading, read_circuits
+from resilience.mode import Mode
 from resilience.registry import CircuitBreakerRegistry
 
 _REGION, _STATE = "circuit_breaker.region", "circuit_breaker.state"
 _TENANT = "circuit_breaker.tenant"
 _OUTCOME = "circuit_breaker.outcome"
 _REASON, _RETRY_AFTER = "circuit_breaker.reason", "circuit_breaker.retry_after"
+_MODE, _RULE = "circuit_breaker.mode", "circuit_breaker.rule"
 _QUEUE = "circuit_breaker.queue"
 _FROM, _TO = "circuit_breaker.transition.from", "circuit_breaker.transition.to"
 
@@ -109,7 +111,13 @@ def _on_rejection(error: CircuitBreakerOpenError) -> None:
 
 
 def _on_transition(event: StateChanged) -> None:
-    attributes: _Attributes = {_FROM: event.old.value, _TO: event.new.value}
+    attributes: _Attributes = {
+        _FROM: event.old.value,
+        _TO: event.new.value,
+        _MODE: event.mode.value,
+    }
+    if event.rule is not None:
+        attributes[_RULE] = event.rule.value
     _add_event("transition", event.region, attributes, event.reason, event.retry_after)
 
 
@@ -182,6 +190,16 @@ def _ignored_probes(reading: Reading) -> _Values:
 
 def _trips(reading: Reading) -> _Values:
     yield reading.snapshot.trips, {}
+
+
+def _trips_by_rule(reading: Reading) -> _Values:
+    for rule, count in reading.trips_by_rule().items():
+        yield count, {_RULE: rule.value}
+
+
+def _mode(reading: Reading) -> _Values:
+    for mode in Mode:
+        yield int(reading.snapshot.mode is mode), {_MODE: mode.value}
 
 
 def _shared(reading: Reading) -> _Values:
@@ -290,6 +308,20 @@ _INSTRUMENTS = (
         unit="{trip}",
         text="How many times failures opened the CLOSED circuit.",
         values=_trips,
+    ),
+    _Instrument(
+        name="trips_by_rule",
+        kind="counter",
+        unit="{trip}",
+        text="How many times each rule opened the CLOSED circuit.",
+        values=_trips_by_rule,
+    ),
+    _Instrument(
+        name="mode",
+        kind="up_down_counter",
+        unit="1",
+        text="1 for the mode of the circuit, 0 for the others.",
+        values=_mode,
     ),
     _Instrument(
         name="shared",

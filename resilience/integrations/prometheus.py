@@ -13,6 +13,7 @@ from resilience._text import display_name
 from resilience.circuit import CircuitState
 from resilience.integrations.metrics import HasStats, QueueStats, Reading, read_circuits
 from resilience.limits import DrainEstimate
+from resilience.mode import Mode
 from resilience.registry import CircuitBreakerRegistry
 
 
@@ -140,6 +141,10 @@ class _Families:
             "Probes in a row, until now, that were ignored; 0 unless the circuit is HALF_OPEN.",
         )
         self.trips = _counter("trips", "How many times failures opened the CLOSED circuit.")
+        self.trips_by_rule = _counter(
+            "trips_by_rule", "How many times each rule opened the CLOSED circuit.", "rule"
+        )
+        self.mode = _gauge("mode", "1 for the mode of the circuit, 0 for the others.", "mode")
         self.shared = _gauge(
             "shared", "1 while the circuit is shared with other processes, 0 while it is not."
         )
@@ -168,6 +173,8 @@ class _Families:
             self.probes,
             self.ignored_probes,
             self.trips,
+            self.trips_by_rule,
+            self.mode,
             self.shared,
             self.throttled_tenants,
             self.longest_wait,
@@ -191,6 +198,10 @@ class _Families:
         self.probes.add_metric([region], snapshot.probes)
         self.ignored_probes.add_metric([region], snapshot.ignored_probes)
         self.trips.add_metric([region], snapshot.trips)
+        for rule, count in reading.trips_by_rule().items():
+            self.trips_by_rule.add_metric([region, rule.value], count)
+        for mode in Mode:
+            self.mode.add_metric([region, mode.value], snapshot.mode is mode)
         if snapshot.shared is not None:  # None: this registry shares nothing
             self.shared.add_metric([region], snapshot.shared)
         self.throttled_tenants.add_metric([region], snapshot.throttled_tenants)

@@ -12,8 +12,15 @@ from dataclasses import asdict, replace
 import pytest
 from loguru import logger
 
-from resilience import BreakerPolicy, CircuitBreakerOpenError, CircuitState, Outcome, Permit
-from resilience.circuit import Closed, HalfOpen, Open, Probe
+from resilience import (
+    Backoff,
+    BreakerPolicy,
+    CircuitBreakerOpenError,
+    CircuitState,
+    Outcome,
+    Permit,
+)
+from resilience.circuit import HalfOpen, Open, Probe, TrackedClosed
 from tests.support.explore import (
     CALLERS,
     MOST_BEHIND,
@@ -27,10 +34,11 @@ from tests.support.explore import (
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 
 
-def policy(*, probes, lease=2):
+def policy(*, probes=1, lease=2, threshold=2, recovery_timeout=3, **rules):
     return BreakerPolicy(
-        failure_threshold=2,
-        recovery_timeout=3,
+        **rules,
+        failure_threshold=threshold,
+        recovery_timeout=recovery_timeout,
         success_threshold=2,
         half_open_probes=probes,
         probe_timeout=lease,
@@ -41,7 +49,30 @@ WALKS = {
     "one probe": (policy(probes=1),),
     "two probes": (policy(probes=2),),
     "a policy that changes": (policy(probes=2, lease=1), policy(probes=1, lease=2)),
+    "a rate": (
+        policy(
+            threshold=3,
+            recovery_timeout=1,
+            failure_rate_threshold=0.5,
+            minimum_calls=2,
+            window=1,
+        ),
+    ),
+    "a streak that ages": (policy(streak_window=1),),
+    "slow calls": (
+        policy(
+            recovery_timeout=1,
+            slow_call_duration=1,
+            slow_call_rate_threshold=0.5,
+            minimum_calls=2,
+            window=1,
+        ),
+    ),
+    "a recovery timeout that grows": (policy(recovery_timeout=Backoff(1, 2, 2), lease=1),),
 }
+
+# Here CLOSED may reject a call: it has claims of its own.
+RAMP = (policy(recovery_timeout=1, lease=1, ramp=(1, 2000)),)
 
 walk_once = functools.cache(walk)
 
@@ -113,7 +144,7 @@ def seen_at(world, now):
 def test_the_walk_meets_what_it_is_for(walked):
     worlds = walked.states.values()
     print(f"states explored: {len(worlds)}, steps: {len(walked.steps)}")
-    assert {type(world.circuit.state) for world in worlds} == {Closed, Open, HalfOpen}
+    assert {world.circuit.state.name for world in worlds} == {CLOSED, OPEN, HALF_OPEN}
     assert set(OUTCOMES.values()) == set(Outcome)
     assert {step.name for step in walked.steps} >= {
         *("acquire", "go away", *OUTCOMES),
@@ -200,11 +231,13 @@ def test_a_live_report_moves_one_counter_and_nobody_elses(walked):
         match step.name:
             case "succeed":
                 expected["successes"] = 1
+                expected["trips"] = int(trips_by_slow_calls(step))
             case "fail":
                 expected["failures"] = 1
                 expected["trips"] = int(step.before.circuit.state.name is CLOSED and moved(step))
             case "answered":
                 expected["answered"] = 1
+                expected["trips"] = int(trips_by_slow_calls(step))
             case "ignore":
                 expected["ignored"] = 1
             case "acquire" if len(step.after.calls) == len(step.before.calls):
@@ -218,6 +251,12 @@ def counters(world):
     return asdict(world.circuit.totals())
 
 
+def trips_by_slow_calls(step):
+    """Whether a call that was slow has opened the circuit, although it went well."""
+    is_watched = step.before.policy.slow_call_rate_threshold is not None
+    return is_watched and step.before.circuit.state.name is CLOSED and moved(step)
+
+
 def moved(step):
     return step.transition is not None
 
@@ -227,6 +266,11 @@ def moved(step):
 
 @pytest.mark.parametrize("unaided", [UNAIDED, REFUSED], ids=["by successes", "by refusals"])
 def test_closed_can_be_reached_again_from_every_state_that_is_not_forced(walked, unaided):
+    assert stuck_states(walked, unaided) == []
+
+
+def stuck_states(walked, unaided):
+    """Return the states from which these steps do not lead to CLOSED."""
     leads_to = {}
     for step in walked.steps:
         if step.name in unaided:
@@ -237,8 +281,7 @@ def test_closed_can_be_reached_again_from_every_state_that_is_not_forced(walked,
         new = leads_to.get(ahead.pop(), set()) - reached
         reached |= new
         ahead += new
-    stuck = [key for key, world in walked.states.items() if not world.forced and key not in reached]
-    assert stuck == []
+    return [key for key, world in walked.states.items() if not world.forced and key not in reached]
 
 
 def test_a_forced_circuit_admits_nobody_and_only_reset_ends_it(walked):
@@ -259,7 +302,7 @@ def test_a_call_that_is_rejected_and_waits_for_retry_after_is_admitted(worlds):
         if isinstance(world.circuit.state, Open) and not world.forced and not admits(world):
             after, rejection = rejects(world)
             retry_after = int(rejection.retry_after)
-            assert 0 < retry_after <= world.policy.recovery_timeout
+            assert 0 < retry_after <= world.policy.longest_recovery
             assert not admits(after, after=retry_after - 1)
             assert admits(after, after=retry_after)
 
@@ -270,7 +313,7 @@ def test_never_open_for_longer_than_the_recovery_timeout_however_the_clock_stepp
             continue
         for back in range(MOST_BEHIND + 1):
             _, looked = seen_at(world, world.now - back)
-            assert admits(looked, after=int(world.policy.recovery_timeout))
+            assert admits(looked, after=int(world.policy.longest_recovery))
 
 
 # Transitions
@@ -297,7 +340,8 @@ def test_open_and_close_alternate(walked):
         edge = (step.transition.old, step.transition.new)
         assert edge == (old, new)
         assert edge in by_hand.get(step.name, by_itself)
-        assert step.name in by_hand or step.name in caused_by[edge]
+        by_slow_call = edge == (CLOSED, OPEN) and trips_by_slow_calls(step)
+        assert step.name in by_hand or step.name in caused_by[edge] or by_slow_call
         met.add((step.name in by_hand, edge))
     assert {edge for hand, edge in met if not hand} == by_itself
     assert {edge for hand, edge in met if hand} == set().union(*by_hand.values())
@@ -399,3 +443,32 @@ def test_a_rejection_changes_nothing_but_its_count_and_what_a_clock_behind_requi
         assert after.breaker.snapshot() == replace(snapshot, rejected=snapshot.rejected + 1)
         after.circuit.state.rejected -= 1
         assert (after.picture() != world.picture()) == world.has_to_follow(world.now)
+
+
+# The ramp
+
+
+def test_a_ramp_never_admits_more_calls_at_a_time_than_it_allows():
+    limits = set()
+    for world in walk_once(*RAMP).states.values():
+        ramp = world.circuit.state.ramp if isinstance(world.circuit.state, TrackedClosed) else None
+        if ramp is not None:
+            limits.add(ramp.limit)
+            assert len([c for c in world.calls if ramp.is_running(c.ticket)]) <= ramp.limit
+    assert limits == {1}  # the next step is the end
+
+
+def test_a_ramp_holds_up_a_call_for_one_lease_at_most():
+    held_up = 0
+    for world in walk_once(*RAMP).states.values():
+        if world.circuit.state.name is CLOSED and not admits(world):
+            held_up += 1
+            after, rejection = rejects(world)
+            assert rejection.state is CLOSED
+            assert 0 < rejection.retry_after <= 1
+            assert admits(after, after=1)
+    assert held_up
+
+
+def test_closed_can_be_reached_again_with_a_ramp():
+    assert stuck_states(walk_once(*RAMP), UNAIDED) == []

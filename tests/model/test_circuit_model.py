@@ -12,6 +12,7 @@ Every time is a multiple of 1/8 s, so that no float is rounded and all compariso
 import asyncio
 import contextvars
 import itertools
+import math
 import sys
 import types
 from collections import Counter
@@ -30,7 +31,7 @@ from hypothesis.stateful import (
 )
 from loguru import logger
 
-from resilience import BreakerPolicy, CircuitBreakerOpenError, CircuitBreakerRegistry
+from resilience import Backoff, BreakerPolicy, CircuitBreakerOpenError, CircuitBreakerRegistry
 from resilience.testing import FakeClock
 
 CLOSED, OPEN, HALF_OPEN = "CLOSED", "OPEN", "HALF_OPEN"
@@ -70,7 +71,17 @@ class Model:
         )
     )
     moves: Counter[tuple[str, str]] = field(default_factory=Counter)
+    tripped_by: Counter[str] = field(default_factory=Counter)
     rejected_here: int = 0
+    last_failure: float | None = None  # in this CLOSED
+    recent: list[tuple[int, bool, bool]] = field(default_factory=list)  # slice, failed, slow
+    slices_from: float = 0.0
+    slice_now: int = 0
+    open_for: float = 0.0  # seconds that this OPEN lasts
+    failed_probes: int = 0  # in a row, since CLOSED
+    step: int | None = None  # of the ramp: calls at a time
+    answers_in_step: int = 0
+    running: dict[int, float] = field(default_factory=dict)  # calls on the ramp, since when
     events: list[tuple[object, ...]] = field(default_factory=list)
 
     def start(self, call: int, now: float) -> tuple[object, ...] | None:
@@ -79,32 +90,42 @@ class Model:
         wait = self.wait(now)
         if wait != 0:
             self.counts["rejected"] += 1
+            if self.step:
+                calls = "call" if self.step == 1 else "calls"
+                limit = f"at most {self.step} {calls} at a time"
+                return CLOSED, f"ramping up after an outage, {limit}", wait
             self.rejected_here += 1
             return self.state, self.reason, wait
         if self.state == OPEN:
-            elapsed = f"recovery timeout of {self.policy.recovery_timeout:g} s elapsed"
+            elapsed = f"recovery timeout of {self.open_for:g} s elapsed"
             self.move(HALF_OPEN, elapsed, now, reason=self.reason)
         if self.state == HALF_OPEN:
             while len(self.may_report) >= self.policy.half_open_probes:
                 del self.may_report[next(p for p in self.may_report if not self.left(p, now))]
             self.counts["probes"] += 1
-        self.may_report[call] = (now, self.policy.probe_timeout or self.policy.recovery_timeout)
+        self.may_report[call] = (now, self.lease())
+        if self.step:
+            if len(self.running) >= self.step:
+                del self.running[next(iter(self.running))]
+            self.running[call] = now
         return None
 
     def end(self, call: int, outcome: str, reason: str, now: float, *, final: bool = True) -> None:
         """Take in a report, unless it is late."""
         if call not in self.may_report:
             return
+        self.counts[COUNTERS[outcome]] += 1
+        slow = self.state == CLOSED and outcome != IGNORED and self.look_back(call, outcome, now)
         if final or self.state == HALF_OPEN:
             del self.may_report[call]
-        self.counts[COUNTERS[outcome]] += 1
+            self.climb(call, outcome)
         if outcome == FAILURE:
-            self.streak += 1
             if self.state == HALF_OPEN:
+                self.streak += 1
+                self.failed_probes += 1
                 self.move(OPEN, reason, now, reason=reason)
-            elif self.streak >= self.policy.failure_threshold:
-                self.counts["trips"] += 1
-                self.move(OPEN, reason, now, reason=reason)
+            else:
+                self.fail(reason, now)
         elif outcome == SUCCESS:
             self.streak = 0
             self.answer(now, refused=False)
@@ -112,6 +133,95 @@ class Model:
             self.answer(now, refused=True)
         elif self.state == HALF_OPEN:
             self.say_nothing(reason, now)
+        if slow and self.state == CLOSED:
+            self.trip(self.too_many(), now)
+
+    def fail(self, reason: str, now: float) -> None:
+        """Take in a failure in CLOSED, which may trip the circuit by any rule."""
+        last, longest = self.last_failure, self.policy.streak_window
+        is_new = longest is not None and last is not None and now - last > longest
+        self.streak = 1 if is_new else self.streak + 1
+        self.last_failure = now
+        by_streak = self.streak >= self.policy.failure_threshold
+        self.trip(("streak", reason) if by_streak else self.too_many(), now)
+
+    def climb(self, call: int, outcome: str) -> None:
+        """Take a call off the ramp; enough answers make the next step."""
+        if self.running.pop(call, None) is None:
+            return
+        self.answers_in_step += outcome in (SUCCESS, ANSWERED)
+        if self.answers_in_step >= self.step:
+            self.answers_in_step = 0
+            self.step = math.ceil(self.step * self.policy_of_ramp[1])
+            self.step = None if self.step > 1000 else self.step
+
+    def lease(self) -> float:
+        timeout = self.policy.recovery_timeout
+        longest = timeout.maximum if isinstance(timeout, Backoff) else timeout
+        return self.policy.probe_timeout or longest
+
+    def next_wait(self) -> float:
+        timeout = self.policy.recovery_timeout
+        if isinstance(timeout, Backoff):
+            return min(timeout.first * timeout.factor**self.failed_probes, timeout.maximum)
+        return timeout
+
+    def trip(self, why: tuple[str, str] | None, now: float) -> None:
+        if why is not None:
+            self.counts["trips"] += 1
+            self.tripped_by[why[0]] += 1
+            self.move(OPEN, why[1], now, reason=why[1], rule=why[0])
+
+    def look_back(self, call: int, outcome: str, now: float) -> bool:
+        """Remember a call that has ended, in its sixtieth of the window; return if it was slow."""
+        if not self.watches_rates():
+            return False
+        width = self.policy.window / 60
+        if now < self.slices_from + self.slice_now * width:
+            self.slices_from = now - self.slice_now * width
+        self.slice_now = max(self.slice_now, int((now - self.slices_from) / width))
+        limit = self.policy.slow_call_duration
+        slow = limit is not None and now - self.may_report[call][0] >= limit
+        self.recent = [one for one in self.recent if one[0] > self.slice_now - 60]
+        self.recent.append((self.slice_now, outcome == FAILURE, slow))
+        return slow
+
+    def too_many(self) -> tuple[str, str] | None:
+        """Return the rate that has reached its threshold, and how it is described."""
+        policy, calls = self.policy, len(self.recent)
+        if not self.watches_rates() or calls < policy.minimum_calls:
+            return None
+        text = f"{calls} calls in {policy.window:g} s"
+        failed, slow = (sum(one[which] for one in self.recent) for which in (1, 2))
+        limit = policy.failure_rate_threshold
+        if limit is not None and failed >= limit * calls:
+            how = f"{failed / calls * 100:.0f} % of {text} (threshold {limit * 100:g} %)"
+            return "failure rate", f"failure rate {how}"
+        limit, slow_from = policy.slow_call_rate_threshold, policy.slow_call_duration
+        if limit is not None and slow >= limit * calls:
+            how = f"{slow / calls * 100:.0f} % of {text} (threshold {limit * 100:g} %"
+            return "slow call rate", f"slow call rate {how}, slow from {slow_from:g} s)"
+        return None
+
+    def watches_rates(self) -> bool:
+        policy = self.policy
+        return bool(policy.failure_rate_threshold or policy.slow_call_rate_threshold)
+
+    def configure(self, policy: BreakerPolicy) -> None:
+        """Follow another policy; where calls are measured in another way, forget them."""
+        old, before, self.policy = self.measured(), self.policy.recovery_timeout, policy
+        if policy.recovery_timeout != before:
+            self.open_for = self.next_wait()
+        if policy.ramp is None:
+            self.step, self.running = None, {}
+        if self.state == CLOSED and self.measured() != old:
+            self.may_report, self.recent = {}, []
+            self.step, self.running = None, {}
+            self.slices_from, self.slice_now = self.since, 0
+
+    def measured(self) -> object:
+        policy = self.policy
+        return self.watches_rates() and (policy.window, policy.slow_call_duration)
 
     def answer(self, now: float, *, refused: bool) -> None:
         """Take in that the region has answered: enough answers to probes close the circuit."""
@@ -121,10 +231,11 @@ class Model:
         self.good_probes += 1
         self.refused_probes += refused
         if self.good_probes >= self.policy.success_threshold:
+            ramp = self.policy.ramp
             one, many = ("answer", "answers") if self.refused_probes else ("success", "successes")
             how = f"consecutive {many}" if self.good_probes > 1 else one
             self.streak = 0
-            self.move(CLOSED, f"{self.good_probes} {how}", now)
+            self.move(CLOSED, f"{self.good_probes} {how}", now, step=ramp and ramp[0])
 
     def say_nothing(self, reason: str, now: float) -> None:
         """Take in a probe that says nothing, and warn about a long row of them."""
@@ -133,7 +244,9 @@ class Model:
             self.mute_reasons.remove(reason)
         self.mute_reasons = [*self.mute_reasons, reason][-5:]
         last = self.warned_at
-        is_time = last is None or now < last or now - last >= self.policy.recovery_timeout
+        timeout = self.policy.recovery_timeout
+        quiet = timeout.maximum if isinstance(timeout, Backoff) else timeout
+        is_time = last is None or now < last or now - last >= quiet
         if self.mute_probes >= 10 and is_time:
             self.warned_at = now
             names = ", ".join(self.mute_reasons)
@@ -152,16 +265,24 @@ class Model:
             text = f"forced open: {why}"
             self.move(OPEN, text, now, reason=text, forced=True)
 
-    def move(self, new, why, now, *, reason=None, forced=False, silent=False) -> None:
+    def move(
+        self, new, why, now, *, reason=None, forced=False, silent=False, rule=None, step=None
+    ) -> None:
         old, self.state = self.state, new
+        self.open_for = self.next_wait()
+        self.failed_probes *= new != CLOSED
+        self.step, self.answers_in_step, self.running = step, 0, {}
+        self.policy_of_ramp, self.ramp_lease = self.policy.ramp, self.lease()
         lasted, rejected = max(0.0, now - self.since), self.rejected_here
         self.since, self.forced, self.reason = now, forced, reason
         self.may_report, self.good_probes, self.rejected_here = {}, 0, 0
         self.refused_probes, self.mute_probes, self.mute_reasons = 0, 0, []
         self.warned_at = None
+        self.last_failure, self.recent, self.slices_from, self.slice_now = None, [], now, 0
         if not silent:
             self.moves[old, new] += 1
-            self.events.append((old, new, why, now, self.streak, self.wait(now), rejected, lasted))
+            wait = self.wait(now)
+            self.events.append((old, new, why, now, self.streak, wait, rejected, lasted, rule))
 
     def follow_clock(self, now: float) -> None:
         """Start again whatever a clock that stepped back finds begun in the future."""
@@ -172,9 +293,16 @@ class Model:
                 probe: (min(begin, now), length)
                 for probe, (begin, length) in self.may_report.items()
             }
+        elif self.running:
+            oldest = next(iter(self.running))
+            if now < self.running[oldest]:
+                self.running[oldest] = now
+                self.may_report[oldest] = (now, self.may_report[oldest][1])
 
     def surrounds(self, call: int, now: float) -> bool:
         """Whether a call inside this one is part of it: it is a probe, in its time."""
+        if call in self.running:
+            return True
         return self.state == HALF_OPEN and call in self.may_report and self.left(call, now) > 0
 
     # What one sees
@@ -187,7 +315,10 @@ class Model:
         if self.forced:
             return None
         if self.state == OPEN:
-            return max(0.0, min(self.since, now) + self.policy.recovery_timeout - now)
+            return max(0.0, min(self.since, now) + self.open_for - now)
+        if self.step and len(self.running) >= self.step:
+            begin = next(iter(self.running.values()))
+            return max(0.0, min(1.0, min(begin, now) + self.ramp_lease - now))
         if self.state == HALF_OPEN:
             must_go = len(self.may_report) + 1 - self.policy.half_open_probes
             if must_go > 0:
@@ -200,7 +331,7 @@ class Model:
         return {
             "region": REGION,
             "state": HALF_OPEN if due else self.state,
-            "since": self.since + self.policy.recovery_timeout * due,
+            "since": self.since + self.open_for * due,
             "streak": self.streak,
             "retry_after": self.wait(now),
             "reason": self.reason,
@@ -211,6 +342,8 @@ class Model:
             "ignored_reasons": tuple(self.mute_reasons),
             "throttled_tenants": 0,
             "longest_wait": 0.0,
+            "mode": "enforce",
+            "trips_by_rule": tuple(self.tripped_by.items()),
             "drain": None,
         }
 
@@ -362,6 +495,21 @@ WAYS = (
 # Both, side by side
 
 eighths = st.integers(1, 8 * 130).map(lambda count: count / 8)
+rates = {
+    "failure_threshold": st.integers(2, 12),
+    "recovery_timeout": st.sampled_from([1.0, 60.0, Backoff(1, 2, 6), Backoff(8)]),
+    "ramp": st.sampled_from([None, None, (1, 2), (2, 1.5)]),
+    "probe_timeout": st.sampled_from([None, 0.5, 60.0]),
+    "success_threshold": st.integers(1, 2),
+    "streak_window": st.sampled_from([None, 0.5, 8.0]),
+    "failure_rate_threshold": st.sampled_from([None, 0.25, 0.5, 1.0]),
+    "minimum_calls": st.integers(1, 8),
+    "window": st.sampled_from([7.5, 15.0]),  # its sixtieths are eighths of a second as well
+}
+slow_calls = {
+    "slow_call_duration": st.sampled_from([0.125, 2.0]),
+    "slow_call_rate_threshold": st.sampled_from([0.5, 1.0]),
+}
 policies = st.one_of(
     st.just(BreakerPolicy()),
     st.builds(
@@ -372,6 +520,8 @@ policies = st.one_of(
         half_open_probes=st.integers(1, 3),
         probe_timeout=st.sampled_from([None, 0.5, 2.0, 60.0]),
     ),
+    st.builds(BreakerPolicy, **rates),
+    st.builds(BreakerPolicy, **rates, **slow_calls),
 )
 ways = st.sampled_from(WAYS)
 outcomes = st.sampled_from([SUCCESS, FAILURE, ANSWERED, IGNORED])
@@ -407,6 +557,14 @@ class BreakerAgainstModel(RuleBasedStateMachine):
         assert (error.region, error.state, error.reason, error.retry_after) == (REGION, *expected)
         assert error.__cause__ is error.__context__ is None
         return None
+
+    def fail_until_open(self, way):
+        while self.model.state == CLOSED:
+            number = self.start(way)
+            if number is None:  # the ramp has no place
+                self.clock.advance(self.breaker.retry_after)
+            else:
+                self.end(number, FAILURE)
 
     def end(self, number, outcome):
         call = self.calls.pop(number)
@@ -452,8 +610,7 @@ class BreakerAgainstModel(RuleBasedStateMachine):
     @precondition(lambda self: not self.model.forced)
     @rule(way=ways, probes=st.integers(1, 3))
     def go_on_to_half_open(self, way, probes):
-        while self.model.state == CLOSED:
-            self.end(self.start(way), FAILURE)
+        self.fail_until_open(way)
         self.clock.advance(self.breaker.retry_after)
         for _ in range(probes):
             self.start(way)
@@ -461,8 +618,7 @@ class BreakerAgainstModel(RuleBasedStateMachine):
     @precondition(lambda self: not self.model.forced)
     @rule(row=st.lists(ways, min_size=8, max_size=13), pause=st.sampled_from([0.0, 0.5, 8.0]))
     def probes_that_say_nothing(self, row, pause):
-        while self.model.state == CLOSED:
-            self.end(self.start(PermitCall), FAILURE)
+        self.fail_until_open(PermitCall)
         self.clock.advance(self.breaker.retry_after)
         for way in row:
             number = self.start(way)
@@ -554,7 +710,7 @@ class BreakerAgainstModel(RuleBasedStateMachine):
             self.registry.configure(policies={REGION: policy})
         else:
             self.registry.configure(policy=policy, policies=None)
-        self.model.policy = policy
+        self.model.configure(policy)
 
     @invariant()
     def all_that_can_be_seen_is_the_same(self):
@@ -568,7 +724,10 @@ class BreakerAgainstModel(RuleBasedStateMachine):
     @invariant()
     def the_events_are_the_same_and_each_begins_where_the_last_one_ended(self):
         seen = [
-            (e.old, e.new, e.reason, e.at, e.streak, e.retry_after, e.rejected, e.duration)
+            (
+                *(e.old, e.new, e.reason, e.at, e.streak, e.retry_after),
+                *(e.rejected, e.duration, e.rule),
+            )
             for e in self.events
         ]
         assert seen == self.model.events

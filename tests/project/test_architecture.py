@@ -34,12 +34,15 @@ LEVELS = (
         "tenant_call",
         "tenants",
         "waiters",
+        "watched_permit",
     },
     {"log", "classify", "history"},
     {"errors", "events"},
     {"shared_circuit", "shared_lease", "shared_record"},
     {"circuit", "limits"},
-    {"outcome", "policy"},
+    {"rules"},
+    {"outcome", "policy", "ramp", "recovery"},
+    {"mode"},
     {"genesys", "identity", "_lock", "_threads", "_text", "_validate", "_by_type"},
     {"_interrupts"},
     {"_introspection"},
@@ -47,12 +50,15 @@ LEVELS = (
 # What decides has no I/O, no clock, no chance, no log, and belongs to no library.
 PURE = (
     "circuit",
+    "rules",
     "shared_circuit",
     "shared_lease",
     "shared_record",
     "limits",
     "outcome",
     "policy",
+    "ramp",
+    "recovery",
     "errors",
     "classify",
 )
@@ -202,6 +208,9 @@ def test_functions_fit_in_the_eye(module):
             continue
         body = node.body[1:] if ast.get_docstring(node) and len(node.body) > 1 else node.body
         lines = (node.end_lineno or 0) - body[0].lineno + 1
+        # A function inside another one is a function by itself, and is counted as one.
+        inner = [one for one in body if isinstance(one, kinds)]
+        lines -= sum((one.end_lineno or 0) - one.lineno + 1 for one in inner)
         if lines > MOST_LINES_OF_A_FUNCTION:
             long.append(f"{node.name}: {lines}")
     assert long == []

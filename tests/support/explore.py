@@ -13,13 +13,14 @@ the circuit remembers, and a time stops growing OLDEST ticks after it is over.
 
 import copy
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from loguru import logger
 
 from resilience import (
+    Backoff,
     BreakerPolicy,
     CircuitBreaker,
     CircuitBreakerOpenError,
@@ -27,12 +28,27 @@ from resilience import (
     Permit,
     StateChanged,
 )
-from resilience.circuit import Circuit, Closed, HalfOpen, Open, Probe, Ticket
+from resilience.circuit import (
+    Call as TimedCall,
+)
+from resilience.circuit import (
+    Circuit,
+    Closed,
+    HalfOpen,
+    Open,
+    Probe,
+    Ticket,
+    TrackedClosed,
+)
 from resilience.classify import classify_error
 
 CALLERS = 3
+# Where rates are watched, the window holds no more calls than this, so that the walk is finite.
+MOST_IN_WINDOW = 2
 MOST_BEHIND = 2
 OLDEST = 1
+# After this many failed probes in a row, the recovery timeouts that are explored grow no more.
+GROWN = 2
 
 # What nobody has to do by hand: from every state that is not forced, this leads back to CLOSED.
 UNAIDED = ("acquire", "succeed", "tick", "go away")
@@ -79,13 +95,85 @@ class World:
         late = sum(call.late for call in self.calls)
         decides: tuple[object, ...]
         if isinstance(state, Closed):
-            decides = (state.streak,)
+            decides = (state.streak, *self._timed_key(state, held))
         elif isinstance(state, Open):
-            decides = ("forced" if self.forced else self.now - state.since,)
+            decides = ("forced",) if self.forced else (self.now - state.since, *self._wait())
         else:
-            probes = tuple((self.now - p.since, p.until - p.since, p in held) for p in state.probes)
-            decides = (state.successes, probes)
+            answers = self.circuit._answers
+            probes = tuple(
+                (self.now - p.since, p.until - p.since, p in held, p.answers_before == answers)
+                for p in state.probes
+            )
+            decides = (state.successes, probes, *self._wait())
         return state.name, decides, late, len(held), self.policy
+
+    def _wait(self) -> tuple[object, ...]:
+        """Return what decides how long the circuit stays open, now and the next time."""
+        if not isinstance(self.policy.recovery_timeout, Backoff):
+            return ()
+        state = self.circuit.state
+        lasts = state.until - state.since if isinstance(state, Open) else 0
+        return lasts, min(self.circuit._failed_probes, GROWN)
+
+    def _timed_key(self, state: Closed, held: list[Ticket]) -> tuple[object, ...]:
+        """Return what else decides where calls are timed: what is in the window, and how old."""
+        apart = ()
+        if self.policy.streak_window is not None and state.streak:
+            apart = (min(self.now - state.last_activity, self.policy.streak_window + 1),)
+        if not isinstance(state, TrackedClosed):
+            return apart
+        # Callers are alike: what each of them holds matters, and not which one it is.
+        calls = sorted(self._held(ticket) for ticket in held if isinstance(ticket, TimedCall))
+        running = self._in_flight(state, held)
+        if state.window is None:
+            return (*apart, *calls, running)
+        window = copy.deepcopy(state.window)
+        window.slide(self.now)
+        behind = max(0, state.window.slice_begin - self.now)
+        later = []
+        for seconds in range(int(window.seconds) + 1):
+            window.slide(max(self.now, state.window.slice_begin) + seconds)
+            later.append((window.calls, window.failures, window.slow))
+        return (*apart, *calls, running, behind, tuple(later))
+
+    def _held(self, call: TimedCall) -> tuple[object, ...]:
+        """Return what decides about a call that is running."""
+        age = min(self.now - call.since, self._longest())
+        if self.policy.stranded_after is None:
+            return (age,)
+        return age, call.is_counted, call.answers_before == self.circuit._answers
+
+    def _in_flight(self, state: TrackedClosed, held: list[Ticket]) -> tuple[object, ...]:
+        """Return the calls that the circuit looks at, those of callers gone away too."""
+        longest = self._longest()
+
+        def shown(calls: Iterable[TimedCall]) -> tuple[object, ...]:
+            return tuple((min(self.now - c.since, longest), c in held) for c in calls)
+
+        ramp, in_flight = state.ramp, state.in_flight
+        return (
+            ramp and (ramp.limit, ramp._answers, shown(ramp._running)),
+            in_flight and shown(in_flight._calls),
+        )
+
+    def _longest(self) -> float:
+        """Return the age from which on a call grows no older."""
+        policy = self.policy
+        times = (
+            policy.slow_call_duration,
+            policy.stranded_after,
+            policy.ramp and policy.probe_lease,
+        )
+        return max(time or 0 for time in times)
+
+    def has_room(self) -> bool:
+        """Whether the window may take one more call."""
+        state = self.circuit.state
+        if not isinstance(state, TrackedClosed) or state.window is None:
+            return True
+        window = copy.deepcopy(state.window)
+        window.slide(self.now)
+        return window.calls < MOST_IN_WINDOW
 
     def copy(self) -> "World":
         """Return another world that is the same."""
@@ -95,13 +183,15 @@ class World:
         def twin(ticket: Ticket) -> Ticket:
             return twins.setdefault(id(ticket), copy.copy(ticket))
 
-        circuit = copy.copy(self.circuit)
+        circuit: Circuit = copy.copy(self.circuit)
         for name in Circuit.__slots__:
             setattr(circuit, name, copy.copy(getattr(circuit, name)))
         if isinstance(circuit.state, HalfOpen):
             circuit.state.probes = [twin(probe) for probe in circuit.state.probes]
         elif isinstance(circuit.state, Closed):
             twins[id(self.circuit.state)] = circuit.state
+            if isinstance(circuit.state, TrackedClosed):
+                self._copy_tracked(circuit.state, twin)
         return World(
             circuit=circuit,
             policies=self.policies,
@@ -109,6 +199,22 @@ class World:
             generation=self.generation,
             calls=[Call(twin(c.ticket), c.generation, c.since, c.late) for c in self.calls],
         )
+
+    def _copy_tracked(self, state: TrackedClosed, twin: Callable[[Ticket], Ticket]) -> None:
+        """Give the copy of a state its own window, and its own calls."""
+        calls: list[Ticket] = [call.ticket for call in self.calls]
+        state.window = copy.deepcopy(state.window)
+        if state.ramp is not None:
+            calls += state.ramp._running
+            state.ramp = copy.copy(state.ramp)
+            state.ramp._running = {twin(call): None for call in state.ramp._running}
+        if state.in_flight is not None:
+            calls += state.in_flight._calls
+            state.in_flight = copy.copy(state.in_flight)
+            state.in_flight._calls = {twin(call): None for call in state.in_flight._calls}
+        for call in calls:
+            if isinstance(call, TimedCall) and call.state is self.circuit.state:
+                twin(call).state = state
 
     def picture(self) -> object:
         """Return everything the circuit knows, its counters too, to compare before and after."""
@@ -122,6 +228,21 @@ class World:
             yield state
         elif isinstance(state, HalfOpen):
             yield from state.probes
+
+    def starts(self) -> Iterator[float]:
+        """Return the times that the clock may step behind only so far."""
+        yield from (timed.since for timed in self.timed())
+        state = self.circuit.state
+        if isinstance(state, Closed) and self.policy.streak_window and state.streak:
+            yield state.last_activity
+        if isinstance(state, TrackedClosed):
+            if state.window is not None:
+                yield state.window.slice_begin
+            if state.ramp is not None:
+                yield from (call.since for call in state.ramp._running)
+            if state.in_flight is not None:
+                yield from (call.since for call in state.in_flight._calls)
+            yield from (c.ticket.since for c in self.calls if isinstance(c.ticket, TimedCall))
 
     def has_to_follow(self, now: int) -> bool:
         """Whether this time is before a start that the circuit remembers."""
@@ -179,7 +300,7 @@ class World:
             length = timed.until - timed.since
             longest = length
             if isinstance(timed, Open):
-                longest = max(policy.recovery_timeout for policy in self.policies)
+                longest = max(policy.longest_recovery for policy in self.policies)
             timed.since = max(timed.since, self.now - longest - OLDEST)
             timed.until = timed.since + length
 
@@ -207,7 +328,7 @@ def settle(permit: Permit, outcome: Outcome) -> None:
 
 def steps(world: World) -> Iterator[tuple[str, Callable[[World], object]]]:
     """Name all that may happen in a world; each step is done to a copy of it."""
-    if len(world.calls) < CALLERS:
+    if len(world.calls) < CALLERS and world.has_room():
         yield "acquire", World.acquire
     for index, call in enumerate(world.calls):
         yield "go away", lambda w, i=index: w.calls.pop(i)
@@ -220,7 +341,7 @@ def steps(world: World) -> Iterator[tuple[str, Callable[[World], object]]]:
     if len(world.policies) > 1:
         yield "configure", World.configure
     yield "tick", World.tick
-    if all(world.now - timed.since > -MOST_BEHIND for timed in world.timed()):
+    if all(world.now - start > -MOST_BEHIND for start in world.starts()):
         yield "step back", World.step_back
 
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import assert_type
 
 from resilience import (
+    Backoff,
     BreakerPolicy,
     CircuitBreaker,
     CircuitBreakerOpenError,
@@ -22,6 +23,8 @@ from resilience import (
     classify_status,
     failures,
 )
+from resilience.mode import Mode
+from resilience.rules.trip import TripRule
 
 breaker = CircuitBreaker("eu-west-1")
 
@@ -93,6 +96,8 @@ def snapshots(snapshot: CircuitSnapshot) -> None:
     assert_type(snapshot.rejected, int)
     assert_type(snapshot.probes, int)
     assert_type(snapshot.trips, int)
+    assert_type(snapshot.mode, Mode)
+    assert_type(snapshot.trips_by_rule, tuple[tuple[TripRule, int], ...])
     dataclasses.asdict(snapshot)
 
     snapshot.streak = 0  # type: ignore[misc]
@@ -147,7 +152,7 @@ def classifiers() -> None:
 def policies() -> None:
     policy = BreakerPolicy(failure_threshold=5, recovery_timeout=30, probe_timeout=2.5)
     assert_type(policy.failure_threshold, int)
-    assert_type(policy.recovery_timeout, float)
+    assert_type(policy.recovery_timeout, float | Backoff)
     assert_type(policy.success_threshold, int)
     assert_type(policy.half_open_probes, int)
     assert_type(policy.probe_timeout, float | None)

@@ -7,6 +7,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from resilience import BreakerPolicy, CircuitBreakerOpenError, CircuitBreakerRegistry
 from resilience.integrations.opentelemetry import observe, trace_circuits
+from resilience.rules.trip import TripRule
 
 
 class ServerError(Exception):
@@ -87,6 +88,16 @@ def test_the_figures_equal_the_snapshots(registry, clock, export):
         "circuit_breaker.probes": {("a",): 0, ("b",): 0},
         "circuit_breaker.ignored_probes": {("a",): 0, ("b",): 0},
         "circuit_breaker.trips": {("a",): 1, ("b",): 0},
+        "circuit_breaker.trips_by_rule": {
+            (name, rule.value): int((name, rule) == ("a", TripRule.STREAK))
+            for name in "ab"
+            for rule in TripRule
+        },
+        "circuit_breaker.mode": {
+            (mode, name): int(mode == "enforce")
+            for name in "ab"
+            for mode in ("enforce", "observe", "off")
+        },
         "circuit_breaker.throttled_tenants": {("a",): 0, ("b",): 0},
         "circuit_breaker.throttled_tenants.longest_wait": {("a",): 0.0, ("b",): 0.0},
     }
@@ -108,6 +119,8 @@ def test_kinds_and_units_are_as_opentelemetry_wants_them(registry, export):
         "probes": ("{call}", True),
         "ignored_probes": ("{call}", None),
         "trips": ("{trip}", True),
+        "trips_by_rule": ("{trip}", True),
+        "mode": ("1", False),
         "streak": ("{failure}", None),
         "retry_after": ("s", None),
         "time_in_state": ("s", None),
@@ -175,6 +188,8 @@ def test_the_span_of_a_call_shows_what_its_circuit_did(registry, tracer):
                 "circuit_breaker.region": "a",
                 "circuit_breaker.transition.from": "CLOSED",
                 "circuit_breaker.transition.to": "OPEN",
+                "circuit_breaker.mode": "enforce",
+                "circuit_breaker.rule": "streak",
                 "circuit_breaker.reason": "ServerError 503",
                 "circuit_breaker.retry_after": 60.0,
             },
@@ -195,7 +210,10 @@ def test_rejections_are_seen_from_the_moment_somebody_traces(registry, tracer):
 
 def test_a_forced_opening_says_no_time(registry, tracer):
     trace_circuits(registry)
-    registry.get("a").force_open("a test")
+    with tracer.start_as_current_span("operator") as span:
+        registry.get("a").force_open("a test")
+    ((_, attributes),) = told(span)
+    assert "circuit_breaker.rule" not in attributes
     with tracer.start_as_current_span("call") as span:
         reject(registry)
     ((_, attributes),) = told(span)

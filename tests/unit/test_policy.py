@@ -6,10 +6,12 @@ from datetime import timedelta
 
 import pytest
 
-from resilience import BreakerPolicy, CircuitBreaker, CircuitBreakerOpenError
+from resilience import Backoff, BreakerPolicy, CircuitBreaker, CircuitBreakerOpenError
 
-COUNTS = ("failure_threshold", "success_threshold", "half_open_probes")
-SECONDS = ("recovery_timeout", "probe_timeout")
+COUNTS = ("failure_threshold", "success_threshold", "half_open_probes", "minimum_calls")
+SECONDS = ("recovery_timeout", "probe_timeout", "streak_window", "slow_call_duration", "window")
+SECONDS += ("call_timeout", "stranded_after")
+SHARES = ("failure_rate_threshold", "slow_call_rate_threshold")
 
 
 def test_the_defaults_are_the_numbers_of_t10():
@@ -20,6 +22,20 @@ def test_the_defaults_are_the_numbers_of_t10():
         "success_threshold": 3,
         "half_open_probes": 1,
         "probe_timeout": None,
+        "streak_window": None,
+        "failure_rate_threshold": None,
+        "slow_call_duration": None,
+        "slow_call_rate_threshold": None,
+        "minimum_calls": 20,
+        "window": 60.0,
+        "recovery_jitter": 0.0,
+        "honor_retry_after": False,
+        "ramp": None,
+        "call_timeout": None,
+        "abandoned_threshold": None,
+        "stranded_after": None,
+        "cancel_stranded": False,
+        "mode": "enforce",
     }
 
 
@@ -109,6 +125,82 @@ def test_seconds_of_a_wrong_value_are_a_value_error_that_names_field_and_value(f
     text = refusal(ValueError, field, value)
     assert field in text
     assert repr(value) in text
+
+
+@pytest.mark.parametrize("field", SECONDS)
+@pytest.mark.parametrize("value", [10**400, -(10**400)], ids=["large", "negative"])
+def test_seconds_beyond_all_floats_are_a_value_error_that_names_the_field(field, value):
+    assert field in refusal(ValueError, field, value)
+
+
+@pytest.mark.parametrize("field", SHARES)
+@pytest.mark.parametrize("value", [True, "0.5", [0.5]], ids=repr)
+def test_a_share_of_the_wrong_type_is_a_type_error_that_names_field_and_type(field, value):
+    text = refusal(TypeError, field, value)
+    assert field in text
+    assert text.endswith(f"got {type(value).__name__}")
+
+
+@pytest.mark.parametrize("field", SHARES)
+@pytest.mark.parametrize("value", [0, -0.1, 1.01, 50, math.nan, math.inf], ids=repr)
+def test_a_share_out_of_range_is_a_value_error_that_names_field_and_value(field, value):
+    text = refusal(ValueError, field, value)
+    assert field in text
+    assert repr(value) in text
+
+
+@pytest.mark.parametrize(
+    ("fields", "names"),
+    [
+        ({"slow_call_duration": 1}, ["slow_call_duration", "slow_call_rate_threshold"]),
+        ({"slow_call_rate_threshold": 1}, ["slow_call_duration", "slow_call_rate_threshold"]),
+        ({"honor_retry_after": True}, ["honor_retry_after", "recovery_timeout", "Backoff(60.0"]),
+        (
+            {"recovery_timeout": Backoff(1), "recovery_jitter": 0.5},
+            ["recovery_jitter", "recovery_timeout", "jitter of the Backoff"],
+        ),
+        ({"ramp": (0, 2)}, ["start of ramp"]),
+        ({"abandoned_threshold": 0}, ["abandoned_threshold"]),
+        ({"stranded_after": 5, "call_timeout": 5}, ["stranded_after", "call_timeout"]),
+        (
+            {"slow_call_duration": 6, "slow_call_rate_threshold": 1, "call_timeout": 5},
+            ["slow_call_duration", "call_timeout"],
+        ),
+        ({"ramp": (1, 0.5)}, ["factor of ramp"]),
+        ({"ramp": (1, 10**400)}, ["factor of ramp"]),
+        ({"window": 0.0009}, ["window", "at least 0.001 s"]),
+        ({"recovery_jitter": 1e308}, ["recovery_timeout", "recovery_jitter"]),
+        ({"ramp": (1, 1)}, ["factor of ramp"]),
+        ({"recovery_jitter": -1}, ["recovery_jitter"]),
+        ({"streak_window": 5, "failure_threshold": 1}, ["streak_window", "failure_threshold"]),
+    ],
+    ids=repr,
+)
+def test_numbers_that_contradict_each_other_are_an_error_that_names_both(fields, names):
+    with pytest.raises(ValueError) as caught:
+        BreakerPolicy(**fields)
+    for name in names:
+        assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({"ramp": 2}, "ramp"),
+        ({"ramp": (1, 2, 3)}, "ramp"),
+        ({"ramp": (1.5, 2)}, "start of ramp"),
+        ({"ramp": (1, "2")}, "factor of ramp"),
+        ({"honor_retry_after": 1}, "honor_retry_after"),
+        ({"abandoned_threshold": 1.5}, "abandoned_threshold"),
+        ({"cancel_stranded": None}, "cancel_stranded"),
+        ({"recovery_jitter": "1"}, "recovery_jitter"),
+    ],
+    ids=repr,
+)
+def test_what_has_the_wrong_type_is_a_type_error_that_names_it(fields, name):
+    with pytest.raises(TypeError) as caught:
+        BreakerPolicy(**fields)
+    assert name in str(caught.value)
 
 
 def test_a_recovery_timeout_of_none_is_a_type_error():

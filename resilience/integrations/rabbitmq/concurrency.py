@@ -4,6 +4,8 @@ An OPEN circuit lets none start, a HALF_OPEN one its probes, a CLOSED one as man
 prefetch. After an opening there is a slow start: the limit begins at one, and each of its steps of
 1, 2, 4, ... ends after that many calls that went well.
 
+A policy with a `ramp` gives the start and the factor of the slow start instead.
+
 The limit reads the circuit and acquires no permit: the protected call inside the handler does that.
 """
 
@@ -19,10 +21,13 @@ from resilience.circuit import CircuitState
 from resilience.events import StateChanged
 from resilience.integrations.rabbitmq.evidence import RegionEvidence
 from resilience.integrations.rabbitmq.pacing import Pacing
+from resilience.mode import Mode
 
 # Seconds after which the circuit is read again: no event says that a probe has become due, nor
 # that a probe of other code has given its place back.
 _POLL_INTERVAL = 1.0
+# The slow start, unless the policy has a ramp of its own.
+_RAMP = (1, 2.0)
 # How many more calls may run for tenants that are paced, as a share of all.
 _PACED_SHARE = 0.1
 
@@ -72,6 +77,7 @@ class ConcurrencyLimit:
         self.pacing = Pacing(breaker, self._wake)
         # The step of the slow start; None at full rate.
         self._step: int | None = None
+        self._factor: float = 1.0
         self._successes_in_step = 0
         # Whether a success counts towards the next step. The one that closed the circuit does not:
         # it was a probe's.
@@ -124,12 +130,14 @@ class ConcurrencyLimit:
         loop = asyncio.get_running_loop()
 
         def listener(event: StateChanged) -> None:  # Called in any thread.
+            if event.mode is not Mode.ENFORCE:
+                return  # Every call is made, whatever the circuit would do.
             with suppress(RuntimeError):  # The loop is closed.
                 loop.call_soon_threadsafe(self._on_state_change, event.new)
 
         self._following.callback(self._breaker.listen(listener))
         if self._breaker.state is not CircuitState.CLOSED:
-            self._step = 1
+            self._step, self._factor = self._ramp
         watcher = loop.create_task(self._watch())
         self._following.callback(watcher.cancel)
 
@@ -156,14 +164,19 @@ class ConcurrencyLimit:
         """Whether the region takes as many calls as before its last opening."""
         return self._step is None and self.is_closed
 
+    @property
+    def _ramp(self) -> tuple[int, float]:
+        """The start and the factor of the slow start: those of the policy's ramp, if it has one."""
+        return self._breaker.policy.ramp or _RAMP
+
     def record_success(self) -> None:
         """Count a call that went well: the next step of the slow start may begin."""
         if self._step is None or not self._counts_successes:
             return
         self._successes_in_step += 1
         if self._successes_in_step >= self._step:
-            doubled = 2 * self._step
-            self._step = None if doubled >= self._full_rate else doubled
+            next_step = math.ceil(self._step * self._factor)
+            self._step = None if next_step >= self._full_rate else next_step
             self._successes_in_step = 0
             self._serve_and_wake()
 
@@ -278,14 +291,14 @@ class ConcurrencyLimit:
         # A call that hangs from before the change must not keep the next one waiting: its result
         # will be dropped anyway.
         if state is CircuitState.OPEN:
-            self._step, self._successes_in_step = 1, 0
+            (self._step, self._factor), self._successes_in_step = self._ramp, 0
             self._slots, self._paced_slots = set(), set()
             self.evidence.drop_pending()
             self.pacing.end_drain(self.pacing.drain, why="the circuit is OPEN")
         elif state is CircuitState.CLOSED:
             self._slots = self._within_lease()
             self.pacing.begin_drain()
-            if self.pacing.knows_limit:
+            if self.pacing.knows_limit and self._breaker.policy.ramp is None:
                 self._step = None  # The pace is gentle enough.
         self._changed.set()
         self._serve_and_wake()

@@ -18,7 +18,7 @@ A failure after which the circuit is not CLOSED, or opens, counts against the re
 from uuid import uuid4
 from weakref import WeakSet
 
-from resilience.breaker import CircuitBreaker
+from resilience.breaker import CircuitBreaker, CircuitSnapshot
 from resilience.circuit import CircuitState
 from resilience.integrations.rabbitmq.failure_record import FailureRecord
 
@@ -54,7 +54,7 @@ class RegionEvidence:
         """
         circuit, now = self._breaker.snapshot(), self._breaker.now()
         record.evidence, record.position = self._id, self.next_event()
-        record.answers = circuit.successes + circuit.answered
+        record.answers = self._count_answers(circuit)
         record.suspend(now, counts=counts)
         self._pending.add(record)
         # Failures of messages that are known to fail are not in the streak.
@@ -62,7 +62,7 @@ class RegionEvidence:
             for doubtful in self._pending:
                 doubtful.drop_unconfirmed()
         elif counts and record.fails_as_before:
-            record.count_unconfirmed(now, self._breaker.policy.recovery_timeout)
+            record.count_unconfirmed(now, self._breaker.circuit.opening_lasts())
 
     def adopt(self, record: FailureRecord) -> None:
         """Go on with a copy's failure that was recorded here before the message was moved.
@@ -91,16 +91,21 @@ class RegionEvidence:
         """Count the failures before a call that went well."""
         if not self._pending:
             return False
-        circuit = self._breaker.snapshot()
-        if circuit.state is not CircuitState.CLOSED:
+        if self._breaker.state is not CircuitState.CLOSED:
             return False
-        answers = circuit.successes + circuit.answered
+        answers = self._count_answers(self._breaker.snapshot())
         # The handler of a message may return without having called its region.
         proven = [one for one in self._pending if one.position < began and one.answers < answers]
         for record in proven:
             record.confirm(self._breaker.now())
         self._pending.difference_update(proven)
         return bool(proven)
+
+    def _count_answers(self, circuit: CircuitSnapshot) -> int:
+        """Count the calls that the region has answered, those that no circuit counts included."""
+        bypass = self._breaker.bypass
+        uncounted = 0 if bypass is None else bypass.successes + bypass.answered
+        return circuit.successes + circuit.answered + uncounted
 
     def drop_pending(self) -> None:
         """Count no failure that is pending: the circuit has opened."""

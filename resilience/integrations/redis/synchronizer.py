@@ -386,7 +386,7 @@ class Synchronizer:
             return False
         for _ in range(2):  # again if it was late, since the store's clock may have moved
             latest = decided_at + self._clock_offset + self._timing.socket_timeout
-            recovery_timeout = member.breaker.policy.recovery_timeout
+            recovery_timeout = member.circuit.opening_lasts()
             request = self._protocol.change(
                 member.key, command, recovery_timeout, not_after=int(latest * 1000)
             )

@@ -11,6 +11,8 @@ const COUNTS = {
   successes: "Succeeded", failures: "Failed", answered: "Answered", ignored: "Ignored",
   rejected: "Rejected", probes: "Probes", trips: "Trips",
 };
+// What is written next to a circuit that rejects nobody.
+const MODES = { enforce: "", observe: "only observed: no call is rejected", off: "switched off" };
 const MAX_EVENTS = 200; // in the list
 const SILENCE = 5000; // milliseconds without a message, after which the page is not live
 const RECONNECT = 10000; // milliseconds until the next attempt, if the server has refused this one
@@ -71,6 +73,7 @@ function createRow(region) {
     ignored: element("bdi", { class: "reason ignored" }),
     tenants: element("bdi", { class: "reason tenants" }),
     drain: element("bdi", { class: "reason drain" }),
+    mode: element("bdi", { class: "reason mode" }),
     nextProbe: element("span"),
     progress: element("progress", { max: "1", "aria-hidden": "true" }),
     age: cell("age"),
@@ -82,7 +85,7 @@ function createRow(region) {
     drawn: "", // what the timeline shows
   };
   const name = element("th", { role: "rowheader", scope: "row", class: "name" });
-  name.append(element("bdi", {}, region), row.reason, row.ignored, row.tenants, row.drain);
+  name.append(element("bdi", {}, region), row.reason, row.ignored, row.tenants, row.drain, row.mode);
   const state = cell("state");
   const next = cell("next");
   const hour = cell("hour");
@@ -106,6 +109,7 @@ function showCircuit(circuit) {
   setText(row.ignored, ignoredText(circuit));
   setText(row.tenants, tenantsText(circuit));
   setText(row.drain, drainText(circuit));
+  setText(row.mode, MODES[circuit.mode]);
   setText(row.streak, String(circuit.streak));
   row.streak.classList.toggle("zero", !circuit.streak);
   for (const [name, node] of row.counts) {
@@ -244,6 +248,12 @@ function drawTimeline(row) {
 
 // The list of state changes
 
+// Returns why a circuit changed its state.
+function changeText(event) {
+  const by = event.by && `by ${event.by}`;
+  return [event.reason, by, MODES[event.mode]].filter(Boolean).join(", ");
+}
+
 // Returns the item for a new state change, or null if it is in the list already.
 function createItem(event) {
   const key = `${event.region}|${event.time}|${event.old}|${event.new}`;
@@ -254,7 +264,7 @@ function createItem(event) {
     element("time", { datetime: event.time, title: time.toString() }, time.toTimeString().slice(0, 8)),
     element("bdi", { class: "region" }, event.region),
     element("span", { class: "move" }, pill(event.old), " → ", pill(event.new)),
-    element("bdi", { class: "reason" }, event.by ? `${event.reason}, by ${event.by}` : event.reason));
+    element("bdi", { class: "reason" }, changeText(event)));
   item.key = key;
   return item;
 }

@@ -47,6 +47,7 @@ class CircuitData(TypedDict):
     longest_wait: float
     tenant_waits: dict[str, float]
     drain: DrainData | None
+    mode: str
 
 
 class TransitionData(TypedDict):
@@ -61,6 +62,8 @@ class TransitionData(TypedDict):
     streak: int
     retry_after: float | None
     by: str | None
+    rule: str | None
+    mode: str
 
 
 class PageData(TypedDict):
@@ -144,6 +147,7 @@ def describe_circuit(reading: Reading) -> CircuitData:
         "longest_wait": round(snapshot.longest_wait, 3),
         "tenant_waits": {name: round(wait, 3) for name, wait in reading.tenant_waits.items()},
         "drain": None if snapshot.drain is None else describe_drain(snapshot.drain),
+        "mode": snapshot.mode.value,
     }
 
 
@@ -169,4 +173,6 @@ def describe_transition(event: StateChanged) -> TransitionData:
         "streak": event.streak,
         "retry_after": event.retry_after,
         "by": event.by,
+        "rule": None if event.rule is None else event.rule.value,
+        "mode": event.mode.value,
     }

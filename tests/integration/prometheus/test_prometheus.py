@@ -11,6 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from resilience import BreakerPolicy, CircuitBreakerOpenError, CircuitBreakerRegistry, CircuitState
 from resilience._text import display_name
 from resilience.integrations.prometheus import CircuitCollector
+from resilience.mode import Mode
+from resilience.rules.trip import TripRule
 from tests.support.needs import needs
 
 HOSTILE = ['a"b', "a\\b", "a\nb", 'x"} 1\nforged{a="b', "\ud800", "x" * 100_000, "<img src=x>", "ü"]
@@ -91,12 +93,29 @@ def test_a_scrape_equals_the_snapshots_of_1000_regions(registry, clock, scrape):
             assert seen["calls_total", name, outcome] == count
         assert seen["probes_total", name] == one.probes
         assert seen["trips_total", name] == one.trips
+        rules = {rule: seen["trips_by_rule_total", name, rule] for rule in TripRule}
+        assert rules == {rule: one.trips * (rule is TripRule.STREAK) for rule in TripRule}
+        modes = {mode: seen["mode", name, mode] for mode in Mode}
+        assert modes == {mode: float(mode is Mode.ENFORCE) for mode in Mode}
         assert seen["streak", name] == one.streak
         wait = math.inf if one.retry_after is None else one.retry_after
         assert seen["retry_after_seconds", name] == pytest.approx(wait)
         assert seen["time_in_state_seconds", name] == pytest.approx(clock() - one.since)
         assert seen["ignored_probes", name] == one.ignored_probes
-    assert len(seen) == 1000 * 22
+    assert len(seen) == 1000 * 29
+
+
+def test_the_mode_and_the_rule_that_tripped(clock, scrape, registry):
+    registry.configure(
+        policy=BreakerPolicy(failure_rate_threshold=0.5, minimum_calls=2, mode="observe")
+    )
+    breaker = registry.get("a")
+    breaker.acquire().succeed()
+    breaker.acquire().fail(ServerError())
+    seen = figures(scrape())
+    assert seen["trips_by_rule_total", "a", "failure rate"] == 1
+    assert seen["trips_by_rule_total", "a", "streak"] == 0
+    assert (seen["mode", "a", "observe"], seen["mode", "a", "enforce"]) == (1, 0)
 
 
 def test_transitions_are_counted_by_from_and_to(registry, clock, scrape):

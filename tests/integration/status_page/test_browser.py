@@ -96,6 +96,17 @@ async def shows(place, text):
     await expect(place).to_contain_text(text, timeout=LIMIT)
 
 
+async def test_a_circuit_that_rejects_nobody_says_so(browser, url, registry):
+    registry.configure(policy=BreakerPolicy(failure_threshold=1, mode="observe"))
+    async with opened(browser, url) as page:
+        registry.get("eu-west-1").acquire().fail(ServerError())
+        await shows(row(page, "eu-west-1"), "only observed: no call is rejected")
+        change = page.locator("#events li").first
+        await shows(change, "ServerError 503, only observed: no call is rejected")
+        registry.configure(policy=BreakerPolicy())
+        await expect(row(page, "eu-west-1")).not_to_contain_text("observed", timeout=LIMIT)
+
+
 async def test_an_outage_is_seen_from_its_beginning_to_its_end(browser, url, registry, clock):
     breaker = registry.get("eu-west-1")
     registry.get("us-east-1").acquire().succeed()

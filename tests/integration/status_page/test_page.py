@@ -134,6 +134,16 @@ async def test_the_json_has_all_that_the_snapshots_say(registry, clock):
     assert region["forced"] is False
     (event,) = seen["history"]
     assert (event["old"], event["new"], event["reason"]) == ("CLOSED", "OPEN", "ServerError 503")
+    assert (event["rule"], event["mode"], region["mode"]) == ("streak", "enforce", "enforce")
+
+
+async def test_the_json_shows_the_mode(registry):
+    registry.configure(policy=BreakerPolicy(failure_threshold=1, mode="observe"))
+    registry.get("eu-west-1").force_open("a test")
+    async with asking(status_page(registry)) as session, session.get("/api/circuits") as answer:
+        seen = await answer.json()
+    ((region,), (event,)) = seen["regions"], seen["history"]
+    assert (region["mode"], event["mode"], event["rule"]) == ("observe", "observe", None)
 
 
 async def test_the_json_shows_probes_that_say_nothing(registry, clock):

@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from resilience import BreakerPolicy, CircuitBreaker
+from resilience.testing import FakeClock, run_in_virtual_time
 from tests.support.driving import (
     ServerError,
     close,
@@ -17,7 +18,6 @@ from tests.support.driving import (
     rejection,
     trip,
 )
-from tests.support.virtual_time import run_in_virtual_time
 
 
 @pytest.fixture
@@ -85,11 +85,11 @@ def test_a_hundred_calls_in_a_row_are_warned_about_once(breaker, log, end):
         for _ in range(times):
             await end(breaker(hang))
 
-    run_in_virtual_time(main(99))
+    run_in_virtual_time(main(99), FakeClock())
     assert warnings(log) == []
-    run_in_virtual_time(main(1))
+    run_in_virtual_time(main(1), FakeClock())
     assert len(warnings(log)) == 1
-    run_in_virtual_time(main(300))
+    run_in_virtual_time(main(300), FakeClock())
     assert len(warnings(log)) == 1
     assert breaker.snapshot().ignored == 400
 
@@ -128,7 +128,7 @@ def test_they_are_noticed_whichever_way_they_are_protected(breaker, log, way):
         for _ in range(100):
             await timeout(functools.partial(way, breaker))
 
-    run_in_virtual_time(main())
+    run_in_virtual_time(main(), FakeClock())
     assert len(warnings(log)) == 1
 
 
@@ -214,7 +214,7 @@ class TestWhatDoesNotCount:
                 one.cancel()
                 await asyncio.wait([one])
 
-        run_in_virtual_time(main())
+        run_in_virtual_time(main(), FakeClock())
         assert warnings(log) == []
 
     def test_an_error_that_somebody_asks_about(self, breaker, log):
@@ -233,15 +233,15 @@ class TestAShutdown:
         return calls
 
     def test_the_end_of_a_loop_is_no_reason_to_warn(self, breaker, log):
-        run_in_virtual_time(self.start_500_calls(breaker))
+        run_in_virtual_time(self.start_500_calls(breaker), FakeClock())
         assert breaker.snapshot().ignored == 500
         assert warnings(log) == []
 
     def test_neither_are_the_ends_of_a_few_loops(self, breaker, log):
         for _ in range(9):
-            run_in_virtual_time(self.start_500_calls(breaker))
+            run_in_virtual_time(self.start_500_calls(breaker), FakeClock())
         assert warnings(log) == []
-        run_in_virtual_time(self.start_500_calls(breaker))
+        run_in_virtual_time(self.start_500_calls(breaker), FakeClock())
         assert len(warnings(log)) == 1  # after so many, it is no shutdown
 
     def test_neither_is_the_end_of_a_task_group(self, breaker, log):
@@ -253,7 +253,7 @@ class TestAShutdown:
                     await asyncio.sleep(1)
                     raise LookupError
 
-        run_in_virtual_time(main())
+        run_in_virtual_time(main(), FakeClock())
         assert breaker.snapshot().ignored == 500
         assert warnings(log) == []
 
@@ -276,10 +276,10 @@ def test_callers_that_give_up_together_are_noticed_the_tenth_time(breaker, log):
         for _ in range(times):
             await asyncio.gather(*(timeout(breaker(hang)) for _ in range(20)))
 
-    run_in_virtual_time(main(9))
+    run_in_virtual_time(main(9), FakeClock())
     assert breaker.snapshot().ignored == 180
     assert warnings(log) == []
-    run_in_virtual_time(main(1))
+    run_in_virtual_time(main(1), FakeClock())
     assert len(warnings(log)) == 1
 
 

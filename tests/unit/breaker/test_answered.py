@@ -11,6 +11,7 @@ from resilience import (
     classify_error,
     classify_status,
 )
+from resilience.testing import FakeClock, run_in_virtual_time
 from tests.support.driving import (
     CLOSED,
     HALF_OPEN,
@@ -25,7 +26,6 @@ from tests.support.driving import (
     raise_in,
     record,
 )
-from tests.support.virtual_time import run_in_virtual_time
 
 CALLERS = 20
 
@@ -67,7 +67,7 @@ def test_a_day_of_refusals_after_an_outage_closes_the_circuit_within_three_answe
         await asyncio.gather(*(call_each_minute() for _ in range(CALLERS)))
         return breaker, answers, rejections
 
-    breaker, answers, rejections = run_in_virtual_time(day())
+    breaker, answers, rejections = run_in_virtual_time(day(), FakeClock(), limit=25 * HOUR)
     assert answers[:3] == [HALF_OPEN] * 3
     assert set(answers[3:]) == {CLOSED}
     assert len(answers) > 23 * 60 * CALLERS

@@ -4,11 +4,13 @@ import asyncio
 import signal
 import sys
 from concurrent.futures import Future
+from functools import partial
 
 import pytest
 from tenacity import Retrying, retry, stop_after_attempt, wait_none
 
 from resilience import (
+    Backoff,
     BreakerPolicy,
     CircuitBreaker,
     CircuitBreakerRegistry,
@@ -181,6 +183,23 @@ def test_there_are_many_shapes():
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 def test_an_odd_error_reaches_its_caller_and_is_counted_for_what_it_is(way, log):
     assert list(problems(way, make_breaker, counters, log)) == []
+
+
+RULES = {
+    "failure_rate_threshold": 1,
+    "slow_call_duration": 5,
+    "slow_call_rate_threshold": 1,
+    "recovery_timeout": Backoff(60),
+    "honor_retry_after": True,
+    "abandoned_threshold": 1000,
+}
+
+
+@pytest.mark.parametrize("watched", [{}, {"stranded_after": 60, "cancel_stranded": True}], ids=str)
+@pytest.mark.parametrize("way", [sync_function, async_function, call, reported, awaited_result])
+def test_an_odd_error_is_counted_by_every_rule(way, watched, log):
+    policy = BreakerPolicy(**RULES, **watched)
+    assert list(problems(way, partial(make_breaker, policy=policy), counters, log)) == []
 
 
 def probing():

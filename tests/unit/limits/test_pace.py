@@ -101,7 +101,7 @@ def test_a_clock_that_steps_back_makes_nothing_wait_longer():
 
 @pytest.mark.parametrize(("share", "kind"), [("1", TypeError), (0, ValueError), (1.1, ValueError)])
 def test_a_share_that_makes_no_sense_is_refused(share, kind):
-    with pytest.raises(kind, match="share must be a number > 0 and at most 1"):
+    with pytest.raises(kind, match="share must be a share above 0 and up to 1"):
         Pace(0, GENESYS, share=share)
 
 

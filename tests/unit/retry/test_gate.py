@@ -17,6 +17,7 @@ from tenacity import (
 
 from resilience import CircuitBreaker, CircuitBreakerOpenError, CircuitState, classify_status
 from resilience.retry import gate, stop_unless_closed, transient_retry
+from resilience.testing import FakeClock, run_in_virtual_time
 from tests.support.driving import ServerError
 from tests.support.retrying import (
     AN_HOUR,
@@ -35,7 +36,6 @@ from tests.support.retrying import (
     settle,
     trip,
 )
-from tests.support.virtual_time import run_in_virtual_time
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 
@@ -123,7 +123,7 @@ def test_a_backoff_in_a_protected_call_takes_its_time(clock):
             await CircuitBreaker("eu-west-1", clock=clock)(preset(backend.send))()
         return loop.time()
 
-    assert run_in_virtual_time(main()) == 4 * 3600
+    assert run_in_virtual_time(main(), FakeClock()) == 4 * 3600
     assert backend.attempts == 5
 
 

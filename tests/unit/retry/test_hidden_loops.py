@@ -14,9 +14,9 @@ from tenacity import stop_after_attempt
 
 from resilience import CircuitBreakerOpenError, CircuitBreakerRegistry, CircuitState, region_breaker
 from resilience.retry import gate, is_transient, transient_retry
+from resilience.testing import FakeClock, run_in_virtual_time
 from tests.support.driving import ServerError
 from tests.support.retrying import Backend
-from tests.support.virtual_time import run_in_virtual_time
 
 
 def by_stamina(fn):
@@ -70,7 +70,7 @@ def test_with_the_circuit_breaker_inside_nothing_is_sent_after_it_has_opened(ret
     async def storm():
         await asyncio.gather(*map(start, range(50)))
 
-    run_in_virtual_time(storm())
+    run_in_virtual_time(storm(), FakeClock())
     assert circuit.snapshot().trips == 1
     assert set(sent) == {CircuitState.CLOSED}
     assert len(sent) < 20

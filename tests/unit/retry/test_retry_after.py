@@ -16,10 +16,10 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_fix
 from resilience import BreakerPolicy, CircuitBreaker, CircuitBreakerOpenError, CircuitState
 from resilience.answers import requested_delay
 from resilience.retry import gate, is_transient, transient_retry, wait_retry_after, wait_until_ready
+from resilience.testing import FakeClock, run_in_virtual_time
 from tests.support.client_errors import caused_by, each_client
 from tests.support.driving import ServerError
 from tests.support.retrying import AN_HOUR, Backend, Sleeps, state_after
-from tests.support.virtual_time import run_in_virtual_time
 
 # The request and the loop's own backoff
 
@@ -76,7 +76,7 @@ def attempts_of_fifty_loops(value, attempts, **settings):
     async def run_all():
         return await asyncio.gather(*(run_one() for _ in range(50)))
 
-    return run_in_virtual_time(run_all())
+    return run_in_virtual_time(run_all(), FakeClock())
 
 
 def test_fifty_loops_with_the_same_answer_come_back_one_by_one():

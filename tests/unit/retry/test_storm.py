@@ -17,9 +17,9 @@ from resilience import (
     region_breaker,
 )
 from resilience.retry import gate, is_transient, transient_retry
+from resilience.testing import FakeClock, run_in_virtual_time
 from tests.support.driving import ServerError
 from tests.support.retrying import settle
-from tests.support.virtual_time import run_in_virtual_time
 
 OPEN, CLOSED = CircuitState.OPEN, CircuitState.CLOSED
 TASKS, APART, BACKEND, PAUSE, ATTEMPTS = 50, 0.005, 0.010, 0.020, 5
@@ -67,7 +67,7 @@ def own(**more):
 
 
 def test_without_a_breaker_the_storm_is_250_requests(breaker):
-    assert run_in_virtual_time(storm(own(), breaker)).started == 250
+    assert run_in_virtual_time(storm(own(), breaker), FakeClock()).started == 250
 
 
 def test_retries_that_are_left_as_they_are_go_on_after_the_circuit_opened(clock):
@@ -78,7 +78,7 @@ def test_retries_that_are_left_as_they_are_go_on_after_the_circuit_opened(clock)
             region_from=lambda: "eu-west-1", registry=registry, stop_retries=False
         )(own()(send))
 
-    seen = run_in_virtual_time(storm(decorate, registry.get("eu-west-1")))
+    seen = run_in_virtual_time(storm(decorate, registry.get("eu-west-1")), FakeClock())
     assert seen.started_open > 40
     assert seen.started > 150
 
@@ -97,7 +97,7 @@ STORMS = {
 
 @pytest.mark.parametrize(("retries", "most"), STORMS.values(), ids=STORMS)
 def test_no_request_starts_after_the_circuit_opened(breaker, retries, most):
-    seen = run_in_virtual_time(storm(lambda send: breaker(retries(send)), breaker))
+    seen = run_in_virtual_time(storm(lambda send: breaker(retries(send)), breaker), FakeClock())
     assert seen.started_open == 0
     assert 10 <= seen.started <= most
     assert seen.results.total() == TASKS
@@ -109,7 +109,7 @@ def test_no_request_starts_after_the_circuit_opened(breaker, retries, most):
 def test_a_policy_of_one_failure_stops_a_storm_immediately(clock):
     breaker = CircuitBreaker("eu-west-1", BreakerPolicy(failure_threshold=1), clock=clock)
     retries = transient_retry(attempts=ATTEMPTS, wait=wait_fixed(PAUSE), count_per="attempt")
-    seen = run_in_virtual_time(storm(lambda send: breaker(retries(send)), breaker))
+    seen = run_in_virtual_time(storm(lambda send: breaker(retries(send)), breaker), FakeClock())
     assert (seen.started_open, seen.started) == (0, 2)
 
 
@@ -142,7 +142,7 @@ def test_an_outage_ends_after_15_seconds_of_backoff_at_least():
         assert breaker.state is OPEN
         return loop.time()
 
-    assert 15 <= run_in_virtual_time(main()) <= 19
+    assert 15 <= run_in_virtual_time(main(), FakeClock()) <= 19
 
 
 async def test_fifty_tasks_that_sleep_an_hour_are_released_by_the_circuit(breaker):

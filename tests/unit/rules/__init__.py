@@ -1,0 +1,1 @@
+"""The rules, other than the streak, that trip a circuit."""
