@@ -191,6 +191,10 @@ simulate: $(STAMP) ## fleets that share their circuits, on virtual time: docs/sh
 simulate-drain: $(STAMP) ## a backlog and a rate limit, in eight ways, on virtual time: docs/drain-simulation.md
 	@$(RUN) benchmarks.simulate_drain
 
+.PHONY: explain
+explain: $(STAMP) ## 1,000 random policies run for real, next to what explain says (long); ARGS=100: fewer
+	@$(RUN) tests.support.agreement $(ARGS)
+
 # --- the soaks: what takes minutes, and whose figures stand in the docs ------------------------------
 
 .PHONY: soak
@@ -232,6 +236,10 @@ lock-clients: $(STAMP) ## a new tests/integration/clients/requirements.lock, as 
 .PHONY: screenshots
 screenshots: $(STAMP) ## new pictures of the status page for the docs (needs Debian's chromium)
 	@$(VENV)/bin/python scripts/screenshots.py
+
+.PHONY: policy-picture
+policy-picture: $(STAMP) ## one partial outage under five policies, into docs/_static/policies.svg
+	@$(RUN) docs.policy_picture
 
 .PHONY: clean
 clean: ## remove all that the other targets made, .venv included

@@ -24,6 +24,7 @@ from resilience.circuit import (
     CircuitState,
     Closed,
     Rejection,
+    StaysClosed,
     Ticket,
     TrackedClosed,
     Transition,
@@ -818,6 +819,10 @@ class CircuitBreaker(KeepsIdentity):
                     self._tenants.wake_all()
                 if event.new is CircuitState.OPEN and self.running_calls and self.bypass is None:
                     self._calls_to_end += tuple(self.running_calls)
+            elif isinstance(event, StaysClosed):
+                advice = self.hints.untripped_failures.advise(event)
+                if advice is not None:
+                    self._queue.put(advice)
             else:
                 self._queue.put(event)
 

@@ -53,6 +53,8 @@ The rules:
     asks for it, and only once: a failure of the call itself changes nothing then.
 17. Where the policy says so, abandoned calls in a row trip the circuit, and in HALF_OPEN the next
     one of that row opens it again. Any outcome but IGNORED ends the row.
+18. After 1,000 failures in CLOSED that have not tripped the circuit there is an event, and one more
+    after each 1,000 of them.
 """
 
 import math
@@ -78,6 +80,8 @@ MAX_WAIT_FOR_PROBE = 1.0
 _STALE_AFTER = 10
 # After this many IGNORED probes in a row, the circuit may stay HALF_OPEN without end.
 _IGNORED_PROBES_TO_REPORT = 10
+# After this many failures that have not tripped it, a circuit may never trip.
+_FAILURES_TO_REPORT = 1000
 # Of the reasons of IGNORED probes, this many different ones are remembered.
 _MOST_REASONS = 5
 
@@ -111,6 +115,12 @@ class Closed:
     successes: int = 0  # counted without the lock
     answered: int = 0  # counted without the lock
     ignored: int = 0  # counted without the lock
+    # Failures that do not trip are reported together. The next one that is looked at for that is
+    # the one of this number: the first of them, and then the last.
+    noted_from: int = 1
+    # Of those failures: the longest streak, and when they began.
+    longest_streak: int = 0
+    first_failure: "tuple[int, float] | None" = None  # calls with an outcome until then, and when
 
 
 @dataclass(slots=True, eq=False)
@@ -267,7 +277,17 @@ class ProbesIgnored:
     reasons: tuple[str, ...]  # what they reported, without repetitions
 
 
-Event: TypeAlias = Transition | ProbeExpired | RejectionsBegan | ProbesIgnored
+@dataclass(frozen=True, slots=True)
+class StaysClosed:
+    """Failure after failure has not tripped the circuit."""
+
+    failures: int
+    calls: int  # with an outcome, from the first of the failures to the last
+    seconds: float  # in which they came
+    longest_streak: int
+
+
+Event: TypeAlias = Transition | ProbeExpired | RejectionsBegan | ProbesIgnored | StaysClosed
 
 
 @dataclass(slots=True)
@@ -289,6 +309,7 @@ class Circuit:
     Args:
         policy: The thresholds.
         now: Seconds; the circuit starts CLOSED at this moment.
+        is_simulated: Whether it decides about no real calls, so that RESILIENCE_MODE does not apply.
     """
 
     __slots__ = (
@@ -296,6 +317,7 @@ class Circuit:
         "_answers",
         "_backoff",
         "_failed_probes",
+        "_is_simulated",
         "_least_streak",
         "_mode",
         "_outage_was_reported",
@@ -311,7 +333,8 @@ class Circuit:
         "trips",
     )
 
-    def __init__(self, policy: BreakerPolicy, now: float) -> None:
+    def __init__(self, policy: BreakerPolicy, now: float, *, is_simulated: bool = False) -> None:
+        self._is_simulated = is_simulated
         self._follow_policy(policy)
         self.state: State = self.make_closed(now)
         #: What happened and was not delivered yet, in order.
@@ -702,7 +725,7 @@ class Circuit:
     def _follow_policy(self, policy: BreakerPolicy) -> None:
         """Keep what each call needs of a policy, so that it is not worked out again and again."""
         self.policy = policy
-        self._mode = policy.mode_in_force
+        self._mode = Mode(policy.mode) if self._is_simulated else policy.mode_in_force
         rules = BreakerPolicy() if self._mode is Mode.OFF else policy  # its own may be wrong
         self._backoff = rules.backoff
         self._probe_lease = rules.probe_lease
@@ -723,12 +746,32 @@ class Circuit:
             self._open(report, report.reason, now)
             return
         state.failures += 1
-        if state.streak < self._least_streak:
+        if state.streak < self._least_streak and state.failures < state.noted_from:
             state.last_activity = now
+            if state.streak > state.longest_streak:
+                state.longest_streak = state.streak
             return
         trip = self._why_trip(state, report.reason, now)
-        if trip is not None:
+        if trip is None:
+            self._note_failure_without_trip(state, now)
+        else:
             self._trip(trip, report, now)
+
+    def _note_failure_without_trip(self, state: Closed, now: float) -> None:
+        """Note the first of many failures that have not tripped, and report them with the last."""
+        state.longest_streak = max(state.longest_streak, state.streak)
+        if state.failures < state.noted_from:
+            return
+        if state.first_failure is None:
+            state.first_failure = self.count_outcomes(), now
+            state.longest_streak = state.streak
+            state.noted_from = state.failures + _FAILURES_TO_REPORT - 1
+            return
+        calls_before, since = state.first_failure
+        calls = self.count_outcomes() - calls_before + 1
+        seconds, streak = max(0.0, now - since), state.longest_streak
+        self.events.append(StaysClosed(_FAILURES_TO_REPORT, calls, seconds, streak))
+        state.first_failure, state.noted_from = None, state.failures + 1
 
     def _why_trip(self, state: Closed, reason: str, now: float) -> Trip | None:
         """Return why a failure trips the circuit, by the first rule that it breaks."""

@@ -3,12 +3,14 @@
 A circuit opens by what it counts. Two mistakes keep it from counting anything while its region is
 down: the client raises a type of error that no rule knows, or the timeout is around the protected
 function, where it looks like any other cancellation. Both show in calls that are IGNORED, so that
-only these pay for the hints, and a success pays nothing.
+only these pay for the hints, and a success pays nothing. A third one is a policy whose numbers do
+not fit what it counts. It shows in failures, and the circuit itself notices them.
 
-Everything here is done without the lock. At worst a race makes a hint late, or gives it twice.
+The first two are noted without the lock. At worst a race makes a hint late, or gives it twice.
 """
 
 import asyncio
+import math
 import weakref
 from collections import Counter, deque
 
@@ -16,8 +18,9 @@ from resilience import log
 from resilience._interrupts import raise_interrupt
 from resilience._introspection import name_of_class, qualified_name, type_name
 from resilience._text import one_line
-from resilience.circuit import Circuit, Closed
+from resilience.circuit import Circuit, Closed, StaysClosed
 from resilience.classify import failures, full_name, says_client_errors
+from resilience.policy import BreakerPolicy
 
 # This many unknown errors among this many calls: the breaker may never count anything.
 _UNKNOWN_ERRORS, _AMONG_CALLS = 100, 200
@@ -33,6 +36,9 @@ _MOMENTS = 10
 # After this many calls that said something about the region, there may be another warning.
 _ANSWERS_WHEN_OVER = 100
 
+# A region of whose calls fewer fail is up, whatever the policy.
+_SHARE_OF_TROUBLE = 0.1
+
 _NO_ERRORS: deque[tuple[int, type]] = deque(maxlen=0)  # for the many breakers that never have one
 
 
@@ -44,13 +50,15 @@ class Hints:
         circuit: Counts the calls. While it is not CLOSED, nothing is noted.
     """
 
-    __slots__ = ("abandoned_calls", "unknown_errors")
+    __slots__ = ("abandoned_calls", "unknown_errors", "untripped_failures")
 
     def __init__(self, region: str, circuit: Circuit) -> None:
         #: The errors that no rule knows.
         self.unknown_errors = UnknownErrors(region, circuit)
         #: The calls that were ended from outside.
         self.abandoned_calls = AbandonedCalls(region, circuit)
+        #: The failures that have not tripped the circuit.
+        self.untripped_failures = UntrippedFailures(circuit)
 
 
 class UnknownErrors:
@@ -189,6 +197,55 @@ class AbandonedCalls:
 
     def _end_moment(self) -> None:
         self._moment_of = None
+
+
+class UntrippedFailures:
+    """Advises, once for each policy, where its numbers do not fit the failures of a region.
+
+    Args:
+        circuit: Has the policy.
+    """
+
+    __slots__ = ("_advised", "_circuit")
+
+    def __init__(self, circuit: Circuit) -> None:
+        self._circuit = circuit
+        # The policy that the last advice was about.
+        self._advised: BreakerPolicy | None = None
+
+    def advise(self, event: StaysClosed) -> log.Advice | None:
+        """Return which number would have tripped the circuit; None: that was known, or is well."""
+        policy = self._circuit.policy
+        if policy is self._advised or event.failures < _SHARE_OF_TROUBLE * event.calls:
+            return None
+        self._advised = policy
+        seen = f"although {event.failures:,} of the last {event.calls:,} calls failed"
+        return log.Advice(
+            f"stays CLOSED for region {{}}, {seen}: {_what_would_trip(policy, event)}"
+        )
+
+
+def _what_would_trip(policy: BreakerPolicy, event: StaysClosed) -> str:
+    """Return why the policy has not tripped, and the numbers that would have."""
+    share = event.failures / event.calls
+    in_window = policy.window * event.calls / event.seconds if event.seconds else math.inf
+    threshold = policy.failure_rate_threshold
+    if threshold is not None and share >= threshold and in_window < policy.minimum_calls:
+        fewer = max(1, math.floor(in_window))
+        return (
+            f"a window of {policy.window:g} s holds about {fewer} of them, fewer than"
+            f" minimum_calls={policy.minimum_calls}; minimum_calls={fewer} would have opened it"
+        )
+    better = f"failure_rate_threshold={math.floor(100 * share) / 100:g}"
+    if threshold is not None and share >= threshold:  # of all, and not where there were enough
+        better = f"window={math.ceil(event.seconds)}"
+    elif in_window < policy.minimum_calls:
+        longer = math.ceil(2 * policy.minimum_calls * event.seconds / event.calls)
+        better = f"{better} with window={longer}"
+    if event.longest_streak > 1:
+        better = f"failure_threshold={event.longest_streak} or {better}"
+    never_more = f"never more than {event.longest_streak} failed in a row"
+    return f"{never_more}; {better} would have opened it"
 
 
 def _can_count(kind: type[BaseException]) -> bool:

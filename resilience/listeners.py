@@ -22,6 +22,7 @@ from resilience.errors import CircuitBreakerOpenError
 from resilience.events import StateChanged, TenantThrottled
 from resilience.history import History
 from resilience.log import (
+    Advice,
     Once,
     describe_exception,
     log_dropped_events,
@@ -31,7 +32,7 @@ from resilience.log import (
 from resilience.loop_delivery import LoopDelivery
 
 E = TypeVar("E")
-QueuedEvent: TypeAlias = StateChanged | ProbeExpired | RejectionsBegan | ProbesIgnored
+QueuedEvent: TypeAlias = StateChanged | ProbeExpired | RejectionsBegan | ProbesIgnored | Advice
 # While a listener takes its time, this many events of a breaker wait for it at most.
 _MOST_EVENTS = 10_000
 # A chain is a number of events of which each was caused by a listener that was called for the one

@@ -4,6 +4,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from loguru import logger
 
@@ -69,10 +70,19 @@ def log_consumer(level: str, queue: str, text: str, region: str = "") -> None:
     log(level, "", text, bound, subject=f"Consumer of queue {queue}{of_region}")
 
 
+class Advice(NamedTuple):
+    """A WARNING about a policy, with the number that would be better."""
+
+    text: str
+
+
 def log_event(
-    region: str, event: StateChanged | ProbeExpired | RejectionsBegan | ProbesIgnored
+    region: str, event: StateChanged | ProbeExpired | RejectionsBegan | ProbesIgnored | Advice
 ) -> None:
     """Log what happened to a circuit."""
+    if isinstance(event, Advice):
+        log("WARNING", region, event.text)
+        return
     if isinstance(event, ProbesIgnored):
         _log_ignored_probes(region, event)
         return

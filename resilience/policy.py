@@ -13,6 +13,7 @@ from resilience._validate import (
     kind_of,
     shown,
 )
+from resilience.explanation import Explanation
 from resilience.mode import FORCED_MODE, Mode, check_unless_off, parse_mode
 from resilience.recovery import Backoff
 
@@ -158,6 +159,41 @@ class BreakerPolicy:
         """Whether each call needs a permit, which watches it while it runs."""
         has_times = (self.call_timeout, self.stranded_after) != (None, None)
         return has_times or self.cancel_stranded
+
+    def explain(
+        self,
+        *,
+        attempts: int = 5,
+        call_timeout: float | None = 10.0,
+        calls_per_second: float = 10.0,
+        concurrency: int = 100,
+    ) -> Explanation:
+        """Explain what the policy means for one process, in figures; `str` makes sentences of them.
+
+        Args:
+            attempts: How many requests a call makes at most; 1 where nothing is retried. The waits
+                between them are those of `transient_retry`.
+            call_timeout: Seconds after which the client ends each request; None: never.
+            calls_per_second: How many calls come in a second, at random moments.
+            concurrency: How many of them run at the same time at most.
+
+        Returns:
+            When the circuit opens and closes, and what that costs.
+
+        Raises:
+            TypeError: An argument has the wrong type.
+            ValueError: An argument has a wrong value.
+        """
+        # It runs circuits, which need policies: imported by those that ask, and only then.
+        from resilience.explain import explain  # noqa: PLC0415
+
+        return explain(
+            self,
+            attempts=attempts,
+            call_timeout=call_timeout,
+            calls_per_second=calls_per_second,
+            concurrency=concurrency,
+        )
 
     def _check_recovery(self) -> None:
         check_amount("recovery_jitter", self.recovery_jitter)

@@ -38,11 +38,12 @@ LEVELS = (
     },
     {"log", "classify", "history"},
     {"errors", "events"},
+    {"explain"},
     {"shared_circuit", "shared_lease", "shared_record"},
     {"circuit", "limits"},
     {"rules"},
     {"outcome", "policy", "ramp", "recovery"},
-    {"mode"},
+    {"explanation", "mode"},
     {"genesys", "identity", "_lock", "_threads", "_text", "_validate", "_by_type"},
     {"_interrupts"},
     {"_introspection"},
@@ -57,6 +58,7 @@ PURE = (
     "limits",
     "outcome",
     "policy",
+    "explanation",
     "ramp",
     "recovery",
     "errors",
@@ -64,6 +66,9 @@ PURE = (
 )
 # Imported as a whole; what is private about them is that they are not for users.
 OPEN_TO_ALL = ("_validate", "_lock", "_threads", "_text", "_by_type", "_introspection")
+# Arrows that may point up, from inside a function only: what is there is no part of what is here.
+# `policy.explain()` is a thin method, and runs the circuits for those that call it.
+DEFERRED = {("policy", "explain")}
 NOT_IN_PURE = {"asyncio", "time", "random", "logging", "loguru", "tenacity", "aiohttp", "threading"}
 
 
@@ -80,10 +85,27 @@ def read(house):
     }
 
 
-def imports_of(tree, known):
+def deferred_imports(tree, module):
+    """Find the imports inside of functions that are allowed to point up."""
+    functions = ast.FunctionDef | ast.AsyncFunctionDef
+    inside = [
+        node for one in ast.walk(tree) if isinstance(one, functions) for node in ast.walk(one)
+    ]
+    imports = [node for node in inside if isinstance(node, ast.ImportFrom)]
+    return [
+        node
+        for node in imports
+        if (module, (node.module or "").removeprefix("resilience.")) in DEFERRED
+    ]
+
+
+def imports_of(tree, known, module=""):
     """Give the modules of the package that a file imports, for types and inside functions too."""
     found = set()
+    deferred = deferred_imports(tree, module)
     for node in ast.walk(tree):
+        if node in deferred:
+            continue
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -113,14 +135,14 @@ def upward_arrows(trees):
     return [
         f"{module} -> {imported}"
         for module, tree in trees.items()
-        for imported in imports_of(tree, known)
+        for imported in imports_of(tree, known, module)
         if module != "__init__" and level_of(imported) < level_of(module)
     ]
 
 
 def cycles(trees):
     known = set(trees)
-    arrows = {module: imports_of(tree, known) - {module} for module, tree in trees.items()}
+    arrows = {module: imports_of(tree, known, module) - {module} for module, tree in trees.items()}
     found = []
 
     def visit(module, path):
@@ -231,6 +253,14 @@ def test_an_arrow_that_points_up_is_found_even_for_types(tmp_path):
     late = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from resilience import breaker"
     trees = house(tmp_path, {"circuit.py": late, "breaker.py": ""})
     assert upward_arrows(trees) == ["circuit -> breaker"]
+
+
+def test_an_arrow_that_may_be_deferred_may_not_be_there_from_the_start(tmp_path):
+    line = "from resilience.explain import explain"
+    files = {"policy.py": line, "explain/__init__.py": ""}
+    assert upward_arrows(house(tmp_path, files)) == ["policy -> explain"]
+    files["policy.py"] = f"def f():\n {line}"
+    assert upward_arrows(house(tmp_path, files)) == []
 
 
 def test_a_circle_is_found_also_within_a_level(tmp_path):

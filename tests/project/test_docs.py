@@ -18,6 +18,7 @@ from sybil import Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
 import resilience
+import resilience.explain
 import resilience.limits
 import resilience.retry
 import resilience.testing
@@ -177,6 +178,9 @@ def test_the_reference_has_every_public_name():
     expected |= {f"resilience.retry.{name}" for name in resilience.retry.__all__}
     expected |= {"resilience.history.History", "resilience.tenants.Tenants"}
     expected |= {f"resilience.limits.{name}" for name in resilience.limits.__all__}
+    expected |= {
+        f"resilience.explain.{name}" for name in resilience.explain.__all__ if name != "explain"
+    }
     expected |= {
         f"resilience.integrations.{name}"
         for name in (
