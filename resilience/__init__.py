@@ -8,6 +8,7 @@ A call passes these files, from the top to the bottom:
 - `breaker`, `permit`: admitting a call, and settling it; `scope`: nested calls and retry loops.
 - `judge`, `classify`: what counts as a failure; `hints`: a circuit that may never open.
 - `circuit`: the state machine, and its rules; `shared_circuit` follows other processes.
+- `recording`, `replay`: writing down outcomes, and running them through other policies.
 - `listeners`, `events`, `history`, `log`: what others learn of a change.
 - `retry`: tenacity, taught about circuits. `integrations`: what is plugged in. `testing`: for your
   tests.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum, auto
 from functools import partial
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from resilience import _validate, scope
 from resilience._lock import lock, lock_is_held, postpone, postponed, settle_postponed
@@ -23,6 +23,7 @@ from resilience.circuit import (
     Circuit,
     CircuitState,
     Closed,
+    Open,
     Rejection,
     StaysClosed,
     Ticket,
@@ -119,6 +120,36 @@ class CircuitSnapshot:
     trips_by_rule: tuple[tuple[TripRule, int], ...] = ()
 
 
+class DrivesCircuit(Protocol):
+    """What calls and changes by hand go to: the circuit itself, or a recorder in front of it."""
+
+    def admits_without_asking(self) -> Closed | None:
+        """Return the CLOSED state if calls may start without `acquire`, else None."""
+
+    def acquire(self, now: float) -> Ticket | Rejection:
+        """Admit a call, or reject it."""
+        ...
+
+    def reject(self, now: float) -> Open | None:
+        """Reject a call quickly and without the lock; None: `acquire` must decide."""
+        ...
+
+    def record(self, ticket: Ticket, report: Report, now: float) -> None:
+        """Count the result of a call."""
+
+    def count_stranded(self, now: float) -> None:
+        """Count the calls that have been in flight for too long."""
+
+    def configure(self, policy: BreakerPolicy) -> None:
+        """Change the rules."""
+
+    def reset(self, now: float) -> None:
+        """Close the circuit."""
+
+    def force_open(self, reason: str, now: float) -> None:
+        """Open the circuit until `reset`."""
+
+
 class Retention(Enum):
     """Whether a full registry may evict a breaker."""
 
@@ -157,6 +188,7 @@ class CircuitBreaker(KeepsIdentity):
         "__weakref__",
         "_calls_to_end",
         "_clock",
+        "_driven",
         "_is_off",
         "_listeners",
         "_make_permit",
@@ -205,6 +237,8 @@ class CircuitBreaker(KeepsIdentity):
         #: The state machine; only this breaker changes it.
         self.circuit = Circuit(policy, now) if circuit is None else circuit
         self.circuit.chance = _chance_of(rng)
+        # What is driven: the circuit, or a recorder in front of it.
+        self._driven: DrivesCircuit = self.circuit
         #: The CLOSED state while a call that goes well needs no permit, else None.
         self.closed: Closed | None = None
         #: The CLOSED state while a call that goes well needs nothing but its time, else None.
@@ -232,7 +266,7 @@ class CircuitBreaker(KeepsIdentity):
         #: Warns about calls that cannot open the circuit.
         self.hints = Hints(self.region, self.circuit)
         #: Decides about errors and results.
-        self.judge = make_judge(self.policy, self.region, classifier, result_classifier)
+        self.judge: Judge = make_judge(self.policy, self.region, classifier, result_classifier)
         self.refresh()
 
     # One call
@@ -267,12 +301,12 @@ class CircuitBreaker(KeepsIdentity):
         Raises:
             CircuitBreakerOpenError: The circuit admits no call now.
         """
-        circuit = self.circuit
-        closed = self.closed or circuit.admits_without_asking()
+        driven = self._driven
+        closed = self.closed or driven.admits_without_asking()
         if closed is not None:
             return Permit().begin(self, closed, classifiers)
         now = self.now()
-        state = circuit.reject(now)
+        state = driven.reject(now)
         if state is None:
             return self._ask_circuit(now, classifiers)
         raise self._make_rejection(state.name, state.reason, time_until(state.until, now))
@@ -416,7 +450,7 @@ class CircuitBreaker(KeepsIdentity):
 
     def reset(self) -> None:
         """Close the circuit, forget its streak and end a forced opening."""
-        self._change(self.circuit.reset)
+        self._change(self._driven.reset)
 
     def force_open(self, reason: str) -> None:
         """Keep the circuit open until `reset`.
@@ -429,7 +463,7 @@ class CircuitBreaker(KeepsIdentity):
             ValueError: The reason is empty.
         """
         shown = one_line(f"forced open: {_validate.check_text('reason', reason)}")
-        self._change(partial(self.circuit.force_open, shown))
+        self._change(partial(self._driven.force_open, shown))
 
     # For the wrappers, the registry and the integrations
 
@@ -552,12 +586,26 @@ class CircuitBreaker(KeepsIdentity):
         """
         with lock:
             self.timed = None
-            self.circuit.configure(policy)
+            self._driven.configure(policy)
             self._follow_policy()
             self.judge = make_judge(policy, self.region, classifier, result_classifier)
             self._after_change()
             if self.bypass is not None:
                 self._wake_all()
+
+    def drive(self, recorder: DrivesCircuit | None) -> None:
+        """Let calls and changes go through a recorder from now on.
+
+        No call is made without the lock then, so that the recorder sees all of them in order.
+
+        Args:
+            recorder: It drives `circuit`; None: no recorder any more.
+        """
+        with lock:
+            self.closed = self.timed = None
+            self._driven = self.circuit if recorder is None else recorder
+            self.circuit.give_tickets(to_all=recorder is not None)
+            self._after_change()
 
     def record(self, ticket: Ticket, report: Report) -> None:
         """Count the outcome of a call; a late one changes nothing."""
@@ -578,7 +626,7 @@ class CircuitBreaker(KeepsIdentity):
             with lock:
                 self.closed = self.timed = None  # until the change is complete
                 try:
-                    self.circuit.record(ticket, report, now)
+                    self._driven.record(ticket, report, now)
                 finally:
                     self._after_change()
             if self.is_evicted:
@@ -609,7 +657,7 @@ class CircuitBreaker(KeepsIdentity):
 
     def count_stranded(self) -> None:
         """Count the calls that have been in flight for too long."""
-        self._change(self.circuit.count_stranded)
+        self._change(self._driven.count_stranded)
 
     def count_timed(self, closed: TrackedClosed, since: float, /) -> None:
         """Count a success without a permit in a circuit that times its calls."""
@@ -692,7 +740,7 @@ class CircuitBreaker(KeepsIdentity):
             settle_postponed()
         with lock:
             state = self.circuit.state
-            answer = self.circuit.acquire(now)
+            answer = self._driven.acquire(now)
             if isinstance(answer, Rejection) and self.circuit.state is state:
                 self._queue_events()  # nothing else has changed
             else:

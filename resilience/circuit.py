@@ -326,6 +326,7 @@ class Circuit:
         "_totals",
         "chance",
         "events",
+        "is_recorded",
         "policy",
         "shared",
         "state",
@@ -336,6 +337,8 @@ class Circuit:
     def __init__(self, policy: BreakerPolicy, now: float, *, is_simulated: bool = False) -> None:
         self._is_simulated = is_simulated
         self._follow_policy(policy)
+        #: Whether each call has a ticket of its own, for somebody who records them.
+        self.is_recorded = False
         self.state: State = self.make_closed(now)
         #: What happened and was not delivered yet, in order.
         self.events: list[Event] = []
@@ -480,12 +483,17 @@ class Circuit:
         if isinstance(state, Open) and not state.is_forced:
             if self._backoff != old_backoff:
                 state.until = state.since + self.next_wait()
-        elif isinstance(state, Closed) and not _fits(state, policy):
-            # What is in the window cannot be measured again: it starts empty.
-            self._totals = self.totals()
-            self.state = renewed = self.make_closed(state.since)
-            renewed.streak = state.streak
-            renewed.last_activity, renewed.failures = state.last_activity, state.failures
+        elif isinstance(state, Closed):
+            self._refit(state)
+
+    def give_tickets(self, *, to_all: bool) -> None:
+        """Give each call a ticket of its own from now on, or only where the policy needs it.
+
+        A window that a CLOSED circuit has starts empty, and a ramp ends.
+        """
+        self.is_recorded = to_all
+        if isinstance(self.state, Closed):
+            self._refit(self.state)
 
     def reset(self, now: float) -> None:
         """Close the circuit, whatever its state; a CLOSED one loses its streak."""
@@ -610,14 +618,15 @@ class Circuit:
         if recovered and policy.ramp is not None:
             start, factor = policy.ramp
             ramp = Ramp(start, factor, policy.probe_lease)
-        if window is None and ramp is None and not policy.watches_calls:
+        is_watched = policy.watches_calls or self.is_recorded
+        if window is None and ramp is None and not is_watched:
             return Closed(now)
         return TrackedClosed(
             now,
             window=window,
             ramp=ramp,
             in_flight=None if policy.stranded_after is None else InFlight[Call](),
-            is_watched=policy.watches_calls,
+            is_watched=is_watched,
             slow_from=_slow_from(policy),
         )
 
@@ -730,6 +739,31 @@ class Circuit:
         self._backoff = rules.backoff
         self._probe_lease = rules.probe_lease
         self._least_streak = _least_streak(rules)
+
+    def _refit(self, state: Closed) -> None:
+        """Begin a CLOSED state anew if it does not count calls as the policy demands."""
+        if self._fits(state):
+            return
+        # What is in the window cannot be measured again: it starts empty.
+        self._totals = self.totals()
+        self.state = renewed = self.make_closed(state.since)
+        renewed.streak = state.streak
+        renewed.last_activity, renewed.failures = state.last_activity, state.failures
+
+    def _fits(self, state: Closed) -> bool:
+        """Whether a CLOSED state counts calls as the policy demands."""
+        policy = self.policy
+        is_watched = policy.watches_calls or self.is_recorded
+        if not isinstance(state, TrackedClosed):
+            return not policy.watches_rates and not is_watched
+        if state.is_watched != is_watched:
+            return False
+        if (state.in_flight is None) != (policy.stranded_after is None):
+            return False
+        if state.window is None:
+            return not policy.watches_rates
+        is_same_window = policy.watches_rates and state.window.seconds == policy.window
+        return is_same_window and state.slow_from == _slow_from(policy)
 
     def _record_ignored(self, state: State, report: Report, now: float) -> None:
         self._totals.ignored += 1
@@ -864,20 +898,6 @@ class Circuit:
         if too_many <= 0:
             return []
         return sorted(state.probes, key=_lease_end)[:too_many]
-
-
-def _fits(state: Closed, policy: BreakerPolicy) -> bool:
-    """Whether a CLOSED state counts calls as the policy demands."""
-    if not isinstance(state, TrackedClosed):
-        return not policy.watches_rates and not policy.watches_calls
-    if state.is_watched != policy.watches_calls:
-        return False
-    if (state.in_flight is None) != (policy.stranded_after is None):
-        return False
-    if state.window is None:
-        return not policy.watches_rates
-    is_same_window = policy.watches_rates and state.window.seconds == policy.window
-    return is_same_window and state.slow_from == _slow_from(policy)
 
 
 def _ramp_of(state: State) -> Ramp | None:

@@ -181,6 +181,18 @@ def log_fault(role: str, function: object, what: str, region: str) -> None:
     log("ERROR", region, f"{role} {one_line(name_of(function))} for region {{}} {what}")
 
 
+def log_recording_failed(path: str, why: str) -> None:
+    """Log that outcomes are not recorded any more."""
+    text = f"stopped recording outcomes into {one_line(path)}: {why}"
+    log("ERROR", "", text, subject="Registry")
+
+
+def log_not_recorded(region: str, most: int) -> None:
+    """Log that a region has no place in a recording."""
+    text = f"does not record region {{}}: {most} others are recorded"
+    log("WARNING", region, text, subject="Registry")
+
+
 def describe_exception(error: BaseException) -> str:
     """Return what was raised and where, by type and place.
 

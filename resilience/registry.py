@@ -5,6 +5,8 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Unpack
 from weakref import WeakValueDictionary
 
@@ -22,6 +24,7 @@ from resilience.identity import KeepsIdentity
 from resilience.listeners import Subscribers
 from resilience.outcome import Classifier, ResultClassifier
 from resilience.policy import BreakerPolicy
+from resilience.recording import Recording
 from resilience.registry_settings import (
     AllowedRegions,
     CheckedSettings,
@@ -29,6 +32,7 @@ from resilience.registry_settings import (
     Sharing,
     check_names,
 )
+from resilience.replay import report_outage
 
 # A region may be spelled in this many ways, on average, before all aliases are looked up again.
 _ALIASES_PER_REGION = 2
@@ -112,6 +116,7 @@ class CircuitBreakerRegistry(KeepsIdentity):
         self._has_evicted = False
         self._eviction_is_logged = False
         self._subscribers = self._make_subscribers()
+        self._recording: Recording | None = None
 
     @property
     def history(self) -> History:
@@ -199,6 +204,8 @@ class CircuitBreakerRegistry(KeepsIdentity):
         for an application that starts twice. A breaker that somebody still holds stands alone.
         """
         self.close()
+        if self._recording is not None:
+            self._recording.close()
         settings = replace(self._settings, sharing=None)
         with lock:
             self._settings = settings
@@ -240,6 +247,49 @@ class CircuitBreakerRegistry(KeepsIdentity):
                 event loop.
         """
         return self._subscribers.listeners.add(listener, loop)
+
+    def record(
+        self,
+        path: str | Path,
+        *,
+        limit: int = 1_000_000,
+        on_outage: Callable[[str], object] | None = None,
+    ) -> Recording:
+        """Record the outcomes of all calls into a file, to be replayed under other policies.
+
+        While it records, each call takes the lock and is written down, with 8 bytes. An existing
+        recording at the path is kept as `path` with ``.1`` at its end.
+
+        Args:
+            path: Where to write; a file of this process alone.
+            limit: Outcomes to keep at most; the oldest go first.
+            on_outage: Takes a report of one page each time that a circuit has closed after an
+                outage, as text; called in a thread of its own.
+
+        Returns:
+            The recording; `close` ends it, and so does `clear` of the registry.
+
+        Raises:
+            TypeError: An argument has the wrong type.
+            ValueError: `limit` is not positive, or the file at the path is not a recording.
+            OSError: The file cannot be written.
+            RuntimeError: The registry records already.
+        """
+        _validate.check_type("path", path, str, Path)
+        _validate.check_count("limit", limit)
+        takes = "the text of a report"
+        _validate.check_callable("on_outage", on_outage, takes, optional=True)
+        if self._recording is not None:
+            raise RuntimeError("the registry records already: close that recording first")
+        report = None if on_outage is None else partial(report_outage, Path(path), on_outage)
+        recording = Recording(Path(path), limit, self.now(), report)
+        stop_listening = self._subscribers.listeners.add(recording.note_change)
+        recording.on_close = partial(self._stop_recording, recording, stop_listening)
+        with lock:
+            self._recording = recording
+            for breaker in self._all_breakers():
+                self._record_breaker(breaker)
+        return recording
 
     def on_rejection(
         self, listener: Callable[[CircuitBreakerOpenError], object]
@@ -354,6 +404,7 @@ class CircuitBreakerRegistry(KeepsIdentity):
     def _keep(self, name: str, breaker: CircuitBreaker, now: float) -> None:
         """Keep a breaker, unless those that are kept hold more; the caller holds the lock."""
         self._configure_breaker(breaker)
+        self._record_breaker(breaker)
         # A name may be made up, and must not push out what is known of a region that is down.
         spares_proven = breaker.retention() not in (Retention.PROVEN, Retention.PINNED)
         if not self._evict(self._settings.max_regions - 1, now, spares_proven=spares_proven):
@@ -369,6 +420,19 @@ class CircuitBreakerRegistry(KeepsIdentity):
         settings = self._settings
         policy = self._policies.get(breaker.region, settings.policy)
         breaker.configure(policy, settings.classifier, settings.result_classifier)
+
+    def _record_breaker(self, breaker: CircuitBreaker) -> None:
+        """Let a breaker be recorded, if the registry records; the caller holds the lock."""
+        if self._recording is not None:
+            breaker.drive(self._recording.recorder_for(breaker.region, breaker.circuit))
+
+    def _stop_recording(self, recording: Recording, stop_listening: Callable[[], None]) -> None:
+        stop_listening()
+        with lock:
+            if self._recording is recording:
+                self._recording = None
+                for breaker in self._all_breakers():
+                    breaker.drive(None)
 
     def _add_alias(self, region: str, breaker: CircuitBreaker) -> None:
         if len(region) > LONGEST_NAME:

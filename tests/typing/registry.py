@@ -18,6 +18,8 @@ from resilience import (
     default_registry,
 )
 from resilience.genesys import GenesysRegion, canonical_region
+from resilience.recording import Recorded, Recording, read_recording
+from resilience.replay import Comparison, Replayed, compare, incident_reports, replay
 
 registry = CircuitBreakerRegistry(
     BreakerPolicy(), max_regions=10, normalize=str.lower, clock=lambda: 0.0
@@ -71,3 +73,14 @@ def genesys() -> None:
     assert_type(GenesysRegion("eu-west-1"), GenesysRegion)
     version: str = __version__
     assert version
+
+
+assert_type(registry.record("outcomes.rec", limit=10, on_outage=print), Recording)
+registry.record(3)  # type: ignore[arg-type]
+
+recorded = read_recording("outcomes.rec")
+assert_type(recorded, Recorded)
+assert_type(replay(recorded.regions[0]), Replayed)
+assert_type(replay(recorded.regions[0], BreakerPolicy()), Replayed)
+assert_type(compare(recorded.regions[0], {"default": BreakerPolicy()}), Comparison)
+assert_type(incident_reports("outcomes.rec"), list[str])

@@ -277,6 +277,30 @@ def test_off_works_with_a_policy_that_does_not_load():
     assert "not used, since RESILIENCE_MODE is off, and wrong: mode must be" in err
 
 
+def test_what_is_simulated_does_not_follow_the_variable_and_nothing_is_recorded(tmp_path):
+    out, err = run(
+        "off",
+        f"""
+        from math import inf
+        from resilience import BreakerPolicy, CircuitBreakerRegistry
+        from resilience.explain import Phase, Scenario, simulate
+        from resilience.recording import read_recording
+
+        outage = Scenario(phases=(Phase(seconds=60, failure_rate=0.6),), attempts=1)
+        policy = BreakerPolicy(failure_rate_threshold=0.5)
+        print(simulate(policy, outage).opens_after < inf)
+        print(BreakerPolicy(stranded_after=5).explain(call_timeout=None).black_hole.after < inf)
+
+        registry = CircuitBreakerRegistry(BreakerPolicy(recovery_timeout=object()))
+        recording = registry.record({str(tmp_path / "outcomes")!r})
+        registry.get("eu-west-1").acquire().fail()
+        recording.close()
+        print(read_recording(recording.path).regions)
+        """,
+    )
+    assert out.split() == ["True", "True", "[]"], err
+
+
 @pytest.mark.parametrize("mode", ["observe", "enforce", ""])
 def test_in_all_other_modes_a_wrong_policy_is_an_error(mode):
     _, err = run(mode, "from resilience import *; BreakerPolicy(failure_threshold=0)")

@@ -1,0 +1,1 @@
+"""Recording outcomes, and replaying them through other policies."""
