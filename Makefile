@@ -195,6 +195,10 @@ simulate-drain: $(STAMP) ## a backlog and a rate limit, in eight ways, on virtua
 explain: $(STAMP) ## 1,000 random policies run for real, next to what explain says (long); ARGS=100: fewer
 	@$(RUN) tests.support.agreement $(ARGS)
 
+.PHONY: bench-replay
+bench-replay: $(STAMP) ## how long a million recorded outcomes take to replay, printed only
+	@$(RUN) benchmarks.replay
+
 # --- the soaks: what takes minutes, and whose figures stand in the docs ------------------------------
 
 .PHONY: soak

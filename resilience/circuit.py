@@ -41,8 +41,8 @@ The rules:
 13. A circuit whose probes are all IGNORED can neither close nor open. After ten of them in a row,
     with no other outcome between them, there is an event, and one more for each recovery timeout
     that this goes on. It names what the probes reported last.
-14. Where the policy watches rates, each call in CLOSED has a ticket of its own, which says when the
-    call began. Calls that say something about the region count in a sliding window when they end.
+14. Where the policy watches rates, each call in CLOSED has its own ticket, which shows when the call
+    began. Calls that say something about the region count in a sliding window when they end.
     A failure or a slow call trips the circuit if the window then holds enough calls and a rate has
     reached its threshold; a call that goes well trips nothing. Each CLOSED begins with an empty
     window. How the rates are counted is in `rules/`.
@@ -125,7 +125,7 @@ class Closed:
 
 @dataclass(slots=True, eq=False)
 class TrackedClosed(Closed):
-    """Each call is admitted with a ticket of its own, a `Call`, and looked at when it ends."""
+    """Each call is admitted with its own ticket, a `Call`, and looked at when it ends."""
 
     window: SlidingWindow | None = field(kw_only=True, default=None)
     ramp: Ramp | None = field(kw_only=True, default=None)
@@ -140,7 +140,7 @@ class TrackedClosed(Closed):
 
     @property
     def is_plain(self) -> bool:  # type: ignore[override]
-        """Whether there is nothing left for which a call needs a ticket of its own."""
+        """Whether there is nothing left for which a call needs its own ticket."""
         return self.window is None and self.ramp is None and not self.is_watched
 
     @property
@@ -149,7 +149,7 @@ class TrackedClosed(Closed):
         return self.ramp is not None
 
     def slide(self, window: SlidingWindow, now: float) -> None:
-        """Give the window the successes that were counted without the lock, and let it slide."""
+        """Add the successes that were counted without the lock to the window, and let it slide."""
         successes = self.successes
         window.add(successes - self.in_window)
         self.in_window = successes
@@ -337,7 +337,7 @@ class Circuit:
     def __init__(self, policy: BreakerPolicy, now: float, *, is_simulated: bool = False) -> None:
         self._is_simulated = is_simulated
         self._follow_policy(policy)
-        #: Whether each call has a ticket of its own, for somebody who records them.
+        #: Whether each call has its own ticket, because calls are recorded.
         self.is_recorded = False
         self.state: State = self.make_closed(now)
         #: What happened and was not delivered yet, in order.
@@ -487,7 +487,7 @@ class Circuit:
             self._refit(state)
 
     def give_tickets(self, *, to_all: bool) -> None:
-        """Give each call a ticket of its own from now on, or only where the policy needs it.
+        """Let each call have its own ticket from now on, or only where the policy needs it.
 
         A window that a CLOSED circuit has starts empty, and a ramp ends.
         """
@@ -741,7 +741,7 @@ class Circuit:
         self._least_streak = _least_streak(rules)
 
     def _refit(self, state: Closed) -> None:
-        """Begin a CLOSED state anew if it does not count calls as the policy demands."""
+        """Replace a CLOSED state that does not count calls as the policy demands."""
         if self._fits(state):
             return
         # What is in the window cannot be measured again: it starts empty.
@@ -832,7 +832,7 @@ class Circuit:
         self.enter(Open(now, now + wait, self.state.streak, reason), reason, now, rule=rule)
 
     def _record_call(self, call: Call, report: Report, now: float) -> None:
-        """Count the result of a call that has a ticket of its own."""
+        """Count the result of a call that has its own ticket."""
         state, outcome = call.state, report.outcome
         if not isinstance(report, AttemptReport):
             self._end_call(call, outcome)

@@ -180,7 +180,7 @@ class IdleJudge(Judge):
 
 
 class DetailedJudge(Judge):
-    """Says more about calls, for a circuit whose policy asks for it.
+    """Reports more about calls, for a circuit whose policy asks for it.
 
     It reads the delay that a server asks for with a failure, and tells abandoned calls apart from
     others that are IGNORED.

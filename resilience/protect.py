@@ -296,7 +296,7 @@ def _contains_retries(fn: object) -> bool:
 #
 # A call in a circuit that times its calls is the last part of a wrapper. With `async def`, another
 # function would cost it another coroutine. `region` is not needed any more there and holds the time
-# at which the call began: a local variable of its own would cost every other call some
+# at which the call began: its own local variable would cost every other call some
 # instructions, as would another variable of the enclosing function.
 
 

@@ -13,7 +13,7 @@ _MAXIMUM = 900.0
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """A recovery timeout that grows with each failed probe, and begins anew after closing.
+    """A recovery timeout that grows with each failed probe, and begins again after closing.
 
     Args:
         first: Seconds from opening until the first probe.

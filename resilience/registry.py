@@ -264,7 +264,7 @@ class CircuitBreakerRegistry(KeepsIdentity):
             path: Where to write; a file of this process alone.
             limit: Outcomes to keep at most; the oldest go first.
             on_outage: Takes a report of one page each time that a circuit has closed after an
-                outage, as text; called in a thread of its own.
+                outage, as text; called in its own thread.
 
         Returns:
             The recording; `close` ends it, and so does `clear` of the registry.

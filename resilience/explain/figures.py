@@ -133,7 +133,7 @@ class _Load:
         self.per_second = traffic.calls_per_second * (1 - self._lost)
 
     def is_steady_for(self, calls: float) -> bool:
-        """Whether so many calls are enough for the beginning to lose its weight.
+        """Whether this many calls are enough for the beginning to lose its weight.
 
         Where calls find no room, those that run end in bursts for a long time.
         """
@@ -142,7 +142,7 @@ class _Load:
         return calls > max(_STEADY, 3 * self.per_second * self.time_to_fail)
 
     def opening(self, calls: float) -> Opening:
-        """Return the opening after so many calls; the first to fail needs its time."""
+        """Return the opening after this many calls; the first to fail needs its time."""
         after = self.time_to_fail + calls / self.per_second
         begun = sum(chance * max(0.0, after - begins) for begins, chance in self._attempts)
         return Opening(after=after, requests=self.per_second * begun)

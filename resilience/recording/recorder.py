@@ -51,7 +51,7 @@ class Recording:
         path: Where to write.
         limit: Outcomes to keep at most, 8 bytes each.
         now: The time of the circuits' clock, in seconds.
-        on_outage: Takes the region after each outage, in a thread of its own; None: nobody does.
+        on_outage: Takes the region after each outage, in its own thread; None: nobody does.
 
     Raises:
         OSError: The file cannot be written.

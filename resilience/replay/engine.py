@@ -241,7 +241,7 @@ class _Replay:
     def _begin(self, call: int, place: int) -> None:
         """Begin a call at its place among the words."""
         moment = self._recorded.began_at(call)
-        if self._words[place] & 15 != _NOTE:  # an action has no time of its own
+        if self._words[place] & 15 != _NOTE:  # an action does not have its own time
             moment = min(moment, self._times[place])
         if place and self._times[place - 1] <= self._times[place]:
             moment = max(moment, self._times[place - 1])
@@ -365,7 +365,7 @@ def _call(closed: TrackedClosed, began: int) -> Call:
 
 
 def _draws(chances: list[float]) -> Callable[[], float]:
-    """Return what gives the numbers that were drawn, and then others that are always the same."""
+    """Return a function that returns the numbers that were drawn, and then others, always the same."""
     recorded, others = iter(chances), random.Random(0)  # noqa: S311 - no secret
 
     def draw() -> float:

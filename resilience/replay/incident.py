@@ -29,7 +29,7 @@ class _Outage:
 
 
 def report_outage(path: Path, take: Callable[[str], object], region: str) -> None:
-    """Give the report of a region's latest outage to a function.
+    """Call a function with the report of a region's latest outage.
 
     Args:
         path: The recording.
@@ -179,7 +179,7 @@ def _first_at(recorded: RegionRecording, at: float) -> int:
 
 
 def _part_of(recorded: RegionRecording, begin: int, end: int) -> RegionRecording:
-    """Return the words of an outage and those before it, as a recording of its own."""
+    """Return the words of an outage and those before it, as a separate recording."""
     first = max(0, begin - _BEFORE)
     if first == 0:
         return replace(

@@ -26,7 +26,7 @@ from resilience.mode import Mode
 # Seconds after which the circuit is read again: no event says that a probe has become due, nor
 # that a probe of other code has given its place back.
 _POLL_INTERVAL = 1.0
-# The slow start, unless the policy has a ramp of its own.
+# The slow start, unless the policy has its own ramp.
 _RAMP = (1, 2.0)
 # How many more calls may run for tenants that are paced, as a share of all.
 _PACED_SHARE = 0.1
