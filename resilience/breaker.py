@@ -729,11 +729,8 @@ class CircuitBreaker(KeepsIdentity):
     # Admitting
 
     def _ask_circuit(self, now: float, classifiers: Classifiers | None) -> Permit:
-        if lock_is_held():  # in a signal handler or a finalizer: the circuit may be in a change
-            if self.bypass is not None:
-                return Permit().begin(self, self.bypass, classifiers)
-            state = self.circuit.state
-            raise CircuitBreakerOpenError(self.region, state.name, state.reason, 0.0)
+        if lock_is_held():  # in a signal handler or a finalizer
+            return self._ask_in_a_change(now, classifiers)
         if self.circuit.state.limits_calls and self._is_inside_own_place(now):
             return NestedPermit().begin(self, None)
         if postponed:  # one of them may give back the place of a probe
@@ -761,6 +758,15 @@ class CircuitBreaker(KeepsIdentity):
             permit.abandon("interrupted before it began")
             raise
         return permit
+
+    def _ask_in_a_change(self, now: float, classifiers: Classifiers | None) -> Permit:
+        """Admit a call while the circuit may be in a change, or reject it; change nothing there."""
+        if self.bypass is not None:
+            return Permit().begin(self, self.bypass, classifiers)
+        state = self.circuit.state
+        if isinstance(state, TrackedClosed) and not state.limits_calls:
+            return self._make_permit().begin(self, Call(state, now), classifiers)
+        raise CircuitBreakerOpenError(self.region, state.name, state.reason, 0.0)
 
     def _is_inside_own_place(self, now: float) -> bool:
         for call in scope.enclosing_calls():

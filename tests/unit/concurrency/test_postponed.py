@@ -4,7 +4,13 @@ import contextvars
 
 import pytest
 
-from resilience import CircuitBreaker, _threads
+from resilience import (
+    BreakerPolicy,
+    CircuitBreaker,
+    CircuitBreakerOpenError,
+    CircuitBreakerRegistry,
+    _threads,
+)
 from resilience._lock import lock, postponed, settle_postponed
 from tests.support.driving import ServerError
 
@@ -48,3 +54,40 @@ def test_a_change_of_another_circuit_that_fails_replaces_no_error(breaker, log, 
         raise ServerError
     assert breaker.snapshot().failures == 1
     assert sum("raised ZeroDivisionError" in line["message"] for line in log) == 1
+
+
+RULES = [
+    {"failure_rate_threshold": 0.5},
+    {"stranded_after": 5},
+    {"call_timeout": 5, "cancel_stranded": True},
+    {"ramp": (2, 2)},
+]
+
+
+@pytest.mark.parametrize("is_recorded", [False, True])
+@pytest.mark.parametrize("rules", RULES, ids=str)
+def test_in_the_middle_of_a_change_a_closed_circuit_admits_calls(
+    rules, is_recorded, clock, tmp_path
+):
+    registry = CircuitBreakerRegistry(BreakerPolicy(**rules), clock=clock)
+    if is_recorded:
+        registry.record(tmp_path / "outcomes")
+    breaker = registry.get("eu-west-1")
+    with lock:  # as a signal handler may find it
+        permit = breaker.acquire()
+    permit.succeed()
+    with pytest.raises(ServerError), breaker.acquire():
+        raise ServerError
+    assert (breaker.snapshot().successes, breaker.snapshot().failures) == (1, 1)
+    registry.clear()
+
+
+def test_in_the_middle_of_a_change_nobody_knows_what_a_ramp_admits(clock):
+    policy = BreakerPolicy(failure_threshold=1, success_threshold=1, ramp=(2, 2))
+    breaker = CircuitBreaker("eu-west-1", policy, clock=clock)
+    breaker.acquire().fail()
+    clock.advance(60)
+    breaker.acquire().succeed()
+    with lock, pytest.raises(CircuitBreakerOpenError):
+        breaker.acquire()
+    breaker.acquire().succeed()
