@@ -258,15 +258,14 @@ class CircuitBreaker(KeepsIdentity):
         self.throttled_tenants: Collection[str] = ()
         #: The calls that end when the circuit opens, where the policy says so; else None.
         self.running_calls: set[EndsCalls] | None = None
-        # Those of them that are to be ended now, as soon as the lock is free.
-        self._calls_to_end: tuple[EndsCalls, ...] = ()
+        self._calls_to_end: tuple[EndsCalls, ...] = ()  # of those, as soon as the lock is free
         #: The ticket of calls that the circuit would reject, where it rejects nobody; else None.
         self.bypass: Closed | None = None
         self._follow_policy()
         #: Warns about calls that cannot open the circuit.
         self.hints = Hints(self.region, self.circuit)
         #: Decides about errors and results.
-        self.judge: Judge = make_judge(self.policy, self.region, classifier, result_classifier)
+        self.judge = make_judge(self.policy, self.region, classifier, result_classifier)
         self.refresh()
 
     # One call

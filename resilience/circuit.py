@@ -41,8 +41,8 @@ The rules:
 13. A circuit whose probes are all IGNORED can neither close nor open. After ten of them in a row,
     with no other outcome between them, there is an event, and one more for each recovery timeout
     that this goes on. It names what the probes reported last.
-14. Where the policy watches rates, each call in CLOSED has its own ticket, which shows when the call
-    began. Calls that say something about the region count in a sliding window when they end.
+14. Where the policy watches rates, each call in CLOSED has its own ticket, which shows when the
+    call began. Calls that say something about the region count in a sliding window when they end.
     A failure or a slow call trips the circuit if the window then holds enough calls and a rate has
     reached its threshold; a call that goes well trips nothing. Each CLOSED begins with an empty
     window. How the rates are counted is in `rules/`.
@@ -309,7 +309,7 @@ class Circuit:
     Args:
         policy: The thresholds.
         now: Seconds; the circuit starts CLOSED at this moment.
-        is_simulated: Whether it decides about no real calls, so that RESILIENCE_MODE does not apply.
+        is_simulated: Whether it decides about no real calls: RESILIENCE_MODE does not apply then.
     """
 
     __slots__ = (
@@ -782,7 +782,7 @@ class Circuit:
         state.failures += 1
         if state.streak < self._least_streak and state.failures < state.noted_from:
             state.last_activity = now
-            if state.streak > state.longest_streak:
+            if state.streak > state.longest_streak:  # noqa: PLR1730 - calling `max` costs more
                 state.longest_streak = state.streak
             return
         trip = self._why_trip(state, report.reason, now)

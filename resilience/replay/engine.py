@@ -365,7 +365,7 @@ def _call(closed: TrackedClosed, began: int) -> Call:
 
 
 def _draws(chances: list[float]) -> Callable[[], float]:
-    """Return a function that returns the numbers that were drawn, and then others, always the same."""
+    """Return a source of the numbers that were drawn, and then of others that never change."""
     recorded, others = iter(chances), random.Random(0)  # noqa: S311 - no secret
 
     def draw() -> float:

@@ -39,7 +39,7 @@ class InFlight(Generic[Call]):
             oldest.since = now
 
     def pop_overdue(self, seconds: float, now: float) -> Call | None:
-        """Return the oldest call that is in flight for that long, and forget it; None: there is none.
+        """Return the oldest call in flight for that long, and forget it; None: there is none.
 
         Args:
             seconds: How long.

@@ -143,8 +143,8 @@ def test_an_interpreter_without_a_baseline_is_reported(monkeypatch, capsys, tmp_
         # Eleven and 45 were aimed at. Each of tenacity's hooks and its wait add theirs, the wait
         # looks for the headers of an answer in a file of its own, and for the delay in another one,
         # which the limits of tenants read too, the first attempt is made outside of tenacity, and
-        # each loop has statistics of its own. How long the circuit stays OPEN has a file as well, since
-        # it may grow, and all rules open the circuit by the same function.
+        # each loop has statistics of its own. How long the circuit stays OPEN has a file as well,
+        # since it may grow, and all rules open the circuit by the same function.
         (call_depth.failing_probe_with_retries, 22, 69),
     ],
 )

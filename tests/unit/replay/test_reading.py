@@ -6,6 +6,7 @@ import random
 import pytest
 
 from resilience import BreakerPolicy, CircuitBreakerRegistry
+from resilience._text import display_name
 from resilience.recording import NotARecordingError, layout, read_recording
 from resilience.recording.layout import Header, Kind
 from resilience.replay import compare, incident_reports
