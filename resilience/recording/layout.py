@@ -12,7 +12,8 @@ An ANCHOR word holds an absolute time instead. Others belong to the outcome that
 says how many words were written while the call ran if those were 255 or more, and BEGAN says to the
 microsecond when it began, and in which order among the calls that began between the same two words,
 where the circuit has looked at that. After a failed attempt, EARLIER says how many words before the
-one that follows the attempt was recorded. A NOTE word says how many bytes of JSON follow it,
+one that follows the attempt was recorded, and COUNTED that the failure which follows is that of the
+attempt, and was counted with it. A NOTE word says how many bytes of JSON follow it,
 filled up with zeros to whole words: the name of a region, which makes the table of regions, its
 policy, and what else happens rarely.
 """
@@ -56,6 +57,7 @@ class Kind(IntEnum):
     MANY = 10
     BEGAN = 11
     EARLIER = 12
+    COUNTED = 13
 
 
 class Header(NamedTuple):
@@ -140,7 +142,7 @@ def words_while(word: int) -> int:
 
 
 def pack_count(kind: Kind, words: int) -> int:
-    """Return the word of a number of words: MANY, or EARLIER."""
+    """Return the word of a number of words: MANY, or EARLIER; COUNTED has none."""
     return kind | words << 4
 
 

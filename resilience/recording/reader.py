@@ -17,7 +17,7 @@ from resilience.recording.policies import policy_from_dict
 # Bytes; the largest file that is read into memory.
 _LARGEST_FILE = 1 << 28
 
-_PREFIXES = frozenset((int(Kind.MANY), int(Kind.BEGAN), int(Kind.EARLIER)))
+_PREFIXES = frozenset((int(Kind.MANY), int(Kind.BEGAN), int(Kind.EARLIER), int(Kind.COUNTED)))
 
 #: The kinds of words that say that the region is up, and that it is down.
 ANSWERS: Final = frozenset((int(Kind.SUCCESS), int(Kind.ANSWERED)))
@@ -90,6 +90,7 @@ class RegionRecording:
         began: When the call of an index began, in microseconds, and in which order among those that
             began at the same place, where that is known exactly.
         attempts: The word of an earlier attempt of the call of an index.
+        counted: The words of failures that were counted with an earlier attempt.
         is_started: Whether `start` was read.
     """
 
@@ -105,6 +106,7 @@ class RegionRecording:
     while_running: dict[int, int] = field(default_factory=dict[int, int])
     began: dict[int, tuple[int, int]] = field(default_factory=dict[int, tuple[int, int]])
     attempts: dict[int, int] = field(default_factory=dict[int, int])
+    counted: set[int] = field(default_factory=set[int])
     is_started: bool = False
     _likely_kinds: dict[int, int] | None = None
 
@@ -277,6 +279,8 @@ class _PartReader:
                 recorded.while_running[index] = word >> 4
             elif word & 15 == Kind.EARLIER:
                 recorded.attempts[index] = index - (word >> 4)
+            elif word & 15 == Kind.COUNTED:
+                recorded.counted.add(index)
             else:
                 recorded.began[index] = layout.unpack_time(word)
 

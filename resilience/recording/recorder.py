@@ -176,6 +176,8 @@ class Recording:
             self._write_word(layout.pack_count(Kind.MANY, call.words))
         if call.attempt is not None:
             self._write_word(layout.pack_count(Kind.EARLIER, call.attempt))
+        if call.is_counted:
+            self._write_word(layout.pack_count(Kind.COUNTED, 0))
         if call.is_exact:
             self._write_word(layout.pack_time(Kind.BEGAN, began, call.order))
         since_anchor = moment - self._anchor
@@ -246,6 +248,7 @@ class CallInFlight:
         is_exact: Whether the circuit has looked at the time when it began.
         attempt: The number of the word of its latest failed attempt, and in the end, how many words
             before the last one that was; None: no attempt was recorded.
+        is_counted: Whether its failure was counted with that attempt.
     """
 
     since: float
@@ -253,6 +256,7 @@ class CallInFlight:
     order: int = 0
     is_exact: bool = False
     attempt: int | None = None
+    is_counted: bool = False
 
 
 class CircuitRecorder:
@@ -341,6 +345,8 @@ class CircuitRecorder:
             if isinstance(report, DelayingReport) and report.retry_after:
                 self.note({"delay": report.retry_after})
             word = self._words
+            if call.attempt is not None and isinstance(ticket, Call):
+                call.is_counted = ticket.is_counted and report.outcome is Outcome.FAILURE
             self._write(_kind_of(report), call, now)
             if isinstance(report, AttemptReport):
                 call.attempt = word

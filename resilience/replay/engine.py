@@ -291,12 +291,22 @@ class _Replay:
             if result.rejects_recorded_from is None:
                 result.rejects_recorded_from = self._recorded.began_at(index) / MICROSECOND
             return
+        if index in self._recorded.counted:
+            self._end_counted(index, ticket, now)
+            return
         if kind == Kind.ATTEMPT and ticket is not None:
             self._tickets[index] = ticket
         result.made += 1
         result.failed += kind in FAILURES
         if ticket is not None and kind != _UNFINISHED:
             self._circuit.record(ticket, self._report(index, kind), now)
+            self._note_changes(index + 1)
+
+    def _end_counted(self, index: int, ticket: Ticket | None, now: float) -> None:
+        """End a call whose failure was counted with its last attempt."""
+        if isinstance(ticket, Call):
+            ticket.is_counted = True
+            self._circuit.record(ticket, self._report(index, Kind.FAILURE), now)
             self._note_changes(index + 1)
 
     def _report(self, index: int, kind: int) -> Report:

@@ -135,10 +135,12 @@ def _report(recorded: RegionRecording, outage: _Outage, clock_to_time: float) ->
 def _requests_before(recorded: RegionRecording, begin: int) -> str:
     """Return after how many requests since the last answer the circuit opened."""
     requests = failed = 0
-    for word in reversed(recorded.words[:begin]):
-        kind = word & 15
+    for index in range(begin - 1, -1, -1):
+        kind = recorded.words[index] & 15
         if kind in ANSWERS:
             break
+        if index in recorded.counted:
+            continue
         requests += kind != Kind.REJECTED
         failed += kind in FAILURES
     return f"Requests    {requests:,} since the last answer, of which {failed:,} failed"

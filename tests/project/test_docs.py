@@ -20,6 +20,8 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipP
 import resilience
 import resilience.explain
 import resilience.limits
+import resilience.recording
+import resilience.replay
 import resilience.retry
 import resilience.testing
 from resilience import CircuitBreakerRegistry
@@ -180,6 +182,12 @@ def test_the_reference_has_every_public_name():
     expected |= {f"resilience.limits.{name}" for name in resilience.limits.__all__}
     expected |= {
         f"resilience.explain.{name}" for name in resilience.explain.__all__ if name != "explain"
+    }
+    expected |= {f"resilience.recording.{name}" for name in resilience.recording.__all__}
+    expected |= {
+        f"resilience.replay.{name}"
+        for name in resilience.replay.__all__
+        if name != "report_outage"  # for the registry
     }
     expected |= {
         f"resilience.integrations.{name}"

@@ -87,6 +87,9 @@ class Traffic:
         elif how < 0.2 and self.has_attempts:
             permit.attempt_failed(TimeoutError())
             permit.succeed()
+        elif how < 0.25 and self.has_attempts:
+            permit.attempt_failed(TimeoutError())
+            permit.fail()
         elif self.chance.random() < self._down[region]:
             permit.fail()
         else:

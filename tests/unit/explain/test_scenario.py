@@ -11,7 +11,7 @@ HOUR = Phase(seconds=3600)
     ("fields", "error", "text"),
     [
         ({"seconds": 0}, ValueError, "seconds must be a finite number of seconds > 0, got 0"),
-        ({"latency": "1"}, TypeError, "latency must be a finite number of seconds > 0, got '1'"),
+        ({"latency": "1"}, TypeError, "latency must be a finite number of seconds > 0, got str"),
         ({"slow_latency": -1}, ValueError, "slow_latency"),
         ({"failure_rate": 1.5}, ValueError, "failure_rate must be a share from 0 to 1, got 1.5"),
         ({"hang_rate": -1}, ValueError, "hang_rate"),

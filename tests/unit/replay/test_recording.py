@@ -67,6 +67,7 @@ def test_all_kinds_of_outcomes(registry, path):
         Kind.ANSWERED,
         Kind.IGNORED,
         Kind.ATTEMPT,
+        Kind.FAILURE,  # the same as the attempt's, counted once
         *[Kind.FAILURE] * 8,
         Kind.REJECTED,
         Kind.REJECTED,
