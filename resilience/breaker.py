@@ -826,11 +826,11 @@ class CircuitBreaker(KeepsIdentity):
         if circuit.events:
             self._queue_events()
         closed = circuit.admits_without_asking()
-        has_no_result_classifier = self.judge.result_classifier is None
-        self.closed = closed if has_no_result_classifier else None
-        if closed is None and has_no_result_classifier:
+        self.closed = closed if self.judge.result_classifier is None else None
+        if closed is None:
             is_tracked = isinstance(circuit.state, TrackedClosed)
-            self.timed = circuit.times_calls() if is_tracked else None
+            looks_at_results = self.judge.result_classifier is not None
+            self.timed = circuit.times_calls() if is_tracked and not looks_at_results else None
         if self._is_off:
             self.closed = self.bypass
         if self._subscribers is not None:

@@ -104,11 +104,12 @@ class Closed:
 
     name: ClassVar[CircuitState] = CircuitState.CLOSED
     reason: ClassVar[None] = None
-    #: Whether the state itself is the ticket of a call.
-    is_plain: ClassVar[bool] = True
     #: Whether only some calls are admitted at a time, so that nested ones need no place.
     limits_calls: ClassVar[bool] = False
     since: float
+    # Whether the state itself is the ticket of a call. An attribute of the object, since one of the
+    # class takes as long to read as all the rest of `admits_without_asking`.
+    is_plain: bool = field(kw_only=True, default=True)
     streak: int = 0
     last_activity: float = -math.inf
     failures: int = 0
@@ -138,10 +139,13 @@ class TrackedClosed(Closed):
     # How many of those successes the window has.
     in_window: int = field(kw_only=True, default=0)
 
-    @property
-    def is_plain(self) -> bool:  # type: ignore[override]
-        """Whether there is nothing left for which a call needs its own ticket."""
-        return self.window is None and self.ramp is None and not self.is_watched
+    def __post_init__(self) -> None:
+        self.is_plain = self.window is None and self.ramp is None and not self.is_watched
+
+    def end_ramp(self) -> None:
+        """Admit all calls from now on."""
+        self.ramp = None
+        self.is_plain = self.window is None and not self.is_watched
 
     @property
     def limits_calls(self) -> bool:  # type: ignore[override]
@@ -477,7 +481,7 @@ class Circuit:
             return
         state = self.state
         if isinstance(state, TrackedClosed) and policy.ramp is None:
-            state.ramp = None
+            state.end_ramp()
         if policy.abandoned_threshold is None:
             self._abandoned = 0
         if isinstance(state, Open) and not state.is_forced:
@@ -545,6 +549,7 @@ class Circuit:
         totals, state = replace(self._totals), self.state
         if isinstance(state, Closed):
             totals.successes += state.successes
+            totals.failures += state.failures
             totals.answered += state.answered
             totals.ignored += state.ignored
         else:
@@ -556,7 +561,7 @@ class Circuit:
         state, totals = self.state, self._totals
         outcomes = totals.successes + totals.failures + totals.answered
         if isinstance(state, Closed):
-            outcomes += state.successes + state.answered
+            outcomes += state.successes + state.failures + state.answered
         return outcomes
 
     def ignored_probes(self) -> ProbesIgnored:
@@ -747,8 +752,7 @@ class Circuit:
         # What is in the window cannot be measured again: it starts empty.
         self._totals = self.totals()
         self.state = renewed = self.make_closed(state.since)
-        renewed.streak = state.streak
-        renewed.last_activity, renewed.failures = state.last_activity, state.failures
+        renewed.streak, renewed.last_activity = state.streak, state.last_activity
 
     def _fits(self, state: Closed) -> bool:
         """Whether a CLOSED state counts calls as the policy demands."""
@@ -773,9 +777,9 @@ class Circuit:
             self._note_ignored_probe(state, report.reason, now)
 
     def _record_failure(self, state: State, report: Report, now: float) -> None:
-        self._totals.failures += 1
         state.streak += 1
         if not isinstance(state, Closed):
+            self._totals.failures += 1
             self._failed_probes += 1
             self._open(report, report.reason, now)
             return
@@ -859,7 +863,8 @@ class Circuit:
         if state.ramp is not None:
             was_answered = outcome in (Outcome.SUCCESS, Outcome.ANSWERED)
             state.ramp.end(call, was_answered=was_answered)
-            state.ramp = None if state.ramp.is_over else state.ramp
+            if state.ramp.is_over:
+                state.end_ramp()
 
     def _is_abandoned_too_often(self) -> bool:
         """Count an abandoned call; return whether the row of them is too long."""

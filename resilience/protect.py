@@ -294,10 +294,10 @@ def _contains_retries(fn: object) -> bool:
 # themselves, which saves the 30 ns of a function call, and pass keywords on only where there are
 # some, which saves 20 ns.
 #
-# A call in a circuit that times its calls is the last part of a wrapper. With `async def`, another
-# function would cost it another coroutine. `region` is not needed any more there and holds the time
-# at which the call began: its own local variable would cost every other call some
-# instructions, as would another variable of the enclosing function.
+# A call in a circuit that times its calls is the last part of the wrapper of an `async def`, where
+# another function would cost it another coroutine. `region` is not needed any more there, and holds
+# the state that times the call, and then the time at which it began: a variable of its own would
+# cost every other call some instructions.
 
 
 def _protect_async(
@@ -332,9 +332,13 @@ def _protect_async(
         except Exception:  # noqa: BLE001 - new, or an object of any class, which is refused
             breaker = lookup.find(region)
         closed = breaker.closed
-        if closed is not None:
-            if call_with_permit is not None:
-                return await call_with_permit(breaker, closed, args, kwargs)
+        if closed is None:
+            region = breaker.timed
+            if region is None or call_with_permit is not None:
+                return await breaker.acquire(classifiers).call_async(fn, args, kwargs)
+        elif call_with_permit is not None:
+            return await call_with_permit(breaker, closed, args, kwargs)
+        else:
             try:
                 result = await (fn(*args, **kwargs) if kwargs else fn(*args))
             except BaseException as error:
@@ -344,10 +348,7 @@ def _protect_async(
                 breaker.end_streak(closed)
             closed.successes += 1
             return result
-        closed = breaker.timed
-        if closed is None or call_with_permit is not None:
-            return await breaker.acquire(classifiers).call_async(fn, args, kwargs)
-        region = (breaker.clock or time.monotonic)()
+        closed, region = region, (breaker.clock or time.monotonic)()
         try:
             result = await (fn(*args, **kwargs) if kwargs else fn(*args))
         except BaseException as error:
@@ -384,28 +385,28 @@ def _protect_sync(
         except Exception:  # noqa: BLE001 - new, or an object of any class, which is refused
             breaker = lookup.find(region)
         closed = breaker.closed
-        if closed is not None:
-            if call_with_permit is not None:
-                return call_with_permit(breaker, closed, args, kwargs)
-            try:
-                result = fn(*args, **kwargs) if kwargs else fn(*args)
-            except BaseException as error:
-                breaker.record_error(closed, error, classifiers)
-                raise
-            try:
-                how = unfinished[type(result)]
-            except BaseException:  # noqa: BLE001 - its metaclass may not be hashable
-                how = unfinished.of(type(result))
-            if how is not None:
-                return calls.finish(breaker, closed, result)
-            if closed.streak:
-                breaker.end_streak(closed)
-            closed.successes += 1
-            return result
-        closed = breaker.timed
-        if closed is None or call_with_permit is not None:
-            return calls.checked(breaker.acquire(classifiers).call_sync(fn, args, kwargs))
-        return calls.run_timed(breaker, closed, args, kwargs)
+        if closed is None:
+            closed = breaker.timed
+            if closed is None or call_with_permit is not None:
+                return calls.checked(breaker.acquire(classifiers).call_sync(fn, args, kwargs))
+            return calls.run_timed(breaker, closed, args, kwargs)
+        if call_with_permit is not None:
+            return call_with_permit(breaker, closed, args, kwargs)
+        try:
+            result = fn(*args, **kwargs) if kwargs else fn(*args)
+        except BaseException as error:
+            breaker.record_error(closed, error, classifiers)
+            raise
+        try:
+            how = unfinished[type(result)]
+        except BaseException:  # noqa: BLE001 - its metaclass may not be hashable
+            how = unfinished.of(type(result))
+        if how is not None:
+            return calls.finish(breaker, closed, result)
+        if closed.streak:
+            breaker.end_streak(closed)
+        closed.successes += 1
+        return result
 
     return protected
 

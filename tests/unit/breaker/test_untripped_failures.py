@@ -123,7 +123,7 @@ def test_a_circuit_that_opens_at_its_thousandth_failure_says_nothing(clock, log)
     assert warnings(log) == []
 
 
-def test_a_change_of_what_is_counted_keeps_the_failures_but_not_their_beginning(clock, log):
+def test_after_a_change_of_what_is_counted_the_failures_are_counted_from_the_start(clock, log):
     registry = CircuitBreakerRegistry(clock=clock)
     breaker = registry.get("eu-west-1")
     play(breaker, "FS", clock, times=999)
