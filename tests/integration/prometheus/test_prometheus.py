@@ -172,7 +172,7 @@ def test_looking_changes_nothing(registry, clock, scrape):
 def test_a_hostile_name_stays_a_label(registry, scrape, name):
     registry.get(name).force_open("a test")
     seen = figures(scrape())
-    assert len(seen) == 22
+    assert len(seen) == 29
     assert {key[1] for key in seen} == {display_name(registry.get(name).region)}
     assert len(display_name(name)) <= 200
 
@@ -192,7 +192,7 @@ def test_the_same_registry_twice_is_refused(registry):
 
 def test_an_empty_registry_shows_the_metrics_without_figures(scrape):
     assert figures(scrape()) == {}
-    assert scrape().count("# TYPE circuit_breaker_") == 16
+    assert scrape().count("# TYPE circuit_breaker_") == 18
 
 
 def test_names_and_units_are_as_prometheus_wants_them(registry, clock, scrape):
