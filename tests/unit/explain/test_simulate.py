@@ -137,3 +137,10 @@ def test_wrong_arguments_are_refused(arguments, text):
     policy, scenario, seed = arguments
     with pytest.raises(TypeError, match=text):
         simulate(policy, scenario, seed=seed)
+
+
+def test_an_answer_that_comes_after_the_breaker_has_ended_the_call_is_no_second_end():
+    late = Scenario(phases=(Phase(seconds=10, failure_rate=1.0, latency=1.0),), attempts=1)
+    result = simulate(BreakerPolicy(call_timeout=0.5, failure_threshold=1000), late)
+    assert result.worst_call == pytest.approx(0.5)
+    assert 0 < result.failed <= result.calls

@@ -8,6 +8,7 @@ import pytest
 
 from resilience import BreakerPolicy, CircuitBreakerRegistry, region_breaker
 from resilience._text import display_name
+from resilience.mode import Mode
 from resilience.recording import read_recording
 from resilience.recording.layout import Kind
 from resilience.replay import compare, replay
@@ -466,6 +467,31 @@ def test_after_an_error_nothing_is_written_any_more(registry, path, log, monkeyp
     assert not recording.is_open
     _wait_for(log, "Input/output error")
     recording.close()
+
+
+def test_while_everything_is_switched_off_nothing_is_recorded(registry, path, monkeypatch):
+    monkeypatch.setattr("resilience.recording.recorder.FORCED_MODE", Mode.OFF)
+    recording = registry.record(path)
+    registry.get("eu-west-1").acquire().succeed()
+    recording.close()
+    assert read_recording(path).regions == []
+
+
+def test_a_failure_that_was_counted_with_its_attempt_is_one_request(clock, path):
+    reports = []
+    registry = CircuitBreakerRegistry(BreakerPolicy(failure_threshold=2), clock=clock)
+    recording = registry.record(path, on_outage=reports.append)
+    breaker = registry.get("eu-west-1")
+    call = breaker.acquire()
+    call.attempt_failed(TimeoutError())
+    call.fail()
+    breaker.acquire().fail()
+    clock.advance(60)
+    close(breaker)
+    recording.close()
+    assert "Requests    2 since the last answer, of which 2 failed" in reports[0]
+    [recorded] = read_recording(path).regions
+    assert (replay(recorded).made, replay(recorded).failed) == (5, 2)
 
 
 def test_settings_that_are_not_the_policy_are_not_written(registry, path):

@@ -102,3 +102,11 @@ def test_a_share_above_the_threshold_trips_in_a_moment():
 def test_a_great_window_takes_no_longer_than_a_small_one():
     policy = BreakerPolicy(failure_rate_threshold=0.5, window=3600, failure_threshold=1000)
     assert trips_per_second(policy, 0.01, 1000.0) == 0.0
+
+
+def test_a_window_in_which_one_failure_is_enough():
+    policy = BreakerPolicy(failure_threshold=1000, failure_rate_threshold=1, minimum_calls=1)
+    share, calls_per_second = 0.01, 0.1
+    no_success = math.exp(-calls_per_second * (1 - share) * policy.window)
+    trips = trips_per_second(policy, share, calls_per_second)
+    assert trips == pytest.approx(calls_per_second * share * no_success, rel=0.1)

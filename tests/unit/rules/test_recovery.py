@@ -13,6 +13,8 @@ from resilience import (
     Outcome,
     classify_status,
 )
+from resilience.circuit import Circuit
+from resilience.outcome import Report
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 
@@ -239,3 +241,10 @@ def test_what_the_server_asks_for_is_spread_too(clock):
     waits = [fail(breaker_of(clock, seed=seed, **policy), 40) for seed in range(50)]
     assert 40 <= min(waits) < max(waits) <= 60
     assert len(set(waits)) > 45
+
+
+def test_a_circuit_by_itself_leaves_nothing_to_chance():
+    circuit = Circuit(BreakerPolicy(recovery_timeout=10, recovery_jitter=0.5), 0)
+    for _ in range(10):
+        circuit.record(circuit.acquire(0), Report(Outcome.FAILURE, "ServerError 503"), 0)
+    assert circuit.retry_after(0) == 10

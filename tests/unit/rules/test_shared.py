@@ -1,6 +1,6 @@
 """The rules in a circuit that other processes share."""
 
-from resilience import Backoff, BreakerPolicy
+from resilience import Backoff, BreakerPolicy, CircuitBreaker
 from resilience.outcome import Outcome, Report
 from resilience.shared_circuit import SharedCircuit
 from resilience.shared_record import RecordState, RecordView
@@ -47,3 +47,15 @@ def test_a_close_by_another_process_begins_a_ramp_and_a_reset_does_not():
         circuit.on_record(view, 61)
         ramp = getattr(circuit.state, "ramp", None)
         assert (ramp and ramp.limit) == limit
+
+
+def test_another_thread_may_deliver_a_change_and_has_nothing_to_do_without_one(clock):
+    breaker = CircuitBreaker("eu-west-1", BreakerPolicy(cancel_stranded=True), clock=clock)
+    heard, deliveries = [], []
+    breaker.listen(heard.append)
+    breaker.apply(lambda _now: None, deliveries.append)
+    assert deliveries == []
+    breaker.apply(lambda now: breaker.circuit.force_open("maintenance", now), deliveries.append)
+    assert (breaker.state, heard) == ("OPEN", [])
+    deliveries[0]()
+    assert [event.new for event in heard] == ["OPEN"]

@@ -96,3 +96,9 @@ def test_it_stays_below_4_kb_whatever_the_traffic():
         window.add(10**9, failures=10**9, slow=10**9)
     assert size_of(window) <= at_first + 200  # the numbers themselves are longer
     assert size_of(window) < 4096
+
+
+def test_it_shows_what_it_counts():
+    window = SlidingWindow(60, 0)
+    window.add(3, failures=2, slow=1)
+    assert repr(window) == "<SlidingWindow of 60 s: 3 calls, 2 failures, 1 slow>"
