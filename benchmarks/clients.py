@@ -2,10 +2,11 @@
 
     make bench-clients                  into docs/how-to/http-clients.md
 
-The part of each client that sends a request does so without a network, with and without the circuit
-breaker, in turns, and the body is read. The difference of the best rounds is what the circuit breaker
-adds; the machine disturbs a round only in one direction. It is counted in seconds of the processor.
-Next to it stands a whole request to a server of aiohttp on loopback, in a process of its own.
+The part of each client that sends a request does so without a network, with and without the
+circuit breaker, in turns, and the body is read. The difference of the best rounds is what the
+circuit breaker adds; the machine disturbs a round only in one direction. It is counted in seconds
+of the processor. Next to it stands a whole request to a server of aiohttp on loopback, in a process
+of its own.
 """
 
 import asyncio

@@ -204,7 +204,7 @@ class _Body(io.IOBase):
         except BaseException as error:
             self._permit.raised(error)
             raise
-        if amt is None or (amt and not piece):
+        if amt is None or (amt and not piece) or self._body.length_remaining == 0:
             self._permit.succeed()
         return piece
 

@@ -132,6 +132,9 @@ def classifiers() -> None:
     def strict(error: BaseException) -> Outcome:
         return Outcome.FAILURE if isinstance(error, ValueError) else classify_error(error)
 
+    def judged(arguments: tuple[object, ...]) -> Outcome:
+        return Outcome.FAILURE if arguments else Outcome.IGNORED
+
     def of_exceptions(error: Exception) -> Outcome:
         return classify_error(error)
 
@@ -141,7 +144,7 @@ def classifiers() -> None:
     CircuitBreaker("eu-west-1", classifier=strict, result_classifier=classify_status)
     CircuitBreaker("eu-west-1", classifier=of_exceptions)
     CircuitBreaker("eu-west-1", classifier=of_some)  # type: ignore[arg-type]
-    CircuitBreaker("eu-west-1", classifier=lambda error: classify_error(error))
+    CircuitBreaker("eu-west-1", classifier=lambda error: judged(error.args))
 
     def wrong(error: BaseException) -> bool:
         return bool(error)

@@ -145,8 +145,9 @@ async def test_a_body_is_what_it_was_otherwise(session, server):
         content = response.content
         assert repr(content) == "<StreamReader 5 bytes>"
         assert content.get_read_buffer_limits() == content._body.get_read_buffer_limits()
-        content.set_read_chunk_size(2**20)
-        assert content._body.get_read_buffer_limits()[0] == 2**20
+        if hasattr(aiohttp.StreamReader, "set_read_chunk_size"):  # not in every version
+            content.set_read_chunk_size(2**20)
+            assert content._body.get_read_buffer_limits()[0] == 2**20
         data = await content.readany()
         with pytest.warns(DeprecationWarning, match="unread_data"):
             content.unread_data(data)

@@ -13,6 +13,7 @@ from resilience import (
     CircuitState,
     Outcome,
 )
+from resilience.integrations.http_client import RequestProtection
 from tests.support.http_clients import ASYNC_CLIENTS, CLIENTS, OfAiohttp, drop
 from tests.support.odd_server import odd_server
 
@@ -320,6 +321,34 @@ async def test_own_classifiers_decide(kind, server, registry, counts):
         await client.get(server.url("/ok"))
         await fail(client, server.url("/hang"))
     assert counts() == {"failures": 1, "answered": 1}
+
+
+async def test_a_body_decides_where_an_own_classifier_is_content(kind, server, registry, counts):
+    async with kind.open(registry, result_classifier=lambda _: Outcome.SUCCESS) as client:
+        await client.start(server.url("/stream"))
+        await client.read_first()
+        assert counts() == {}
+        server.go_on.set()
+        await client.read_rest()
+        await client.close()
+        assert counts() == {"successes": 1}
+        await fail(client, server.url("/cut"), error=client.cut)
+        assert counts() == {"successes": 1, "failures": 1}
+
+
+async def test_a_rejection_that_is_one_of_the_client_already_stays_as_it_is(kind, registry):
+    async with kind.open(registry) as client:
+        inner = client.rejection("elsewhere", OPEN, "ServerError 503", 2.0)
+    protection = RequestProtection(
+        registry=registry,
+        region_of=None,
+        classifier=None,
+        result_classifier=None,
+        observe_limits=False,
+        region_of_url=str,
+        rejection=client.rejection,
+    )
+    assert protection.rejection_for(inner) is inner
 
 
 async def test_without_a_result_classifier_the_one_of_the_registry_decides(kind, server, clock):

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 
 import aiohttp
 import django
@@ -229,3 +231,14 @@ def test_wrong_arguments_are_refused(registry, wrong, error, text):
 def test_the_package_has_no_other_names():
     with pytest.raises(AttributeError, match="no attribute 'page_of_status'"):
         _ = package.page_of_status
+
+
+def test_the_page_needs_no_library():
+    lines = (
+        "import sys",
+        "sys.modules['aiohttp'] = None",
+        "from resilience import default_registry",
+        "from resilience.integrations.status_page import StatusPage",
+        "StatusPage(default_registry)",
+    )
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True)

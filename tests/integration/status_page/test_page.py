@@ -5,6 +5,7 @@ import contextlib
 import json
 import socket
 from types import SimpleNamespace
+from unittest.mock import AsyncMock
 
 import aiohttp
 import pytest
@@ -587,8 +588,15 @@ async def test_after_the_end_nobody_is_let_in(registry):
 async def test_a_client_that_has_left_before_its_first_message_harms_nobody(registry):
     stream = Stream(PageState(registry), max_listeners=1)
     request = SimpleNamespace(get_extra_info=lambda _: None, transport=None, remote=None)
-    client = stream._add_client(AiohttpConnection(request))
+    connection = AiohttpConnection(request)
+    client = stream._add_client(connection)
     client.abort()
+    prepared = []
+    connection.response = SimpleNamespace(
+        headers={}, prepare=AsyncMock(side_effect=prepared.append)
+    )
+    await connection.start("text/event-stream", None)
+    assert prepared == [request]
     client.drop()
     stream._remove_client(client)
     assert not stream.clients
