@@ -11,6 +11,7 @@ import random
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 
 from aiohttp import web
@@ -49,16 +50,18 @@ class ServerError(Exception):
 
 
 @contextlib.asynccontextmanager
-async def serve() -> AsyncIterator[str]:
-    """Serve a page with an hour behind it; yield its address."""
+async def serve() -> AsyncIterator[tuple[str, Callable[[], None]]]:
+    """Serve a page with an hour behind it; yield its address, and what lets ten seconds pass."""
     clock = FakeClock(10_000.0)
     registry = CircuitBreakerRegistry(clock=clock)
     runner = web.AppRunner(status_page(registry), access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    play_an_hour([registry.get(region.value) for region in GenesysRegion], clock)
+    breakers = [registry.get(region.value) for region in GenesysRegion]
+    play_an_hour(breakers, clock)
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
     try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
+        yield url, partial(play_ten_seconds, breakers, clock)
     finally:
         await runner.cleanup()
 
@@ -79,6 +82,14 @@ def play_an_hour(breakers: list[CircuitBreaker], clock: FakeClock) -> None:
     call(opened, fail, times=10 + 128)
     clock.advance(23)
     probing.acquire()
+
+
+def play_ten_seconds(breakers: list[CircuitBreaker], clock: FakeClock) -> None:
+    """Let ten seconds pass in which some calls are made."""
+    clock.advance(10)
+    for number, breaker in enumerate(breakers):
+        call(breaker, succeed, times=number * 7 % 41)
+        call(breaker, fail, times=0 if number % 7 else 1)
 
 
 def succeed(breaker: CircuitBreaker) -> None:
@@ -106,7 +117,7 @@ async def main(folder: Path) -> None:
     """
     logger.disable("resilience")
     socket.gethostname, os.getpid = lambda: "worker-7", lambda: 4711  # no name of this machine
-    async with serve() as url, async_playwright() as driver:
+    async with serve() as (url, play), async_playwright() as driver:
         browser = await driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         for name, (scheme, width, height) in SHOTS.items():
             page = await browser.new_page(
@@ -115,6 +126,8 @@ async def main(folder: Path) -> None:
             )
             await page.goto(url)
             await page.locator("#live.on").wait_for()
+            play()
+            await page.locator("td.minute", has_text="/s").first.wait_for()
             await page.screenshot(path=folder / f"{name}.png")
             print(f"screenshots: {name}.png")
             await page.close()

@@ -60,6 +60,13 @@ def test_durations_are_short():
     ]  # fmt: skip
 
 
+def test_an_interval_is_a_number_of_seconds():
+    assert commands._seconds("0.5") == 0.5
+    for wrong in ("0", "-1", "inf", "nan", "x"):
+        with pytest.raises(ValueError, match=r"^$|could not convert"):
+            commands._seconds(wrong)
+
+
 def test_an_output_that_is_closed_ends_it(monkeypatch):
     def closed(*_args, **_kwargs):
         raise BrokenPipeError

@@ -51,6 +51,7 @@ def test_a_change_reaches_every_process(cli, store, join):
     assert cli("reset", "eu-west-1", *where) == (0, "eu-west-1 is CLOSED in every process\n", "")
     for breaker in (one, other):
         until(lambda breaker=breaker: breaker.state is CircuitState.CLOSED, "it is closed")
+    assert re.fullmatch(r"CLOSED +eu-west-1  for \d+ s\n", cli("status", *where)[1])
 
 
 def test_a_region_that_nobody_has_reported_is_pointed_out(cli, store):

@@ -54,6 +54,14 @@ def test_many_regions_with_odd_names_are_found(fleet, store, monkeypatch):
     assert sorted(one.region for one in fleet.circuits()) == sorted(names)
 
 
+def test_what_is_not_a_record_is_left_out(fleet, store):
+    with store.client() as client:
+        client.set("{region-breaker}:1:odd", "not a record")
+        client.hset("{region-breaker}:1:strange", "s", "O")
+    fleet.force_open("eu-west-1", "x")
+    assert [one.region for one in fleet.circuits()] == ["eu-west-1"]
+
+
 def test_a_probe_of_a_process_is_seen(fleet, store, join):
     breaker = shared(join(store.url, policy=QUICK))
     trip(breaker)
