@@ -238,10 +238,8 @@ class CircuitBreaker(KeepsIdentity):
         check_classifiers(classifier, result_classifier)
         now = _validate.first_reading(clock)
         self._clock = clock
-        if circuit is not None and policy not in (circuit.policy, BreakerPolicy()):
-            raise ValueError("policy must be that of the circuit, or not be given")
         #: The state machine; only this breaker changes it.
-        self.circuit = Circuit(policy, now) if circuit is None else circuit
+        self.circuit = _circuit_for(policy, circuit, now)
         self.circuit.chance = _chance_of(rng)
         # What is driven: the circuit, or a recorder in front of it.
         self._driven: DrivesCircuit = self.circuit
@@ -929,7 +927,7 @@ class CircuitBreaker(KeepsIdentity):
         try:
             now = clock()
         except Exception as fault:  # noqa: BLE001 - the call's own error or result goes first
-            log_fault("clock", clock, describe_exception(fault), self.region)
+            log_fault("clock", clock, describe_exception(fault), self.name)
             return math.nan
         return now if math.isfinite(now) else math.nan
 
@@ -950,6 +948,15 @@ class CircuitBreaker(KeepsIdentity):
         with lock:  # another thread may have been faster
             wait_queue = self._wait_queue = self._wait_queue or made
         return wait_queue
+
+
+def _circuit_for(policy: BreakerPolicy, circuit: Circuit | None, now: float) -> Circuit:
+    """Return the circuit that was given, or a new one."""
+    if circuit is None:
+        return Circuit(policy, now)
+    if policy not in (circuit.policy, BreakerPolicy()):
+        raise ValueError("policy must be that of the circuit, or not be given")
+    return circuit
 
 
 def _chance_of(rng: random.Random | None) -> Callable[[], float]:

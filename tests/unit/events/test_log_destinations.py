@@ -125,6 +125,8 @@ def test_structlog_gets_lines_and_fields(breaker, stops, log):
         "reason": "forced open: x",
         "streak": 0,
         "by": None,
+        "rule": None,
+        "mode": "enforce",
     }
     assert closed["log_level"] == "info"
 
