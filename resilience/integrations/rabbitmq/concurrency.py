@@ -18,7 +18,9 @@ from resilience.breaker import CircuitBreaker
 from resilience.circuit import CircuitState
 from resilience.events import StateChanged
 from resilience.integrations.rabbitmq.evidence import RegionEvidence
+from resilience.integrations.rabbitmq.handler import Attempt
 from resilience.integrations.rabbitmq.pacing import Pacing
+from resilience.outcome import Outcome
 
 # Seconds after which the circuit is read again: no event says that a probe has become due, nor
 # that a probe of other code has given its place back.
@@ -155,6 +157,18 @@ class ConcurrencyLimit:
     def at_full_rate(self) -> bool:
         """Whether the region takes as many calls as before its last opening."""
         return self._step is None and self.is_closed
+
+    def record_end(self, attempt: Attempt, began: int) -> None:
+        """Take note of an attempt after which a message is done with, or goes to `on_error`.
+
+        Args:
+            attempt: What came of it.
+            began: The position of its beginning in the order of `evidence`.
+        """
+        self.record_success()
+        error = attempt.error
+        if error is None or self._breaker.classify(error) is Outcome.ANSWERED:
+            self.confirm_failures(began)
 
     def record_success(self) -> None:
         """Count a call that went well: the next step of the slow start may begin."""

@@ -19,7 +19,7 @@ from resilience.circuit import CircuitState
 from resilience.classify import root_error
 from resilience.errors import TenantThrottledError
 from resilience.integrations.metrics import QueueStats
-from resilience.integrations.rabbitmq.amqp import acknowledge, return_to_queue
+from resilience.integrations.rabbitmq.amqp import acknowledge, is_unsettled, return_to_queue
 from resilience.integrations.rabbitmq.concurrency import (
     ConcurrencyLimit,
     Slot,
@@ -40,13 +40,13 @@ from resilience.integrations.rabbitmq.pacing import (
 )
 from resilience.integrations.rabbitmq.passing_over import PassingOver
 from resilience.integrations.rabbitmq.region_drain import RegionDrain
+from resilience.integrations.rabbitmq.returned_failures import ReturnedFailures
 from resilience.integrations.rabbitmq.settings import ConsumerSettings
 from resilience.integrations.rabbitmq.subscription import Subscription
 from resilience.integrations.rabbitmq.tenant_lookup import TenantLookup
 from resilience.integrations.rabbitmq.turns import Kind, Turns
 from resilience.integrations.rabbitmq.unacked import Delivery, Unacked, delivered, next_due
 from resilience.integrations.rabbitmq.worker import Worker
-from resilience.outcome import Outcome
 
 # Seconds that a probe waits for a new message before it takes one that has failed.
 _GRACE_PERIOD = 0.25
@@ -109,6 +109,7 @@ class RegionWorker(Worker):
         self._unacked = Unacked()
         self._turns = Turns(breaker.policy.failure_threshold)
         self._counts = DeliveryCounts(queue, breaker.region)
+        self._returned_failures = ReturnedFailures()
         # The deliveries whose attempt is running: they are not in `_unacked` meanwhile.
         self._attempting: set[Delivery] = set()
         self._tenants = TenantLookup(settings.tenant_of, self._warnings)
@@ -313,8 +314,8 @@ class RegionWorker(Worker):
             message, self._counts.deliveries, now=now, breaker_now=self._breaker.now()
         )
         delivery.tenant = self._tenants.find(message)
-        if delivery.kind is Kind.FAILED:
-            self._limit.evidence.adopt(delivery.failures)
+        if delivery.kind is not Kind.NEW:
+            self._note_known_failures(delivery)
         slot = self._slot_immediately(delivery)
         if slot is not None:
             self._start(delivery, slot)
@@ -323,6 +324,14 @@ class RegionWorker(Worker):
         self._start_attempts()
         if delivery not in self._attempting:
             self.wake()
+
+    def _note_known_failures(self, delivery: Delivery) -> None:
+        """Go on with what is known of a message that was delivered before."""
+        known = self._returned_failures.take(delivery.message)
+        if known is not None:
+            delivery.kind, delivery.failures = Kind.FAILED, known
+        if delivery.kind is Kind.FAILED:
+            self._limit.evidence.adopt(delivery.failures)
 
     def _slot_immediately(self, delivery: Delivery) -> Slot | None:
         """Return a slot for a message that nothing else comes before: so it is nearly always."""
@@ -335,6 +344,8 @@ class RegionWorker(Worker):
         return self._limit.try_acquire(paced=self._pacing.is_paced(delivery.tenant))
 
     def _on_lost(self) -> None:
+        everything = chain(self._unacked, self._held)
+        self._returned_failures.keep(one for one in everything if not is_unsettled(one.message))
         self._unacked.drop_lost()
         self._held.drop_lost()
         self.wake()
@@ -353,10 +364,19 @@ class RegionWorker(Worker):
             for delivery in self._unacked
             if delivery.received_at <= received_before or delivery in excess
         ]
-        await _give_back(self._unacked, returned)
+        await self._give_back(self._unacked, returned)
         if self._held.oldest <= received_before:
             held = [one for one in self._held if one.received_at <= received_before]
-            await _give_back(self._held, held)
+            await self._give_back(self._held, held)
+
+    async def _give_back(self, kept: Unacked | HeldMessages, returned: list[Delivery]) -> None:
+        """Give messages back to their queue, and keep those that the broker did not take."""
+        for delivery in returned:
+            kept.remove(delivery)
+        self._returned_failures.keep(returned)  # They may come back before the last one is sent.
+        await return_to_queue(delivery.message for delivery in returned)
+        for delivery in returned:
+            kept.add(delivery)  # Only if it is not settled.
 
     def _pass_over(self) -> None:
         """Move the messages to the end of the queue of which a tenant has too many here."""
@@ -405,6 +425,7 @@ class RegionWorker(Worker):
 
     def _start(self, delivery: Delivery, slot: Slot) -> None:
         self._turns.begin(delivery.kind)
+        delivery.started_at = self.now()
         self._attempting.add(delivery)
         call = None
         if self._pacing.is_needed:
@@ -460,8 +481,18 @@ class RegionWorker(Worker):
         new = next_due(self._unacked.new, now, newest=has_choice)
         if new is not None or expects_new:
             return new
+        if self._probes_with_new():
+            return None  # If it goes well, what fails afterwards fails because of itself.
         redelivered = next_due(self._unacked.redelivered, now, newest=has_choice)
         return redelivered or self._unacked.next_failed_probe(now)
+
+    def _probes_with_new(self) -> bool:
+        """Whether a probe with a new message is under way, within its lease."""
+        since = self.now() - self._breaker.policy.probe_lease
+        return any(
+            one.kind is Kind.NEW and one.in_on_error_since is None and one.started_at > since
+            for one in self._attempting
+        )
 
     def _expects_new(self) -> bool:
         """Whether a new message may still be delivered for the next probe."""
@@ -503,7 +534,8 @@ class RegionWorker(Worker):
         Returns:
             Whether the message may stay unacked.
         """
-        began = self._limit.evidence.next_event()
+        evidence = self._limit.evidence
+        began, success = evidence.next_event(), evidence.success_since(delivery.failures)
         is_probe = self._is_half_open()
         attempting = self._handler.attempt(
             self._breaker, delivery.message, ignore_failures=delivery.failures.fails_by_itself
@@ -511,35 +543,45 @@ class RegionWorker(Worker):
         attempt = await end_with(call, attempting)
         disposition, error = attempt
         if disposition is Disposition.ACK:
-            self._note_success(delivery, began)
+            self._note_success(delivery, attempt, began)
             slot.release()  # The next message may be here before the ack was sent.
             await acknowledge(delivery.message)
             return False  # Even if the ack was not sent: what is done is not done again.
         if disposition is Disposition.ON_ERROR and isinstance(error, Exception):
             slot.release()  # To publish a dead letter can take as long as an alarm lasts.
-            self._limit.record_success()
-            if self._breaker.classify(error) is Outcome.ANSWERED:
-                self._limit.confirm_failures(began)
+            self._limit.record_end(attempt, began)
             delivery.failures.note(error)
             await self._handle_error(delivery, error)
         else:
-            self._note_failure(delivery, attempt, is_probe=is_probe)
+            self._note_failure(delivery, attempt, success, is_probe=is_probe)
         self._postpone(delivery, attempt)
         return True
 
     def _is_half_open(self) -> bool:
         return not self._limit.is_closed and self._breaker.state is CircuitState.HALF_OPEN
 
-    def _note_success(self, delivery: Delivery, began: int) -> None:
+    def _note_success(self, delivery: Delivery, attempt: Attempt, began: int) -> None:
         self._turns.succeeded(delivery.kind)
         if self._is_half_open():
             # A failed message might end the run of successes that closes the circuit.
             self._turns.new_is_next = True
-        self._limit.record_success()
-        self._limit.confirm_failures(began)
+        if delivery.failures.fails_by_itself:
+            self._limit.evidence.doubt_known()
+            self._limit.record_success()
+        else:
+            self._limit.record_end(attempt, began)
 
-    def _note_failure(self, delivery: Delivery, attempt: Attempt, *, is_probe: bool) -> None:
-        """Note an attempt that has failed, unless a circuit rejected it."""
+    def _note_failure(
+        self, delivery: Delivery, attempt: Attempt, success: int, *, is_probe: bool
+    ) -> None:
+        """Note an attempt that has failed, unless a circuit rejected it.
+
+        Args:
+            delivery: The message.
+            attempt: What came of the attempt.
+            success: What had shown, before it began, that the region was working.
+            is_probe: Whether it was a probe.
+        """
         disposition, error = attempt
         region_failed = disposition is Disposition.REGION_FAILED
         if not isinstance(error, Exception) or disposition is Disposition.REJECTED:
@@ -549,8 +591,9 @@ class RegionWorker(Worker):
         self._failed_probes += is_probe and region_failed and delivery.kind is not Kind.FAILED
         delivery.failures.note(error)
         delivery.is_given_up = False
-        if self._limit.is_closed:
-            self._limit.evidence.record_failure(delivery.failures, counts=region_failed)
+        self._limit.evidence.record_failure(
+            delivery.failures, counts=region_failed, success=success
+        )
 
     def _waits_for_tenant(self, delivery: Delivery, error: BaseException | None) -> bool:
         """Whether a message is as good as it was, and only its tenant has to wait."""
@@ -656,12 +699,3 @@ class RegionWorker(Worker):
             drain.forget(self._subscription.queue)
             if drain.is_over:
                 self._pacing.end_drain(drain, why="its consumer has stopped")
-
-
-async def _give_back(kept: Unacked | HeldMessages, returned: list[Delivery]) -> None:
-    """Give messages back to their queue, and keep those that the broker did not take."""
-    for delivery in returned:
-        kept.remove(delivery)
-    await return_to_queue(delivery.message for delivery in returned)
-    for delivery in returned:
-        kept.add(delivery)  # Only if it is not settled.

@@ -5,6 +5,7 @@ the queue: on a quorum queue each return counts towards the delivery limit. A me
 delivered before may have failed then.
 """
 
+import math
 import random
 from bisect import insort
 from collections.abc import Iterator, Sequence
@@ -44,6 +45,8 @@ class Delivery:
     due: float = 0.0
     #: Whether it is due as soon as the region has recovered. A rate limit has to run out instead.
     waits_for_region: bool = True
+    #: When its last attempt began, in the event loop's time.
+    started_at: float = -math.inf
     #: Whether it was passed to `on_error`, which has not settled it, since it failed last.
     is_given_up: bool = False
     #: Since when `on_error` has it, in the event loop's time; None if it has not.
