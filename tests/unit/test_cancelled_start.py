@@ -5,7 +5,12 @@ import asyncio
 import pytest
 
 from resilience import CircuitBreakerRegistry
-from resilience.integrations.rabbitmq import DeadLetterTo, RegionConsumer, publisher
+from resilience.integrations.rabbitmq import (
+    DeadLetterTo,
+    RegionConsumer,
+    SharedConsumer,
+    publisher,
+)
 from resilience.testing import FakeClock, StubBroker, run_in_virtual_time
 
 
@@ -35,3 +40,46 @@ def test_a_start_that_is_cancelled_leaves_no_connection_open(monkeypatch):
 
     monkeypatch.setattr(publisher, "open_channel", wait_for_ever)
     run_in_virtual_time(story(), FakeClock())
+
+
+def test_a_start_that_is_cancelled_at_any_moment_leaves_no_task_running():
+    moment = 0
+    while cancelled_start(moment):
+        moment += 2  # A task was left behind for two steps of the event loop, or more.
+    assert moment > 100
+
+
+def cancelled_start(moment):
+    """Cancel the start of a consumer after some steps of the event loop; return whether it was."""
+    was_cancelled = True
+
+    async def handle(message):
+        """Do nothing."""
+
+    async def story():
+        nonlocal was_cancelled
+        async with StubBroker() as broker:
+            broker.declare("all")
+            broker.declare("dead")
+            consumer = SharedConsumer(
+                await broker.get_queue("all"),
+                handle,
+                region_of=lambda _: "eu",
+                regions=["eu"],
+                on_error=DeadLetterTo("dead"),
+                registry=CircuitBreakerRegistry(),
+            )
+            await consumer.declare()
+            before = asyncio.all_tasks()
+            start = asyncio.create_task(consumer.__aenter__())
+            for _ in range(moment):
+                await asyncio.sleep(0)
+            was_cancelled = start.cancel()
+            await asyncio.wait([start])
+            if not was_cancelled:
+                await consumer.__aexit__(None, None, None)
+            await asyncio.sleep(60)
+            assert asyncio.all_tasks() == before
+
+    run_in_virtual_time(story(), FakeClock())
+    return was_cancelled
