@@ -20,10 +20,11 @@ against the message by one of three rules.
 A server that does not answer, or answers something else than before, may be down: by rules 2 and 3,
 that shows nothing. A region that is down may answer a call well now and then. Sooner or later it
 answers a message well that is known to fail, or suspect: then no message is suspect any more, and
-nothing counts but what rule 1 has counted.
+nothing counts but what rule 1 has counted until then.
 
-A call went well if the region answered it with a success, or refused that one request (ANSWERED).
-A message that was moved to a wait queue meanwhile takes what is not decided yet with it.
+A call went well if the region answered it with a success, or refused that one request (ANSWERED);
+the success of a message that was known to fail, or suspect, shows nothing about other messages. A
+message that was moved to a wait queue meanwhile takes what is not decided yet with it.
 """
 
 from uuid import uuid4

@@ -126,7 +126,7 @@ class FailureRecord:
         self.drop_unconfirmed()
         self.counted -= self._provisional
         self._provisional = 0
-        self.is_suspect, self.own_answer = False, None
+        self.is_suspect = False
         if not self.counted:
             self.since = None
 

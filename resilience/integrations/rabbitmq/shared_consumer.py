@@ -7,6 +7,7 @@ from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 from resilience import _validate
 from resilience.breaker import CircuitBreaker
 from resilience.integrations.rabbitmq.consumer import Consumer
+from resilience.integrations.rabbitmq.delivery_limit import most_returns
 from resilience.integrations.rabbitmq.handler import Handler, OnError
 from resilience.integrations.rabbitmq.queue_lifetime import EXPIRES
 from resilience.integrations.rabbitmq.region_worker import RegionWorker
@@ -186,6 +187,7 @@ class SharedConsumer(Consumer):
                 self._handler,
                 self._settings,
                 is_wait_queue=True,
+                most_returns=most_returns(self._wait_arguments),
             )
             for breaker, queue in self._wait_queues.items()
         ]

@@ -24,6 +24,8 @@ from resilience.integrations.rabbitmq.turns import Kind
 
 _LONGEST_PAUSE = 60.0  # seconds between two attempts, unless the server asks for more
 _MAX_DOUBLINGS = 6
+# Seconds after which `on_error` is taken to wait for something.
+_LONG_ON_ERROR = 1.0
 
 
 @dataclass(eq=False, slots=True)
@@ -55,6 +57,12 @@ class Delivery:
     #: The tenant of the message; empty if it has none.
     tenant: str = ""
     _doublings: int = 0
+
+    @property
+    def long_in_on_error_at(self) -> float:
+        """When `on_error` is taken to wait for something, such as the end of an alarm."""
+        since = self.in_on_error_since
+        return math.inf if since is None else since + _LONG_ON_ERROR
 
     def postpone(self, now: float, at_least: float = 0.0) -> None:
         """Put off the next attempt, for longer each time.

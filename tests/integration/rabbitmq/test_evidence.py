@@ -255,10 +255,6 @@ def test_no_message_is_suspect_when_one_has_succeeded_that_was(breaker, evidence
     evidence.doubt_known()
     assert not suspect.fails_by_itself
     assert known.counted == 1
-    breaker.reset()
-    clock.advance(60)
-    fail(breaker, evidence, known)  # It is not known any more that this is its own answer.
-    assert known.counted == 1
 
 
 def test_a_message_that_was_given_back_stays_suspect_and_has_its_attempts_before_it(
