@@ -11,6 +11,7 @@ from resilience.integrations.rabbitmq import (
     SharedConsumer,
     publisher,
 )
+from resilience.integrations.rabbitmq.amqp import finish_closing, finish_opening
 from resilience.testing import FakeClock, StubBroker, run_in_virtual_time
 
 
@@ -83,3 +84,34 @@ def cancelled_start(moment):
 
     run_in_virtual_time(story(), FakeClock())
     return was_cancelled
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_an_opening_that_is_given_up_ends_with_the_broker_or_after_a_while(ends):
+    async def opening():
+        await asyncio.sleep(5 if ends else 1000)
+        raise ConnectionError
+
+    async def close():
+        raise AssertionError
+
+    async def story():
+        before = asyncio.all_tasks()
+        giving_up = asyncio.create_task(finish_opening(opening(), close))
+        await asyncio.sleep(1)
+        giving_up.cancel()
+        await asyncio.sleep(30)
+        assert asyncio.all_tasks() == before
+
+    run_in_virtual_time(story(), FakeClock())
+
+
+def test_a_closing_that_the_broker_does_not_answer_ends_after_a_while():
+    async def story():
+        before = asyncio.all_tasks()
+        with pytest.raises(TimeoutError):
+            await finish_closing(asyncio.sleep(1000), 3.0)
+        await asyncio.sleep(1)
+        assert asyncio.all_tasks() == before
+
+    run_in_virtual_time(story(), FakeClock())

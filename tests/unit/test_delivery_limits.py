@@ -1,4 +1,4 @@
-"""Outages of a day, in virtual time, on queues with the delivery limit that RabbitMQ 4 sets."""
+"""Outages of many hours, in virtual time, on queues with the delivery limit that RabbitMQ 4 sets."""
 
 import asyncio
 
@@ -13,6 +13,7 @@ from resilience.integrations.rabbitmq import (
     hold_when_open,
 )
 from resilience.integrations.rabbitmq.delivery_limit import most_returns
+from resilience.integrations.rabbitmq.publisher import Publisher
 from resilience.testing import FakeClock, StubBroker, run_in_virtual_time
 
 REGION = "eu-west-1"
@@ -78,14 +79,14 @@ class World:
 
 @pytest.mark.parametrize("kind", ["hold", "region", "shared"])
 @pytest.mark.parametrize("prefetch", [1, 10])
-def test_an_outage_of_a_day_ends_no_message_at_a_delivery_limit(kind, prefetch):
+def test_an_outage_of_nine_hours_ends_no_message_at_a_delivery_limit(kind, prefetch):
     world = World()
 
     async def story():
         for number in range(3):
             world.broker.publish("q", Message(b"%d" % number, expiration=10 * 24 * HOUR))
         async with await world.consume(kind, prefetch):
-            await asyncio.sleep(24 * HOUR)
+            await asyncio.sleep(9 * HOUR)
             world.is_down = False
             await asyncio.sleep(HOUR)
 
@@ -149,3 +150,40 @@ def test_a_message_is_copied_when_half_of_the_limit_is_reached(arguments, most):
 
 def test_without_a_limit_no_message_is_copied():
     assert most_returns({"x-delivery-limit": -1}) > 1_000_000
+
+
+@pytest.mark.parametrize("ends_by", ["time", "cancellation"])
+def test_a_message_whose_copy_is_never_confirmed_goes_back(monkeypatch, ends_by):
+    world = World()
+
+    async def never(*_, **__):
+        await asyncio.sleep(1000)
+
+    async def story():
+        world.broker.publish("q", Message(b"1"))
+        queue = await world.broker.get_queue("q")
+        for _ in range(11):
+            await (await queue.get()).nack()
+        world.registry.get(REGION).force_open("down")
+        held = hold_when_open(
+            region_of=lambda _: REGION, registry=world.registry, max_unacked=10, queue="q"
+        )
+        handling = asyncio.create_task(held(world.handle)(await queue.get()))
+        await asyncio.sleep(20)
+        assert world.broker.messages("q")[0].unacked
+        if ends_by == "cancellation":
+            handling.cancel()
+            await asyncio.sleep(1)
+        else:
+            await asyncio.sleep(30)
+        (message,) = world.broker.messages("q")
+        assert not message.unacked
+        assert message.headers["x-delivery-count"] == 12
+
+    monkeypatch.setattr(Publisher, "publish", never)
+    world.run(story())
+
+
+def test_hold_when_open_needs_the_name_of_a_queue_as_a_string():
+    with pytest.raises(TypeError, match="queue must be a str, got int"):
+        hold_when_open(region_of=lambda _: REGION, queue=7)

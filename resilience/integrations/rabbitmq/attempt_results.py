@@ -70,11 +70,9 @@ class AttemptResults:
         else:
             self._limit.record_end(attempt, beginning.position)
 
-    def note_error(self, delivery: Delivery, attempt: Attempt, beginning: Beginning) -> None:
+    def note_error(self, attempt: Attempt, beginning: Beginning) -> None:
         """Take note of an attempt after which the message goes to `on_error`."""
         self._limit.record_end(attempt, beginning.position)
-        if isinstance(attempt.error, Exception):
-            delivery.failures.note(attempt.error)
 
     def note_failure(self, delivery: Delivery, attempt: Attempt, beginning: Beginning) -> None:
         """Take note of an attempt that has failed, unless a circuit rejected it."""

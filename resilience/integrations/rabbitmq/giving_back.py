@@ -100,7 +100,7 @@ class GivingBack:
         for delivery in returned:
             kept.remove(delivery)
         self._known.keep(returned)  # They may come back before the last one is sent.
-        as_copies = [delivery for delivery in returned if self._must_be_copied(delivery)]
+        as_copies = {delivery for delivery in returned if self._must_be_copied(delivery)}
         for delivery in as_copies:
             self._messages.attempting.add(delivery)
             self._copies.run_task(self._return_as_copy(delivery, kept))

@@ -104,11 +104,8 @@ def _channels_of(message: AbstractIncomingMessage) -> Iterator[Channel]:
 
 
 def _connection_of(message: AbstractIncomingMessage) -> Connection | None:
-    for channel in _channels_of(message):
-        connection: object = getattr(channel, "_connection", None)
-        if isinstance(connection, Connection):
-            return connection
-    return None
+    connections = (getattr(channel, "_connection", None) for channel in _channels_of(message))
+    return next((one for one in connections if isinstance(one, Connection)), None)
 
 
 def _queue_of(message: AbstractIncomingMessage) -> AbstractQueue | None:

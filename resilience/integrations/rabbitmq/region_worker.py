@@ -348,7 +348,8 @@ class RegionWorker(Worker):
             return False  # Even if the ack was not sent: what is done is not done again.
         if disposition is Disposition.ON_ERROR and isinstance(error, Exception):
             slot.release()  # To publish a dead letter can take as long as an alarm lasts.
-            self._results.note_error(delivery, attempt, beginning)
+            self._results.note_error(attempt, beginning)
+            delivery.failures.note(error)
             await self._handle_error(delivery, error)
         else:
             self._results.note_failure(delivery, attempt, beginning)

@@ -12,6 +12,8 @@ from resilience import BreakerPolicy, CircuitBreaker, CircuitState
 from resilience.integrations.rabbitmq.amqp import acknowledge
 from resilience.integrations.rabbitmq.evidence import RegionEvidence
 from resilience.integrations.rabbitmq.failure_record import FailureRecord, record_of
+from resilience.integrations.rabbitmq.returned_failures import ReturnedFailures
+from resilience.integrations.rabbitmq.unacked import Delivery
 from resilience.testing import FakeClock
 
 COUNTED = "x-resilience-counted-attempts"
@@ -270,6 +272,20 @@ def test_a_message_that_was_given_back_stays_suspect_and_has_its_attempts_before
     assert (again.counted, again.attempts, again.error) == (0, 2, record.error)
     evidence.doubt_known()
     assert not again.fails_by_itself
+
+
+def test_the_messages_that_went_back_last_are_remembered():
+    def delivery(number):
+        message = SimpleNamespace(message_id=None, body=b"%d" % number)
+        return Delivery(message, number, 0.0, failures=FailureRecord(is_suspect=number % 2 == 0))
+
+    returned = ReturnedFailures()
+    deliveries = [delivery(number) for number in range(2010)]
+    returned.keep(deliveries)
+    assert returned.take(deliveries[-1].message) is None  # It is not known to fail.
+    assert returned.take(deliveries[0].message) is None  # It is too long ago.
+    assert returned.take(deliveries[-2].message).is_suspect
+    assert returned.take(deliveries[-2].message) is None
 
 
 def test_what_an_opening_leaves_undecided_is_moved_with_the_message(breaker, evidence, clock):
