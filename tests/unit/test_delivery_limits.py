@@ -1,4 +1,4 @@
-"""Outages of many hours, in virtual time, on queues with the delivery limit that RabbitMQ 4 sets."""
+"""Long outages, in virtual time, on queues with the delivery limit that RabbitMQ 4 sets."""
 
 import asyncio
 
@@ -77,8 +77,9 @@ class World:
         run_in_virtual_time(closing(), self.clock, limit=1e6)
 
 
-@pytest.mark.parametrize("kind", ["hold", "region", "shared"])
-@pytest.mark.parametrize("prefetch", [1, 10])
+@pytest.mark.parametrize(
+    ("kind", "prefetch"), [("hold", 1), ("hold", 10), ("region", 1), ("shared", 1)]
+)
 def test_an_outage_of_nine_hours_ends_no_message_at_a_delivery_limit(kind, prefetch):
     world = World()
 
