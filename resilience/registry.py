@@ -162,6 +162,25 @@ class CircuitBreakerRegistry(KeepsIdentity):
         # that may be somebody's credentials.
         return self._find(_validate.check_text("region", region))
 
+    def find(self, region: str) -> CircuitBreaker | None:
+        """Return the breaker of a region that `get` has made before; make none.
+
+        This is for names that anybody may have sent.
+
+        Args:
+            region: Its name, in any spelling that `normalize` knows.
+
+        Returns:
+            The same breaker as `get` returns; None if there is none.
+
+        Raises:
+            TypeError: The region is not a string, or `normalize` did not return one.
+            ValueError: The region is empty.
+        """
+        name = self._settings.name(_validate.check_text("region", region))
+        with lock:
+            return self._breakers.get(name) or self._evicted.get(name)
+
     def configure(self, **settings: Unpack[Settings]) -> None:
         """Change settings, for the circuits that exist as well.
 

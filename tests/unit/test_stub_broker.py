@@ -403,3 +403,82 @@ def test_wrong_arguments_say_what_was_expected(world):
         world.broker.block(7)
     with pytest.raises(ValueError, match="got list"):
         world.broker.delete(["q"])
+
+
+def test_a_connection_that_is_silent_for_days_is_not_taken_for_lost(world, caplog):
+    world.broker.declare("q")
+
+    async def story():
+        queue = await world.broker.get_queue("q")
+        await asyncio.sleep(7 * 86_400)
+        await queue.channel.default_exchange.publish(Message(b"1"), "q")
+
+    async def closing():
+        async with world.broker:
+            await story()
+
+    run_in_virtual_time(closing(), world.clock, limit=1e6)
+    assert len(world.broker.messages("q")) == 1
+    assert caplog.records == []
+
+
+def test_a_dead_letter_says_where_it_has_been(world):
+    """As RabbitMQ writes it: one entry for each queue and reason, the latest first."""
+    world.broker.declare(
+        "q", arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "retry"}
+    )
+    world.broker.declare(
+        "retry", arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "q"}
+    )
+    world.broker.publish("q", Message(b"1", headers={"own": 1}))
+
+    async def story():
+        for name in ("q", "retry", "q"):
+            queue = await world.broker.get_queue(name)
+            await (await queue.get()).reject()
+            await asyncio.sleep(1)
+
+    world.run(story)
+    (letter,) = world.broker.messages("retry")
+    seen = [(one["queue"], one["reason"], one["count"]) for one in letter.headers["x-death"]]
+    assert seen == [("q", "rejected", 2), ("retry", "rejected", 1)]
+    assert letter.headers["x-death"][0]["routing-keys"] == ["q"]
+    assert letter.headers["x-first-death-queue"] == "q"
+    assert letter.headers["own"] == 1
+
+
+def test_a_message_whose_channel_falls_while_it_waits_for_a_slot_is_not_attempted(world):
+    """It is delivered again, and would be attempted twice."""
+    for name in ("eu", "all", "failed"):
+        world.broker.declare(name)
+    world.publish("eu", b"slow 1", b"slow 2")
+    attempted = []
+
+    async def handle(message):
+        attempted.append(message.body)
+        await asyncio.sleep(20 if message.body.startswith(b"slow") else 0)
+
+    async def story():
+        settings = {"on_error": DeadLetterTo("failed"), "registry": world.registry, "prefetch": 2}
+        shared = SharedConsumer(
+            await world.broker.get_queue("all"),
+            handle,
+            region_of=lambda _: "eu-west-1",
+            regions=["eu-west-1"],
+            **settings,
+        )
+        await shared.declare()
+        eu = await world.broker.get_queue("eu")
+        async with RegionConsumer(eu, handle, region="eu-west-1", **settings), shared:
+            await asyncio.sleep(1)
+            world.publish("all", b"waits 1", b"waits 2")
+            await asyncio.sleep(1)
+            world.broker.stop()
+            world.broker.start()
+            await asyncio.sleep(120)
+
+    world.run(story)
+    assert sorted(body for body in attempted if body.startswith(b"waits")) == [
+        b"waits 1",
+        b"waits 2",
+    ]

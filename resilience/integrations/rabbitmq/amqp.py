@@ -5,8 +5,9 @@ except for those that the user's own code settles.
 """
 
 import asyncio
-from collections.abc import Awaitable, Iterable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from aio_pika.abc import (
     AbstractChannel,
@@ -190,11 +191,75 @@ async def open_channel(connection: AbstractConnection, *, for_publishing: bool =
     channel = Channel(
         connection, publisher_confirms=for_publishing, on_return_raises=for_publishing
     )
-    await broker_reply(channel.initialize())
+    await finish_opening(channel.initialize(), channel.close)
     return channel
+
+
+async def finish_opening(
+    opening: Awaitable[object], close: Callable[[], Awaitable[object]]
+) -> None:
+    """Wait until a channel or a connection is open, and leave nothing open if that is given up.
+
+    aiormq leaves tasks behind if the opening is cancelled. It therefore goes on, and what is open
+    in the end is closed.
+
+    Args:
+        opening: Opens it.
+        close: Closes it.
+    """
+    task = asyncio.ensure_future(opening)
+    try:
+        await broker_reply(asyncio.shield(task))
+    except BaseException:
+        _keep(asyncio.ensure_future(_close_when_open(task, close)))
+        raise
+
+
+# What goes on although nobody waits for it.
+_tasks: set[asyncio.Future[Any]] = set()
+
+
+def _keep(task: asyncio.Future[Any]) -> None:
+    """Keep a task until it has ended: the event loop has only a weak reference to it."""
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+    task.add_done_callback(_retrieve_exception)
+
+
+async def _close_when_open(
+    opening: asyncio.Future[object], close: Callable[[], Awaitable[object]]
+) -> None:
+    _keep(opening)
+    await asyncio.wait([opening], timeout=REPLY_TIMEOUT)
+    if not opening.done():
+        opening.cancel()  # The broker does not answer.
+    elif not opening.cancelled() and opening.exception() is None:
+        with suppress(*CONNECTION_LOST):
+            await broker_reply(close())
 
 
 async def close_channel(channel: AbstractChannel | None) -> None:
     """Close a channel if it is open; the messages that are unacked on it go back to their queue."""
     if channel is not None and not channel.is_closed:
-        await try_settle(channel.close())
+        with suppress(*CONNECTION_LOST):
+            await finish_closing(channel.close())
+
+
+async def finish_closing(closing: Awaitable[object], timeout: float = REPLY_TIMEOUT) -> None:
+    """Wait until a channel or a connection is closed; if that is given up, the closing goes on.
+
+    Args:
+        closing: Closes it.
+        timeout: Seconds to wait for the broker.
+
+    Raises:
+        TimeoutError: The broker has not replied in time.
+        ChannelInvalidStateError: It was lost meanwhile.
+    """
+    task = asyncio.ensure_future(closing)
+    _keep(task)
+    try:
+        await broker_reply(asyncio.shield(task), timeout)
+    except TimeoutError:
+        task.cancel()
+        raise

@@ -20,8 +20,10 @@ from resilience.breaker import CircuitBreaker
 from resilience.circuit import CircuitState
 from resilience.events import StateChanged
 from resilience.integrations.rabbitmq.evidence import RegionEvidence
+from resilience.integrations.rabbitmq.handler import Attempt
 from resilience.integrations.rabbitmq.pacing import Pacing
 from resilience.mode import Mode
+from resilience.outcome import Outcome
 
 # Seconds after which the circuit is read again: no event says that a probe has become due, nor
 # that a probe of other code has given its place back.
@@ -168,6 +170,18 @@ class ConcurrencyLimit:
     def _ramp(self) -> tuple[int, float]:
         """The start and the factor of the slow start: those of the policy's ramp, if it has one."""
         return self._breaker.policy.ramp or _RAMP
+
+    def record_end(self, attempt: Attempt, began: int) -> None:
+        """Take note of an attempt after which a message is done with, or goes to `on_error`.
+
+        Args:
+            attempt: What came of it.
+            began: The position of its beginning in the order of `evidence`.
+        """
+        self.record_success()
+        error = attempt.error
+        if error is None or self._breaker.classify(error) is Outcome.ANSWERED:
+            self.confirm_failures(began)
 
     def record_success(self) -> None:
         """Count a call that went well: the next step of the slow start may begin."""

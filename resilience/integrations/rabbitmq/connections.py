@@ -10,7 +10,8 @@ from pamqp.common import FieldTable
 
 from resilience.integrations.rabbitmq.amqp import (
     CONNECTION_LOST,
-    broker_reply,
+    finish_closing,
+    finish_opening,
     open_channel,
     reconnects,
     server_text,
@@ -48,7 +49,7 @@ async def open_connection(users: Connection, purpose: str, on_blocked: OnBlocked
     )
     factory = parameters.get("transport_factory")
     connection.kwargs["transport_factory"] = FrameTransport(on_blocked, factory)
-    await broker_reply(connection.connect())
+    await finish_opening(connection.connect(), connection.close)
     return connection
 
 
@@ -56,7 +57,7 @@ async def close_connection(connection: Connection | None) -> None:
     """Close a connection, or leave it alone if the broker does not reply."""
     if connection is not None:
         with suppress(*CONNECTION_LOST):
-            await broker_reply(connection.close(), _CLOSE_TIMEOUT)
+            await finish_closing(connection.close(), _CLOSE_TIMEOUT)
 
 
 class ReadingConnection:

@@ -42,6 +42,10 @@ class FailureRecord:
     since: float | None = None
     #: When that was seen last.
     last_counted_at: float = 0.0
+    #: Whether it is taken to fail because of itself although no failure counts yet.
+    is_suspect: bool = False
+    # Of the counted ones, those that no success in a CLOSED circuit has confirmed.
+    _provisional: int = 0
     # Of the counted ones, those of which no call that began later went well until now.
     _unconfirmed: int = 0
     # What is to be decided: how many attempts, whether there is anything, and since when.
@@ -50,7 +54,9 @@ class FailureRecord:
     # The last failure's position in the order of events, and how many calls had gone well by then.
     position: int = 0
     answers: int = 0
-    # What has written these two down; empty if nothing has.
+    #: Whether the circuit opened, or was not CLOSED, before it could be decided whether it counts.
+    is_undecided: bool = False
+    # What has written the position down; empty if nothing has.
     evidence: str = ""
 
     def note(self, error: Exception) -> None:
@@ -63,7 +69,7 @@ class FailureRecord:
     @property
     def fails_by_itself(self) -> bool:
         """Whether the message is known to fail while others succeed."""
-        return self.counted > 0
+        return self.is_suspect or self.counted > 0
 
     @property
     def fails_as_before(self) -> bool:
@@ -105,7 +111,24 @@ class FailureRecord:
         self.own_answer = self.answer
         self.since = self._pending_since if self.since is None else self.since
         self.last_counted_at = now
+        self.is_undecided, self._provisional = False, 0
         self._forget_pending()
+
+    def count_provisionally(self, now: float) -> None:
+        """Count an attempt, unless a message succeeds that was known to fail."""
+        self.counted += 1
+        self._provisional += 1
+        self.since = now if self.since is None else self.since
+        self.last_counted_at = now
+
+    def doubt(self) -> None:
+        """Count only what was confirmed: a message has succeeded that was known to fail."""
+        self.drop_unconfirmed()
+        self.counted -= self._provisional
+        self._provisional = 0
+        self.is_suspect = False
+        if not self.counted:
+            self.since = None
 
     def drop_unconfirmed(self) -> None:
         """Count no failure that was not confirmed: other messages fail, too."""
@@ -113,13 +136,27 @@ class FailureRecord:
         self._unconfirmed = 0
 
     def drop_pending(self) -> None:
-        """Count none of the failures that are pending: the region is down."""
+        """Count none of the failures that are pending: the region may be down."""
         self.drop_unconfirmed()
+        self.is_undecided |= self._pending > 0
         self._forget_pending()
 
     def _forget_pending(self) -> None:
         self._pending = self._unconfirmed = 0
         self._pending_since = None
+
+    def after_return(self) -> "FailureRecord":
+        """Return what is known when the message is delivered again after it was given back.
+
+        Its attempts begin again, but circuits go on to ignore its failures.
+        """
+        return FailureRecord(
+            attempts=self.attempts,
+            first_failed_at=self.first_failed_at,
+            error=self.error,
+            answer=self.answer,
+            is_suspect=True,
+        )
 
     # Copies
 
@@ -134,7 +171,7 @@ class FailureRecord:
         }
         if self.error is not None:
             headers[ERROR] = describe(self.error)
-        if self._pending:
+        if self._pending or self.is_undecided:
             headers[PENDING] = f"{self.evidence} {self.position} {self.answers}"
         return headers
 

@@ -14,6 +14,7 @@ from resilience._text import one_line
 from resilience._validate import name_of
 from resilience.answers import requested_delay
 from resilience.breaker import CircuitBreaker
+from resilience.circuit import CircuitState
 from resilience.classify import root_error
 from resilience.errors import TenantThrottledError
 from resilience.integrations.rabbitmq.amqp import (
@@ -32,6 +33,7 @@ from resilience.integrations.rabbitmq.disposition import (
 from resilience.integrations.rabbitmq.handler import Attempt, ErrorHandler, settled_text
 from resilience.integrations.rabbitmq.handler_registry import warn_of_other_registry
 from resilience.integrations.rabbitmq.held_message import check_takes_message, message_in
+from resilience.integrations.rabbitmq.hold_returns import HeldReturns
 from resilience.integrations.rabbitmq.settings import renamed
 from resilience.integrations.rabbitmq.signature import (
     A_MESSAGE_AND_AN_ERROR,
@@ -65,6 +67,7 @@ def hold_when_open(
     max_unacked: float = 1200.0,
     on_error: ErrorHandler | None = None,
     registry: CircuitBreakerRegistry | None = None,
+    queue: str | None = None,
     max_hold: float | None = None,
 ) -> HoldDecorator:
     """Hold messages whose region is down, and NACK them, without attempts and without spinning.
@@ -85,8 +88,12 @@ def hold_when_open(
     This way no message is lost, none spins, and none stays unacked for ever. Held messages do take
     up the prefetch of the channel: in a queue of several regions whose first `prefetch` messages
     are of a region that is down, the others wait until that region is back. `SharedConsumer`
-    prevents this; it and `RegionConsumer` also have a slow start after an outage. Each NACK counts
-    towards the delivery limit of a quorum queue on RabbitMQ before 4.3.
+    prevents this; it and `RegionConsumer` also have a slow start after an outage.
+
+    Each NACK counts towards the delivery limit of a quorum queue on RabbitMQ before 4.3. While the
+    circuit is not CLOSED, a message that has come back half as often as the limit allows, or ten
+    times if the limit is unknown, is therefore not NACKed: a copy of it is published to the end of
+    its queue, and the message is acknowledged once the broker has confirmed the copy.
 
     Args:
         region_of: Returns the region of a message. The message is the last positional argument of
@@ -96,6 +103,9 @@ def hold_when_open(
         on_error: An `async def` that takes a message and an error that another attempt would not
             cure, and settles the message. None raises the error.
         registry: The registry of the regions' breakers. None is the default registry.
+        queue: The name of the queue that the messages come from. None finds it out, which is
+            possible if the queue was declared over a connection of `aio_pika.connect_robust`, or if
+            the messages were published to the default exchange.
         max_hold: Deprecated name of `max_unacked`.
 
     Returns:
@@ -109,6 +119,8 @@ def hold_when_open(
     max_unacked = renamed("max_hold", max_hold, "max_unacked", max_unacked, 1200.0)
     _validate.check_callable("region_of", region_of, "a message and returns its region")
     _validate.check_seconds("max_unacked", max_unacked)
+    if queue is not None:
+        _validate.check_text("queue", queue)
     if on_error is not None:
         check_async("on_error", on_error, A_MESSAGE_AND_AN_ERROR)
     breakers = registry_or_default(registry)
@@ -122,11 +134,12 @@ def hold_when_open(
         whose = f"hold_when_open of {one_line(name_of(fn))}"
         warn_of_other_registry(fn, breakers, partial(_warn, whose))
         settled = _SettledWarning(whose)
+        returns = HeldReturns(queue, partial(_warn, whose))
 
         @functools.wraps(fn)
         async def on_message(*args: P.args, **kwargs: P.kwargs) -> None:
             message = message_in(args, kwargs)
-            hold = _Hold(message, max_unacked, on_error, settled)
+            hold = _Hold(message, max_unacked, on_error, settled, returns)
             try:
                 breaker = breakers.get(region_of(message))
             except Exception as error:  # noqa: BLE001 - The user's function may raise anything.
@@ -168,6 +181,7 @@ class _Hold:
         max_unacked: The most seconds that the message is held.
         on_error: The user's `on_error`; None if there is none.
         settled: Warns if the handler has settled the message although its call failed.
+        returns: Gives the message back when its time is over.
     """
 
     def __init__(
@@ -176,8 +190,10 @@ class _Hold:
         max_unacked: float,
         on_error: ErrorHandler | None,
         settled: _SettledWarning,
+        returns: HeldReturns,
     ) -> None:
         self._message, self._on_error, self._settled = message, on_error, settled
+        self._returns = returns
         # Messages that arrived together do not go back together.
         share = random.uniform(0.9, 1.0)  # noqa: S311 - not a secret
         self._end = _now() + max_unacked * share
@@ -206,7 +222,8 @@ class _Hold:
                 await self.give_up(breaker.region, error)
                 return
             pause = self._pause_after(breaker, disposition, error)
-        await return_to_queue([self._message])
+        is_closed = breaker.state is CircuitState.CLOSED
+        await self._returns.give_back(self._message, is_closed=is_closed)
 
     async def give_up(self, region: str, error: Exception) -> None:
         """Pass the message to `on_error`, or raise the error; the message is not lost either way.

@@ -110,9 +110,11 @@ class Publisher:
             ConsumerError: There is no such queue, or the user may not publish to it.
             MessageError: The message itself cannot be published.
         """
+        # aio-pika gives every message an id that has none: the broker returns a message that it
+        # cannot route, and nothing else tells which one it was.
         message.message_id = message_id = message.message_id or uuid4().hex
-        # aio-pika identifies a returned message by its id alone. If two messages with the same id
-        # were unconfirmed, it could take the wrong one for confirmed.
+        # If two messages with the same id were unconfirmed, it could take the wrong one for
+        # confirmed.
         while message_id in self._unconfirmed:
             await asyncio.wait([self._unconfirmed[message_id]])
         finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -275,7 +277,8 @@ def copy_of(message: AbstractIncomingMessage, *, from_wait_queue: bool = False) 
     """Return a copy of a message for another queue.
 
     These are not copied: `user_id`, which the broker accepts from its owner only; `expiration`,
-    since the copy has to stay; and the headers `x-death`, `x-delivery-count`, `CC` and `BCC`.
+    since the copy has to stay; and the headers `x-death`, `x-delivery-count`, `CC` and `BCC`. A
+    copy without a `message_id` gets a new one when it is published.
 
     Args:
         message: The message as it was delivered.

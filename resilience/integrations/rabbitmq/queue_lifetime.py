@@ -6,18 +6,12 @@ has an argument for which RabbitMQ would not create a queue either.
 """
 
 import re
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
-from aio_pika.abc import AbstractConnection, AbstractQueue, FieldValue
-from aio_pika.exceptions import AMQPChannelError
+from aio_pika.abc import AbstractConnection, AbstractQueue
 
-from resilience.integrations.rabbitmq.amqp import (
-    CONNECTION_LOST,
-    ConsumerError,
-    broker_reply,
-    close_channel,
-    open_channel,
-)
+from resilience.integrations.rabbitmq.amqp import ConsumerError
+from resilience.integrations.rabbitmq.declaring import declare_queue
 
 EXPIRES = "x-expires"
 
@@ -75,9 +69,9 @@ def _reason_in(queue: AbstractQueue) -> _Reason:
 
 
 async def _ask_for_reason(connection: AbstractConnection, name: str) -> _Reason:
-    refusal = await _refusal(connection, name, durable=True)
+    refusal = await declare_queue(connection, name, arguments=_IMPOSSIBLE)
     if _difference_in(refusal) == "durable":
-        refusal = await _refusal(connection, name, durable=False)
+        refusal = await declare_queue(connection, name, durable=False, arguments=_IMPOSSIBLE)
     if str(refusal).startswith(_LOCKED):
         return _EXCLUSIVE
     if _difference_in(refusal) == "auto_delete":
@@ -90,24 +84,3 @@ def _difference_in(refusal: Exception | None) -> _Reason:
     """Return the argument that is another one than that of the queue."""
     difference = _DIFFERENCE.match(str(refusal))
     return None if difference is None else difference[1]
-
-
-async def _refusal(
-    connection: AbstractConnection, name: str, *, durable: bool
-) -> AMQPChannelError | None:
-    """Return what the broker answers to the impossible declaration."""
-    channel = None
-    try:
-        channel = await open_channel(connection)
-        underlay = await broker_reply(channel.get_underlay_channel())
-        arguments = cast("dict[str, FieldValue]", _IMPOSSIBLE)
-        await broker_reply(underlay.queue_declare(name, durable=durable, arguments=arguments))
-    except AMQPChannelError as error:
-        return error
-    except CONNECTION_LOST as error:
-        raise ConsumerError(
-            f"queue {name!r} cannot be checked: the connection to the broker was lost"
-        ) from error
-    finally:
-        await close_channel(channel)
-    return None

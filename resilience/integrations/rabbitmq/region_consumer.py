@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from aio_pika.abc import AbstractQueue
 
 from resilience.integrations.rabbitmq.consumer import Consumer
+from resilience.integrations.rabbitmq.delivery_limit import most_returns
 from resilience.integrations.rabbitmq.handler import Handler, OnError
 from resilience.integrations.rabbitmq.region_worker import RegionWorker
 from resilience.integrations.rabbitmq.settings import TenantOf, checked_settings, renamed
@@ -129,5 +130,12 @@ class RegionConsumer(Consumer):
 
     def _make_workers(self) -> Sequence[Worker]:
         return [
-            RegionWorker(self._reading, self._queue, self._breaker, self._handler, self._settings)
+            RegionWorker(
+                self._reading,
+                self._queue,
+                self._breaker,
+                self._handler,
+                self._settings,
+                most_returns=most_returns(self._given_queue.arguments),
+            )
         ]

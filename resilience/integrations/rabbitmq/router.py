@@ -188,6 +188,8 @@ class Router(Worker):
         try:
             if self.stopping:
                 return False
+            if not is_unsettled(message):
+                return True  # Its channel fell while it waited: it will be delivered again.
             call = pacing.begin(tenant, live=True) if pacing.is_needed else None
             attempt = await self._call_handler(breaker, message, call)
         finally:
@@ -195,7 +197,7 @@ class Router(Worker):
         disposition, error = attempt
         if isinstance(error, Exception) and disposition is not Disposition.REJECTED:
             failures.note(error)
-            if limit.is_closed and disposition is not Disposition.ON_ERROR:
+            if disposition is not Disposition.ON_ERROR:
                 counts = disposition is Disposition.REGION_FAILED
                 limit.evidence.record_failure(failures, counts=counts)
         if disposition is Disposition.ON_ERROR and isinstance(error, Exception):
@@ -210,9 +212,8 @@ class Router(Worker):
         began = limit.evidence.next_event()
         attempt = await end_with(call, self._handler.attempt(breaker, message))
         if attempt.disposition in (Disposition.ACK, Disposition.ON_ERROR):
-            limit.record_success()
+            limit.record_end(attempt, began)
         if attempt.disposition is Disposition.ACK:
-            limit.confirm_failures(began)
             await acknowledge(message)
         return attempt
 

@@ -7,6 +7,7 @@ from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 from resilience import _validate
 from resilience.breaker import CircuitBreaker
 from resilience.integrations.rabbitmq.consumer import Consumer
+from resilience.integrations.rabbitmq.delivery_limit import most_returns
 from resilience.integrations.rabbitmq.handler import Handler, OnError
 from resilience.integrations.rabbitmq.queue_lifetime import EXPIRES
 from resilience.integrations.rabbitmq.region_worker import RegionWorker
@@ -34,7 +35,9 @@ class SharedConsumer(Consumer):
     message that has failed is moved, too, and attempted again from the wait queue.
 
     A copy has the additional headers `x-original-exchange` and `x-original-routing-key`; `user_id`,
-    `expiration` and the headers `x-death`, `CC` and `BCC` are not copied.
+    `expiration` and the headers `x-death`, `CC` and `BCC` are not copied. The copy of a message
+    without a `message_id` has a new one, by which aio-pika recognizes a copy that the broker could
+    not route.
 
     The wait queues must exist: `declare` creates them. They are durable, without a time to live,
     and without dead-lettering back. Outcomes, channels, and a broker that was away are dealt with
@@ -184,6 +187,7 @@ class SharedConsumer(Consumer):
                 self._handler,
                 self._settings,
                 is_wait_queue=True,
+                most_returns=most_returns(self._wait_arguments),
             )
             for breaker, queue in self._wait_queues.items()
         ]
@@ -191,12 +195,14 @@ class SharedConsumer(Consumer):
 
     def _breaker_of(self, message: AbstractIncomingMessage) -> CircuitBreaker:
         region = self._region_of(message)
-        name = self._registry.get(region).region
-        for breaker in self._wait_queues:
-            if breaker.region == name:
-                return breaker
-        shown = _validate.shown(name)
-        raise ValueError(f"region_of returned {shown}, which is not one of the consumer's regions")
+        # Anybody may have sent the name: no breaker is made for it.
+        breaker = self._registry.find(region)
+        if breaker is None or breaker not in self._wait_queues:
+            shown = _validate.shown(region)
+            raise ValueError(
+                f"region_of returned {shown}, which is not one of the consumer's regions"
+            )
+        return breaker
 
 
 def _breakers(registry: CircuitBreakerRegistry, regions: Iterable[str]) -> list[CircuitBreaker]:

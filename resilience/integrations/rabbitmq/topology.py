@@ -7,24 +7,22 @@ policy sets cannot be checked.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 from aio_pika.abc import AbstractConnection, FieldValue
-from aio_pika.channel import Channel
-from aio_pika.exceptions import AMQPChannelError, ChannelNotFoundEntity
+from aio_pika.exceptions import ChannelNotFoundEntity
 from aiormq.exceptions import ChannelAccessRefused
 
 from resilience import log
 from resilience._text import one_line
 from resilience.integrations.rabbitmq.amqp import (
-    CONNECTION_LOST,
     ConsumerError,
     broker_reply,
     close_channel,
-    open_channel,
     server_text,
 )
 from resilience.integrations.rabbitmq.consumer_warnings import ConsumerWarnings
+from resilience.integrations.rabbitmq.declaring import declare_queue, open_checking_channel
 
 # `FieldValue` would be more precise, but `typing.get_type_hints` cannot resolve it elsewhere.
 QueueArguments: TypeAlias = Mapping[str, object]
@@ -76,7 +74,7 @@ class Topology:
         _warn_of_untested_version(str(properties.get("version")))
 
     async def _server_properties(self) -> Mapping[str, FieldValue]:
-        channel = await self._open()
+        channel = await open_checking_channel(self.connection)
         try:
             underlay = await broker_reply(channel.get_underlay_channel())
             return underlay.connection.server_properties
@@ -156,30 +154,8 @@ class Topology:
     async def _declare(
         self, name: str, *, passive: bool = False, arguments: QueueArguments | None = None
     ) -> Exception | None:
-        """Declare a queue; return the error of a broker that refuses."""
-        channel = await self._open()
-        try:
-            underlay = await broker_reply(channel.get_underlay_channel())
-            fields = cast("dict[str, FieldValue]", dict(arguments or {}))
-            declaring = underlay.queue_declare(
-                name, passive=passive, durable=True, arguments=fields
-            )
-            await broker_reply(declaring)
-        except AMQPChannelError as error:
-            return error
-        except CONNECTION_LOST as error:
-            raise ConsumerError(
-                f"queue {name!r} cannot be checked: the connection to the broker was lost"
-            ) from error
-        finally:
-            await close_channel(channel)
-        return None
-
-    async def _open(self) -> Channel:
-        try:
-            return await open_channel(self.connection)
-        except CONNECTION_LOST as error:
-            raise ConsumerError("the connection to the broker is not open") from error
+        """Declare a durable queue; return the error of a broker that refuses."""
+        return await declare_queue(self.connection, name, passive=passive, arguments=arguments)
 
 
 def _warn_of_untested_version(version: str) -> None:

@@ -5,6 +5,7 @@ the queue: on a quorum queue each return counts towards the delivery limit. A me
 delivered before may have failed then.
 """
 
+import math
 import random
 from bisect import insort
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,8 @@ from resilience.integrations.rabbitmq.turns import Kind
 
 _LONGEST_PAUSE = 60.0  # seconds between two attempts, unless the server asks for more
 _MAX_DOUBLINGS = 6
+# Seconds after which `on_error` is taken to wait for something.
+_LONG_ON_ERROR = 1.0
 
 
 @dataclass(eq=False, slots=True)
@@ -44,6 +47,8 @@ class Delivery:
     due: float = 0.0
     #: Whether it is due as soon as the region has recovered. A rate limit has to run out instead.
     waits_for_region: bool = True
+    #: When its last attempt began, in the event loop's time.
+    started_at: float = -math.inf
     #: Whether it was passed to `on_error`, which has not settled it, since it failed last.
     is_given_up: bool = False
     #: Since when `on_error` has it, in the event loop's time; None if it has not.
@@ -52,6 +57,12 @@ class Delivery:
     #: The tenant of the message; empty if it has none.
     tenant: str = ""
     _doublings: int = 0
+
+    @property
+    def long_in_on_error_at(self) -> float:
+        """When `on_error` is taken to wait for something, such as the end of an alarm."""
+        since = self.in_on_error_since
+        return math.inf if since is None else since + _LONG_ON_ERROR
 
     def postpone(self, now: float, at_least: float = 0.0) -> None:
         """Put off the next attempt, for longer each time.

@@ -1,6 +1,7 @@
 """A queue that cannot be consumed: when it is tried again, when that ends, and what is logged."""
 
 import random
+from collections import deque
 
 from aio_pika.exceptions import AMQPChannelError
 
@@ -9,6 +10,8 @@ from resilience.integrations.rabbitmq.amqp import server_text
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds
 _MAX_DOUBLINGS = 5
+# A reason may have a port or a time in it, and never be the same: this many are remembered.
+_MOST_REASONS = 20
 # Seconds after which a try that was due has not been made: while a circuit is OPEN, nobody wants to
 # consume the queue, and that time does not count.
 _NOBODY_TRIES = 60.0
@@ -27,8 +30,8 @@ class Unavailability:
         self._queue, self._region, self._timeout = queue, region, timeout
         self._since: float | None = None
         self._doublings = 0
-        # The reasons that were logged since the queue could be consumed last.
-        self._logged: set[str] = set()
+        # The latest reasons that were logged since the queue could be consumed last.
+        self._logged: deque[str] = deque(maxlen=_MOST_REASONS)
         #: When the broker may be asked again; 0 if it has not failed.
         self.retry_at = 0.0
 
@@ -68,7 +71,7 @@ class Unavailability:
         """Log each reason once, however often the broker repeats it."""
         if reason in self._logged:
             return
-        self._logged.add(reason)
+        self._logged.append(reason)
         end = "" if self._timeout is None else f" for {self._timeout:g} s"
         log.log_consumer(
             "WARNING",

@@ -15,8 +15,9 @@ from resilience.testing.rabbitmq.queue import QueueCounts, StubMessage, StubQueu
 from resilience.testing.rabbitmq.session import Session
 from resilience.testing.rabbitmq.vhost import ChannelError, Vhost
 
-# aio-pika would check for an answer every minute, which tells nothing about a stub.
-_URL = URL("amqp://stub/?heartbeat=0")
+# The longest pause between two heartbeats. With a short one, they would fill hours of virtual time;
+# without any, aio-pika would take a connection for lost that was silent for three seconds.
+_URL = URL("amqp://stub/?heartbeat=65534")
 
 
 class StubBroker:

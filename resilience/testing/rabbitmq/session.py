@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pamqp import commands, frame, header
 from pamqp.common import FieldTable
 from pamqp.frame import FrameTypes
+from pamqp.heartbeat import Heartbeat
 
 from resilience.testing.rabbitmq.channel import Channel
 from resilience.testing.rabbitmq.pipe import Pipe
@@ -100,6 +101,8 @@ class Session:
                 self._send(commands.Connection.Tune(_CHANNEL_MAX, _FRAME_MAX, 0))
             case commands.Connection.Open():
                 self._send(commands.Connection.OpenOk())
+            case Heartbeat():
+                self._send(Heartbeat())
             case commands.Connection.Close():
                 self._send(commands.Connection.CloseOk())
                 self._end()

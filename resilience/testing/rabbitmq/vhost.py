@@ -1,9 +1,10 @@
 """Vhost: all queues of the stub broker, and what is published to them."""
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 
 from pamqp import commands
-from pamqp.common import FieldTable
+from pamqp.common import FieldTable, FieldValue
 
 from resilience.testing.rabbitmq.queue import (
     DEAD_LETTER_EXCHANGE,
@@ -127,10 +128,41 @@ class Vhost:
         if exchange or key not in self.queues:
             return
         headers = dict(message.properties.headers or {})
-        headers["x-first-death-queue"] = queue.name
-        headers["x-first-death-reason"] = reason
+        headers.setdefault("x-first-death-queue", queue.name)
+        headers.setdefault("x-first-death-reason", reason)
+        headers.setdefault("x-first-death-exchange", message.exchange)
+        headers["x-death"] = _deaths(headers.get("x-death"), queue, message, reason)
         message.properties.headers = headers
         self.publish(exchange, key, message.properties, message.body)
+
+
+def _deaths(known: object, queue: StubQueue, message: Stored, reason: str) -> list[FieldValue]:
+    """Return where a message was dead-lettered, the latest first.
+
+    Args:
+        known: What the message says about that until now.
+        queue: The queue that dead-letters it now.
+        message: The message.
+        reason: Why it is dead-lettered.
+    """
+    deaths: list[FieldValue] = list(known) if isinstance(known, list) else []
+    death: FieldTable = {
+        "count": 1,
+        "exchange": message.exchange,
+        "queue": queue.name,
+        "reason": reason,
+        "routing-keys": [message.routing_key],
+        "time": datetime.now(UTC),
+    }
+    for earlier in deaths:
+        if isinstance(earlier, dict) and (earlier["queue"], earlier["reason"]) == (
+            queue.name,
+            reason,
+        ):
+            deaths.remove(earlier)
+            death = {**earlier, "count": int(str(earlier["count"])) + 1}
+            break
+    return [death, *deaths]
 
 
 def _check_flag(name: str, flag: str, received: bool, current: bool) -> None:  # noqa: FBT001

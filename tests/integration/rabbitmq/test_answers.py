@@ -99,7 +99,7 @@ async def test_a_channel_that_dies_during_a_check_is_an_error(bench, monkeypatch
         return result
 
     queue = await bench.queue()
-    monkeypatch.setattr("resilience.integrations.rabbitmq.topology.broker_reply", lose)
+    monkeypatch.setattr("resilience.integrations.rabbitmq.declaring.broker_reply", lose)
     with pytest.raises(ConsumerError, match="cannot be checked"):
         await Topology(bench.connection, ConsumerWarnings(queue.name)).check_queue(queue.name)
 

@@ -8,10 +8,12 @@ from types import SimpleNamespace
 import pytest
 from aio_pika.exceptions import ChannelInvalidStateError
 
-from resilience import BreakerPolicy, CircuitBreaker
+from resilience import BreakerPolicy, CircuitBreaker, CircuitState
 from resilience.integrations.rabbitmq.amqp import acknowledge
 from resilience.integrations.rabbitmq.evidence import RegionEvidence
 from resilience.integrations.rabbitmq.failure_record import FailureRecord, record_of
+from resilience.integrations.rabbitmq.returned_failures import ReturnedFailures
+from resilience.integrations.rabbitmq.unacked import Delivery
 from resilience.testing import FakeClock
 
 COUNTED = "x-resilience-counted-attempts"
@@ -156,6 +158,159 @@ def test_known_poison_alone_counts_for_nothing_when_others_fail_too(breaker, evi
     assert record.counted == 2
     fail(breaker, evidence, FailureRecord())
     assert record.counted == 1
+    clock.advance(60)
+    fail(breaker, evidence, record)
+    assert record.counted == 1
+
+
+# A circuit that opens
+
+
+def fail_to_open(breaker, evidence, record, clock):
+    """Let a message open the circuit, and let the next probe be due."""
+    while breaker.state is CircuitState.CLOSED:
+        fail(breaker, evidence, record)
+    evidence.drop_pending()
+    clock.advance(60)
+
+
+def fail_again(breaker, evidence, record, error=None):
+    """Let another attempt of a message fail, of which it was asked before what is known."""
+    success = evidence.success_since(record)
+    is_known = record.fails_by_itself
+    record.note(error or AnsweredError(500))
+    if not is_known:
+        breaker.acquire().fail()
+    evidence.record_failure(record, counts=True, success=success)
+
+
+def test_a_message_that_fails_before_and_after_a_success_is_suspect(breaker, evidence, clock):
+    record = FailureRecord()
+    fail_to_open(breaker, evidence, record, clock)
+    succeed(breaker, evidence)
+    fail_again(breaker, evidence, record)
+    assert record.fails_by_itself
+    assert record.counted == 0
+    evidence.drop_pending()
+    clock.advance(60)
+    fail_again(breaker, evidence, record)  # Nothing went well since.
+    assert record.counted == 0
+    for counted in (1, 2):
+        succeed(breaker, evidence)
+        fail_again(breaker, evidence, record)
+        assert record.counted == counted
+    assert record.is_spent(2, None)
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), ConnectionError()])
+def test_a_message_that_is_not_answered_does_not_become_suspect(breaker, evidence, clock, error):
+    record = FailureRecord()
+    fail_to_open(breaker, evidence, record, clock)
+    succeed(breaker, evidence)
+    fail_again(breaker, evidence, record, error)
+    assert not record.fails_by_itself
+
+
+def test_a_success_makes_one_message_suspect(breaker, evidence, clock):
+    records = [FailureRecord() for _ in range(2)]
+    fail(breaker, evidence, records[1])
+    fail_to_open(breaker, evidence, records[0], clock)
+    succeed(breaker, evidence)
+    successes = [evidence.success_since(record) for record in records]
+    assert all(successes)
+    for record, success in zip(records, successes, strict=True):
+        record.note(AnsweredError(500))
+        evidence.record_failure(record, counts=True, success=success)
+    assert [record.fails_by_itself for record in records] == [True, False]
+
+
+@pytest.mark.parametrize("what", ["another opening", "no call of the region", "before the failure"])
+def test_a_message_does_not_become_suspect_without_a_success(breaker, evidence, clock, what):
+    record = FailureRecord()
+    began = evidence.next_event()
+    fail_to_open(breaker, evidence, record, clock)
+    if what == "no call of the region":
+        evidence.record_success(evidence.next_event())
+    elif what == "before the failure":
+        breaker.acquire().succeed()
+        evidence.record_success(began)
+    else:
+        succeed(breaker, evidence)
+        breaker.acquire().fail()
+        evidence.drop_pending()
+        clock.advance(60)
+    assert evidence.success_since(record) == 0
+
+
+def test_no_message_is_suspect_when_one_has_succeeded_that_was(breaker, evidence, clock):
+    suspect, known = FailureRecord(), FailureRecord()
+    fail(breaker, evidence, known)
+    succeed(breaker, evidence)
+    fail_to_open(breaker, evidence, suspect, clock)
+    succeed(breaker, evidence)
+    fail_again(breaker, evidence, suspect)
+    evidence.drop_pending()
+    clock.advance(60)
+    succeed(breaker, evidence)
+    fail_again(breaker, evidence, suspect)
+    assert (suspect.counted, known.counted) == (1, 1)
+    evidence.doubt_known()
+    assert not suspect.fails_by_itself
+    assert known.counted == 1
+
+
+def test_a_message_that_was_given_back_stays_suspect_and_has_its_attempts_before_it(
+    breaker, evidence
+):
+    record = FailureRecord()
+    for _ in range(2):
+        fail(breaker, evidence, record)
+        succeed(breaker, evidence)
+    again = record.after_return()
+    evidence.adopt(again)
+    assert again.fails_by_itself
+    assert (again.counted, again.attempts, again.error) == (0, 2, record.error)
+    evidence.doubt_known()
+    assert not again.fails_by_itself
+
+
+def test_the_messages_that_went_back_last_are_remembered():
+    def delivery(number):
+        message = SimpleNamespace(message_id=None, body=b"%d" % number)
+        return Delivery(message, number, 0.0, failures=FailureRecord(is_suspect=number % 2 == 0))
+
+    returned = ReturnedFailures()
+    deliveries = [delivery(number) for number in range(2010)]
+    returned.keep(deliveries)
+    assert returned.take(deliveries[-1].message) is None  # It is not known to fail.
+    assert returned.take(deliveries[0].message) is None  # It is too long ago.
+    assert returned.take(deliveries[-2].message).is_suspect
+    assert returned.take(deliveries[-2].message) is None
+
+
+def test_what_an_opening_leaves_undecided_is_moved_with_the_message(breaker, evidence, clock):
+    record = FailureRecord()
+    fail_to_open(breaker, evidence, record, clock)
+    copy = move(record, breaker)
+    evidence.adopt(copy)
+    succeed(breaker, evidence)
+    fail_again(breaker, evidence, copy)
+    assert copy.fails_by_itself
+
+
+def test_refusals_of_other_requests_show_that_the_region_works(breaker, evidence, clock):
+    """They leave the streak as it is."""
+    record = FailureRecord()
+    fail(breaker, evidence, record)
+    began = evidence.next_event()
+    breaker.acquire().answered()
+    assert evidence.record_success(began)
+    assert breaker.snapshot().streak == 1
+    for counted in (2, 3):
+        clock.advance(60)
+        fail(breaker, evidence, record)
+        assert record.counted == counted
+    breaker.acquire().fail()  # by other code
     clock.advance(60)
     fail(breaker, evidence, record)
     assert record.counted == 1

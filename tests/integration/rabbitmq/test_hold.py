@@ -339,3 +339,73 @@ def test_wrong_arguments_are_rejected_when_decorating(settings, error, text):
 def test_a_handler_that_cannot_be_awaited_is_rejected(handler):
     with pytest.raises(TypeError, match="must be an async def that takes a message, got"):
         hold_when_open(region_of=str)(handler)
+
+
+# Delivery limits
+
+
+OFTEN = 30  # more than the delivery limit allows
+
+
+class Outage:
+    """A region that is down until its messages have come back often."""
+
+    def __init__(self, registry):
+        self.registry, self.breaker = registry, registry.get("eu-west-1")
+        self.counts, self.done, self.deliveries = [], [], 0
+        self.breaker.force_open("down")
+
+    async def __call__(self, message):
+        with self.breaker.acquire():
+            self.done.append(message.body)
+
+    def wrap(self, **settings):
+        handler = held(self, self.registry, max_unacked=0.01, **settings)
+
+        async def on_message(message):
+            self.deliveries += 1
+            self.counts.append(message.headers.get("x-delivery-count", 0))
+            await handler(message)
+
+        return on_message
+
+
+@pytest.mark.parametrize("how", ["declared", "by name", "given"])
+@pytest.mark.parametrize("prefetch", [1, 10])
+async def test_an_outage_of_any_length_ends_no_message_at_a_delivery_limit(
+    bench, registry, how, prefetch
+):
+    dead, outage = await bench.queue(), Outage(registry)
+    arguments = {"x_delivery_limit": 20, "x_dead_letter_exchange": ""}
+    queue = await bench.queue("quorum", **arguments, x_dead_letter_routing_key=dead.name)
+    channel = bench.channel
+    if how != "declared":
+        plain = await aio_pika.connect(str(bench.connection.url))
+        channel = await plain.channel()
+    await bench.publish(queue, *range(2), headers={"CC": []} if how == "given" else None)
+    await channel.set_qos(prefetch)
+    handler = outage.wrap(queue=queue.name if how == "given" else None)
+    consumed = queue if how == "declared" else await channel.get_queue(queue.name)
+    await consumed.consume(handler)
+    await until(lambda: outage.deliveries >= 2 * 3 * OFTEN)
+    registry.get("eu-west-1").reset()
+    await until(lambda: len(outage.done) == 2)
+    assert max(outage.counts) <= 10
+    assert await bench.drain(dead) == []
+    if how != "declared":
+        await plain.close()
+
+
+async def test_a_queue_that_is_unknown_is_named_in_a_warning(bench, registry, log):
+    outage = Outage(registry)
+    queue = await bench.queue("quorum", x_delivery_limit=20)
+    await bench.publish(queue, 1, headers={"CC": []})
+    plain = await aio_pika.connect(str(bench.connection.url))
+    channel = await plain.channel()
+    await (await channel.get_queue(queue.name)).consume(outage.wrap())
+    await until(lambda: outage.deliveries == 14)
+    await plain.close()
+    lines = [record["message"] for record in log]
+    (line,) = [line for line in lines if "delivery limit" in line]
+    assert "has come back 10 times" in line
+    assert "pass the name of the queue" in line

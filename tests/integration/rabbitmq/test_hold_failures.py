@@ -103,32 +103,6 @@ async def test_an_outage_costs_no_delivery_however_many_probes_fail(bench, kind)
     assert await bench.drain(queue) == await bench.drain(dead) == []
 
 
-async def test_an_outage_may_last_for_a_hold_more_than_the_delivery_limit(bench, registry, region):
-    """Only a hold that is over costs a delivery: 21 of 1200 s, less a tenth, are six hours."""
-    limit, max_unacked = 20, 0.05
-    dead = await bench.queue()
-    queue = await bench.queue(
-        "quorum",
-        x_delivery_limit=limit,
-        x_dead_letter_exchange="",
-        x_dead_letter_routing_key=dead.name,
-    )
-    region.breaker.force_open("an outage")
-    await bench.publish(queue, "held")
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    handler = held(region, registry, max_unacked=max_unacked)
-    async with Consumer(bench, queue, handler) as consumer:
-
-        async def is_dead():
-            return (await bench.look(dead))[0] == 1
-
-        await until(is_dead)
-        assert loop.time() - began >= (limit + 1) * 0.9 * max_unacked
-    assert consumer.deliveries == limit + 1
-    assert region.total == 0
-
-
 @pytest.mark.usefixtures("short_pauses")
 @pytest.mark.parametrize("status", [503, 429, 408])
 async def test_a_message_that_fails_while_the_circuit_is_closed_is_attempted_again(

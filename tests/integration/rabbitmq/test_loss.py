@@ -125,10 +125,10 @@ async def test_failed_messages_are_forgotten_with_their_channel(bench, registry,
     region.error = ConnectionError()
     async with consume(queue, region, registry) as consumer:
         await until(lambda: region.breaker.snapshot().trips == 1)
-        await until(lambda: len(consumer._workers[0]._unacked.failed) == 3)
+        await until(lambda: len(consumer._workers[0]._messages.unacked.failed) == 3)
         underlay = await channel_of(consumer).get_underlay_channel()
         await underlay.basic_ack(delivery_tag=4711)
-        await until(lambda: consumer._workers[0]._unacked.failed == [])
+        await until(lambda: consumer._workers[0]._messages.unacked.failed == [])
         region.error = None
         await until(lambda: len(region.done) == 3)
     assert await bench.drain(queue) == []

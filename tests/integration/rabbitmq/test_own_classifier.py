@@ -79,10 +79,10 @@ async def test_an_error_that_only_the_decorator_counts_is_one_of_the_region(benc
     await bench.publish(queue, "kept")
     async with consume(queue, call, send, registry, on_error) as consumer:
         [worker] = consumer._workers
-        await until(lambda: worker._unacked.failed or on_error.seen)
+        await until(lambda: worker._messages.unacked.failed or on_error.seen)
         assert on_error.seen == []
         assert registry.get(REGION).state is CircuitState.OPEN
-        assert worker._unacked.failed[0].waits_for_region
+        assert worker._messages.unacked.failed[0].waits_for_region
         send.fails = False
         registry.reset()
         await until(lambda: len(send.calls) == 2)
@@ -98,7 +98,7 @@ async def test_an_error_that_only_the_decorator_ignores_goes_to_on_error(bench, 
     await bench.publish(queue, "given up")
     async with consume(queue, call, send, registry, on_error) as consumer:
         [worker] = consumer._workers
-        await until(lambda: worker._unacked.failed or on_error.seen)
+        await until(lambda: worker._messages.unacked.failed or on_error.seen)
         assert [body for body, _ in on_error.seen] == [b"given up"]
         assert registry.get(REGION).state is CircuitState.CLOSED
     assert await bench.drain(queue) == []
@@ -131,7 +131,7 @@ async def test_in_a_shared_queue_such_an_error_moves_the_message_to_the_wait_que
             ready = [(await bench.look(name))[0] for name in (queue, dead)]
             waiting, _ = await bench.look(f"wait.{queue.name}.{REGION}")
             # It may have been delivered just before the subscription was cancelled.
-            held = len(consumer._workers[1]._unacked)
+            held = len(consumer._workers[1]._messages.unacked)
             return ready == [0, 0] and waiting + held == 1
 
         await until(is_moved)

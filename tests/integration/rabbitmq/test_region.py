@@ -103,20 +103,20 @@ async def test_messages_that_wait_for_a_slot_go_back_when_the_circuit_opens_but_
         await bench.publish(queue, *range(10, 14))
         async with consume(queue, region, registry, prefetch=4) as waiting:
             [worker] = waiting._workers
-            await until(lambda: len(worker._unacked.new) == 4)
+            await until(lambda: len(worker._messages.unacked.new) == 4)
             region.breaker.force_open("now")
 
             async def are_back():
                 return await bench.look(queue) == (3, 0)
 
             await until(are_back)
-            assert [one.message.body for one in worker._unacked] == [b"10"]
+            assert [one.message.body for one in worker._messages.unacked] == [b"10"]
         go_on.set()
     assert [message.body for message in await bench.drain(queue)] == [b"10", b"11", b"12", b"13"]
 
 
 async def test_a_probe_takes_a_new_message_before_a_failed_one(bench, monkeypatch):
-    monkeypatch.setattr("resilience.integrations.rabbitmq.region_worker._GRACE_PERIOD", WATCHDOG)
+    monkeypatch.setattr("resilience.integrations.rabbitmq.next_message.GRACE_PERIOD", WATCHDOG)
     registry = make_registry(threshold=2, recovery=0.1)
     region = Region(registry)
     queue = await bench.queue()
@@ -133,8 +133,8 @@ async def test_failed_messages_are_due_when_the_region_has_recovered(bench, regi
     region.error = ConnectionError()
     async with consume(queue, region, registry) as consumer:
         [worker] = consumer._workers
-        await until(lambda: worker._unacked.failed)
-        worker._unacked.failed[0].due = worker.now() + 1000
+        await until(lambda: worker._messages.unacked.failed)
+        worker._messages.unacked.failed[0].due = worker.now() + 1000
         region.error = None
         region.breaker.force_open("for a moment")
         await until(lambda: worker._subscription.prefetch == 0)
@@ -420,7 +420,7 @@ async def test_messages_that_wait_in_on_error_hold_up_no_others(
     bench, registry, region, monkeypatch, log
 ):
     """A dead letter that was sent just before an alarm of the broker waits for the alarm's end."""
-    monkeypatch.setattr("resilience.integrations.rabbitmq.region_worker._LONG_ON_ERROR", 0.05)
+    monkeypatch.setattr("resilience.integrations.rabbitmq.unacked._LONG_ON_ERROR", 0.05)
     queue, may_end = await bench.queue(), asyncio.Event()
     region.fails_for = dict.fromkeys(numbers(7), ValueError("a bug"))
     settled = []
@@ -556,7 +556,7 @@ async def test_a_message_that_was_rejected_without_an_attempt_stays_a_new_one(
 
     await bench.publish(queue, "late")
     async with consume(queue, handler, registry) as consumer:
-        await until(lambda: tries and len(consumer._workers[0]._unacked.new) == 1)
+        await until(lambda: tries and len(consumer._workers[0]._messages.unacked.new) == 1)
         region.breaker.reset()
         await until(lambda: region.done == ["late"])
     assert tries == [0, 0]
@@ -576,7 +576,7 @@ async def test_a_retry_that_ends_when_the_circuit_opens_was_an_attempt(bench, re
 
     await bench.publish(queue, "once")
     async with consume(queue, handler, registry) as consumer:
-        await until(lambda: len(consumer._workers[0]._unacked.failed) == 1)
+        await until(lambda: len(consumer._workers[0]._messages.unacked.failed) == 1)
         region.breaker.reset()
         await until(lambda: region.done == ["once"])
 

@@ -10,6 +10,7 @@ from resilience.integrations.rabbitmq import (
     MessageError,
     RegionConsumer,
     SharedConsumer,
+    hold_when_open,
 )
 from tests.support import rabbitmq_broker
 from tests.support.needs import needs
@@ -276,3 +277,29 @@ async def test_a_wait_queue_that_does_not_exist_needs_the_right_to_configure(
         with pytest.raises(ConsumerError, match="there is no queue"):
             async with consumer:
                 pytest.fail("it has started")
+
+
+async def test_a_message_that_may_not_be_copied_to_its_queue_is_returned(bench, allow, url, log):
+    registry = make_registry()
+    registry.get(REGION).force_open("down")
+    region = Region(registry)
+    queue = await bench.queue("quorum", x_delivery_limit=20)
+    await bench.publish(queue, 1)
+    await allow(NO_DEFAULT_EXCHANGE)
+    counts = []
+
+    async with bench_at(url) as theirs:
+        consumed = await theirs.channel.get_queue(queue.name)
+        held = hold_when_open(region_of=lambda _: REGION, registry=registry, max_unacked=0.01)
+
+        async def on_message(message):
+            counts.append(message.headers.get("x-delivery-count", 0))
+            await held(region)(message)
+
+        await consumed.consume(on_message)
+        await until(lambda: max(counts, default=0) == 13)
+        registry.get(REGION).reset()
+        await until(lambda: len(region.done) == 1)
+    (line,) = [one["message"] for one in log if "has come back 10 times" in one["message"]]
+    assert "a delivery limit may end it" in line
+    assert "ACCESS_REFUSED" in line

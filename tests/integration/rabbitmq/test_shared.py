@@ -197,7 +197,7 @@ async def test_a_message_of_an_unknown_region_goes_to_on_error(bench, regions, h
     async with consumer:
         await until(lambda: seen)
     assert isinstance(seen[0], error)
-    assert len(regions.registry) == 2 + (error is ValueError)
+    assert len(regions.registry) == 2  # Anybody may have sent the header.
 
 
 async def test_a_message_that_the_handler_settled_is_not_moved(bench, regions):

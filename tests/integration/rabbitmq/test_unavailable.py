@@ -153,3 +153,11 @@ def test_each_reason_is_logged_once_until_the_queue_can_be_consumed(log):
 def test_an_error_without_words_is_logged_by_its_type(log):
     Unavailability("q", "", None).record_failure(0.0, ChannelNotFoundEntity())
     assert "queue q cannot read it: ChannelNotFoundEntity;" in log[0]["message"]
+
+
+def test_reasons_that_are_never_the_same_are_not_all_remembered():
+    unavailability = Unavailability("q", "", None)
+    for port in range(10_000):
+        unavailability.record_failure(0.0, ChannelInvalidStateError(f"port {port}"))
+    kept = sum(len(one) for one in vars(unavailability).values() if hasattr(one, "__len__"))
+    assert kept < 100

@@ -38,6 +38,25 @@ def test_looking_makes_nothing(registry):
     assert len(registry) == 0
 
 
+def test_finding_makes_nothing(registry):
+    assert registry.find("eu-west-1") is None
+    assert len(registry) == 0
+    breaker = registry.get("eu-west-1")
+    assert registry.find("eu-west-1") is breaker
+    with pytest.raises(TypeError, match="region must be a str, got NoneType"):
+        registry.find(None)
+    with pytest.raises(ValueError, match="region must not be empty"):
+        registry.find(" ")
+
+
+def test_finding_knows_every_spelling_and_what_was_evicted(clock):
+    registry = CircuitBreakerRegistry(normalize=str.lower, max_regions=1, clock=clock)
+    breaker = registry.get("eu")
+    registry.get("us")
+    assert "eu" not in registry
+    assert registry.find("EU") is breaker
+
+
 def test_the_same_region_is_the_same_breaker_ever_after(registry):
     assert registry.get("eu-west-1") is registry.get("eu-west-1")
 

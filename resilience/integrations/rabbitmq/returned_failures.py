@@ -1,0 +1,47 @@
+"""ReturnedFailures: what is known of messages that are back in their queue.
+
+A message that goes back to its queue is delivered again without what was learned of it: only its
+publisher can write headers. A message that is known to fail because of itself would then open the
+circuit again each time. What is known is therefore kept here until the message comes back, as far
+as it comes back to this process.
+"""
+
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import TypeAlias
+
+from aio_pika.abc import AbstractIncomingMessage
+
+from resilience.integrations.rabbitmq.failure_record import FailureRecord
+from resilience.integrations.rabbitmq.unacked import Delivery
+
+# The most messages that are remembered: those that were returned last.
+_MOST_REMEMBERED = 1000
+
+# AMQP does not say which message of a queue a redelivered one is. Two messages with the same
+# content fail alike.
+_Content: TypeAlias = tuple[str | None, bytes]
+
+
+class ReturnedFailures:
+    """The failures of messages that are known to fail, while these are back in their queue."""
+
+    def __init__(self) -> None:
+        self._records: dict[_Content, FailureRecord] = {}
+
+    def keep(self, deliveries: Iterable[Delivery]) -> None:
+        """Remember what is known of messages that have gone back to their queue."""
+        for delivery in deliveries:
+            if delivery.failures.fails_by_itself:
+                self._records.pop(content := _content_of(delivery.message), None)
+                self._records[content] = delivery.failures.after_return()
+        while len(self._records) > _MOST_REMEMBERED:
+            del self._records[next(iter(self._records))]
+
+    def take(self, message: AbstractIncomingMessage) -> FailureRecord | None:
+        """Return what is known of a message that was delivered again, and forget it."""
+        return self._records.pop(_content_of(message), None) if self._records else None
+
+
+def _content_of(message: AbstractIncomingMessage) -> _Content:
+    return message.message_id, blake2b(message.body, digest_size=16).digest()

@@ -1,0 +1,231 @@
+"""Messages that always fail in queues in which good ones are rare: hours in virtual time."""
+
+import asyncio
+import random
+from itertools import count
+
+import pytest
+from aio_pika import Message
+
+from resilience import BreakerPolicy, CircuitBreakerRegistry, CircuitState
+from resilience.integrations.rabbitmq import RegionConsumer, SharedConsumer
+from resilience.testing import FakeClock, StubBroker, run_in_virtual_time
+
+REGION = "eu-west-1"
+HOUR = 3600.0
+
+
+class AnsweredError(Exception):
+    """A server's answer."""
+
+    def __init__(self, status):
+        super().__init__()
+        self.status = status
+
+
+class World:
+    """A queue, and a region that answers some messages always with an error.
+
+    Args:
+        duration: Seconds that a call takes.
+        settings: The consumer's settings.
+        kind: The class of the consumer.
+        policy: The breaker's policy.
+    """
+
+    def __init__(self, kind=RegionConsumer, duration=0.0, policy=None, **settings):
+        random.seed(15)  # the pauses between the attempts of a message
+        self.clock = FakeClock()
+        self.registry = CircuitBreakerRegistry(BreakerPolicy(**policy or {}), clock=self.clock)
+        self.breaker = self.registry.get(REGION)
+        self.broker = StubBroker()
+        self.broker.declare("q", arguments={"x-queue-type": "quorum"})
+        self.kind, self.duration = kind, duration
+        self.settings = {"max_attempts": 5, "on_error": self.give_up, **settings}
+        self.sent, self.done, self.ended = {}, {}, {}
+        self.numbers = count()
+        self.error = AnsweredError
+        self.answers = lambda body: 500 if body.startswith(b"bad") else 200
+
+    async def handle(self, message):
+        with self.breaker.acquire():
+            await asyncio.sleep(self.duration)
+            status = self.answers(message.body)
+            if status != 200:
+                raise self.error(status)
+        self.done[message.body] = self.clock()
+
+    async def give_up(self, message, error):
+        self.ended[message.body] = error
+        await message.ack()
+
+    def publish(self, kind):
+        body = b"%s %d" % (kind.encode(), next(self.numbers))
+        self.sent[body] = self.clock()
+        self.broker.publish("q", Message(body))
+
+    async def publish_good(self, every, hours):
+        """Publish a good message now and then."""
+        end = self.clock() + hours * HOUR
+        while self.clock() < end:
+            await asyncio.sleep(every)
+            self.publish("good")
+
+    async def consumer(self):
+        queue, settings = await self.broker.get_queue("q"), dict(self.settings)
+        if self.kind is RegionConsumer:
+            return RegionConsumer(
+                queue, self.handle, region=REGION, registry=self.registry, **settings
+            )
+        consumer = SharedConsumer(
+            queue,
+            self.handle,
+            region_of=lambda _: REGION,
+            regions=[REGION],
+            registry=self.registry,
+            **settings,
+        )
+        await consumer.declare()
+        return consumer
+
+    def run(self, story):
+        async def closing():
+            async with self.broker:
+                await story
+
+        run_in_virtual_time(closing(), self.clock, limit=1e6)
+
+    @property
+    def longest_wait(self):
+        return max(
+            self.done.get(body, self.clock()) - sent
+            for body, sent in self.sent.items()
+            if body.startswith(b"good")
+        )
+
+
+def assert_poison_has_ended(world, poisons):
+    assert len(world.ended) == poisons
+    assert all(body.startswith(b"bad") for body in world.ended)
+    assert world.breaker.state is CircuitState.CLOSED
+    # One that comes while the circuit is OPEN waits for the next probe.
+    assert world.longest_wait < 61
+
+
+@pytest.mark.parametrize(
+    ("every", "poisons", "settings"),
+    [
+        (30, 3, {}),
+        (300, 1, {}),
+        (300, 3, {"prefetch": 1}),
+        (300, 2, {"prefetch": 20, "duration": 1.0, "policy": {"half_open_probes": 3}}),
+        (300, 3, {"policy": {"success_threshold": 1}}),
+        (300, 1, {"kind": SharedConsumer}),
+        (300, 3, {"kind": SharedConsumer, "prefetch": 1, "policy": {"success_threshold": 1}}),
+        (3000, 1, {}),
+        (3000, 3, {"kind": SharedConsumer, "duration": 1.0}),
+    ],
+)
+@pytest.mark.parametrize("is_first", [True, False])
+def test_poison_in_a_quiet_queue_has_an_end_and_the_circuit_closes(
+    every, poisons, settings, is_first
+):
+    world = World(**settings)
+
+    async def story():
+        async with await world.consumer():
+            if not is_first:
+                world.publish("good")
+                await asyncio.sleep(1)
+            for _ in range(poisons):
+                world.publish("bad")
+            await world.publish_good(every, hours=max(12 * every, 1200) / HOUR)
+            await asyncio.sleep(70)
+
+    world.run(story())
+    assert_poison_has_ended(world, poisons)
+
+
+@pytest.mark.parametrize("kind", [RegionConsumer, SharedConsumer])
+def test_poison_in_a_quiet_queue_has_an_end_after_a_restart_of_the_consumer(kind):
+    world = World(kind)
+
+    async def story():
+        world.publish("bad")
+        for hours in (0.2, 0.2, 2):
+            async with await world.consumer():
+                await world.publish_good(300, hours)
+                await asyncio.sleep(70)
+
+    world.run(story())
+    assert_poison_has_ended(world, 1)
+
+
+@pytest.mark.parametrize("kind", [RegionConsumer, SharedConsumer])
+def test_poison_has_an_end_also_if_every_third_message_is_poison(kind):
+    world = World(kind)
+
+    async def story():
+        async with await world.consumer():
+            for _ in range(20):
+                for message in ("good", "good", "bad"):
+                    await asyncio.sleep(300)
+                    world.publish(message)
+            await world.publish_good(300, hours=2)
+            await asyncio.sleep(70)
+
+    world.run(story())
+    assert_poison_has_ended(world, 20)
+
+
+def test_a_region_whose_good_answers_are_all_refusals_ends_poison_too():
+    world = World()
+    world.answers = lambda body: 500 if body.startswith(b"bad") else 404
+
+    async def story():
+        async with await world.consumer():
+            world.publish("bad")
+            await asyncio.sleep(2)
+            world.publish("refused")
+            await asyncio.sleep(HOUR / 2)
+
+    world.run(story())
+    assert [error.status for error in world.ended.values()] == [404, 500]
+
+
+def test_a_message_that_is_not_answered_may_be_an_outage():
+    """No answer shows nothing about the message: the circuit goes on to protect the region."""
+    world = World()
+    world.error = ConnectionError
+
+    async def story():
+        async with await world.consumer():
+            world.publish("bad")
+            await world.publish_good(300, hours=3)
+            await asyncio.sleep(70)
+
+    world.run(story())
+    assert world.ended == {}
+    assert world.longest_wait < 121
+
+
+@pytest.mark.parametrize(
+    ("kind", "share", "every"),
+    [(RegionConsumer, 0.02, 30), (RegionConsumer, 0.1, 900), (SharedConsumer, 0.02, 300)],
+)
+def test_single_good_answers_of_a_region_that_is_down_cost_no_message_its_end(kind, share, every):
+    world = World(kind)
+    rolls = random.Random(7)
+    is_up = False
+    world.answers = lambda _: 200 if is_up or rolls.random() < share else 503
+
+    async def story():
+        nonlocal is_up
+        async with await world.consumer():
+            await world.publish_good(every, hours=6)
+            is_up = True
+            await asyncio.sleep(2 * HOUR)
+
+    world.run(story())
+    assert world.ended == {}
+    assert world.done.keys() == world.sent.keys()
