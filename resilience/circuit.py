@@ -46,6 +46,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import ClassVar, NamedTuple, TypeAlias
 
+from resilience.limits import TenantTable
 from resilience.outcome import Outcome, Report
 from resilience.policy import BreakerPolicy
 
@@ -298,6 +299,10 @@ class Circuit:
                 self.close_recovered(state, now)
 
     # Manual control
+
+    def make_tenant_table(self) -> TenantTable:
+        """Return the table for what is known of the region's tenants, a new one."""
+        return TenantTable()
 
     def configure(self, policy: BreakerPolicy) -> None:
         """Change the thresholds; an OPEN circuit follows immediately, a lease keeps its end."""

@@ -116,6 +116,7 @@ def region_breaker(
         if tenant_from is not None:
             tenants = _tenant_lookup(fn, tenant_from, waits=on_throttled == "wait")
             make_wrapper = protect_with_tenants(tenants)
+            regions.expect_tenants()
         return protect(
             fn, lookup, classifiers, stop_retries=stop_retries, make_wrapper=make_wrapper
         )

@@ -8,6 +8,8 @@ Needs redis-py: ``pip install "region-breaker[redis]"``.
 - `protocol`, `notification`, `script.lua`: the records in the store and what is announced about
   them; the first lines of the script list what is written. The rules that a circuit follows are in
   `resilience.shared_circuit`.
+- `throttles`, `throttle_protocol`, `throttles.lua`: the same for tenants that are throttled; their
+  rules are in `resilience.shared_tenant_table`.
 """
 
 from resilience.integrations.redis.sharing import RedisSharing
