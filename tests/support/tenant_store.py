@@ -21,6 +21,7 @@ KEPT = 60.0
 @dataclass(slots=True)
 class Record:
     until: float
+    told_until: float = -math.inf
     is_hold: bool = False
     owner: object = None
     renewed_at: float = -math.inf
@@ -58,8 +59,8 @@ class TenantStore:
 
     def _throttle(self, process, command, record, now):
         is_news = (
-            record.until <= now
-            or command.wait > record.until - now + 1.0
+            record.told_until <= now
+            or command.wait > record.told_until - now + 1.0
             or record.owner is process
             or (record.is_hold and not command.is_hold)
         )
@@ -69,6 +70,7 @@ class TenantStore:
             record.owner = None
         self.records[command.tenant] = record
         if is_news:
+            record.told_until = record.until
             self._announce(process, command.tenant, record, now)
 
     def _end(self, process, command, record, now):

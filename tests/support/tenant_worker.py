@@ -1,12 +1,13 @@
-"""One process of a fleet whose calls have tenants; told over its standard input what to do.
+"""One process of a fleet whose calls have tenants: does what it is told over a socket, in JSON.
 
-python tenant_worker.py '{"url": "redis://...", "genesys": "http://...", "token": "...", "sharing": {}}'
-
-It answers each line in JSON. Without a "url" it shares nothing.
+Run as a program it is a nursery: for each line of JSON on its standard input it forks one such
+process, since importing everything anew for each takes longer than most tests.
 """
 
 import asyncio
 import json
+import os
+import signal
 import sys
 import time
 from collections import Counter
@@ -14,11 +15,7 @@ from collections import Counter
 import aiohttp
 from loguru import logger
 
-from resilience import (
-    CircuitBreakerRegistry,
-    TenantThrottledError,
-    region_breaker,
-)
+from resilience import CircuitBreakerRegistry, TenantThrottledError, region_breaker
 from resilience.integrations.redis import RedisSharing
 from resilience.testing.api import MESSAGE_PATH
 
@@ -32,6 +29,8 @@ class TenantWorker:
         self.registry = CircuitBreakerRegistry(sharing=sharing)
         self._genesys, self._token, self._session = options["genesys"], options["token"], session
         self._counts, self._tasks = Counter(), set()
+        # When each request was sent and answered, and with which status; the clock is the machine's.
+        self._journal = []
         decorate = region_breaker(
             region_from="region", tenant_from="tenant", registry=self.registry
         )
@@ -50,7 +49,9 @@ class TenantWorker:
         }
         url = self._genesys + MESSAGE_PATH.format(tenant)
         headers = {"Authorization": f"Bearer {self._token}"}
+        sent_at = time.monotonic()
         async with self._session.post(url, json=body, headers=headers) as response:
+            self._journal.append([tenant, sent_at, time.monotonic(), response.status])
             response.raise_for_status()
 
     async def _call(self, tenant):
@@ -85,24 +86,38 @@ class TenantWorker:
             "shared": self.breaker.snapshot().shared,
         }
 
+    async def journal(self):
+        return self._journal
+
     async def close(self):
         for task in self._tasks:
             task.cancel()
         await self.registry.aclose()
 
 
-async def main():
-    logger.remove()
-    reader = asyncio.StreamReader()
-    protocol = asyncio.StreamReaderProtocol(reader)
-    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
+async def serve(options):
+    """Do what comes over the socket, until it ends."""
+    reader, writer = await asyncio.open_unix_connection(options["socket"])
     async with aiohttp.ClientSession() as session:
-        worker = TenantWorker(json.loads(sys.argv[1]), session)
+        worker = TenantWorker(options, session)
+        writer.write(json.dumps(os.getpid()).encode() + b"\n")
         while line := await reader.readline():
             name, *arguments = json.loads(line)
-            print(json.dumps(await getattr(worker, name)(*arguments)), flush=True)  # noqa: T201
+            answer = await getattr(worker, name)(*arguments)
+            writer.write(json.dumps(answer).encode() + b"\n")
         await worker.close()
 
 
+def nurse():
+    logger.remove()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how they ended
+    for line in sys.stdin:
+        if os.fork() == 0:
+            sys.stdin.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            asyncio.run(serve(json.loads(line)))
+            os._exit(0)
+
+
 if __name__ == "__main__":
-    asyncio.run(main())
+    nurse()

@@ -12,6 +12,7 @@
 --
 --   at     when the wait began, or was prolonged
 --   wait   how long it is from then on, at most an hour
+--   told   how long of it was announced
 --   kind   r: it ends with a probe that is answered; h: it ends by itself
 --   own    client id of the process that holds the lease for the probe, or nothing
 --   beat   when the lease was renewed last
@@ -28,8 +29,8 @@
 -- Times are milliseconds of this server's clock, durations are milliseconds. As in script.lua, a
 -- record holds when things have happened, and what is malformed counts as absent.
 
-local MAX_LENGTH = {at = 15, wait = 7, kind = 1, own = 16, beat = 15}
-local FIELDS = 5
+local MAX_LENGTH = {at = 15, wait = 7, told = 7, kind = 1, own = 16, beat = 15}
+local FIELDS = 6
 local SECRET_LENGTH = {secret = 32, size = 15}
 local MAX_CLOCK_ERROR, MINUTE, HOUR, YEAR = 1000, 60000, 3600000, 31536000000
 local MOST_TENANTS, MOST_BYTES = 10000, 1000
@@ -110,11 +111,12 @@ local function load(key)
   local record = {
     since = to_number(fields.at, now + MAX_CLOCK_ERROR),
     wait = to_number(fields.wait, HOUR),
+    told = to_number(fields.told, HOUR),
     kind = fields.kind:find('^[rh]$') and fields.kind,
     owner = fields.own,
     renewed_at = to_number(fields.beat, now + MAX_CLOCK_ERROR),
   }
-  local is_valid = record.since and record.wait and record.kind and record.renewed_at
+  local is_valid = record.since and record.wait and record.told and record.kind and record.renewed_at
   return is_valid and record or nil
 end
 
@@ -122,11 +124,16 @@ local key, listed, secret_key, channel, region, tenant = KEYS[1], KEYS[2], KEYS[
 local wait, kind, not_after = tonumber(ARGV[7]), ARGV[8], tonumber(ARGV[9])
 
 local found = load(key)
-local record = found or {since = now, wait = 0, kind = kind, owner = '', renewed_at = 0}
+local record = found or {since = now, wait = 0, told = 0, kind = kind, owner = '', renewed_at = 0}
 local is_mine = record.owner == client_id
 
+-- Return what is left of a time that began with the wait.
+local function left_of(duration)
+  return math.min(duration, math.max(0, record.since + duration - now))
+end
+
 local function wait_left()
-  return math.min(record.wait, math.max(0, record.since + record.wait - now))
+  return left_of(record.wait)
 end
 
 local function lease_left()
@@ -143,8 +150,9 @@ end
 local function save()
   if not found then remove() end
   redis.call(
-    'HSET', key, 'at', to_text(record.since), 'wait', to_text(record.wait), 'kind', record.kind,
-    'own', record.owner, 'beat', to_text(record.renewed_at)
+    'HSET', key, 'at', to_text(record.since), 'wait', to_text(record.wait),
+    'told', to_text(record.told), 'kind', record.kind, 'own', record.owner,
+    'beat', to_text(record.renewed_at)
   )
   redis.call('PEXPIRE', key, wait_left() + lease_left() + MINUTE)
 end
@@ -166,10 +174,11 @@ end
 -- Many processes are refused in the same moment, and would all announce the same: those are silent
 -- that say nothing new. The record is always right.
 local function throttle()
-  local left = wait_left()
-  local is_longer = left == 0 or wait > left + MAX_CLOCK_ERROR
+  local left, told = wait_left(), left_of(record.told)
+  local is_longer = told == 0 or wait > told + MAX_CLOCK_ERROR
   local is_news = is_longer or is_mine or (kind == 'r' and record.kind == 'h')
-  if wait > left then record.since, record.wait = now, math.min(wait, HOUR) end
+  record.since, record.wait = now, math.max(left, math.min(wait, HOUR))
+  record.told = is_news and record.wait or told
   if kind == 'r' then record.kind = 'r' end
   if is_mine then record.owner, record.renewed_at = '', 0 end
   save()

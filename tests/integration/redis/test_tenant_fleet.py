@@ -2,8 +2,13 @@
 
 import asyncio
 import json
+import os
+import signal
+import subprocess
 import sys
 import time
+from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -19,27 +24,30 @@ EVERY = 0.01
 WAIT = 3
 _PATIENCE = 90.0
 PROGRAM = Path(tenant_worker.__file__)
-PATH = MESSAGE_PATH.format("acme")
-# No poll between the first one and the end of a test: announcements are enough.
-NO_POLLS = {"poll_interval": 300.0}
+PATH, OTHER_PATH = MESSAGE_PATH.format("acme"), MESSAGE_PATH.format("other")
 
 
 class Worker:
     """This side of one process."""
 
-    def __init__(self, process):
-        self.process = process
+    def __init__(self, reader, writer, pid):
+        self._reader, self._writer, self._pid = reader, writer, pid
 
     async def tell(self, *what):
-        self.process.stdin.write(json.dumps(what).encode() + b"\n")
-        line = await self.process.stdout.readline()
+        self._writer.write(json.dumps(what).encode() + b"\n")
+        line = await self._reader.readline()
         assert line, "the process has ended"
         return json.loads(line)
 
+    def kill(self):
+        os.kill(self._pid, signal.SIGKILL)
+
     async def close(self):
-        if self.process.returncode is None:
-            self.process.kill()
-        await self.process.wait()
+        """Let it end."""
+        self._writer.close()
+        with suppress(ConnectionError):
+            while await self._reader.readline():
+                pass
 
 
 async def until(condition, what):
@@ -73,24 +81,31 @@ async def genesys():
         yield genesys
 
 
+@pytest.fixture(scope="module")
+def nursery():
+    command = [sys.executable, str(PROGRAM)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as nursery:
+        yield nursery
+
+
 @pytest.fixture
-async def start(genesys):
+async def start(genesys, nursery, tmp_path):
     """Start processes that share through a store, or, without a URL, each for itself."""
-    started = []
+    started, arrived = [], asyncio.Queue()
+    door = str(tmp_path / "door")
+    server = await asyncio.start_unix_server(lambda *one: arrived.put_nowait(one), door)
 
     async def start(url, count=PROCESSES, *, waits=True, **sharing):
         options = {
-            "url": url, "genesys": genesys.url, "token": genesys.issue_token(), "sharing": sharing,
+            "url": url, "genesys": genesys.url, "token": genesys.issue_token(), "socket": door,
+            "sharing": {"probe_lease": 30.0, "poll_interval": 300.0} | sharing,
         }  # fmt: skip
-        new = [
-            Worker(
-                await asyncio.create_subprocess_exec(
-                    sys.executable, str(PROGRAM), json.dumps(options),
-                    stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-                )  # fmt: skip
-            )
-            for _ in range(count)
-        ]
+        nursery.stdin.write((json.dumps(options) + "\n") * count)
+        nursery.stdin.flush()
+        new = []
+        for _ in range(count):
+            reader, writer = await arrived.get()
+            new.append(Worker(reader, writer, json.loads(await reader.readline())))
         started.extend(new)
         if waits:
             await until(lambda: all_of(new, "shared"), "all share")
@@ -99,6 +114,7 @@ async def start(genesys):
     yield start
     for worker in started:
         await worker.close()
+    server.close()
 
 
 async def look(workers):
@@ -132,6 +148,13 @@ async def all_wait(workers):
     await until(do_all_wait, "all wait")
 
 
+async def all_throttled(workers):
+    async def are_all():
+        return all("acme" in seen["throttled"] for seen in await look(workers))
+
+    await until(are_all, "all know")
+
+
 async def none_waits(workers):
     async def do_all_go_on():
         return not any(seen["throttled"] for seen in await look(workers))
@@ -149,43 +172,73 @@ async def rejected(workers):
     return sum(seen["counts"].get("rejected acme", 0) for seen in await look(workers))
 
 
+async def answers(workers, status):
+    """Return when requests of the tenant were sent and answered with this status, and by whom."""
+    found = []
+    for who, worker in enumerate(workers):
+        for tenant, sent_at, answered_at, got in await worker.tell("journal"):
+            if tenant == "acme" and got == status:
+                found.append((sent_at, answered_at, who))
+    return sorted(found)
+
+
 async def test_one_429_stops_the_tenant_in_the_whole_fleet_and_one_call_probes(
     store, genesys, start
 ):
-    workers = await start(store.url, **NO_POLLS)
+    workers = await start(store.url)
+    await traffic(workers)
+    await passed(genesys, 2 * PROCESSES)
+    genesys.rate_limit(WAIT, paths=PATH)
+    await all_wait(workers)
+
+    async def has_probed_twice():
+        refused = await answers(workers, 429)
+        return len({int((sent_at - refused[0][1]) / WAIT) for sent_at, _, _ in refused}) > 2
+
+    await until(has_probed_twice, "there were probes")
+    refused = await answers(workers, 429)
+    first = min(answered_at for _, answered_at, _ in refused)
+    at_first = [who for sent_at, _, who in refused if sent_at < first + WAIT]
+    assert len(at_first) == len(set(at_first)), "a process sends one more request at most"
+    probes = refused[len(at_first) :]
+    for (_, answered_at, _), (sent_at, _, _) in pairwise([refused[len(at_first) - 1], *probes]):
+        assert sent_at >= answered_at + WAIT - 0.1, "one at a time, each after its wait"
+    assert len(probes) >= 2
+
+
+async def test_no_call_sends_anything_to_the_store(store, genesys, start):
+    workers = await start(store.url)
     await traffic(workers)
     await traffic(workers, "other")
-    await passed(genesys, 2 * PROCESSES)
-
-    genesys.rate_limit(WAIT, paths=PATH)
-    before = requests(genesys)
+    genesys.rate_limit(600, paths=PATH)
     await all_wait(workers)
-    refused = requests(genesys) - before
-    assert 1 <= refused <= PROCESSES
-    assert max(seen["counts"].get("429 acme", 0) for seen in await look(workers)) <= 1
-
-    # Calls run no script, neither those that are rejected nor those of others.
     await settled(store)
-    scripts, already = scripts_run(store), await rejected(workers)
-    others = requests(genesys, MESSAGE_PATH.format("other"))
-    await passed(genesys, others + 10 * PROCESSES, MESSAGE_PATH.format("other"))
+    scripts, already, refused = scripts_run(store), await rejected(workers), requests(genesys)
+    assert refused <= requests_before_429(await look(workers)) + PROCESSES
+    others = requests(genesys, OTHER_PATH)
+    await passed(genesys, others + 20 * PROCESSES, OTHER_PATH)
     assert await rejected(workers) > already + PROCESSES
-    assert requests(genesys) - before == refused
+    assert requests(genesys) == refused
     assert scripts_run(store) == scripts
 
-    # When the wait is over, one message is the probe: it is refused, and all wait again.
-    await passed(genesys, before + refused + 1)
-    await all_wait(workers)
-    assert requests(genesys) - before == refused + 1
 
-    # One that hangs is alone for as long as it hangs.
+def requests_before_429(seen):
+    return sum(one["counts"].get("sent acme", 0) for one in seen)
+
+
+async def test_a_probe_that_hangs_is_the_only_one(valkey, genesys, start):
+    workers = await start(valkey.url)
+    genesys.rate_limit(1, paths=PATH)
+    await workers[0].tell("call", "acme")
     genesys.hang(paths=PATH)
-    await passed(genesys, before + refused + 2)
-    already = await rejected(workers)
-    others = requests(genesys, MESSAGE_PATH.format("other"))
-    await passed(genesys, others + 50 * PROCESSES, MESSAGE_PATH.format("other"))
-    assert await rejected(workers) > already
-    assert requests(genesys) - before == refused + 2
+    await all_throttled(workers)
+    await traffic(workers)
+    await traffic(workers, "other")
+    await passed(genesys, 2)
+    others = requests(genesys, OTHER_PATH)
+    await passed(genesys, others + 50 * PROCESSES, OTHER_PATH)
+    assert await rejected(workers) > 0
+    assert requests(genesys) == 2
 
 
 async def settled(store):
@@ -201,7 +254,7 @@ async def settled(store):
 
 
 async def test_the_success_of_one_probe_lets_all_go_on(valkey, genesys, start):
-    workers = await start(valkey.url, **NO_POLLS)
+    workers = await start(valkey.url)
     await traffic(workers)
     genesys.rate_limit(1, paths=PATH)
     await all_wait(workers)
@@ -219,7 +272,7 @@ async def test_the_success_of_one_probe_lets_all_go_on(valkey, genesys, start):
 async def test_a_process_that_is_killed_while_it_probes_is_followed_by_another(
     valkey, genesys, start
 ):
-    workers = await start(valkey.url, 3, probe_lease=2.0, **NO_POLLS)
+    workers = await start(valkey.url, 3, probe_lease=2.0)
     await traffic(workers)
     genesys.rate_limit(1, paths=PATH)
     await all_wait(workers)
@@ -232,17 +285,17 @@ async def test_a_process_that_is_killed_while_it_probes_is_followed_by_another(
         for place, count in enumerate(counts)
         if count["requests acme"] > count.get("429 acme", 0) + count.get("sent acme", 0)
     )
-    await workers.pop(probing).close()
+    workers.pop(probing).kill()
     genesys.up(paths=PATH)
     await none_waits(workers)
 
 
 async def test_a_process_that_starts_knows_who_is_throttled(valkey, genesys, start):
-    (first,) = await start(valkey.url, 1, **NO_POLLS)
+    (first,) = await start(valkey.url, 1)
     genesys.rate_limit(60, paths=PATH)
     await first.tell("call", "acme")
     await settled(valkey)
-    (second,) = await start(valkey.url, 1, **NO_POLLS)
+    (second,) = await start(valkey.url, 1)
     await all_wait([second])
     await second.tell("call", "acme")
     assert requests(genesys) == 1
@@ -253,7 +306,7 @@ async def test_without_the_store_each_process_learns_alone(valkey, genesys, star
     if how == "never there":
         valkey.kill()
     url = None if how == "not shared" else valkey.url
-    workers = await start(url, 4, waits=how == "gone", **NO_POLLS)
+    workers = await start(url, 4, waits=how == "gone")
     if how == "gone":
         valkey.kill()
 
@@ -263,8 +316,16 @@ async def test_without_the_store_each_process_learns_alone(valkey, genesys, star
         await until(are_alone, "all are alone")
     genesys.rate_limit(WAIT, paths=PATH)
     await traffic(workers)
-    await all_wait(workers)
-    assert requests(genesys) == len(workers)
+    await until(lambda: all_refused(workers), "each is refused")
+    refused = await answers(workers, 429)
+    assert {who for _, _, who in refused} == set(range(4))
+    for place in range(4):
+        own = [answered_at for _, answered_at, who in refused if who == place]
+        assert all(later - earlier >= WAIT - 0.1 for earlier, later in pairwise(own))
     genesys.up(paths=PATH)
     await none_waits(workers)
+
+
+async def all_refused(workers):
+    return all(seen["counts"].get("429 acme") for seen in await look(workers))
 
