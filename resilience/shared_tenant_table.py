@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from resilience._text import LONGEST_NAME, bounded_name
+from resilience._text import display_name
 from resilience.limits import LONGEST_WAIT, MAX_WAIT_FOR_PROBE, TenantProbe, TenantTable
 from resilience.shared_probe import ProbeLease
 
@@ -61,7 +61,7 @@ class ThrottleCommand:
 
     Args:
         change: What to do.
-        tenant: The name of the tenant, of a bounded length.
+        tenant: The name of the tenant, printable and of a bounded length.
         wait: Seconds that are left of its wait; for THROTTLE.
         is_hold: Whether the wait ends without a probe; for THROTTLE.
     """
@@ -103,7 +103,7 @@ class SharedTenantTable(TenantTable):
         "_held",
         "_lease",
         "_leases",
-        "_long_names",
+        "_other_names",
         "_notify",
         "_unsent",
         "head_start",
@@ -125,8 +125,9 @@ class SharedTenantTable(TenantTable):
         self._held: set[str] = set()
         # What the store does not know yet.
         self._unsent: dict[str, ThrottleChange] = {}
-        # The tenants whose names are too long for the store, by the names that they have there.
-        self._long_names: dict[str, str] = {}
+        # The tenants whose names are too long for the store, or hold what cannot be printed, by the
+        # names that they have there.
+        self._other_names: dict[str, str] = {}
 
     # Calls
 
@@ -301,7 +302,7 @@ class SharedTenantTable(TenantTable):
                 self._release(tenant)
 
     def _command(self, tenant: str, change: ThrottleChange, now: float) -> ThrottleCommand | None:
-        name = bounded_name(tenant)
+        name = display_name(tenant)
         throttle = self.throttles.get(tenant)
         if change is ThrottleChange.THROTTLE:
             wait = 0.0 if throttle is None else throttle.remaining(now)
@@ -315,23 +316,22 @@ class SharedTenantTable(TenantTable):
     def _mark(self, tenant: str, change: ThrottleChange) -> None:
         """Let the synchronizer send a change, in place of an earlier one of the same tenant."""
         earlier = self._unsent.pop(tenant, None)
-        if change is ThrottleChange.RELEASE and earlier in (
-            ThrottleChange.THROTTLE,
-            ThrottleChange.END,
-        ):
+        is_release = change is ThrottleChange.RELEASE
+        if is_release and earlier is not None and earlier is not ThrottleChange.TAKE:
             change = earlier  # which gives the lease back as well
         if len(self._unsent) >= _MOST_UNSENT:
             del self._unsent[next(iter(self._unsent))]
         self._unsent[tenant] = change
-        if len(tenant) > LONGEST_NAME:
-            if len(self._long_names) >= _MOST_UNSENT:
-                self._long_names.clear()
-            self._long_names[bounded_name(tenant)] = tenant
+        name = display_name(tenant)
+        if name != tenant:
+            if len(self._other_names) >= _MOST_UNSENT:
+                self._other_names.clear()
+            self._other_names[name] = tenant
         self._notify()
 
     def _tenant(self, name: str) -> str:
         """Return the tenant that has this name in the store."""
-        return self._long_names.get(name, name)
+        return self._other_names.get(name, name)
 
     # For the synchronizer: what the store says. Each returns the tenant that it was about.
 

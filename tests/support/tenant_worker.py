@@ -29,7 +29,7 @@ class TenantWorker:
         self.registry = CircuitBreakerRegistry(sharing=sharing)
         self._genesys, self._token, self._session = options["genesys"], options["token"], session
         self._counts, self._tasks = Counter(), set()
-        # When each request was sent and answered, and with which status; the clock is the machine's.
+        # When each request was sent and answered, by the clock of the machine, and how.
         self._journal = []
         decorate = region_breaker(
             region_from="region", tenant_from="tenant", registry=self.registry

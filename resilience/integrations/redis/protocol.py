@@ -46,7 +46,7 @@ class Request:
     """One run of a script: its KEYS and its ARGV."""
 
     keys: list[str]
-    arguments: list[str | bytes]
+    arguments: list[str]
     script: str = SCRIPT
 
 

@@ -46,8 +46,8 @@ from resilience.log import describe_exception, log
 from resilience.shared_record import Command, RecordView
 
 _POLL_JITTER: Final = (0.75, 1.25)
-# A request whose answer is from before a pause of this process is repeated. After this many times in
-# a row the store is too slow.
+# A request whose answer is from before a pause of this process is repeated. After this many times
+# in a row the store is too slow.
 _STALE_ANSWERS: Final = 3
 # A connection is stable when this many polls have succeeded.
 _STABLE_AFTER: Final = 2

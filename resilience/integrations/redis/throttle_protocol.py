@@ -97,7 +97,7 @@ class ThrottleProtocol:
                 records.lease_ms,
                 records.channel,
                 records.key(region),
-                command.tenant.encode("utf-8", "surrogatepass"),
+                command.tenant,
                 str(min(int(command.wait * 1000) + 1, _HOUR)),
                 "h" if command.is_hold else "r",
                 str(not_after),
@@ -187,7 +187,7 @@ def _to_announcement(sent_at: int, line: bytes) -> Announcement:
 def _to_tenant(name: bytes) -> str:
     """Return the tenant that the store calls this; empty: this is not the name of one."""
     with suppress(UnicodeDecodeError):
-        tenant = name.decode("utf-8", "surrogatepass")
+        tenant = name.decode()
         if len(tenant) <= LONGEST_NAME:
             return tenant
     return ""

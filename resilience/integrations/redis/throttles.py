@@ -221,6 +221,4 @@ def _table_of(member: Member) -> SharedTenantTable:
 
 
 def _grown_older(view: ThrottleView, age: float) -> ThrottleView:
-    return replace(
-        view, wait=max(0.0, view.wait - age), lease_left=max(0.0, view.lease_left - age)
-    )
+    return replace(view, wait=max(0.0, view.wait - age), lease_left=max(0.0, view.lease_left - age))

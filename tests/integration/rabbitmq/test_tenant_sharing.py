@@ -14,9 +14,11 @@ from tests.support.stores import Store, binaries
 REGION = "eu-west-1"
 
 
-class TooManyRequests(Exception):
+class TooManyRequestsError(Exception):
     status = 429
-    headers = {"Retry-After": "2"}
+
+    def __init__(self):
+        self.headers = {"Retry-After": "2"}
 
 
 class Region:
@@ -33,7 +35,7 @@ class Region:
         self.requests[who] += 1
         await self.gate.wait()
         if self.refuses:
-            raise TooManyRequests
+            raise TooManyRequestsError
         self.done += 1
 
 

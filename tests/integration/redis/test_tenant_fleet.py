@@ -328,4 +328,3 @@ async def test_without_the_store_each_process_learns_alone(valkey, genesys, star
 
 async def all_refused(workers):
     return all(seen["counts"].get("429 acme") for seen in await look(workers))
-
