@@ -374,6 +374,8 @@ def test_without_the_right_to_sorted_sets_announcements_are_enough(store, make, 
         registry.expect_tenants()
         breaker = shared(registry)
         refuse(breaker, "first")
+        record = "{region-breaker}:throttle:eu-west-1:first"
+        until(lambda: client.exists(record), "it is announced, to nobody")
         other = make()
         refuse(breaker)
         until(hears(other), "it is heard")
