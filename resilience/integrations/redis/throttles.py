@@ -22,6 +22,7 @@ from resilience.integrations.redis.store_clock import StoreClock
 from resilience.integrations.redis.throttle_protocol import (
     Announcement,
     ThrottleProtocol,
+    ThrottleReply,
     genuine,
     parse_found,
     parse_throttle_reply,
@@ -88,11 +89,11 @@ class ThrottleSynchronizer:
         answer, _ = self._run(commands, self._protocol.find(regions))
         for member, found in zip(members, parse_found(answer, len(members)), strict=True):
             table = _table_of(member)
+            for tenant, view in found:
+                member.breaker.tenants.apply(partial(table.on_known, tenant, view))
             with lock:
                 table.on_connect()
                 table.head_start = member.circuit.head_start
-            for tenant, view in found:
-                member.breaker.tenants.apply(partial(table.on_known, tenant, view))
         self._refusal_is_logged = False
 
     def follow(self, contents: Sequence[bytes], secret: bytes) -> None:
@@ -165,28 +166,28 @@ class ThrottleSynchronizer:
         self._note_lease(member, table)
         if command is None:
             return False
+        region = member.breaker.region
         try:
-            view = self._change(commands, member.breaker.region, command, decided_at)
+            reply = self._change(commands, region, command, decided_at)
+            if reply.is_late:  # once more, since the store's clock may have moved
+                reply = self._change(commands, region, command, decided_at)
         except BaseException:
             with lock:
                 table.keep(command)
             raise
-        member.breaker.tenants.apply(partial(table.on_reply, command, view))
+        member.breaker.tenants.apply(partial(table.on_reply, command, reply.view))
         self._note_lease(member, table)
         return True
 
     def _change(
         self, commands: CommandConnection, region: str, command: ThrottleCommand, decided_at: float
-    ) -> ThrottleView:
-        """Change a record; again if it was late, since the store's clock may have moved."""
-        for is_last in (False, True):
-            not_after = self._clock.latest(decided_at, self._timing.socket_timeout)
-            answer, delay = self._run(commands, self._protocol.change(region, command, not_after))
-            reply = parse_throttle_reply(answer, delay)
-            self._clock.note(reply.store_time, delay)
-            if is_last or not reply.is_late:
-                break
-        return reply.view
+    ) -> ThrottleReply:
+        """Change a record, and return what the store says about it then."""
+        not_after = self._clock.latest(decided_at, self._timing.socket_timeout)
+        answer, delay = self._run(commands, self._protocol.change(region, command, not_after))
+        reply = parse_throttle_reply(answer, delay)
+        self._clock.note(reply.store_time, delay)
+        return reply
 
     def _note_lease(self, member: Member, table: SharedTenantTable) -> None:
         if table.holds_lease:

@@ -121,7 +121,8 @@ def test_a_process_that_starts_finds_those_that_wait(make):
     one = make()
     for number in range(300):
         refuse(one, f"tenant {number}", 100 + number)
-    until(lambda: not table(one)._unsent, "it is sent")
+    other = make()
+    until(hears(other, "tenant 299"), "it is sent")
     late = make()
     assert late.tenants.wait_of("tenant 299") > 0
     assert len(late.throttled_tenants) == 200
@@ -188,6 +189,13 @@ def test_a_process_that_ends_gives_its_lease_back(store, make):
 
 def sharing_of(breaker):
     return breaker.circuit._notify.func.__self__
+
+
+def test_a_command_that_is_late_since_the_clock_of_the_store_has_moved_is_sent_again(make):
+    one, other = make(), make()
+    sharing_of(one)._synchronizer._clock.offset -= 100.0
+    refuse(one)
+    until(hears(other), "it is heard")
 
 
 def test_a_burst_of_refusals_leaves_time_for_the_circuits(make):

@@ -532,3 +532,52 @@ def test_ten_thousand_tenants_take_at_most_300_bytes_each_where_they_are_shared(
     finally:
         tracemalloc.stop()
     assert taken / MANY <= 300
+
+
+# Orders in which things happen
+
+
+def test_what_a_late_probe_reports_leaves_the_lease_of_the_next_one_alone(due, clock):
+    due[0].start()
+    settle(*due)
+    old = due[0].probe()
+    due[0].lose_store()
+    clock.advance(PROBE_TIMEOUT)
+    new = due[0].probe()
+    assert not due[0].succeed(old)
+    due[0].table.give_back(old)
+    assert due[0].table.is_probing(new)
+    assert due[0].succeed(new)
+
+
+def test_a_probe_without_a_lease_has_nothing_to_give_back(fleet, clock):
+    one = fleet[0]
+    one.lose_store()
+    one.refuse(7)
+    clock.advance(7)
+    one.table.give_back(one.probe())
+    one.find_store()
+    assert one.send() == [], "nobody needs to know of a wait that is over"
+
+
+def test_a_command_is_due_at_once_while_there_is_something_to_send(fleet):
+    fleet[0].refuse(7)
+    assert fleet[0].table.next_command_in(fleet[0].now) == 0.0
+    fleet[0].send()
+    assert fleet[0].table.next_command_in(fleet[0].now) == float("inf")
+
+
+def test_a_request_that_nobody_needs_any_more_is_not_sent(due):
+    due[0].start()
+    due[0].table.apply("a", 0, due[0].now)
+    assert due[0].send() == []
+
+
+def test_a_wait_that_is_not_announced_yet_is_more_urgent_than_the_lease(due):
+    due[0].start()
+    settle(*due)
+    due[0].table.hold("a", 9.0, due[0].now)
+    due[0].table.apply("a", 0, due[0].now)
+    assert due[0].send() == []
+    due[0].refuse(9)
+    assert due[0].send() == [THROTTLE]
