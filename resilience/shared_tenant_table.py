@@ -34,7 +34,7 @@ from enum import StrEnum
 from typing import Final
 
 from resilience._text import display_name
-from resilience.limits import LONGEST_WAIT, MAX_WAIT_FOR_PROBE, TenantProbe, TenantTable
+from resilience.limits import MAX_WAIT_FOR_PROBE, TenantProbe, TenantTable
 from resilience.shared_probe import ProbeLease
 
 # This many tenants may have something to announce. Beyond, the oldest is dropped: the other
@@ -403,12 +403,11 @@ class SharedTenantTable(TenantTable):
 
     def _follow_wait(self, tenant: str, view: ThrottleView, now: float) -> None:
         known = self.throttles.get(tenant)
-        wait = min(view.wait, LONGEST_WAIT)
         throttle = self._throttle(tenant, now)
-        is_new = (known is None or known.remaining(now) == 0.0) and wait >= _LEAST_NEW_WAIT
+        is_new = (known is None or known.remaining(now) == 0.0) and view.wait >= _LEAST_NEW_WAIT
         if not view.is_hold and (is_new or not throttle.refusals):
             throttle.count_refusal()
-        throttle.hold(wait, now)
+        throttle.hold(view.wait, now)
         lease = self._leases.get(tenant)
         if lease is not None and not lease.is_busy(now):
             self._drop_lease(tenant)

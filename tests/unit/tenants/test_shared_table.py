@@ -91,6 +91,19 @@ def test_a_probe_that_is_refused_prolongs_the_wait_everywhere(due):
     assert [wait_of(process) for process in due] == [30] * 3
 
 
+def test_the_process_whose_probe_was_refused_has_no_right_to_the_next_one(due, clock):
+    one, other, _ = due
+    one.start()
+    settle(*due)
+    one.refuse(1, one.probe())
+    settle(*due)
+    clock.advance(1)
+    other.start()
+    other.send()
+    assert isinstance(other.start(), TenantProbe)
+    assert not isinstance(one.start(), TenantProbe)
+
+
 def test_a_wait_that_doubles_does_so_whoever_is_refused(fleet, clock):
     waits = []
     for process in [*fleet, *fleet]:
