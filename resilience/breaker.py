@@ -38,7 +38,7 @@ from resilience.events import Listener, StateChanged
 from resilience.hints import Hints
 from resilience.identity import KeepsIdentity
 from resilience.judge import Classifiers, make_judge
-from resilience.limits import DrainEstimate
+from resilience.limits import DrainEstimate, TenantTable
 from resilience.listeners import EventQueue, Listeners, Subscribers, call_listener
 from resilience.log import describe_exception, log_fault, log_forced_mode, log_forced_open_unused
 from resilience.loops import HasLoop, Retried, with_loops_stopped
@@ -443,11 +443,17 @@ class CircuitBreaker(KeepsIdentity):
         tenants = self._tenants
         if tenants is not None:
             return tenants
-        made = Tenants(self, self._subscribers)
         with lock:  # another thread may have been faster
-            tenants = self._tenants = self._tenants or made
+            tenants = self._tenants = self._tenants or Tenants(self, self._subscribers)
             self.throttled_tenants = tenants.throttles
         return tenants
+
+    @property
+    def uses_tenants(self) -> bool:
+        """Whether calls may have tenants, so that what other processes know of them is of use."""
+        if self._tenants is not None:
+            return True
+        return self._subscribers is not None and self._subscribers.uses_tenants
 
     def observe(self, response: object, *, tenant: str | None = None) -> None:
         """Learn the rate limit from an answer; for the hook that a client calls for each one.
@@ -738,6 +744,10 @@ class CircuitBreaker(KeepsIdentity):
         if self._subscribers is not None:
             self._subscribers.changed_regions.add(self.region)
         self._readmit_if_evicted(now)
+
+    def make_tenant_table(self) -> TenantTable:
+        """Return the table for what is known of the region's tenants."""
+        return self.circuit.make_tenant_table()
 
     def make_wait_queue(self, expects_call: Callable[[], float | None]) -> WaitQueue:
         """Return a queue of tasks that follows the breaker's clock.

@@ -63,6 +63,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import ClassVar, NamedTuple, TypeAlias
 
+from resilience.limits import TenantTable
 from resilience.mode import Mode
 from resilience.outcome import ABANDONED, AttemptReport, DelayingReport, Outcome, Report
 from resilience.policy import BreakerPolicy
@@ -467,6 +468,10 @@ class Circuit:
                     self.record(probe, report, now)
 
     # Manual control
+
+    def make_tenant_table(self) -> TenantTable:
+        """Return the table for what is known of the region's tenants, a new one."""
+        return TenantTable()
 
     def configure(self, policy: BreakerPolicy) -> None:
         """Change the rules; an OPEN circuit follows immediately, a lease keeps its end.

@@ -123,6 +123,7 @@ def region_breaker(
         if tenant_from is not None:
             tenants = _tenant_lookup(fn, tenant_from, waits=on_throttled == "wait")
             make_wrapper = protect_with_tenants(tenants)
+            regions.expect_tenants()
         elif fallback is not None:
             _check_colour(fn, fallback)
             make_wrapper = protect_with_fallback(fallback)

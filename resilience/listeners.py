@@ -229,6 +229,8 @@ class Subscribers:
         self.rejection_listeners: Listeners[CircuitBreakerOpenError] = Listeners(
             "one CircuitBreakerOpenError"
         )
+        #: Whether a function finds tenants in its calls.
+        self.uses_tenants = False
         #: The regions whose breakers may have learned or forgotten something.
         self.changed_regions: set[str] = set()
 

@@ -254,6 +254,7 @@ class CircuitBreakerRegistry(KeepsIdentity):
             self._has_evicted = self._eviction_is_logged = False
             old = self._subscribers
             self._subscribers = self._make_subscribers(old.history)
+            self._subscribers.uses_tenants = old.uses_tenants
         old.retire()
         del forgotten  # not under the lock: their listeners are freed, and may run a user's code
 
@@ -393,6 +394,10 @@ class CircuitBreakerRegistry(KeepsIdentity):
             TypeError: The listener cannot be called, or is an `async def`.
         """
         return self._subscribers.throttle_listeners.add(listener)
+
+    def expect_tenants(self) -> None:
+        """Take note that calls have tenants, for whoever shares what is known of them."""
+        self._subscribers.uses_tenants = True
 
     def __iter__(self) -> Iterator[CircuitBreaker]:
         return iter(list(self._breakers.values()))

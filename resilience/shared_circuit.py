@@ -77,6 +77,7 @@ from resilience.shared_lease import (
     time_left,
 )
 from resilience.shared_record import Change, Command, RecordState, RecordView
+from resilience.shared_tenant_table import SharedTenantTable
 
 # Seconds. A call that is rejected while another process holds the lease should come back soon.
 _MAX_WAIT_FOR_LEASE: Final = 1.0
@@ -107,6 +108,8 @@ class SharedCircuit(Circuit):
         self.version = 0
         #: Seconds that this process leaves the others to request the lease, once it is free.
         self.head_start = 0.0
+        #: What is known of the region's tenants; None: nobody has used it.
+        self.tenant_table: SharedTenantTable | None = None
         self._version_known_since = now
         self._record_state = RecordState.ABSENT
         self._lease = Lease(lease)
@@ -141,6 +144,15 @@ class SharedCircuit(Circuit):
             version: The version, as it was announced.
         """
         return version > self.version or self._record_state is RecordState.ABSENT
+
+    def make_tenant_table(self) -> SharedTenantTable:
+        """Return the table for what the fleet knows of the region's tenants, always the same."""
+        table = self.tenant_table
+        if table is None:
+            table = SharedTenantTable(lease=self._lease.duration, notify=self._notify)
+            self.tenant_table = table
+            self._notify()  # what others know of the tenants is to be read
+        return table
 
     # Calls
 
@@ -413,6 +425,8 @@ class SharedCircuit(Circuit):
         """Go on alone: the store is gone, and so is the answer to a request for the lease."""
         self.shared = False
         self._due_calls.requested_at = None
+        if self.tenant_table is not None:
+            self.tenant_table.on_disconnect()
 
     def forked(self) -> None:
         """Be another process from now on, which holds nothing that its parent holds."""
@@ -424,6 +438,8 @@ class SharedCircuit(Circuit):
         self._due_calls.requested_at = None
         self._stored_state = self.state
         self._manual_change = None
+        if self.tenant_table is not None:
+            self.tenant_table.forked()
 
     def share_again(self, *, lease: float, notify: Callable[[], object]) -> None:
         """Be shared by another synchronizer, which may use another store.
@@ -441,6 +457,8 @@ class SharedCircuit(Circuit):
         self._lease = Lease(lease)
         self.version = 0
         self._record_state = RecordState.ABSENT
+        if self.tenant_table is not None:
+            self.tenant_table.share_again(lease=lease, notify=notify)
 
     def notify_with_next_call(self) -> None:
         """Let the next call notify, whatever it does: it starts the synchronizer."""

@@ -48,6 +48,10 @@ class HasTenants(Protocol):
         """The thresholds in force."""
         ...
 
+    def make_tenant_table(self) -> TenantTable:
+        """Return the table for what is known of the tenants."""
+        ...
+
     @property
     def state(self) -> CircuitState:
         """The state that a call would meet now."""
@@ -87,7 +91,7 @@ class Tenants:
     def __init__(self, breaker: HasTenants, subscribers: Subscribers | None) -> None:
         self._breaker = breaker
         self._subscribers = subscribers
-        self._table = TenantTable()
+        self._table = breaker.make_tenant_table()
         self._listeners: Listeners[TenantThrottled] = Listeners("one TenantThrottled")
         self._lines: dict[str, _Line] = {}
         # The latest time that the clock has shown.
@@ -189,7 +193,36 @@ class Tenants:
             self._wake(tenant)
         self._breaker.on_information(now)
 
+    def apply(self, change: Callable[[float], str]) -> None:
+        """Change what is known of a tenant, as the store of a fleet says.
+
+        Args:
+            change: Takes the time in seconds and returns the tenant; called under the lock.
+        """
+        now = self._breaker.now()
+        with lock:
+            self._wake(change(now))
+        self._breaker.on_information(now)
+
     # One call
+
+    def expects_call(self, tenant: str) -> float:
+        """Return the seconds until a call may start, for a caller that means to call; 0.0 is now.
+
+        Where other processes share what they know, one of them at a time may probe: the first
+        caller that is due asks for that, and comes back.
+        """
+        return self._read(lambda now: self._table.expects_call(tenant, now))
+
+    def begin_attempt(self, tenant: str) -> None:
+        """Take note that something is attempted for a tenant that is throttled, without `start`."""
+        lease = self._breaker.policy.probe_lease
+        self._read(lambda now: self._table.begin_attempt(tenant, lease, now))
+
+    def end_attempt(self, tenant: str) -> None:
+        """Take note that the attempt has ended; before, tell what it has found out."""
+        with lock:
+            self._table.end_attempt(tenant)
 
     def start(self, tenant: str) -> TenantProbe | float | None:
         """Ask whether a call may start.
@@ -289,7 +322,7 @@ class Tenants:
             return 0.0  # nobody is rejected
         if self._breaker.state is CircuitState.OPEN:
             return 0.0  # the call is rejected, and need not wait for that
-        return self.wait_of(tenant)
+        return self.expects_call(tenant)
 
     def _wake(self, tenant: str) -> None:
         """Let those that wait look again; the caller holds the lock."""

@@ -70,6 +70,10 @@ class TenantTable:
             return None
         return throttle.start_probe(tenant, lease, now) or throttle.retry_after(now)
 
+    def expects_call(self, tenant: str, now: float) -> float:
+        """Return the seconds until a call may start, for a caller that means to call."""
+        return self.wait_of(tenant, now)
+
     def refuse(
         self, tenant: str, asked: float | None, now: float, probe: TenantProbe | None = None
     ) -> float:
@@ -109,6 +113,20 @@ class TenantTable:
         throttle = self.throttles.get(probe.tenant)
         return throttle is not None and throttle.probe is probe
 
+    # A probe that is not a call: a message that a consumer attempts
+
+    def begin_attempt(self, tenant: str, seconds: float, now: float) -> None:
+        """Take note that something is attempted for a tenant that is throttled.
+
+        Args:
+            tenant: The tenant.
+            seconds: How long the attempt may take.
+            now: The time, in seconds.
+        """
+
+    def end_attempt(self, tenant: str) -> None:
+        """Take note that the attempt has ended, whatever it has found out."""
+
     # What is known
 
     def learn(
@@ -136,10 +154,14 @@ class TenantTable:
         if reading.is_throttled:
             return self.refuse(tenant, reading.wait, now, probe)
         if reading.remaining == 0.0 and reading.resets_in:
-            throttle = self._throttle(tenant, now)
-            throttle.hold(reading.resets_in, now)
-            return throttle.wait(now)
+            return self.hold(tenant, reading.resets_in, now)
         return None
+
+    def hold(self, tenant: str, seconds: float, now: float) -> float:
+        """Let a tenant wait of which nothing remains; return the seconds until a call may start."""
+        throttle = self._throttle(tenant, now)
+        throttle.hold(seconds, now)
+        return throttle.wait(now)
 
     def apply(self, tenant: str, wait: float, now: float) -> None:
         """Take over what somebody else has found out.

@@ -18,7 +18,7 @@ The rules:
     lasts longer than its full time from now.
 """
 
-# A probe may end at any moment: a call that was refused while it ran should come back soon.
+#: A probe may end at any moment: a call that was refused while it ran should come back soon.
 MAX_WAIT_FOR_PROBE = 1.0
 #: The longest wait: a server that asks for a year is asked again after an hour.
 LONGEST_WAIT = 3600.0
@@ -61,9 +61,13 @@ class Throttle:
         """
         self.follow_clock(now)
         if now >= self.until or not self.refusals:  # a burst of refusals is one
-            self.refusals = min(self.refusals + 1, _MOST_REFUSALS)
+            self.count_refusal()
         own = min(_FIRST_WAIT * 2.0 ** (self.refusals - 1), _LONGEST_OWN_WAIT)
         self.hold(asked or own, now)
+
+    def count_refusal(self) -> None:
+        """Count one more refusal in a row."""
+        self.refusals = min(self.refusals + 1, _MOST_REFUSALS)
 
     def hold(self, seconds: float, now: float) -> None:
         """Wait at least this many seconds from now."""
@@ -95,6 +99,11 @@ class Throttle:
         self.follow_clock(now)
         due = self.until if self.probe is None else max(self.until, self.probe.until)
         return max(0.0, due - now)
+
+    def remaining(self, now: float) -> float:
+        """Return the seconds that the wait itself still takes, whoever probes afterwards."""
+        self.follow_clock(now)
+        return max(0.0, self.until - now)
 
     def retry_after(self, now: float) -> float:
         """Return the seconds after which a call that may not start should come back."""

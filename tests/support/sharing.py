@@ -4,6 +4,7 @@ from contextlib import contextmanager
 
 from resilience import BreakerPolicy, CircuitBreakerOpenError, CircuitBreakerRegistry
 from resilience.integrations.redis import RedisSharing
+from resilience.limits import LimitReading
 from tests.support.sharing_worker import REGION
 from tests.support.stores import until
 
@@ -40,6 +41,20 @@ def shared(registry, region=REGION):
 def trip(breaker):
     for _ in range(breaker.policy.failure_threshold):
         breaker.acquire().fail(TimeoutError())
+
+
+def share_a_throttle(one, other):
+    """Throttle a tenant, probe for it, and let it go, in all ways that the store knows."""
+    tenants, others = one.tenants, other.tenants
+    until(lambda: one.circuit.tenant_table.shared, "what is known is read")
+    until(lambda: other.circuit.tenant_table.shared, "what is known is read")
+    tenants.learn(LimitReading(is_throttled=True, wait=0.1), "acme")
+    until(lambda: others.throttles, "it is heard")
+    until(lambda: tenants.expects_call("acme") == 0.0, "it may probe")
+    tenants.give_back(tenants.start("acme"))
+    until(lambda: others.expects_call("acme") == 0.0, "the other one may probe")
+    others.succeed(others.start("acme"))
+    until(lambda: not tenants.throttles, "it has ended")
 
 
 def call(breaker):

@@ -111,6 +111,8 @@ class Pacing:
         self._rate_limit = rate_limit or self._rate_limit
         self._uses_tenants |= tenants
         self.is_needed |= tenants
+        if tenants:
+            _ = self.breaker.tenants  # from now on other processes' tenants are followed
 
     # One message
 
@@ -128,9 +130,11 @@ class Pacing:
 
     def _wait(self, tenant: str, *, live: bool) -> float:
         if tenant in self.breaker.throttled_tenants:
-            wait = self.breaker.tenants.wait_of(tenant)
-            if wait > 0.0 or _now() < self._probing.get(tenant, 0.0):
-                return wait or _LONGEST_LOOK_AHEAD
+            if _now() < self._probing.get(tenant, 0.0):
+                return _LONGEST_LOOK_AHEAD
+            wait = self.breaker.tenants.expects_call(tenant)
+            if wait > 0.0:
+                return wait
         paced = self._pace_of(tenant)
         return 0.0 if paced is None else paced.pace.wait(_now(), live=live)
 
@@ -152,6 +156,7 @@ class Pacing:
         is_probe = tenant in self.breaker.throttled_tenants
         if is_probe:
             self._probing[tenant] = _now() + self.breaker.policy.probe_lease
+            self.breaker.tenants.begin_attempt(tenant)
         paced = self._pace_of(tenant)
         if paced is not None:
             paced.pace.start(_now())
@@ -171,6 +176,8 @@ class Pacing:
                 self._refuse(call.tenant, attempt, refused)
             elif attempt.disposition is Disposition.REGION_FAILED:
                 self._back_off(call.tenant, 0.0)
+        if call.is_probe:
+            self.breaker.tenants.end_attempt(call.tenant)
         if self.holds_back(call.tenant) or call.is_probe:
             self._change()
 

@@ -9,6 +9,8 @@ Needs redis-py: ``pip install "region-breaker[redis]"``.
   them; the first lines of the script list what is written. The rules that a circuit follows are in
   `resilience.shared_circuit`.
 - `fleet`: the same records for operators, without a circuit.
+- `throttles`, `throttle_protocol`, `throttles.lua`: the same for tenants that are throttled; their
+  rules are in `resilience.shared_tenant_table`.
 """
 
 from resilience.integrations.redis.fleet import Fleet, FleetCircuit

@@ -3,17 +3,17 @@
 import hashlib
 import time
 from collections.abc import Sequence
+from functools import cache
 from typing import Final
 
 import redis
 from redis.exceptions import NoScriptError
 
-from resilience.integrations.redis.notification import Notification, newest
-from resilience.integrations.redis.protocol import SCRIPT, InvalidReplyError, Request
+from resilience.integrations.redis.notification import ABOUT_TENANT, Notification, newest
+from resilience.integrations.redis.protocol import InvalidReplyError, Request
 from resilience.integrations.redis.server import Server
 from resilience.integrations.redis.subscription import SubscriptionReader
 
-_DIGEST: Final = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 # Seconds. A connection that the store has ended earlier, without an answer, is not made again.
 _LASTS: Final = 0.5
 # Notifications are followed after this many times, however many more there are.
@@ -22,7 +22,7 @@ _KEYS_AT_A_TIME: Final = 1000
 
 
 class CommandConnection:
-    """The connection that runs the script.
+    """The connection that runs the scripts.
 
     Stores and what stands before them end connections that have been idle. That is noticed
     immediately, and is not a loss of the store if it can be connected to again.
@@ -42,7 +42,7 @@ class CommandConnection:
         self._has_answered = False
 
     def run(self, request: Request) -> object:
-        """Run the script and return its answer.
+        """Run a script and return its answer.
 
         The script may have run already when the connection ends: a command does nothing the second
         time.
@@ -78,9 +78,9 @@ class CommandConnection:
     def _run(self, request: Request) -> object:
         keys_and_arguments = (len(request.keys), *request.keys, *request.arguments)
         try:
-            return self._ask("EVALSHA", _DIGEST, *keys_and_arguments)
+            return self._ask("EVALSHA", _digest(request.script), *keys_and_arguments)
         except NoScriptError:  # the store is new, or was flushed
-            return self._ask("EVAL", SCRIPT, *keys_and_arguments)
+            return self._ask("EVAL", request.script, *keys_and_arguments)
 
     def evaluate(self, script: str, key: str, arguments: Sequence[str]) -> object:
         """Run another script, which is run rarely, and return its answer."""
@@ -128,12 +128,14 @@ class Notifications:
 
     Attributes:
         are_pending: Whether more of them had arrived than `read` has read.
+        of_tenants: Those about tenants that `read` has read, of which nothing is believed yet.
     """
 
     def __init__(self, server: Server, channel: str, name: str = "") -> None:
         self._connection = server.connect(name)
         self._reader = SubscriptionReader(channel)
         self.are_pending = False
+        self.of_tenants: list[bytes] = []
         try:
             self._connection.send_command("SUBSCRIBE", channel)
             while not self._reader.is_confirmed:
@@ -143,7 +145,7 @@ class Notifications:
             raise
 
     def read(self) -> dict[str, Notification]:
-        """Return the newest notification for each key, without waiting."""
+        """Return the newest notification for each region's key, without waiting."""
         contents: list[bytes] = []
         for _ in range(_TIMES_IN_A_ROW):
             received = self._connection.receive(waits=False)
@@ -153,6 +155,7 @@ class Notifications:
             contents += self._reader.feed(received)
         else:
             self.are_pending = True
+        self.of_tenants = [one for one in contents if one.startswith(ABOUT_TENANT)]
         return newest(contents)
 
     def ping(self) -> None:
@@ -173,3 +176,8 @@ class Notifications:
     def close(self) -> None:
         """Disconnect."""
         self._connection.disconnect()
+
+
+@cache
+def _digest(script: str) -> str:
+    return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()

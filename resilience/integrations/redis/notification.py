@@ -5,8 +5,6 @@ one may arrive late. What it says about the record is followed only if it was si
 of this store, and is fresh. Otherwise the record is read.
 """
 
-import hashlib
-import hmac
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from resilience.integrations.redis.protocol import (
     RecordProtocol,
     parse_record,
 )
+from resilience.integrations.redis.signed import is_genuine, split_fields
 from resilience.shared_record import RecordState, RecordView
 
 # A version and a key; after the end of the line, where it has been sent, a time, a signature and
@@ -25,7 +24,8 @@ _NOTIFICATION: Final = re.compile(
     rb"([0-9]{1,15}) ([^\n]{1,500})(?:\n([0-9]{1,15}) ([0-9a-f]{40}) (.+))?", re.DOTALL
 )
 _FIELDS: Final = 11
-_LENGTH: Final = re.compile(rb"([0-9]{1,4}):")
+#: How a message begins that is about a tenant, and not about the record of a region.
+ABOUT_TENANT: Final = b"t "
 _NUMBER: Final = re.compile(rb"[0-9]{1,15}")
 
 
@@ -75,7 +75,7 @@ class Notification:
         if signed is None or not secret or not _is_genuine(self.key, signed, secret):
             return None
         try:
-            fields = _split(signed.line)
+            fields = split_fields(signed.line, _FIELDS)
             view = _to_view(fields, signed.sent_at, protocol, delay)
         except InvalidReplyError:
             return None
@@ -105,23 +105,7 @@ def newest(contents: Iterable[bytes]) -> dict[str, Notification]:
 
 def _is_genuine(key: str, signed: SignedFields, secret: bytes) -> bool:
     text = b"%d %s %s" % (signed.sent_at, key.encode("utf-8", "replace"), signed.line)
-    expected = hashlib.sha1(secret + text + secret, usedforsecurity=False).hexdigest()
-    return hmac.compare_digest(expected.encode(), signed.signature)
-
-
-def _split(line: bytes) -> list[bytes]:
-    """Take the fields apart."""
-    fields: list[bytes] = []
-    start = 0
-    while start < len(line):
-        length = _LENGTH.match(line, start)
-        if length is None:
-            raise InvalidReplyError
-        start = length.end() + int(length[1])
-        fields.append(line[length.end() : start])
-    if start != len(line) or len(fields) != _FIELDS:
-        raise InvalidReplyError
-    return fields
+    return is_genuine(text, signed.signature, secret)
 
 
 def _to_view(

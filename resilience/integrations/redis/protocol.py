@@ -44,10 +44,11 @@ class InvalidReplyError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One run of the script: its KEYS and its ARGV."""
+    """One run of a script: its KEYS and its ARGV."""
 
     keys: list[str]
     arguments: list[str]
+    script: str = SCRIPT
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +119,20 @@ class RecordProtocol:
 
     def key(self, region: str) -> str:
         """Return the key of a region; the braces keep all keys in one slot of a cluster."""
-        name = quote(region.encode("utf-8", "surrogatepass"), safe="")
-        if len(name) > _MAX_KEY:
-            name = f"{name[:_MAX_KEY]}~{hashlib.sha256(name.encode()).hexdigest()[:16]}"
-        return f"{{{self.prefix}}}:{_FORMAT}:{name}"
+        return f"{{{self.prefix}}}:{_FORMAT}:{_to_key(region)}"
+
+    def throttle_key(self, region: str, tenant: str) -> str:
+        """Return the key of a tenant that is throttled."""
+        return f"{{{self.prefix}}}:throttle:{_to_key(region)}:{_to_key(tenant)}"
+
+    def list_key(self, region: str) -> str:
+        """Return the key of the list of a region's tenants that are throttled."""
+        return f"{{{self.prefix}}}:throttled:{_to_key(region)}"
+
+    @property
+    def lease_ms(self) -> str:
+        """The duration of a lease in milliseconds, as the scripts take it."""
+        return _to_ms(self.lease)
 
     @property
     def secret_key(self) -> str:
@@ -130,7 +141,7 @@ class RecordProtocol:
 
     def read(self, keys: list[str]) -> Request:
         """Read records."""
-        return Request(keys, ["read", self.client_id, _to_ms(self.lease)])
+        return Request(keys, ["read", self.client_id, self.lease_ms])
 
     def poll(self, keys: list[str]) -> Request:
         """Read records and the secret, and find out whether the store does what changes need."""
@@ -138,7 +149,7 @@ class RecordProtocol:
         new_secret = secrets.token_hex(_SECRET_LENGTH // 2)
         return Request(
             [canary, self.secret_key, *keys],
-            ["poll", self.client_id, _to_ms(self.lease), self.channel, new_secret],
+            ["poll", self.client_id, self.lease_ms, self.channel, new_secret],
         )
 
     def change(
@@ -151,7 +162,7 @@ class RecordProtocol:
             [
                 command.change.value,
                 self.client_id,
-                _to_ms(self.lease),
+                self.lease_ms,
                 self.channel,
                 str(command.version),
                 _to_ms(recovery_timeout),
@@ -232,6 +243,14 @@ def parse_record(fields: Sequence[object], *, is_done: bool, delay: float) -> Re
         done=is_done,
         delay=delay,
     )
+
+
+def _to_key(name: str) -> str:
+    """Return a name as a part of a key, of a bounded length."""
+    quoted = quote(name.encode("utf-8", "surrogatepass"), safe="")
+    if len(quoted) <= _MAX_KEY:
+        return quoted
+    return f"{quoted[:_MAX_KEY]}~{hashlib.sha256(quoted.encode()).hexdigest()[:16]}"
 
 
 def _number(field: object) -> int:

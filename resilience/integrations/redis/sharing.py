@@ -16,8 +16,10 @@ from resilience._validate import check_count, check_seconds, check_type, shown
 from resilience.breaker import CircuitBreaker
 from resilience.integrations.redis.address import Address
 from resilience.integrations.redis.fault import describe_fault
+from resilience.integrations.redis.members import Member, Members
 from resilience.integrations.redis.protocol import RecordProtocol, check_prefix
-from resilience.integrations.redis.synchronizer import Member, Members, Synchronizer, Timing
+from resilience.integrations.redis.synchronizer import Synchronizer
+from resilience.integrations.redis.timing import Timing
 from resilience.policy import BreakerPolicy
 from resilience.shared_circuit import SharedCircuit
 

@@ -10,10 +10,8 @@ import math
 import random
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -21,13 +19,13 @@ import redis
 
 from resilience._lock import lock
 from resilience._threads import start_thread
-from resilience.breaker import CircuitBreaker
 from resilience.integrations.redis.address import Address
 from resilience.integrations.redis.backoff import Backoff
 from resilience.integrations.redis.connection import CommandConnection, Notifications
 from resilience.integrations.redis.deliverer import Deliverer
 from resilience.integrations.redis.fault import Fault, describe_fault
 from resilience.integrations.redis.head_start import head_start
+from resilience.integrations.redis.members import Member, Members
 from resilience.integrations.redis.notification import Notification
 from resilience.integrations.redis.presence import Presence
 from resilience.integrations.redis.protocol import (
@@ -39,18 +37,18 @@ from resilience.integrations.redis.protocol import (
     parse_replies,
     parse_reply,
 )
+from resilience.integrations.redis.store_clock import StoreClock
+from resilience.integrations.redis.throttle_protocol import ThrottleProtocol
+from resilience.integrations.redis.throttles import ThrottleSynchronizer
+from resilience.integrations.redis.timing import Timing
 from resilience.integrations.redis.wakeup import Wakeup
 from resilience.log import describe_exception, log
-from resilience.shared_circuit import SharedCircuit
 from resilience.shared_record import Command, RecordView
 
 _POLL_JITTER: Final = (0.75, 1.25)
-# An answer that took more seconds, and more than the socket timeout, is from before a pause of this
-# process: the request is repeated. After this many times in a row the store is too slow.
-_STALE_AFTER: Final = 2.0
+# A request whose answer is from before a pause of this process is repeated. After this many times
+# in a row the store is too slow.
 _STALE_ANSWERS: Final = 3
-# The estimate of the store's clock may be off by this many seconds.
-_MAX_CLOCK_ERROR: Final = 1.0
 # A connection is stable when this many polls have succeeded.
 _STABLE_AFTER: Final = 2
 # Seconds between two rounds at least, however often the circuits notify.
@@ -58,68 +56,6 @@ _MIN_PAUSE: Final = 0.01
 # After this many commands of one circuit it is the others' turn.
 _COMMANDS_IN_A_ROW: Final = 4
 _RECORDS_PER_REQUEST: Final = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """How long things take.
-
-    Args:
-        poll_interval: Seconds between two polls, on average.
-        socket_timeout: Seconds until the store counts as gone.
-    """
-
-    poll_interval: float
-    socket_timeout: float
-
-    @property
-    def stale_after(self) -> float:
-        """Seconds after which an answer or a notification says too little about the present."""
-        return max(_STALE_AFTER, self.socket_timeout)
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A breaker whose circuit is shared, and the key of its record."""
-
-    key: str
-    breaker: CircuitBreaker
-    circuit: SharedCircuit
-
-
-class Members:
-    """The members of one process, by key; it keeps no breaker alive."""
-
-    def __init__(self) -> None:
-        self._entries: dict[str, tuple[weakref.ref[CircuitBreaker], SharedCircuit]] = {}
-
-    def add(self, member: Member) -> None:
-        """Add a member, in place of one whose breaker is gone; the caller holds the lock."""
-        self._entries[member.key] = (weakref.ref(member.breaker), member.circuit)
-
-    def all(self) -> list[Member]:
-        """Return all members whose breakers are still alive."""
-        with lock:
-            return self.of(list(self._entries))
-
-    def of(self, keys: Iterable[str]) -> list[Member]:
-        """Return those of these members whose breakers are still alive.
-
-        Args:
-            keys: Any keys; what this takes does not depend on how many members there are.
-        """
-        members: list[Member] = []
-        with lock:
-            for key in keys:
-                entry = self._entries.get(key)
-                if entry is None:
-                    continue
-                breaker = entry[0]()
-                if breaker is None:
-                    del self._entries[key]
-                else:
-                    members.append(Member(key, breaker, entry[1]))
-        return members
 
 
 class Synchronizer:
@@ -159,11 +95,11 @@ class Synchronizer:
         self._polls = 0
         # This many connections in a row were lost after their first poll.
         self._unstable = 0
-        # The store's clock is ahead of this process's by at least this many seconds, and by at most
-        # so many more.
-        self._clock_offset = 0.0
-        self._clock_uncertainty = 0.0
+        self._clock = StoreClock()
         self._secret = b""
+        self._throttles = ThrottleSynchronizer(
+            ThrottleProtocol(protocol), members, self._clock, timing, self._run
+        )
 
     # For other threads
 
@@ -249,9 +185,11 @@ class Synchronizer:
             else:
                 self._wakeup.wait((commands, notifications), max(pause, _MIN_PAUSE))
             commands.check()
-            self._follow(commands, notifications.read())
+            self._follow_notifications(commands, notifications)
         self._send_commands(commands, notifications)
-        for member in self._members.all():
+        members = self._members.all()
+        self._throttles.send_last(commands, members)
+        for member in members:
             self._send(commands, member, member.circuit.final_command)
         self._presence.leave(commands)
 
@@ -297,10 +235,18 @@ class Synchronizer:
             for member in some:
                 member.circuit.head_start = head_start(reply.fleet_size)
             self._on_records(some, reply.replies)
+        self._throttles.find(commands, members)
         self._on_poll()
         self._presence.show(commands, str(self._address))
         with lock:
             self._notified.update(_keys(members))
+
+    def _follow_notifications(
+        self, commands: CommandConnection, notifications: Notifications
+    ) -> None:
+        """Follow what has been announced since the last time."""
+        self._follow(commands, notifications.read())
+        self._throttles.follow(notifications.of_tenants, self._secret)
 
     def _follow(self, commands: CommandConnection, announced: Mapping[str, Notification]) -> None:
         """Follow the notifications of versions that are not known yet."""
@@ -322,11 +268,10 @@ class Synchronizer:
         """Return the record as it was announced, unless that is not to be relied on."""
         if notification.signed is None:
             return None
-        sent_at = notification.signed.sent_at / 1000 - self._clock_offset
-        delay = time.monotonic() - sent_at
-        if not -_MAX_CLOCK_ERROR <= delay <= self._timing.stale_after:
+        age = self._clock.age(notification.signed.sent_at, self._timing.stale_after)
+        if age is None:
             return None
-        delay = max(0.0, delay) + self._clock_uncertainty
+        delay = age + self._clock.uncertainty
         return notification.view(self._protocol, self._secret, delay)
 
     def _read(self, commands: CommandConnection, members: list[Member]) -> None:
@@ -347,8 +292,7 @@ class Synchronizer:
 
     def _note(self, member: Member, reply: Reply) -> None:
         """Note what a reply shows about the store."""
-        self._clock_offset = reply.store_time / 1000 - time.monotonic()
-        self._clock_uncertainty = reply.view.delay
+        self._clock.note(reply.store_time, reply.view.delay)
         if not reply.is_malformed:
             self._warned.discard(member.key)
         elif member.key not in self._warned:
@@ -361,7 +305,7 @@ class Synchronizer:
     def _send_commands(self, commands: CommandConnection, notifications: Notifications) -> None:
         with lock:
             notified, self._notified = self._notified, set()
-        members = self._members.of(notified | self._holding)
+        members = self._members.of(notified | self._holding | self._throttles.holding)
         # A circuit that has just joined has to know the record before it wants to change it.
         self._read(commands, [member for member in members if not member.circuit.shared])
         for member in members:
@@ -371,7 +315,12 @@ class Synchronizer:
             ):
                 sent += 1
             if sent:  # what others have done meanwhile may spare the commands that follow
-                self._follow(commands, notifications.read())
+                self._follow_notifications(commands, notifications)
+        unfinished = self._throttles.send(commands, members)
+        if unfinished:
+            with lock:
+                self._notified.update(unfinished)
+                self._wakeup.set()
 
     def _send(
         self,
@@ -385,11 +334,9 @@ class Synchronizer:
         if command is None:
             return False
         for _ in range(2):  # again if it was late, since the store's clock may have moved
-            latest = decided_at + self._clock_offset + self._timing.socket_timeout
+            not_after = self._clock.latest(decided_at, self._timing.socket_timeout)
             recovery_timeout = member.circuit.opening_lasts()
-            request = self._protocol.change(
-                member.key, command, recovery_timeout, not_after=int(latest * 1000)
-            )
+            request = self._protocol.change(member.key, command, recovery_timeout, not_after)
             reply = parse_reply(*self._run(commands, request))
             self._note(member, reply)
             if not reply.is_late:
@@ -402,10 +349,10 @@ class Synchronizer:
         self._apply(member, lambda now: member.circuit.on_reply(command, reply.view, now))
 
     def _next_command_in(self) -> float:
-        """Return the seconds until a circuit that holds a lease has a command."""
+        """Return the seconds until a process that holds a lease has a command."""
         holders = self._members.of(self._holding)
         waits = [member.breaker.read(member.circuit.next_command_in) for member in holders]
-        return min(waits, default=math.inf)
+        return min(*waits, self._throttles.next_command_in(), math.inf)
 
     # One step
 

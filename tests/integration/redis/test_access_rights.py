@@ -9,7 +9,7 @@ import redis.sentinel
 
 from tests.support.needs import needs_store
 from tests.support.sentinels import SERVICE, Sentinels
-from tests.support.sharing import QUICK, call, registries, shared, trip
+from tests.support.sharing import QUICK, call, registries, share_a_throttle, shared, trip
 from tests.support.stores import SERVERS, Store, binaries, until
 
 PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "share-circuits.md"
@@ -70,6 +70,8 @@ def test_with_exactly_these_rights_a_fleet_shares_and_nothing_is_denied(store):
         until(lambda: client.type(key) in ("hash", b"hash"), "the record is written anew")
         one.reset()
         until(lambda: other.state == "CLOSED", "it is closed")
+        client.set("{region-breaker}:throttle:eu-west-1:acme", "?")
+        share_a_throttle(one, other)
         assert denied(client) == set()
 
 

@@ -6,7 +6,7 @@ import redis.cluster
 
 from resilience.integrations.redis.address import Address
 from tests.support.needs import needs_store
-from tests.support.sharing import lines, registries, shared, trip
+from tests.support.sharing import lines, registries, share_a_throttle, shared, trip
 from tests.support.store_cluster import SLOT, StoreCluster
 from tests.support.stores import SERVERS, binaries, until
 
@@ -45,6 +45,7 @@ def test_any_node_leads_to_the_one_that_has_the_circuits(cluster, way, log):
         until(lambda: {other.state for other in others} == {"OPEN"}, "all are open")
         one.reset()
         until(lambda: {other.state for other in others} == {"CLOSED"}, "all are closed")
+        share_a_throttle(one, others[0])
     assert not lines(log, "WARNING"), "being sent to another node is not a fault"
 
 

@@ -11,7 +11,7 @@ from resilience.integrations.redis import RedisSharing
 from tests.support.liar import Liar
 from tests.support.needs import needs_store
 from tests.support.sentinels import SERVICE, Sentinels
-from tests.support.sharing import lines, registries, shared, trip, warning
+from tests.support.sharing import lines, registries, share_a_throttle, shared, trip, warning
 from tests.support.stores import SERVERS, binaries, free_port, until
 
 
@@ -57,6 +57,7 @@ def test_processes_find_the_new_primary_and_take_along_what_they_know(sentinels,
         until(lambda: shared(third).state == "OPEN", "a new process learns it")
         one.reset()
         until(lambda: other.state == "CLOSED", "it is heard over the new primary")
+        share_a_throttle(one, other)
         lost = [line for line in lines(log, "WARNING") if "sharing is lost" in line]
         assert len(lost) == 2, "one of each process"
         assert f"primary of '{SERVICE}' at 127.0.0.1:{old.port}: " in lost[0]

@@ -30,10 +30,11 @@ from resilience import (
 )
 from resilience.integrations.opentelemetry import observe
 from resilience.integrations.prometheus import CircuitCollector
-from resilience.integrations.redis import RedisSharing, synchronizer
+from resilience.integrations.redis import RedisSharing, synchronizer, timing
 from resilience.integrations.redis.address import Address
 from resilience.integrations.redis.backoff import Backoff
 from resilience.integrations.redis.connection import CommandConnection, Notifications
+from resilience.integrations.redis.members import Members
 from resilience.integrations.redis.notification import newest
 from resilience.integrations.redis.protocol import (
     SCRIPT,
@@ -44,7 +45,8 @@ from resilience.integrations.redis.protocol import (
     parse_reply,
 )
 from resilience.integrations.redis.sharing import _after_fork_in_child, _inherited
-from resilience.integrations.redis.synchronizer import Members, Synchronizer, Timing
+from resilience.integrations.redis.synchronizer import Synchronizer
+from resilience.integrations.redis.timing import Timing
 from resilience.integrations.status_page.state import PageState
 from resilience.outcome import Outcome, Report
 from resilience.shared_record import Change, Command
@@ -504,7 +506,7 @@ def test_a_flushed_script_is_sent_again(store, fleet):
 
 def test_a_trip_refused_for_the_stores_clock_is_sent_again(one_store, fleet):
     one, other = (shared(fleet(one_store.url)) for _ in range(2))
-    synchronizer_of(one)._clock_offset -= 100.0
+    synchronizer_of(one)._clock.offset -= 100.0
     trip(one)
     until(lambda: other.state != "CLOSED", "the trip is heard")
 
@@ -800,7 +802,7 @@ def test_a_key_of_any_size_is_logged_once_and_does_not_block_the_store(own_store
 def test_a_time_out_that_is_longer_than_answers_are_believed_moves_that_limit(
     one_store, fleet, monkeypatch
 ):
-    monkeypatch.setattr(synchronizer, "_STALE_AFTER", 0.01)
+    monkeypatch.setattr(timing, "_STALE_AFTER", 0.01)
     proxy = ChaosProxy(one_store.port)
     proxy.delay = 0.02
     one, other = shared(fleet(proxy.url)), shared(fleet(one_store.url))
@@ -899,7 +901,7 @@ def test_a_notification_costs_the_same_however_many_regions_there_are(kind):
         breaker = breakers[regions // 2]
         breaker.circuit.shared = True
         key = sharing._protocol.key("?" if "another" in kind else breaker.region)
-        now = int((time.monotonic() + one._clock_offset) * 1000)
+        now = int((time.monotonic() + one._clock.offset) * 1000)
         fields = ("1", str(now), "O", str(now), "", "0", "0", "b" * 16, "host", "E 503", "")
         line = "".join(f"{len(field)}:{field}" for field in fields)
         body = b"5" * 32 + f"{now} {key} {line}".encode() + b"5" * 32
@@ -928,7 +930,7 @@ def test_a_signed_notification_that_is_not_of_now_costs_a_read(one_store, fleet,
     if kind == "of another database":
         synchronizer_of(other)._secret = b"0" * 32
     else:
-        synchronizer_of(other)._clock_offset += 10.0 if kind == "late" else -10.0
+        synchronizer_of(other)._clock.offset += 10.0 if kind == "late" else -10.0
     before = counted(one_store)["evalsha"]
     one.force_open("maintenance")
     until(lambda: other.state == "OPEN", "it is heard")
