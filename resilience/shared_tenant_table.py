@@ -34,7 +34,8 @@ from enum import StrEnum
 from typing import Final
 
 from resilience._text import display_name
-from resilience.limits import MAX_WAIT_FOR_PROBE, TenantProbe, TenantTable
+from resilience.limits import TenantProbe, TenantTable
+from resilience.limits.throttle import MAX_WAIT_FOR_PROBE
 from resilience.shared_probe import ProbeLease
 
 # This many tenants may have something to announce. Beyond, the oldest is dropped: the other

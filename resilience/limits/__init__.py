@@ -15,14 +15,12 @@ from resilience.limits.rate_limit import LimitReading, RateLimit, shared_limit
 from resilience.limits.tenant_table import TenantTable, ThrottledTenants
 from resilience.limits.throttle import (
     LONGEST_WAIT,
-    MAX_WAIT_FOR_PROBE,
     TenantProbe,
     Throttle,
 )
 
 __all__ = [
     "LONGEST_WAIT",
-    "MAX_WAIT_FOR_PROBE",
     "AdaptiveRate",
     "Drain",
     "DrainEstimate",
