@@ -5,6 +5,7 @@ import sys
 import threading
 
 from resilience import BreakerPolicy
+from resilience.log import Once
 
 NEVER_TRIPS = BreakerPolicy(failure_threshold=10**9)
 
@@ -27,7 +28,7 @@ def locks_inside(thing):
     found, seen, rest = {}, set(), [thing, *(value for values in modules for value in values)]
     while rest:
         thing = rest.pop()
-        if id(thing) in seen:
+        if id(thing) in seen or type(thing) is Once:  # nobody waits for its lock
             continue
         seen.add(id(thing))
         if issubclass(type(thing), kinds):  # its `__class__` may be anything
