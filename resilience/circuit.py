@@ -482,9 +482,12 @@ class Circuit:
             return
         old_backoff = self._backoff
         self._follow_policy(policy)
+        state = self.state
+        if self._mode is not Mode.ENFORCE and not isinstance(state, Closed):
+            # `reject` turns calls away where some were rejected: from now on, none is.
+            state.only_observed, state.rejected = state.only_observed + state.rejected, 0
         if self._mode is Mode.OFF:
             return
-        state = self.state
         if isinstance(state, TrackedClosed) and policy.ramp is None:
             state.end_ramp()
         if policy.abandoned_threshold is None:

@@ -340,3 +340,21 @@ def test_switched_off_a_wrong_policy_is_a_warning_and_the_log_says_so_once(monke
     for region in "ab":
         CircuitBreakerRegistry(policy).get(region)
     assert len(log) <= 1
+
+
+@pytest.mark.parametrize("mode", ["observe", "off"])
+def test_a_circuit_that_has_rejected_calls_rejects_nobody_in_another_mode(clock, mode):
+    registry = registry_of(clock, "enforce", failure_threshold=1)
+    breaker = registry.get("eu-west-1")
+    fail(breaker)
+    for _ in range(3):
+        with pytest.raises(CircuitBreakerOpenError):
+            breaker.acquire()
+    registry.configure(policy=BreakerPolicy(mode=mode, failure_threshold=1))
+    for _ in range(3):
+        succeed(breaker)
+    observed = 3 if mode == "observe" else 0
+    assert breaker.snapshot().rejected == 3 + observed
+    registry.configure(policy=BreakerPolicy(failure_threshold=1))
+    with pytest.raises(CircuitBreakerOpenError):
+        breaker.acquire()
