@@ -487,6 +487,7 @@ class Circuit:
             # `reject` turns calls away where some were rejected: from now on, none is.
             state.only_observed, state.rejected = state.only_observed + state.rejected, 0
         if self._mode is Mode.OFF:
+            self._backoff = old_backoff  # a running OPEN keeps its length until it is switched on
             return
         if isinstance(state, TrackedClosed) and policy.ramp is None:
             state.end_ramp()

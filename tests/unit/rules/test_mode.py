@@ -11,6 +11,7 @@ import pytest
 from tenacity import stop_after_attempt, wait_none
 
 from resilience import (
+    Backoff,
     BreakerPolicy,
     CircuitBreakerOpenError,
     CircuitBreakerRegistry,
@@ -358,3 +359,21 @@ def test_a_circuit_that_has_rejected_calls_rejects_nobody_in_another_mode(clock,
     registry.configure(policy=BreakerPolicy(failure_threshold=1))
     with pytest.raises(CircuitBreakerOpenError):
         breaker.acquire()
+
+
+def test_a_running_open_is_as_long_as_before_when_it_was_switched_off_and_on(clock):
+    rules = {"failure_threshold": 1, "honor_retry_after": True}
+    rules["recovery_timeout"] = Backoff(30, maximum=300)
+    registry = CircuitBreakerRegistry(BreakerPolicy(**rules), clock=clock)
+    breaker = registry.get("eu-west-1")
+    error = ServerError(503)
+    error.headers = {"Retry-After": "200"}
+    with pytest.raises(ServerError), breaker.acquire():
+        raise error
+    assert breaker.retry_after == 200
+    registry.configure(policy=BreakerPolicy(mode="off", **rules))
+    registry.configure(policy=BreakerPolicy(**rules))
+    assert breaker.retry_after == 200
+    registry.configure(policy=BreakerPolicy(mode="off", failure_threshold=1))
+    registry.configure(policy=BreakerPolicy(failure_threshold=1, recovery_timeout=40))
+    assert breaker.retry_after == 40
