@@ -278,6 +278,36 @@ def test_off_works_with_a_policy_that_does_not_load():
     assert "not used, since RESILIENCE_MODE is off, and wrong: mode must be" in err
 
 
+def test_off_works_with_a_wrong_policy_for_tenants_that_were_throttled_as_well():
+    out, err = run(
+        "off",
+        """
+        from resilience import *
+        from resilience.testing import FakeClock
+
+        class TooManyRequests(Exception):
+            status, headers = 429, {"Retry-After": "5"}
+
+        wrong = {"recovery_timeout": "60", "probe_timeout": "10"}
+        clock = FakeClock()
+        for policy in BreakerPolicy(**wrong), BreakerPolicy(recovery_timeout=Backoff("60")):
+            registry = CircuitBreakerRegistry(policy, max_regions=2, clock=clock)
+
+            @region_breaker(region_from="region", tenant_from="tenant", registry=registry)
+            def send(region, tenant):
+                raise TooManyRequests
+
+            for region in "abcabc":
+                try:
+                    send(region, "acme")
+                except TooManyRequests:
+                    clock.advance(3)
+            print(policy.longest_recovery, len(registry))
+        """,
+    )
+    assert out.split() == ["60.0", "2", "900.0", "2"], err
+
+
 def test_what_is_simulated_does_not_follow_the_variable_and_nothing_is_recorded(tmp_path):
     out, err = run(
         "off",
