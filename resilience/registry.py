@@ -263,8 +263,8 @@ class CircuitBreakerRegistry(KeepsIdentity):
         """Set aside the breakers, the history and the listeners, and put them back; for tests.
 
         In the block, the registry is as new: it has no circuit, nobody listens, and nothing is
-        shared or recorded. Functions that are decorated with it follow. What is set aside goes on meanwhile,
-        for everybody that holds a part of it.
+        shared or recorded. Functions that are decorated with it follow. What is set aside goes on
+        meanwhile, for everybody that holds a part of it.
 
         Args:
             settings: The keywords of the registry, for the block; what is not given is as before.
@@ -430,8 +430,13 @@ class CircuitBreakerRegistry(KeepsIdentity):
                 dict(self._evicted),
                 dict(self.aliases),
                 self._recording,
+                self._suspicious,
+                self._has_evicted,
+                self._eviction_is_logged,
             )
-            self._recording = contents.recording
+            self._recording, self._suspicious = contents.recording, contents.suspicious
+            self._has_evicted = contents.has_evicted
+            self._eviction_is_logged = contents.eviction_is_logged
             self._settings, self._subscribers = contents.settings, contents.subscribers
             self._policies, self._allows = contents.policies, contents.allows
             self._breakers = contents.breakers
@@ -610,6 +615,9 @@ class _Contents:
     evicted: Mapping[str, CircuitBreaker] = field(default_factory=dict[str, CircuitBreaker])
     aliases: Mapping[str, CircuitBreaker] = field(default_factory=dict[str, CircuitBreaker])
     recording: Recording | None = None
+    suspicious: set[str] = field(default_factory=set[str])
+    has_evicted: bool = False
+    eviction_is_logged: bool = False
 
 
 def _time_of(clock: Callable[[], float] | None) -> float:

@@ -56,8 +56,7 @@ def test_a_circuit_that_only_observes_is_not_said_to_keep_calls_away(cli, observ
     code, out, err = cli("force-open", *order, *where, **TOKEN)
     assert (code, err) == (0, "")
     assert out == (
-        "eu-west-1 is held open until a reset;"
-        " but its mode is not enforce, and it rejects nobody\n"
+        "eu-west-1 is held open until a reset; but its mode is not enforce, and it rejects nobody\n"
     )
     _, out, _ = cli("status", *where)
     assert re.search(r"OPEN +tokens/eu-west-1 .* moving; its mode is not enforce, and it", out)

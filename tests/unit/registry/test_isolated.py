@@ -3,6 +3,7 @@
 import pytest
 
 from resilience import CircuitBreakerRegistry, region_breaker
+from resilience.genesys import canonical_region
 from tests.support.recorded_traffic import read_regions
 
 
@@ -51,3 +52,15 @@ def test_functions_with_tenants_use_them_in_the_block_as_well(registry):
     with registry.isolated():
         assert send("eu-west-1", "acme") == ("eu-west-1", "acme")
         assert registry.get("eu-west-1").uses_tenants
+
+
+def test_each_block_logs_what_is_logged_once_by_itself(log):
+    registry = CircuitBreakerRegistry(normalize=canonical_region, max_regions=1)
+    for _ in range(2):
+        with registry.isolated():
+            registry.get("eu-west-99")
+            registry.get("eu-west-1")
+    registry.get("eu-west-99")
+    lines = [record["message"] for record in log]
+    assert len([line for line in lines if "is it misspelled?" in line]) == 3
+    assert len([line for line in lines if "has evicted one" in line]) == 2
