@@ -339,6 +339,8 @@ class Circuit:
         "trips",
     )
 
+    _backoff: Backoff
+
     def __init__(self, policy: BreakerPolicy, now: float, *, is_simulated: bool = False) -> None:
         self._is_simulated = is_simulated
         self._follow_policy(policy)
