@@ -407,3 +407,11 @@ def test_a_running_open_is_as_long_as_before_when_it_was_switched_off_and_on(clo
     registry.configure(policy=BreakerPolicy(mode="off", failure_threshold=1))
     registry.configure(policy=BreakerPolicy(failure_threshold=1, recovery_timeout=40))
     assert breaker.retry_after == 40
+
+
+def test_switched_off_a_wrong_policy_or_backoff_has_the_numbers_of_a_right_one(monkeypatch):
+    monkeypatch.setattr("resilience.mode.FORCED_MODE", Mode.OFF)
+    with pytest.warns(RuntimeWarning):
+        assert BreakerPolicy(recovery_timeout="soon") == BreakerPolicy()
+    with pytest.warns(RuntimeWarning):
+        assert Backoff(10, factor="x") == Backoff(60)
