@@ -5,10 +5,11 @@ import sys
 from collections.abc import Sequence
 
 from resilience.cli import commands as operating
+from resilience.cli import explaining
 from resilience.replay import commands as replaying
 
 #: Each of these modules has commands, and adds them to the parser.
-MODULES = (operating, replaying)
+MODULES = (operating, explaining, replaying)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -339,6 +339,8 @@ class Circuit:
         "trips",
     )
 
+    _backoff: Backoff
+
     def __init__(self, policy: BreakerPolicy, now: float, *, is_simulated: bool = False) -> None:
         self._is_simulated = is_simulated
         self._follow_policy(policy)
@@ -482,9 +484,13 @@ class Circuit:
             return
         old_backoff = self._backoff
         self._follow_policy(policy)
-        if self._mode is Mode.OFF:
-            return
         state = self.state
+        if self._mode is not Mode.ENFORCE and not isinstance(state, Closed):
+            # `reject` turns calls away where some were rejected: from now on, none is.
+            state.only_observed, state.rejected = state.only_observed + state.rejected, 0
+        if self._mode is Mode.OFF:
+            self._backoff = old_backoff  # a running OPEN keeps its length until it is switched on
+            return
         if isinstance(state, TrackedClosed) and policy.ramp is None:
             state.end_ramp()
         if policy.abandoned_threshold is None:

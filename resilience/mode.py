@@ -54,8 +54,13 @@ def _read_variable() -> Mode | None:
 FORCED_MODE: Final = _read_variable()
 
 
-def check_unless_off(check: Callable[[], None]) -> None:
-    """Check a policy; what is wrong with it is only a warning while everything is switched off."""
+def check_unless_off(check: Callable[[], None]) -> bool:
+    """Check a policy; what is wrong with it is only a warning while everything is switched off.
+
+    Returns:
+        Whether it is right. One that is not is to be replaced by one that is: its numbers are
+        looked at for leases and on status pages, although no circuit is used.
+    """
     try:
         check()
     except (TypeError, ValueError) as error:
@@ -63,3 +68,5 @@ def check_unless_off(check: Callable[[], None]) -> None:
             raise
         text = f"not used, since {VARIABLE} is off, and wrong: {error}"
         warnings.warn(text, RuntimeWarning, stacklevel=4)
+        return False
+    return True

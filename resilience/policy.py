@@ -1,6 +1,6 @@
 """BreakerPolicy: the rules of a circuit and their numbers, checked once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from resilience._validate import (
@@ -101,7 +101,9 @@ class BreakerPolicy:
     mode: Literal["enforce", "observe", "off"] = "enforce"
 
     def __post_init__(self) -> None:
-        check_unless_off(self._check)
+        if not check_unless_off(self._check):
+            for field in fields(self):
+                object.__setattr__(self, field.name, field.default)
 
     def _check(self) -> None:
         parse_mode("mode", self.mode)

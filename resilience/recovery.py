@@ -9,6 +9,8 @@ from resilience.mode import check_unless_off
 
 # Seconds. Long enough for most outages, and short enough to notice their end the same quarter hour.
 _MAXIMUM = 900.0
+# Seconds, for one that is wrong while everything is switched off.
+_FIRST = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,10 @@ class Backoff:
     jitter: float = 0.0
 
     def __post_init__(self) -> None:
-        check_unless_off(self._check)
+        if not check_unless_off(self._check):
+            right = {"first": _FIRST, "factor": 2.0, "maximum": _MAXIMUM, "jitter": 0.0}
+            for name, value in right.items():
+                object.__setattr__(self, name, value)
 
     def _check(self) -> None:
         check_seconds("first", self.first)

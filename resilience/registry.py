@@ -263,8 +263,8 @@ class CircuitBreakerRegistry(KeepsIdentity):
         """Set aside the breakers, the history and the listeners, and put them back; for tests.
 
         In the block, the registry is as new: it has no circuit, nobody listens, and nothing is
-        shared. Functions that are decorated with it follow. What is set aside goes on meanwhile,
-        for everybody that holds a part of it.
+        shared or recorded. Functions that are decorated with it follow. What is set aside goes on
+        meanwhile, for everybody that holds a part of it.
 
         Args:
             settings: The keywords of the registry, for the block; what is not given is as before.
@@ -281,12 +281,17 @@ class CircuitBreakerRegistry(KeepsIdentity):
         if inside.sharing is not None:
             inside.sharing.bind(self)
         subscribers = self._make_subscribers()
+        subscribers.uses_tenants = self._subscribers.uses_tenants  # by functions that follow
         before = self._exchange(_Contents(inside, policies, allows, subscribers))
         try:
             yield self
         finally:
             self.close()
+            if self._recording is not None:
+                self._recording.close()
             self._exchange(before).subscribers.retire()
+            if self._recording is not None and not self._recording.is_open:  # closed meanwhile
+                self._recording.close()
 
     def close(self) -> None:
         """Stop sharing: the circuits go on alone, and waiting tasks look again."""
@@ -424,7 +429,14 @@ class CircuitBreakerRegistry(KeepsIdentity):
                 self._eviction_order,
                 dict(self._evicted),
                 dict(self.aliases),
+                self._recording,
+                self._suspicious,
+                self._has_evicted,
+                self._eviction_is_logged,
             )
+            self._recording, self._suspicious = contents.recording, contents.suspicious
+            self._has_evicted = contents.has_evicted
+            self._eviction_is_logged = contents.eviction_is_logged
             self._settings, self._subscribers = contents.settings, contents.subscribers
             self._policies, self._allows = contents.policies, contents.allows
             self._breakers = contents.breakers
@@ -602,6 +614,10 @@ class _Contents:
     eviction_order: EvictionOrder | None = None
     evicted: Mapping[str, CircuitBreaker] = field(default_factory=dict[str, CircuitBreaker])
     aliases: Mapping[str, CircuitBreaker] = field(default_factory=dict[str, CircuitBreaker])
+    recording: Recording | None = None
+    suspicious: set[str] = field(default_factory=set[str])
+    has_evicted: bool = False
+    eviction_is_logged: bool = False
 
 
 def _time_of(clock: Callable[[], float] | None) -> float:

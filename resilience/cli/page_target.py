@@ -12,6 +12,7 @@ from resilience.cli.target import ChangeLine, CircuitLine, TargetError
 
 _TIMEOUT = 10.0  # seconds
 _MAX_ANSWER = 64 * 2**20  # bytes
+_REJECTS_NOBODY = "its mode is not enforce, and it rejects nobody"
 
 
 class SocketConnection(http.client.HTTPConnection):
@@ -62,7 +63,7 @@ class PageTarget:
                 region=_text(circuit, "region"),
                 state=_text(circuit, "state"),
                 seconds_in_state=float(circuit["seconds_in_state"]),
-                note=_note(circuit),
+                note=_note(circuit) + _note_on_mode(circuit),
             )
             for circuit in self._data()["regions"]
         ]
@@ -83,8 +84,10 @@ class PageTarget:
 
     def force_open(self, region: str, registry: str, reason: str) -> str:
         """Hold a circuit of the process open."""
-        self._act("force-open", region, registry, reason)
-        return f"{region} is held open until a reset"
+        answer = self._act("force-open", region, registry, reason)
+        text = f"{region} is held open until a reset"
+        # The state that a call would meet now.
+        return f"{text}; but {_REJECTS_NOBODY}" if b'"CLOSED"' in answer else text
 
     def reset(self, region: str, registry: str) -> str:
         """Close a circuit of the process."""
@@ -101,12 +104,12 @@ class PageTarget:
             pass
         raise TargetError(f"{self._where} is not a status page")
 
-    def _act(self, action: str, region: str, registry: str, reason: str) -> None:
+    def _act(self, action: str, region: str, registry: str, reason: str) -> bytes:
         order = {"action": action, "region": region, "registry": registry, "reason": reason}
         headers = {"Content-Type": "application/json", "X-Resilience-Action": action}
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
-        self._request("POST", "/api/actions", json.dumps(order), headers)
+        return self._request("POST", "/api/actions", json.dumps(order), headers)
 
     def _request(
         self, method: str, path: str, body: str | None, headers: Mapping[str, str]
@@ -165,6 +168,12 @@ def _note(circuit: Mapping[str, Any]) -> str:
     if circuit["state"] == "HALF_OPEN":
         return f"{reason}; {'a probe is under way' if left else 'waiting for a call'}"
     return f"{reason}; next probe in {float(left):.0f} s"
+
+
+def _note_on_mode(circuit: Mapping[str, Any]) -> str:
+    if circuit["state"] == "CLOSED" or circuit["mode"] == "enforce":
+        return ""
+    return f"; {_REJECTS_NOBODY}"
 
 
 def _why_refused(where: str, path: str, status: int, content: bytes) -> str:

@@ -44,7 +44,14 @@ def use_logging(logger: logging.Logger | str = "resilience") -> Callable[[], Non
     levels = logging.getLevelNamesMapping()
 
     def write(level: str, line: str, bound: Mapping[str, object]) -> None:
-        target.log(levels[level], line, extra=dict(bound))
+        extra = dict(bound)
+        if isinstance(target, logging.LoggerAdapter):
+            # By itself, it puts its own attributes in the place of these.
+            line, options = target.process(line, {"extra": extra})
+            own: Mapping[str, object] = options.get("extra") or {}
+            target.logger.log(levels[level], line, extra={**own, **extra})
+        else:
+            target.log(levels[level], line, extra=extra)
 
     return send_lines_to(write)
 

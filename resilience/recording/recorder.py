@@ -107,7 +107,8 @@ class Recording:
         """Write the rest, and stop recording; reports of outages are waited for."""
         atexit.unregister(self.close)
         with lock:
-            for recorder in self._recorders.values():
+            recorders, self._recorders = self._recorders, {}
+            for recorder in recorders.values():  # once: another recording may follow
                 recorder.end()
             self.flush()
             self._stop()

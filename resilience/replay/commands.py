@@ -27,7 +27,7 @@ def add_to(subcommands: Subcommands) -> None:
         "--policy",
         action="append",
         default=[],
-        type=_policy,
+        type=policy_argument,
         metavar="TEXT",
         help='such as "failure_threshold=5, recovery_timeout=30", or "default"; any number of them',
     )
@@ -42,7 +42,12 @@ def _add_file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--region", help="only this region")
 
 
-def _policy(text: str) -> BreakerPolicy:
+def policy_argument(text: str) -> BreakerPolicy:
+    """Return the policy that an argument of the command line describes.
+
+    Raises:
+        ArgumentTypeError: It describes none.
+    """
     try:
         return parse_policy(text)
     except ValueError as error:

@@ -2,6 +2,7 @@
 
 from resilience.breaker import CircuitBreaker
 from resilience.circuit import CircuitState
+from resilience.mode import Mode
 from resilience.registry import CircuitBreakerRegistry, default_registry
 
 # More failures than any policy needs.
@@ -29,4 +30,7 @@ def open_circuit(region: str, registry: CircuitBreakerRegistry | None = None) ->
         if breaker.state is CircuitState.OPEN:
             return breaker
         breaker.acquire().fail(ConnectionError())
-    raise RuntimeError(f"{_MOST_FAILURES:,} failures have not opened the circuit of {region!r}")
+    mode = breaker.snapshot().mode
+    why = "" if mode is Mode.ENFORCE else f": its mode is {mode}, in which it rejects nobody"
+    text = f"{_MOST_FAILURES:,} failures have not opened the circuit of {region!r}"
+    raise RuntimeError(f"{text}{why}")

@@ -317,6 +317,15 @@ class ConcurrencyLimit:
         self._changed.set()
         self._serve_and_wake()
 
+    def _follow_mode(self) -> None:
+        """Go on at full rate after an opening that keeps nobody away any more.
+
+        That the mode has changed is not an event of the circuit.
+        """
+        if self._step is not None and not self._counts_successes:
+            self._step = None
+            self._on_state_change(CircuitState.CLOSED)
+
     def _serve_and_wake(self) -> None:
         self._serve()
         self._wake()
@@ -331,6 +340,8 @@ class ConcurrencyLimit:
             self._changed.clear()
             state = self._breaker.state
             if state is CircuitState.CLOSED:
+                if self._breaker.bypass is not None:
+                    self._follow_mode()
                 await self._changed.wait()
                 continue
             if self._waiters:

@@ -25,13 +25,15 @@ messages = CircuitBreakerRegistry(BreakerPolicy(failure_threshold=2), name="mess
 tokens = CircuitBreakerRegistry(BreakerPolicy(failure_threshold=2), name="tokens")
 messages.get("eu-west-1").acquire().succeed()
 tokens.get("eu-west-1").acquire().succeed()
+if sys.argv[2] == "observe":
+    tokens.configure(policy=BreakerPolicy(failure_threshold=2, mode="observe"))
 down = messages.get("us-east-1")
 for _ in range(2):
     down.acquire().fail(TimeoutError())
 
 
 async def main():
-    actions = bearer_token("a-token-for-tests") if sys.argv[2] == "actions" else None
+    actions = bearer_token("a-token-for-tests") if sys.argv[2] != "none" else None
     app = web.Application()
     app.add_subapp("/circuits", status_page([messages, tokens], actions=actions))
     runner = web.AppRunner(app, access_log=None)
@@ -76,6 +78,12 @@ def working(folder, kind):
 @pytest.fixture
 def worker(tmp_path):
     with working(tmp_path, "actions") as worker:
+        yield worker
+
+
+@pytest.fixture
+def observing_worker(tmp_path):
+    with working(tmp_path, "observe") as worker:
         yield worker
 
 

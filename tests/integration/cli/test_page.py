@@ -50,6 +50,18 @@ def test_history_tells_what_has_happened(cli, worker):
     assert (change["region"], change["new"]) == ("us-east-1", "OPEN")
 
 
+def test_a_circuit_that_only_observes_is_not_said_to_keep_calls_away(cli, observing_worker):
+    where = ("--url", observing_worker.url)
+    order = ("eu-west-1", "--registry", "tokens", "--reason", "moving")
+    code, out, err = cli("force-open", *order, *where, **TOKEN)
+    assert (code, err) == (0, "")
+    assert out == (
+        "eu-west-1 is held open until a reset; but its mode is not enforce, and it rejects nobody\n"
+    )
+    _, out, _ = cli("status", *where)
+    assert re.search(r"OPEN +tokens/eu-west-1 .* moving; its mode is not enforce, and it", out)
+
+
 def test_a_circuit_is_held_open_and_reset(cli, worker, tmp_path):
     where = ("--url", worker.url)
     code, out, err = cli(

@@ -69,6 +69,14 @@ def test_a_logger_of_ones_own(breaker, caplog, stops):
     assert [record.name for record in caplog.records] == ["mine", "named", "adapted"]
 
 
+def test_a_logger_adapter_adds_its_attributes_to_those_of_the_line(breaker, caplog, stops):
+    adapter = logging.LoggerAdapter(logging.getLogger("adapted"), {"app": "worker", "region": ""})
+    stops.append(use_logging(adapter))
+    breaker.force_open("x")
+    (record,) = caplog.records
+    assert (record.app, record.region, record.new) == ("worker", breaker.region, "OPEN")
+
+
 @pytest.mark.parametrize("wrong", [None, 7, logging, logging.Handler()])
 def test_what_is_not_a_logger_is_refused(wrong, breaker, log):
     with pytest.raises(TypeError, match="logger must be a logger or a name, got a"):

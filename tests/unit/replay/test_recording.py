@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from resilience import BreakerPolicy, CircuitBreakerRegistry, region_breaker
+from resilience import Backoff, BreakerPolicy, CircuitBreakerRegistry, region_breaker
 from resilience._text import display_name
 from resilience.mode import Mode
 from resilience.recording import read_recording
@@ -511,3 +511,18 @@ def _wait_for(log, text):
             return
         deadline.wait(0.01)
     raise AssertionError(f"{text!r} was not logged")
+
+
+def test_a_recording_that_is_closed_twice_leaves_the_next_one_alone(path, clock):
+    policy = BreakerPolicy(failure_threshold=1, recovery_timeout=Backoff(10, jitter=0.5))
+    registry = CircuitBreakerRegistry(policy, clock=clock)
+    breaker = registry.get("eu-west-1")
+    first = registry.record(path)
+    first.close()
+    second = registry.record(path)
+    first.close()
+    for _ in range(5):
+        breaker.acquire().fail()
+        clock.advance(breaker.retry_after)
+    second.close()
+    assert compare(read_regions(path)["eu-west-1"], {}).differences == 0

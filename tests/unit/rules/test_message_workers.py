@@ -127,3 +127,20 @@ def test_an_opening_that_is_only_observed_slows_nothing_down():
         assert world.most_running == 50
 
     world.run(story, prefetch=50)
+
+
+@pytest.mark.parametrize("mode", ["observe", "off"])
+def test_a_worker_that_was_stopped_goes_on_at_full_rate_where_nobody_is_rejected_any_more(mode):
+    world = World()
+    world.publish(*(b"%d" % number for number in range(400)))
+
+    async def story():
+        world.breaker.force_open("maintenance")
+        await asyncio.sleep(1)
+        assert world.running == 0
+        world.registry.configure(policy=BreakerPolicy(mode=mode))
+        await asyncio.sleep(2)
+        assert world.most_running == 50
+        assert len(world.handled) == 400
+
+    world.run(story, prefetch=50)

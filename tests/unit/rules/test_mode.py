@@ -11,6 +11,7 @@ import pytest
 from tenacity import stop_after_attempt, wait_none
 
 from resilience import (
+    Backoff,
     BreakerPolicy,
     CircuitBreakerOpenError,
     CircuitBreakerRegistry,
@@ -277,6 +278,36 @@ def test_off_works_with_a_policy_that_does_not_load():
     assert "not used, since RESILIENCE_MODE is off, and wrong: mode must be" in err
 
 
+def test_off_works_with_a_wrong_policy_for_tenants_that_were_throttled_as_well():
+    out, err = run(
+        "off",
+        """
+        from resilience import *
+        from resilience.testing import FakeClock
+
+        class TooManyRequests(Exception):
+            status, headers = 429, {"Retry-After": "5"}
+
+        wrong = {"recovery_timeout": "60", "probe_timeout": "10"}
+        clock = FakeClock()
+        for policy in BreakerPolicy(**wrong), BreakerPolicy(recovery_timeout=Backoff("60")):
+            registry = CircuitBreakerRegistry(policy, max_regions=2, clock=clock)
+
+            @region_breaker(region_from="region", tenant_from="tenant", registry=registry)
+            def send(region, tenant):
+                raise TooManyRequests
+
+            for region in "abcabc":
+                try:
+                    send(region, "acme")
+                except TooManyRequests:
+                    clock.advance(3)
+            print(policy.longest_recovery, len(registry))
+        """,
+    )
+    assert out.split() == ["60.0", "2", "900.0", "2"], err
+
+
 def test_what_is_simulated_does_not_follow_the_variable_and_nothing_is_recorded(tmp_path):
     out, err = run(
         "off",
@@ -340,3 +371,47 @@ def test_switched_off_a_wrong_policy_is_a_warning_and_the_log_says_so_once(monke
     for region in "ab":
         CircuitBreakerRegistry(policy).get(region)
     assert len(log) <= 1
+
+
+@pytest.mark.parametrize("mode", ["observe", "off"])
+def test_a_circuit_that_has_rejected_calls_rejects_nobody_in_another_mode(clock, mode):
+    registry = registry_of(clock, "enforce", failure_threshold=1)
+    breaker = registry.get("eu-west-1")
+    fail(breaker)
+    for _ in range(3):
+        with pytest.raises(CircuitBreakerOpenError):
+            breaker.acquire()
+    registry.configure(policy=BreakerPolicy(mode=mode, failure_threshold=1))
+    for _ in range(3):
+        succeed(breaker)
+    observed = 3 if mode == "observe" else 0
+    assert breaker.snapshot().rejected == 3 + observed
+    registry.configure(policy=BreakerPolicy(failure_threshold=1))
+    with pytest.raises(CircuitBreakerOpenError):
+        breaker.acquire()
+
+
+def test_a_running_open_is_as_long_as_before_when_it_was_switched_off_and_on(clock):
+    rules = {"failure_threshold": 1, "honor_retry_after": True}
+    rules["recovery_timeout"] = Backoff(30, maximum=300)
+    registry = CircuitBreakerRegistry(BreakerPolicy(**rules), clock=clock)
+    breaker = registry.get("eu-west-1")
+    error = ServerError(503)
+    error.headers = {"Retry-After": "200"}
+    with pytest.raises(ServerError), breaker.acquire():
+        raise error
+    assert breaker.retry_after == 200
+    registry.configure(policy=BreakerPolicy(mode="off", **rules))
+    registry.configure(policy=BreakerPolicy(**rules))
+    assert breaker.retry_after == 200
+    registry.configure(policy=BreakerPolicy(mode="off", failure_threshold=1))
+    registry.configure(policy=BreakerPolicy(failure_threshold=1, recovery_timeout=40))
+    assert breaker.retry_after == 40
+
+
+def test_switched_off_a_wrong_policy_or_backoff_has_the_numbers_of_a_right_one(monkeypatch):
+    monkeypatch.setattr("resilience.mode.FORCED_MODE", Mode.OFF)
+    with pytest.warns(RuntimeWarning):
+        assert BreakerPolicy(recovery_timeout="soon") == BreakerPolicy()
+    with pytest.warns(RuntimeWarning):
+        assert Backoff(10, factor="x") == Backoff(60)

@@ -37,6 +37,13 @@ def test_a_circuit_that_no_failure_opens_is_an_error(registry):
         open_circuit("eu-west-1", registry)
 
 
+@pytest.mark.parametrize("mode", ["observe", "off"])
+def test_the_error_names_the_mode_in_which_no_circuit_opens(registry, mode):
+    registry.configure(policy=BreakerPolicy(mode=mode))
+    with pytest.raises(RuntimeError, match=f"mode is {mode}, in which it rejects nobody"):
+        open_circuit("eu-west-1", registry)
+
+
 # --- CircuitBreakerRegistry.isolated -------------------------------------------------------------
 
 
