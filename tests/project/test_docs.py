@@ -15,6 +15,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from loguru import logger
+from sphinx.application import Sphinx
 from sybil import Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
@@ -337,6 +338,42 @@ def test_the_diagram_refuses_a_breaker_that_does_something_else(diagram, monkeyp
     monkeypatch.setattr(diagram, "changes", lambda: known - diagram.ARROWS[0].changes)
     with pytest.raises(diagram.ExtensionError, match=r"too much .*CLOSED.*OPEN"):
         diagram.svg()
+
+
+# llms.txt, and the links to the sources
+
+
+@pytest.fixture
+def llms_txt(monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS))
+    yield importlib.import_module("llms_txt")
+    sys.modules.pop("llms_txt")
+
+
+def test_llms_txt_has_a_group_for_each_part_and_a_link_for_each_page(llms_txt, tmp_path):
+    pages = {
+        "conf.py": "extensions = ['llms_txt']",
+        "index.rst": "Name\n====\n\nWhat it\nis.\n\n.. toctree::\n\n   part\n",
+        "part.rst": "Part\n====\n\n.. toctree::\n\n   b\n   a\n",
+        "a.rst": "Page ``a``\n==========\n\nThis :doc:`shows <b>`::\n\n    code\n",
+        "b.rst": "Page b\n======\n\nBelow\n-----\n\n" + "A sentence. " * 40,
+    }
+    for name, text in pages.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    built = tmp_path / "built"
+    app = Sphinx(tmp_path, tmp_path, built, tmp_path / "doctrees", "html", status=None)
+    app.build()
+    summary = " ".join(["A sentence."] * 25)
+    assert (built / "llms.txt").read_text(encoding="utf-8") == (
+        "# Name\n\n> What it is.\n\n## Part\n\n- [Part](part.html)\n"
+        f"- [Page b](b.html): {summary}\n- [Page a](a.html): This shows.\n"
+    )
+
+
+def test_a_sentence_that_is_too_long_is_not_cut(llms_txt):
+    long = "word " * 100
+    assert llms_txt.shorten(f"{long}end. More.") == f"{long}end."
+    assert llms_txt.shorten(f"{long}end") == f"{long}end"
 
 
 # The table of the clients
