@@ -11,9 +11,15 @@ import sys
 import tomllib
 import unittest
 from pathlib import Path
+from types import ModuleType
 from xml.etree import ElementTree as ET
 
 import pytest
+from django.conf import UserSettingsHolder, global_settings, settings
+from django.core.handlers.wsgi import WSGIHandler
+from django.http import HttpResponse
+from django.test import RequestFactory
+from django.urls import path as django_path
 from loguru import logger
 from sphinx.application import Sphinx
 from sybil import Sybil
@@ -112,6 +118,38 @@ def test_the_python_on_a_page_runs_and_prints_what_the_page_says(path, capsys, m
 def test_python_that_is_not_run_is_at_least_python(path):
     for block in _blocks(path, "python"):
         compile(block, str(path), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+@pytest.fixture
+def django_settings():
+    """The defaults of Django, for one test: other tests have settings of their own."""
+    before = settings._wrapped
+    settings._wrapped = UserSettingsHolder(global_settings)
+    yield settings._wrapped
+    settings._wrapped = before
+
+
+def test_the_middleware_for_django_answers_a_rejection(django_settings, monkeypatch, capsys):
+    page = _Page(DOCS / "how-to" / "web-server.md", capsys)
+    page.run()
+    registry = page.document.namespace["registry"]
+
+    async def view(request, region):
+        registry.get(region).acquire().succeed()
+        return HttpResponse("sent")
+
+    site = ModuleType("site_of_this_test")
+    site.urlpatterns = [django_path("<region>", view)]
+    site.RejectionMiddleware = page.document.namespace["RejectionMiddleware"]
+    monkeypatch.setitem(sys.modules, site.__name__, site)
+    django_settings.MIDDLEWARE = [f"{site.__name__}.RejectionMiddleware"]
+    django_settings.ROOT_URLCONF = site.__name__
+    handler = WSGIHandler()
+    rejected = handler.get_response(RequestFactory().get("/eu-west-1"))
+    assert (rejected.status_code, rejected["Retry-After"]) == (503, "60")
+    assert handler.get_response(RequestFactory().get("/us-east-1")).content == b"sent"
+    registry.get("us-east-1").force_open("an example")
+    assert "Retry-After" not in handler.get_response(RequestFactory().get("/us-east-1"))
 
 
 def _blocks(path, language):
@@ -218,6 +256,39 @@ def _broken_links(path):
 @pytest.mark.parametrize("path", PAGES, ids=NAMES)
 def test_what_a_page_links_to_exists(path):
     assert not list(_broken_links(path))
+
+
+# The words that users search for
+
+
+def _entries():
+    """Yield the words of each row of the index, and its answer."""
+    for line in (DOCS / "words.md").read_text(encoding="utf-8").splitlines():
+        if line.startswith("| ") and not line.startswith("| word "):
+            words, _, answer = line.strip("| ").partition(" | ")
+            yield re.split(r", | and ", words), answer
+
+
+def _says(path, word):
+    return word.casefold() in path.read_text(encoding="utf-8").casefold()
+
+
+def test_the_index_has_the_words_that_users_search_for():
+    indexed = {word for words, _ in _entries() for word in words}
+    wanted = {"idempotent", "thundering herd", "shadow mode", "bulkhead", "fallback"}
+    wanted |= {"Django", "Celery", "Sentry"}
+    assert wanted - indexed == set()
+    assert len(indexed) > 60
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"), [pytest.param(*entry, id=entry[0][0]) for entry in _entries()]
+)
+def test_each_word_of_the_index_leads_to_an_answer(words, answer):
+    targets = [DOCS / link.split("#")[0] for link in _links(answer)]
+    assert targets
+    if "Not here" not in answer:
+        assert any(_says(page, word) for page in targets for word in words)
 
 
 # The reference
