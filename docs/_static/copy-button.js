@@ -13,6 +13,7 @@ function addButton(block) {
   button.type = "button";
   button.className = "copy-button";
   button.textContent = "Copy";
+  button.setAttribute("aria-live", "polite");
   button.addEventListener("click", async () => {
     try {
       await navigator.clipboard.writeText(textOf(block));
@@ -22,12 +23,14 @@ function addButton(block) {
     }
     setTimeout(() => (button.textContent = "Copy"), 2000);
   });
+  block.classList.add("copyable");
   block.append(button);
 }
 
 document.addEventListener("DOMContentLoaded", () => {
   // Browsers give pages from plain HTTP no clipboard.
   if (!navigator.clipboard) return;
-  const blocks = document.querySelectorAll("div[class*='highlight-']:not(.highlight-output)");
-  blocks.forEach(addButton);
+  // Output, log lines and drawings are to be read.
+  const code = "div[class*='highlight-']:not(.highlight-output, .highlight-text)";
+  document.querySelectorAll(code).forEach(addButton);
 });
