@@ -291,6 +291,65 @@ def test_each_word_of_the_index_leads_to_an_answer(words, answer):
         assert any(_says(page, word) for page in targets for word in words)
 
 
+# The options of the integrations
+
+RENAMED = {"keep", "max_hold"}  # deprecated
+
+
+def _options_tables():
+    """Yield what each table of options is of, and its rows: the default of each option."""
+    for page in sorted((DOCS / "how-to").glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        for names, table in re.findall(r"<!-- options of (.*) -->\n\n((?:\|.*\n)+)", text):
+            rows = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
+            defaults = {name: row[1] for row in rows for name in re.findall(r"`(\w+)`", row[0])}
+            yield names.split(), defaults
+
+
+def _options(name):
+    """Return the options of a function or class of the integrations by their names."""
+    module, _, attribute = name.rpartition(".")
+    parameters = inspect.signature(getattr(importlib.import_module(module), attribute)).parameters
+    return {
+        option.name: option.default
+        for option in parameters.values()
+        if (option.default is not option.empty or option.kind is option.KEYWORD_ONLY)
+        and option.name not in RENAMED
+    }
+
+
+def _is_shown(default, cell):
+    if default is inspect.Parameter.empty:
+        return cell == "required"
+    if default is resilience.classify_status:
+        return cell == "`classify_status`"
+    if default == ():
+        return cell == "none"
+    # None stands for something, which the table names.
+    shown = f'`"{default}"`' if isinstance(default, str) else str(default)
+    return default is None or cell == shown
+
+
+@pytest.mark.parametrize(
+    ("names", "defaults"),
+    [pytest.param(*table, id=table[0][0].split(".", 2)[2]) for table in _options_tables()],
+)
+def test_a_table_has_the_options_of_an_integration_with_their_defaults(names, defaults):
+    options = [_options(name) for name in names]
+    assert set().union(*options) == set(defaults)
+    for known in options:
+        wrong = [name for name in known if not _is_shown(known[name], defaults[name])]
+        assert wrong == []
+
+
+def test_each_integration_that_has_options_has_a_table():
+    text = (DOCS / "reference" / "integrations.md").read_text(encoding="utf-8")
+    public = re.findall(r"^\.\. auto(?:function|class):: (\S+)", text, re.MULTILINE)
+    with_options = {name for name in public if _options(name)}
+    assert len(with_options) > 15
+    assert with_options == {name for names, _ in _options_tables() for name in names}
+
+
 # The reference
 
 
