@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import re
+import runpy
 import sys
 import tomllib
 import unittest
@@ -504,6 +505,17 @@ def test_a_sentence_that_is_too_long_is_not_cut(llms_txt):
     long = "word " * 100
     assert llms_txt.shorten(f"{long}end. More.") == f"{long}end."
     assert llms_txt.shorten(f"{long}end") == f"{long}end"
+
+
+def test_the_links_to_the_sources_are_made_from_the_address_of_the_repository(monkeypatch):
+    monkeypatch.setattr(sys, "path", sys.path.copy())  # which conf.py changes
+    links = runpy.run_path(str(DOCS / "conf.py"))["html_theme_options"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    source = project["urls"]["Source"]
+    assert links == {
+        "source_view_link": f"{source}/blob/main/docs/{{filename}}",
+        "source_edit_link": f"{source}/edit/main/docs/{{filename}}",
+    }
 
 
 # The table of the clients
