@@ -1,6 +1,7 @@
 """Build these pages with Sphinx: warnings are errors, and nothing is fetched from the network."""
 
 import sys
+import tomllib
 from pathlib import Path
 
 DOCS = Path(__file__).parent
@@ -18,6 +19,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "client_table",
+    "llms_txt",
     "state_diagram",
 ]
 exclude_patterns = ["_build"]
@@ -49,6 +51,14 @@ html_theme = "furo"
 html_title = f"region-breaker {release}"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
+html_js_files = [("copy-button.js", {"defer": "defer"})]
+# The address of the repository is in one place.
+project_file = tomllib.loads((DOCS.parent / "pyproject.toml").read_text(encoding="utf-8"))
+source_url = project_file["project"]["urls"]["Source"]
+html_theme_options = {
+    "source_view_link": f"{source_url}/blob/main/docs/{{filename}}",
+    "source_edit_link": f"{source_url}/edit/main/docs/{{filename}}",
+}
 html_copy_source = False
 html_show_sphinx = False
 pygments_style = "tango"

@@ -7,14 +7,22 @@ import importlib
 import importlib.util
 import inspect
 import re
+import runpy
 import sys
 import tomllib
 import unittest
 from pathlib import Path
+from types import ModuleType
 from xml.etree import ElementTree as ET
 
 import pytest
+from django.conf import UserSettingsHolder, global_settings, settings
+from django.core.handlers.wsgi import WSGIHandler
+from django.http import HttpResponse
+from django.test import RequestFactory
+from django.urls import path as django_path
 from loguru import logger
+from sphinx.application import Sphinx
 from sybil import Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
@@ -111,6 +119,38 @@ def test_the_python_on_a_page_runs_and_prints_what_the_page_says(path, capsys, m
 def test_python_that_is_not_run_is_at_least_python(path):
     for block in _blocks(path, "python"):
         compile(block, str(path), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+@pytest.fixture
+def django_settings():
+    """The defaults of Django, for one test: other tests have settings of their own."""
+    before = settings._wrapped
+    settings._wrapped = UserSettingsHolder(global_settings)
+    yield settings._wrapped
+    settings._wrapped = before
+
+
+def test_the_middleware_for_django_answers_a_rejection(django_settings, monkeypatch, capsys):
+    page = _Page(DOCS / "how-to" / "web-server.md", capsys)
+    page.run()
+    registry = page.document.namespace["registry"]
+
+    async def view(request, region):
+        registry.get(region).acquire().succeed()
+        return HttpResponse("sent")
+
+    site = ModuleType("site_of_this_test")
+    site.urlpatterns = [django_path("<region>", view)]
+    site.RejectionMiddleware = page.document.namespace["RejectionMiddleware"]
+    monkeypatch.setitem(sys.modules, site.__name__, site)
+    django_settings.MIDDLEWARE = [f"{site.__name__}.RejectionMiddleware"]
+    django_settings.ROOT_URLCONF = site.__name__
+    handler = WSGIHandler()
+    rejected = handler.get_response(RequestFactory().get("/eu-west-1"))
+    assert (rejected.status_code, rejected["Retry-After"]) == (503, "60")
+    assert handler.get_response(RequestFactory().get("/us-east-1")).content == b"sent"
+    registry.get("us-east-1").force_open("an example")
+    assert "Retry-After" not in handler.get_response(RequestFactory().get("/us-east-1"))
 
 
 def _blocks(path, language):
@@ -217,6 +257,98 @@ def _broken_links(path):
 @pytest.mark.parametrize("path", PAGES, ids=NAMES)
 def test_what_a_page_links_to_exists(path):
     assert not list(_broken_links(path))
+
+
+# The words that users search for
+
+
+def _entries():
+    """Yield the words of each row of the index, and its answer."""
+    for line in (DOCS / "words.md").read_text(encoding="utf-8").splitlines():
+        if line.startswith("| ") and not line.startswith("| word "):
+            words, _, answer = line.strip("| ").partition(" | ")
+            yield re.split(r", | and ", words), answer
+
+
+def _says(path, word):
+    return word.casefold() in path.read_text(encoding="utf-8").casefold()
+
+
+def test_the_index_has_the_words_that_users_search_for():
+    indexed = {word for words, _ in _entries() for word in words}
+    wanted = {"idempotent", "thundering herd", "shadow mode", "bulkhead", "fallback"}
+    wanted |= {"Django", "Celery", "Sentry"}
+    assert wanted - indexed == set()
+    assert len(indexed) > 60
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"), [pytest.param(*entry, id=entry[0][0]) for entry in _entries()]
+)
+def test_each_word_of_the_index_leads_to_an_answer(words, answer):
+    targets = [DOCS / link.split("#")[0] for link in _links(answer)]
+    assert targets
+    if "Not here" not in answer:
+        assert any(_says(page, word) for page in targets for word in words)
+
+
+# The options of the integrations
+
+RENAMED = {"keep", "max_hold"}  # deprecated
+
+
+def _options_tables():
+    """Yield what each table of options is of, and its rows: the default of each option."""
+    for page in sorted((DOCS / "how-to").glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        for names, table in re.findall(r"<!-- options of (.*) -->\n\n((?:\|.*\n)+)", text):
+            rows = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
+            defaults = {name: row[1] for row in rows for name in re.findall(r"`(\w+)`", row[0])}
+            yield names.split(), defaults
+
+
+def _options(name):
+    """Return the options of a function or class of the integrations by their names."""
+    module, _, attribute = name.rpartition(".")
+    parameters = inspect.signature(getattr(importlib.import_module(module), attribute)).parameters
+    return {
+        option.name: option.default
+        for option in parameters.values()
+        if (option.default is not option.empty or option.kind is option.KEYWORD_ONLY)
+        and option.name not in RENAMED
+    }
+
+
+def _is_shown(default, cell):
+    if default is inspect.Parameter.empty:
+        return cell == "required"
+    if default is resilience.classify_status:
+        return cell == "`classify_status`"
+    if default == ():
+        return cell == "none"
+    # None stands for something, which the table names.
+    shown = f'`"{default}"`' if isinstance(default, str) else str(default)
+    return default is None or cell == shown
+
+
+@pytest.mark.parametrize(
+    ("names", "defaults"),
+    [pytest.param(*table, id=table[0][0].split(".", 2)[2]) for table in _options_tables()],
+)
+def test_a_table_has_the_options_of_an_integration_with_their_defaults(names, defaults):
+    options = [_options(name) for name in names]
+    assert set().union(*options) == set(defaults)
+    for known in options:
+        wrong = [name for name in known if not _is_shown(known[name], defaults[name])]
+        assert wrong == []
+
+
+def test_each_integration_that_has_options_has_a_table():
+    text = (DOCS / "reference" / "integrations.md").read_text(encoding="utf-8")
+    public = re.findall(r"^\.\. auto(?:function|class):: (\S+)", text, re.MULTILINE)
+    with_options = {name for name in public if _options(name)}
+    assert len(with_options) > 15
+    assert with_options == {name for names, _ in _options_tables() for name in names}
 
 
 # The reference
@@ -337,6 +469,53 @@ def test_the_diagram_refuses_a_breaker_that_does_something_else(diagram, monkeyp
     monkeypatch.setattr(diagram, "changes", lambda: known - diagram.ARROWS[0].changes)
     with pytest.raises(diagram.ExtensionError, match=r"too much .*CLOSED.*OPEN"):
         diagram.svg()
+
+
+# llms.txt, and the links to the sources
+
+
+@pytest.fixture
+def llms_txt(monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS))
+    yield importlib.import_module("llms_txt")
+    sys.modules.pop("llms_txt")
+
+
+def test_llms_txt_has_a_group_for_each_part_and_a_link_for_each_page(llms_txt, tmp_path):
+    pages = {
+        "conf.py": "extensions = ['llms_txt']",
+        "index.rst": "Name\n====\n\nWhat it\nis.\n\n.. toctree::\n\n   part\n",
+        "part.rst": "Part\n====\n\n.. toctree::\n\n   b\n   a\n",
+        "a.rst": "Page ``a``\n==========\n\nThis :doc:`shows <b>`::\n\n    code\n",
+        "b.rst": "Page b\n======\n\nBelow\n-----\n\n" + "A sentence. " * 40,
+    }
+    for name, text in pages.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    built = tmp_path / "built"
+    app = Sphinx(tmp_path, tmp_path, built, tmp_path / "doctrees", "html", status=None)
+    app.build()
+    summary = " ".join(["A sentence."] * 25)
+    assert (built / "llms.txt").read_text(encoding="utf-8") == (
+        "# Name\n\n> What it is.\n\n## Part\n\n- [Part](part.html)\n"
+        f"- [Page b](b.html): {summary}\n- [Page a](a.html): This shows.\n"
+    )
+
+
+def test_a_sentence_that_is_too_long_is_not_cut(llms_txt):
+    long = "word " * 100
+    assert llms_txt.shorten(f"{long}end. More.") == f"{long}end."
+    assert llms_txt.shorten(f"{long}end") == f"{long}end"
+
+
+def test_the_links_to_the_sources_are_made_from_the_address_of_the_repository(monkeypatch):
+    monkeypatch.setattr(sys, "path", sys.path.copy())  # which conf.py changes
+    links = runpy.run_path(str(DOCS / "conf.py"))["html_theme_options"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    source = project["urls"]["Source"]
+    assert links == {
+        "source_view_link": f"{source}/blob/main/docs/{{filename}}",
+        "source_edit_link": f"{source}/edit/main/docs/{{filename}}",
+    }
 
 
 # The table of the clients
