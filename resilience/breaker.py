@@ -814,7 +814,10 @@ class CircuitBreaker(KeepsIdentity):
     def _make_rejection(
         self, state: CircuitState, reason: str, retry_after: float | None
     ) -> CircuitBreakerOpenError:
-        error = CircuitBreakerOpenError(self.region, state, reason, retry_after)
+        # Without `__init__`, which only puts arguments that are left out, or named, into their place.
+        error = CircuitBreakerOpenError.__new__(
+            CircuitBreakerOpenError, self.region, state, reason, retry_after
+        )
         subscribers = self._subscribers
         if subscribers is not None and subscribers.rejection_listeners.entries:
             exit_error: BaseException | None = None
