@@ -788,8 +788,6 @@ class CircuitBreaker(KeepsIdentity):
             raise self._make_rejection(*answer)
         permit = self._make_permit().begin(self, answer, classifiers)
         try:
-            if self._calls_to_end:
-                self._end_calls()
             self._queue.deliver()
         except BaseException:  # a listener may exit the process, or be interrupted
             permit.abandon("interrupted before it began")
@@ -814,7 +812,7 @@ class CircuitBreaker(KeepsIdentity):
     def _make_rejection(
         self, state: CircuitState, reason: str, retry_after: float | None
     ) -> CircuitBreakerOpenError:
-        # Without `__init__`, which only puts arguments that are left out, or named, into their place.
+        # Without `__init__`, which only puts named arguments, and those left out, into their place.
         error = CircuitBreakerOpenError.__new__(
             CircuitBreakerOpenError, self.region, state, reason, retry_after
         )

@@ -4,6 +4,9 @@ from typing import cast
 
 from resilience.circuit import CircuitState
 
+# From so many seconds on, hundredths of a second are not shown.
+_TEN_SECONDS = 10.0
+
 
 class ResilienceError(Exception):
     """The base of every error that this package raises on its own account."""
@@ -76,7 +79,7 @@ class CircuitBreakerOpenError(CallRejectedError):
         text = f"circuit breaker for region {self.region!r} is {self.state}{why}; "
         if self.retry_after is None:
             return f"{text}open until it is reset by hand"
-        return f"{text}retry after {round(self.retry_after, 2):g} s"
+        return f"{text}retry after {_in_short(self.retry_after)}"
 
 
 class TenantThrottledError(CallRejectedError):
@@ -105,5 +108,10 @@ class TenantThrottledError(CallRejectedError):
     def __str__(self) -> str:
         return (
             f"tenant {self.tenant!r} is throttled by region {self.region!r}; "
-            f"retry after {round(self.retry_after, 2):g} s"
+            f"retry after {_in_short(self.retry_after)}"
         )
+
+
+def _in_short(seconds: float) -> str:
+    """Return a number of seconds as a message shows it."""
+    return f"{round(seconds, 2 if seconds < _TEN_SECONDS else 1):g} s"

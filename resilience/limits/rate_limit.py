@@ -32,7 +32,7 @@ class RateLimit:
         return self.allowed / self.window
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=256, typed=True)  # 300 and 300.0 are shown differently
 def shared_limit(allowed: float, window: float) -> RateLimit:
     """Return a limit; ten thousand tenants with the same one share the object."""
     return RateLimit(allowed, window)

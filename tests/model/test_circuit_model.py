@@ -345,6 +345,7 @@ class Model:
             "mode": "enforce",
             "trips_by_rule": tuple(self.tripped_by.items()),
             "drain": None,
+            "registry": "",
         }
 
 

@@ -96,6 +96,22 @@ def test_an_outage_of_nine_hours_ends_no_message_at_a_delivery_limit(kind, prefe
     assert world.broker.messages("dead") == []
 
 
+def test_the_queue_is_found_beside_what_else_listens_to_the_channel():
+    world = World()
+
+    async def story():
+        world.broker.publish("q", Message(b"1", expiration=10 * 24 * HOUR))
+        async with await world.consume("hold", 1) as channel:
+            (await channel.get_underlay_channel()).on_return_callbacks.add(print)
+            await asyncio.sleep(9 * HOUR)
+            world.is_down = False
+            await asyncio.sleep(HOUR)
+
+    world.run(story())
+    assert world.done == [b"1"]
+    assert world.broker.messages("dead") == []
+
+
 @pytest.mark.parametrize("kind", ["hold", "region"])
 def test_a_message_is_returned_while_an_alarm_lets_no_copy_be_published(kind):
     world = World()

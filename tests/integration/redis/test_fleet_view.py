@@ -54,6 +54,13 @@ def test_many_regions_with_odd_names_are_found(fleet, store, monkeypatch):
     assert sorted(one.region for one in fleet.circuits()) == sorted(names)
 
 
+def test_a_region_is_found_among_thousands_of_other_keys(fleet, store):
+    with store.client() as client:
+        client.mset({f"other:{number}": "" for number in range(5000)})
+    fleet.force_open("a", "x")
+    assert [one.region for one in fleet.circuits()] == ["a"]
+
+
 def test_what_is_not_a_record_is_left_out(fleet, store):
     with store.client() as client:
         client.set("{region-breaker}:1:odd", "not a record")

@@ -217,7 +217,8 @@ async def test_it_answers_http_only(page):
 @pytest.mark.parametrize(
     ("wrong", "error", "text"),
     [
-        ({"registry": {}}, TypeError, "registry must be a CircuitBreakerRegistry"),
+        ({"registry": 1}, TypeError, "registry must be a CircuitBreakerRegistry"),
+        ({"registry": {}}, ValueError, "registry must be a CircuitBreakerRegistry.*got none"),
         ({"max_listeners": 0}, ValueError, "max_listeners"),
         ({"show_tenants": 1}, TypeError, "show_tenants"),
         ({"hosts": "one.example"}, TypeError, "hosts must be a collection"),

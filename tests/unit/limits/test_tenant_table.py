@@ -76,3 +76,9 @@ def test_ten_thousand_tenants_take_at_most_300_bytes_each():
         tracemalloc.stop()
     assert taken / tenants <= 300
     assert grown / tenants <= 400
+
+
+def test_equal_limits_are_one_object_and_look_as_they_were_given():
+    assert shared_limit(300.0, 60.0) is shared_limit(300.0, 60.0)
+    assert repr(shared_limit(300, 60)) == "RateLimit(allowed=300, window=60)"
+    assert repr(shared_limit(300.0, 60.0)) == "RateLimit(allowed=300.0, window=60.0)"

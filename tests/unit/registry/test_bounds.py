@@ -34,13 +34,14 @@ def test_a_registry_holds_a_thousand_regions_and_says_once_that_there_are_more(c
     for number in range(1000):
         registry.get(f"region-{number}")
     assert len(registry) == 1000
-    assert warnings(log) == []
+    evictions = [line for line in warnings(log) if "max_regions" in line]
+    assert evictions == []
     for number in range(1000, 1500):
         registry.get(f"region-{number}")
-    gc.collect()
+    gc.collect()  # of what other tests have left, too, which may be logged
     assert len(registry) <= 1000
-    assert len(warnings(log)) == 1
-    assert "max_regions" in warnings(log)[0]
+    evictions = [line for line in warnings(log) if "max_regions" in line]
+    assert len(evictions) == 1
 
 
 def test_breakers_without_information_go_first(clock):

@@ -59,3 +59,12 @@ def test_another_thread_may_deliver_a_change_and_has_nothing_to_do_without_one(c
     assert (breaker.state, heard) == ("OPEN", [])
     deliveries[0]()
     assert [event.new for event in heard] == ["OPEN"]
+
+
+def test_a_call_that_hangs_opens_the_circuit_with_the_next_call():
+    circuit = circuit_of(failure_threshold=1, stranded_after=10)
+    circuit.acquire(0)
+    circuit.acquire(9)
+    assert circuit.state.name.value == "CLOSED"
+    circuit.acquire(10)
+    assert circuit.state.name.value == "OPEN"

@@ -5,7 +5,9 @@ import uuid
 
 import pytest
 
+from resilience import BreakerPolicy
 from resilience.limits import LONGEST_WAIT, LimitReading, TenantProbe, shared_limit
+from resilience.shared_circuit import SharedCircuit
 from resilience.shared_lease import ANSWER_TIMEOUT, HEAD_START
 from resilience.shared_tenant_table import (
     SharedTenantTable,
@@ -594,3 +596,16 @@ def test_a_wait_that_is_not_announced_yet_is_more_urgent_than_the_lease(due):
     assert due[0].send() == []
     due[0].refuse(9)
     assert due[0].send() == [THROTTLE]
+
+
+def test_the_table_of_a_circuit_forks_and_is_shared_again_with_it():
+    requests = []
+    circuit = SharedCircuit(BreakerPolicy(), 0, lease=5, notify=bool)
+    table = circuit.make_tenant_table()
+    assert circuit.make_tenant_table() is table
+    table.refuse("a", 7, 0)
+    circuit.forked()
+    assert table.wait_of("a", 1) == 6
+    circuit.share_again(lease=5, notify=lambda: requests.append(1))
+    table.refuse("b", 7, 1)
+    assert requests
