@@ -171,7 +171,8 @@ def _note(circuit: Mapping[str, Any]) -> str:
 
 
 def _note_on_mode(circuit: Mapping[str, Any]) -> str:
-    if circuit["state"] == "CLOSED" or circuit["mode"] == "enforce":
+    # A process with an older version of the package has no modes.
+    if circuit["state"] == "CLOSED" or circuit.get("mode", "enforce") == "enforce":
         return ""
     return f"; {_REJECTS_NOBODY}"
 
