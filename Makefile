@@ -22,7 +22,7 @@ export URLLIB3_NO_OVERRIDE := 1
 # `python -m` throughout: the scripts in .venv/bin hold absolute paths and break in a moved folder.
 RUN := $(VENV)/bin/python -m
 # Test processes: one more than there are cores, since many tests wait for servers.
-WORKERS := $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )))
+WORKERS := $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1) + 1 )))
 EXAMPLES := $(wildcard examples/*.py)
 
 .PHONY: help
