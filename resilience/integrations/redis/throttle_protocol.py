@@ -4,7 +4,6 @@ The store is not trusted, and neither is whoever may publish on its channel. A r
 would not make is an `InvalidReplyError`; an announcement that it has not signed is dropped.
 """
 
-import importlib.resources
 import re
 from collections.abc import Iterable
 from contextlib import suppress
@@ -13,14 +12,11 @@ from typing import Final
 
 from resilience._text import LONGEST_NAME
 from resilience.integrations.redis.protocol import InvalidReplyError, RecordProtocol, Request
+from resilience.integrations.redis.scripts import read_script
 from resilience.integrations.redis.signed import is_genuine, split_fields
 from resilience.shared_tenant_table import ThrottleCommand, ThrottleView
 
-SCRIPT: Final = (
-    importlib.resources.files("resilience.integrations.redis")
-    .joinpath("throttles.lua")
-    .read_text(encoding="utf-8")
-)
+SCRIPT: Final = read_script("common.lua", "throttles.lua")
 # Of each region, this many of the tenants that wait longest are found.
 _MOST_FOUND: Final = 200
 _FIELDS_OF_A_REPLY: Final = 6

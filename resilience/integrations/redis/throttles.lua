@@ -31,25 +31,7 @@
 
 local MAX_LENGTH = {at = 15, wait = 7, told = 7, kind = 1, own = 16, beat = 15}
 local FIELDS = 6
-local SECRET_LENGTH = {secret = 32, size = 15}
-local MAX_CLOCK_ERROR, MINUTE, HOUR, YEAR = 1000, 60000, 3600000, 31536000000
 local MOST_TENANTS, MOST_BYTES = 10000, 1000
--- The answers to a command.
-local REFUSED, DONE, LATE = 0, 1, 2
-
-local command, client_id, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local time = redis.call('TIME')
-local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-
-local function to_text(number)
-  return string.format('%.0f', number)
-end
-
--- Return a whole number up to a maximum, or nothing.
-local function to_number(text, maximum)
-  local number = #text <= 15 and text:find('^%d+$') and tonumber(text)
-  return number and number <= maximum and number
-end
 
 -- The tenants by the end of their wait. A user of the store may lack the right to sorted sets:
 -- then a process that starts finds out by itself.
@@ -85,25 +67,6 @@ local function unlist(key, tenant)
 end
 
 -- One record
-
--- Return the fields of a hash, or nothing; nothing is read before its size is known.
-local function read_hash(key, max_length, expected_count)
-  local count = redis.pcall('HLEN', key)
-  if type(count) == 'table' then
-    if count.err:find('WRONGTYPE', 1, true) then return nil end
-    return error(count)
-  end
-  if count ~= expected_count then return nil end
-  for name, maximum in pairs(max_length) do
-    if redis.call('HSTRLEN', key, name) > maximum then return nil end
-  end
-  local flat, fields = redis.call('HGETALL', key), {}
-  for place = 1, #flat, 2 do fields[flat[place]] = flat[place + 1] end
-  for name in pairs(max_length) do
-    if not fields[name] then return nil end
-  end
-  return fields
-end
 
 local function load(key)
   local fields = read_hash(key, MAX_LENGTH, FIELDS)
@@ -141,14 +104,8 @@ local function lease_left()
   return math.min(lease, math.max(0, record.renewed_at + lease - now))
 end
 
-local function remove()
-  -- Large values are removed in the background, if the user may do that.
-  local removed = redis.pcall('UNLINK', key)
-  if type(removed) == 'table' then redis.call('DEL', key) end
-end
-
 local function save()
-  if not found then remove() end
+  if not found then remove(key) end
   redis.call(
     'HSET', key, 'at', to_text(record.since), 'wait', to_text(record.wait),
     'told', to_text(record.told), 'kind', record.kind, 'own', record.owner,
@@ -160,14 +117,14 @@ end
 -- Announce what has changed: w a wait, e the end, l the lease. Who it is for believes it because of
 -- the signature, as with the announcements of script.lua.
 local function announce(change)
-  local fields = read_hash(secret_key, SECRET_LENGTH, 2)
-  if not fields then return end
+  local secret = read_secret(secret_key)
+  if secret == '' then return end
   local parts = {
     region, tenant, client_id, change, record.kind, to_text(wait_left()), to_text(lease_left()),
   }
   for place, part in ipairs(parts) do parts[place] = #part .. ':' .. part end
   local line = table.concat(parts)
-  local signature = redis.sha1hex(fields.secret .. to_text(now) .. ' t ' .. line .. fields.secret)
+  local signature = redis.sha1hex(secret .. to_text(now) .. ' t ' .. line .. secret)
   redis.call('PUBLISH', channel, 't ' .. to_text(now) .. ' ' .. signature .. ' ' .. line)
 end
 
@@ -190,7 +147,7 @@ end
 
 local function finish()
   if wait_left() > 0 or (lease_left() > 0 and not is_mine) then return REFUSED end
-  remove()
+  remove(key)
   unlist(listed, tenant)
   record.owner = ''
   announce('e')

@@ -1,6 +1,5 @@
 """The script on real servers: what each command does, and that the twin does the same."""
 
-import importlib.resources
 import itertools
 import re
 from contextlib import contextmanager
@@ -14,11 +13,10 @@ from hypothesis import strategies as st
 
 from benchmarks.twin import Twin
 from resilience.integrations.redis.notification import newest
-from resilience.integrations.redis.protocol import RecordProtocol, parse_reply
+from resilience.integrations.redis.protocol import SCRIPT, RecordProtocol, parse_reply
 from tests.support.needs import needs_store
-from tests.support.stores import SERVERS, Store, binaries
+from tests.support.stores import SERVERS, serving
 
-SOURCE = importlib.resources.files("resilience.integrations.redis") / "script.lua"
 PREVIOUS = Path(__file__).parents[2] / "support" / "script_before_signatures.lua"
 NAMES = (
     "version",
@@ -43,10 +41,8 @@ keys = itertools.count()
 @pytest.fixture(scope="module", params=SERVERS)
 def server(request, tmp_path_factory):
     needs_store(request.param)
-    store = Store(binaries()[request.param], tmp_path_factory.mktemp("store"))
-    store.start()
-    yield store
-    store.kill()
+    with serving(request.param, tmp_path_factory.mktemp("store")) as store:
+        yield store
 
 
 @pytest.fixture
@@ -61,7 +57,7 @@ class Region:
     def __init__(self, client):
         self.client = client
         self.key = f"test:{next(keys)}"
-        self.script = client.register_script(SOURCE.read_text())
+        self.script = client.register_script(SCRIPT)
 
     def change(self, command, client_id, expected=0, argument=0, **options):
         arguments = change(command, client_id, expected, argument, **options)
