@@ -16,7 +16,7 @@ from resilience.integrations.redis import RedisSharing
 from resilience.integrations.status_page import status_page
 from resilience.integrations.status_page.state import PageState
 from resilience.integrations.status_page.stream import Stream
-from tests.support.stores import Store, binaries, until
+from tests.support.stores import serving, until
 
 
 @pytest.fixture
@@ -84,10 +84,8 @@ def test_a_rejection_that_nobody_traces_costs_the_same_too(registry):
 
 @pytest.fixture
 def store(tmp_path):
-    store = Store(binaries()["valkey"], tmp_path)
-    store.start()
-    yield store
-    store.kill()
+    with serving("valkey", tmp_path) as store:
+        yield store
 
 
 def test_a_call_costs_the_same_when_its_circuit_is_shared(registry, store):

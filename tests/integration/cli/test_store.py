@@ -7,15 +7,13 @@ import pytest
 
 from resilience import CircuitState
 from tests.support.sharing import registries, shared, trip
-from tests.support.stores import Store, binaries, until
+from tests.support.stores import serving, until
 
 
 @pytest.fixture
 def store(tmp_path):
-    store = Store(binaries()["valkey"], tmp_path)
-    store.start()
-    yield store
-    store.kill()
+    with serving("valkey", tmp_path) as store:
+        yield store
 
 
 @pytest.fixture

@@ -6,15 +6,13 @@ from resilience import BreakerPolicy, CircuitBreakerRegistry, CircuitState
 from resilience.integrations.rabbitmq import RegionConsumer
 from resilience.integrations.redis import RedisSharing
 from tests.support.rabbitmq_support import Region, refuse_errors, until
-from tests.support.stores import Store, binaries
+from tests.support.stores import serving
 
 
 @pytest.fixture
 def store(tmp_path):
-    store = Store(binaries()["valkey"], tmp_path)
-    store.start()
-    yield store
-    store.kill()
+    with serving("valkey", tmp_path) as store:
+        yield store
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from resilience import CircuitBreakerRegistry, region_breaker
 from resilience.integrations.rabbitmq import RegionConsumer
 from resilience.integrations.redis import RedisSharing
 from tests.support.rabbitmq_support import refuse_errors, until
-from tests.support.stores import Store, binaries
+from tests.support.stores import serving
 
 REGION = "eu-west-1"
 
@@ -75,10 +75,8 @@ class Process:
 
 @pytest.fixture
 def store(tmp_path):
-    store = Store(binaries()["valkey"], tmp_path)
-    store.start()
-    yield store
-    store.kill()
+    with serving("valkey", tmp_path) as store:
+        yield store
 
 
 @pytest.mark.parametrize("with_decorator", [False, True], ids=["plain handler", "decorated"])

@@ -10,7 +10,7 @@ import redis.sentinel
 from tests.support.needs import needs_store
 from tests.support.sentinels import SERVICE, Sentinels
 from tests.support.sharing import QUICK, call, registries, share_a_throttle, shared, trip
-from tests.support.stores import SERVERS, Store, binaries, until
+from tests.support.stores import SERVERS, Store, binaries, serving, until
 
 PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "share-circuits.md"
 SECTION = PAGE.read_text(encoding="utf-8").partition("## Access rights")[2]
@@ -29,10 +29,8 @@ def rights_in_the_line():
 @pytest.fixture(params=SERVERS)
 def store(request, tmp_path):
     needs_store(request.param)
-    store = Store(binaries()[request.param], tmp_path)
-    store.start()
-    yield store
-    store.kill()
+    with serving(request.param, tmp_path) as store:
+        yield store
 
 
 def denied(client):

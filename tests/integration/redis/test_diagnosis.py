@@ -12,7 +12,7 @@ from resilience.integrations.redis import RedisSharing
 from resilience.integrations.redis.fault import Fault, NoPrimaryError, describe_fault
 from tests.support.needs import needs_store
 from tests.support.sharing import lines, registries, shared, trip, warning
-from tests.support.stores import SERVERS, Store, binaries, free_port, until
+from tests.support.stores import SERVERS, free_port, serving, until
 
 SECRET = "s3cret-of-the-store"
 
@@ -20,10 +20,8 @@ SECRET = "s3cret-of-the-store"
 @pytest.fixture(params=SERVERS)
 def store(request, tmp_path):
     needs_store(request.param)
-    store = Store(binaries()[request.param], tmp_path)
-    store.start()
-    yield store
-    store.kill()
+    with serving(request.param, tmp_path) as store:
+        yield store
 
 
 def user(store, *rights):

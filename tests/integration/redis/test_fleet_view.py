@@ -9,15 +9,13 @@ from resilience.integrations.redis import fleet as fleet_module
 from resilience.integrations.redis.connection import CommandConnection
 from resilience.integrations.redis.protocol import InvalidReplyError
 from tests.support.sharing import QUICK, registries, shared, trip
-from tests.support.stores import Store, binaries, until
+from tests.support.stores import serving, until
 
 
 @pytest.fixture
 def store(tmp_path):
-    store = Store(binaries()["valkey"], tmp_path)
-    store.start()
-    yield store
-    store.kill()
+    with serving("valkey", tmp_path) as store:
+        yield store
 
 
 @pytest.fixture

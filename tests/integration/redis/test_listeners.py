@@ -9,17 +9,15 @@ from loguru import logger
 
 from resilience import CircuitBreakerOpenError
 from tests.support.sharing import lines, registries, shared
-from tests.support.stores import Store, binaries, until
+from tests.support.stores import serving, until
 
 ONE, OTHER = "eu-west-1", "us-east-1"
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    store = Store(binaries()["valkey"], tmp_path_factory.mktemp("store"))
-    store.start()
-    yield store
-    store.kill()
+    with serving("valkey", tmp_path_factory.mktemp("store")) as store:
+        yield store
 
 
 @pytest.fixture

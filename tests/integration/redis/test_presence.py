@@ -7,7 +7,7 @@ from resilience.integrations.redis.presence import Presence
 from resilience.integrations.redis.protocol import RecordProtocol
 from tests.support.needs import needs_store
 from tests.support.sharing import lines, registries, shared
-from tests.support.stores import SERVERS, Store, binaries, until
+from tests.support.stores import SERVERS, serving, until
 
 KEY = "{region-breaker}:processes"
 
@@ -15,10 +15,8 @@ KEY = "{region-breaker}:processes"
 @pytest.fixture(params=SERVERS)
 def store(request, tmp_path):
     needs_store(request.param)
-    store = Store(binaries()[request.param], tmp_path)
-    store.start()
-    yield store
-    store.kill()
+    with serving(request.param, tmp_path) as store:
+        yield store
 
 
 def contacts(log):

@@ -12,15 +12,13 @@ from resilience import BreakerPolicy, CircuitBreakerRegistry
 from resilience.integrations.redis import RedisSharing
 from tests.support.sharing import LONG, lines, registries, shared, trip
 from tests.support.sharing_worker import REGION
-from tests.support.stores import Store, binaries, until
+from tests.support.stores import Store, binaries, serving, until
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    store = Store(binaries()["valkey"], tmp_path_factory.mktemp("store"))
-    store.start()
-    yield store
-    store.kill()
+    with serving("valkey", tmp_path_factory.mktemp("store")) as store:
+        yield store
 
 
 @pytest.fixture

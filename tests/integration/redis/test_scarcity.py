@@ -13,15 +13,13 @@ from resilience.integrations.redis import RedisSharing
 from resilience.integrations.redis import sharing as sharing_module
 from tests.support import scarce_worker
 from tests.support.sharing import lines, registries, shared
-from tests.support.stores import Store, binaries, free_port, until
+from tests.support.stores import free_port, serving, until
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    store = Store(binaries()["valkey"], tmp_path_factory.mktemp("store"))
-    store.start()
-    yield store
-    store.kill()
+    with serving("valkey", tmp_path_factory.mktemp("store")) as store:
+        yield store
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs the limits of Linux")

@@ -55,7 +55,7 @@ from tests.support.chaos_proxy import ChaosProxy
 from tests.support.liar import Liar
 from tests.support.needs import needs_store
 from tests.support.sharing_worker import REGION
-from tests.support.stores import SERVERS, Store, binaries, free_port, until
+from tests.support.stores import SERVERS, free_port, serving, until
 
 WORKER = Path(sharing_worker.__file__)
 QUICK = {"failure_threshold": 2, "recovery_timeout": 0.5}
@@ -64,10 +64,8 @@ QUICK = {"failure_threshold": 2, "recovery_timeout": 0.5}
 @pytest.fixture(scope="module", params=SERVERS)
 def server(request, tmp_path_factory):
     needs_store(request.param)
-    store = Store(binaries()[request.param], tmp_path_factory.mktemp("store"))
-    store.start()
-    yield store
-    store.kill()
+    with serving(request.param, tmp_path_factory.mktemp("store")) as store:
+        yield store
 
 
 @pytest.fixture
@@ -80,10 +78,8 @@ def store(server):
 
 @pytest.fixture(scope="module")
 def valkey(tmp_path_factory):
-    store = Store(binaries()["valkey"], tmp_path_factory.mktemp("store"))
-    store.start()
-    yield store
-    store.kill()
+    with serving("valkey", tmp_path_factory.mktemp("store")) as store:
+        yield store
 
 
 @pytest.fixture
@@ -97,10 +93,8 @@ def one_store(valkey):
 @pytest.fixture
 def own_store(tmp_path):
     """A store of the test's own, to be mistreated."""
-    store = Store(binaries()["valkey"], tmp_path)
-    store.start()
-    yield store
-    store.kill()
+    with serving("valkey", tmp_path) as store:
+        yield store
 
 
 @pytest.fixture

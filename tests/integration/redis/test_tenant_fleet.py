@@ -17,7 +17,7 @@ from resilience.testing import FakeGenesys
 from resilience.testing.api import MESSAGE_PATH
 from tests.support import tenant_worker
 from tests.support.needs import needs_store
-from tests.support.stores import SERVERS, Store, binaries
+from tests.support.stores import SERVERS, serving
 
 PROCESSES = 8
 EVERY = 0.01
@@ -61,18 +61,14 @@ async def until(condition, what):
 @pytest.fixture(params=SERVERS)
 def store(request, tmp_path):
     needs_store(request.param)
-    store = Store(binaries()[request.param], tmp_path)
-    store.start()
-    yield store
-    store.kill()
+    with serving(request.param, tmp_path) as store:
+        yield store
 
 
 @pytest.fixture
 def valkey(tmp_path):
-    store = Store(binaries()["valkey"], tmp_path)
-    store.start()
-    yield store
-    store.kill()
+    with serving("valkey", tmp_path) as store:
+        yield store
 
 
 @pytest.fixture

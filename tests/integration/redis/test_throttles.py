@@ -23,7 +23,7 @@ from resilience.shared_tenant_table import ThrottleChange, ThrottleCommand
 from tests.support.needs import needs_store
 from tests.support.sharing import QUICK, lines, registries, shared
 from tests.support.sharing_worker import REGION
-from tests.support.stores import SERVERS, Store, binaries, until
+from tests.support.stores import SERVERS, Store, binaries, serving, until
 from tests.support.tenant_store import TenantStore
 
 CHANNEL, SECRET_KEY = "{region-breaker}:hints", "{region-breaker}:secret"
@@ -34,10 +34,8 @@ DIGEST = hashlib.sha1(SCRIPT.encode()).hexdigest()
 @pytest.fixture(scope="module", params=SERVERS)
 def server(request, tmp_path_factory):
     needs_store(request.param)
-    store = Store(binaries()[request.param], tmp_path_factory.mktemp("store"))
-    store.start()
-    yield store
-    store.kill()
+    with serving(request.param, tmp_path_factory.mktemp("store")) as store:
+        yield store
 
 
 @pytest.fixture
