@@ -21,8 +21,6 @@ CLIENTS_STAMP := $(CLIENTS)/stamp
 export URLLIB3_NO_OVERRIDE := 1
 # `python -m` throughout: the scripts in .venv/bin hold absolute paths and break in a moved folder.
 RUN := $(VENV)/bin/python -m
-# Test processes: one more than there are cores, since many tests wait for servers.
-WORKERS := $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1) + 1 )))
 EXAMPLES := $(wildcard examples/*.py)
 
 .PHONY: help
@@ -72,11 +70,11 @@ demo: $(STAMP) ## two regions on real HTTP, one of them goes down and comes back
 
 .PHONY: test
 test: $(STAMP) ## all tests that can run on this machine; the end names the servers that others wait for
-	@$(RUN) pytest -q -n $(WORKERS) --dist loadfile
+	@$(RUN) pytest -q -n auto --dist loadfile
 
 .PHONY: coverage
 coverage: $(STAMP) ## all tests, each of them: 100 % of the branches, and none is skipped
-	@$(RUN) pytest -q -n $(WORKERS) --dist loadfile --nothing-skipped \
+	@$(RUN) pytest -q -n auto --dist loadfile --nothing-skipped \
 	    --cov --cov-report=term --cov-fail-under=100
 
 .PHONY: check
@@ -145,7 +143,7 @@ rabbitmq4: $(STAMP) ## RabbitMQ 4.0, in a Debian 13 that debootstrap makes (as r
 .PHONY: test-rabbitmq4
 test-rabbitmq4: $(STAMP) ## the tests of message workers on the same RabbitMQ 4.0
 	@$(VENV)/bin/python scripts/rabbitmq4.py \
-	    $(RUN) pytest -q -n $(WORKERS) --dist loadfile tests/integration/rabbitmq $(ARGS)
+	    $(RUN) pytest -q -n auto --dist loadfile tests/integration/rabbitmq $(ARGS)
 
 .PHONY: fuzz
 fuzz: $(STAMP) ## names, reasons, errors, headers, records and requests made to harm (1 h; ARGS=minutes)

@@ -1,6 +1,7 @@
 """What several test files share: a clock, the log, and HTTP that is only pretended."""
 
 import inspect
+import os
 from unittest.mock import Mock
 
 import aiohttp
@@ -22,6 +23,12 @@ from tests.support.needs import (
 )
 
 __all__ = ["pytest_addoption", "pytest_sessionfinish", "pytest_terminal_summary"]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    """Run one test more at a time than there are cores: many of them wait for servers."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(autouse=True)
