@@ -4,9 +4,6 @@ from typing import cast
 
 from resilience.circuit import CircuitState
 
-# From so many seconds on, hundredths of a second are not shown.
-_TEN_SECONDS = 10.0
-
 
 class ResilienceError(Exception):
     """The base of every error that this package raises on its own account."""
@@ -113,5 +110,6 @@ class TenantThrottledError(CallRejectedError):
 
 
 def _in_short(seconds: float) -> str:
-    """Return a number of seconds as a message shows it."""
-    return f"{round(seconds, 2 if seconds < _TEN_SECONDS else 1):g} s"
+    """Return a number of seconds as a message shows it, a long one with fewer decimals."""
+    is_long = seconds >= 10  # noqa: PLR2004
+    return f"{round(seconds, 1 if is_long else 2):g} s"

@@ -26,7 +26,7 @@ class Opening:
 
     Args:
         after: Seconds from the beginning of the trouble; infinite: it never opens.
-        requests: Requests that were sent until then; infinite: there is no end to them.
+        requests: Requests that are sent until then; infinite if that never happens.
     """
 
     after: float

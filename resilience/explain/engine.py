@@ -102,7 +102,7 @@ class Engine:
 
     def _arrive(self) -> None:
         self._begin()
-        # While there is no room, none of the calls that come is made: they need not be looked at.
+        # While all places are taken, no further call is made.
         self._is_full = len(self._running) >= self.scenario.concurrency
         if not self._is_full:
             self._expect_call()

@@ -200,7 +200,7 @@ class _Families:
         circuit = self._labels_of(reading)
         for state in CircuitState:
             self.state.add_metric([*circuit, state.value], snapshot.state is state)
-        if snapshot.retry_after is not None:  # None: there is no such time
+        if snapshot.retry_after is not None:
             self.retry_after.add_metric(circuit, snapshot.retry_after)
         self.forced_open.add_metric(circuit, snapshot.retry_after is None)
         self.time_in_state.add_metric(circuit, reading.seconds_in_state)

@@ -26,7 +26,7 @@ class Backlog:
 
     @property
     def count_at(self) -> float | None:
-        """When it is counted again, in the event loop's time; None if there is no drain."""
+        """The event loop's time of the next count; None outside of a drain."""
         return None if self._pacing.drain is None else self._count_at
 
     def begin(self) -> None:

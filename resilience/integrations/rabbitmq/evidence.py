@@ -73,7 +73,7 @@ class RegionEvidence:
             record: The failed attempts of the message.
 
         Returns:
-            The position of the call's beginning; 0 if there is no such call.
+            The position of that call's beginning; 0 if no call counts it.
         """
         if not record.is_undecided or self._succeeded <= max(record.position, self._opened):
             return 0

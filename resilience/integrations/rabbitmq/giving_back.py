@@ -35,7 +35,7 @@ class Copies(NamedTuple):
 
 
 class GivingBack:
-    """Gives messages back to one queue, where they wait until they are delivered again.
+    """Returns messages to one queue, which delivers them again later.
 
     Args:
         queue: The queue's name.
@@ -73,7 +73,7 @@ class GivingBack:
         self._messages.drop_lost()
 
     async def return_due(self) -> None:
-        """Give back the messages that were unacked for too long, or cannot be attempted now."""
+        """Return the messages that were unacked for too long, or cannot be attempted now."""
         unacked, held = self._messages.unacked, self._messages.held
         received_before = asyncio.get_running_loop().time() - self._max_unacked
         excess = self._excess()
