@@ -7,7 +7,8 @@ from typing import cast
 from benchmarks.calls import REGION, Function, send
 from benchmarks.loops import Run, awaiting, drive
 from resilience import BreakerPolicy, CircuitBreaker, CircuitBreakerRegistry, region_breaker
-from resilience.circuit import Circuit, Closed
+from resilience.circuit import Circuit
+from resilience.circuit_states import Closed
 from resilience.shared_circuit import SharedCircuit
 
 

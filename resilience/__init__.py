@@ -15,8 +15,8 @@ A call passes these files, from the top to the bottom:
   tests. `cli`: `python -m resilience`, for operators.
 """
 
-from resilience.breaker import CircuitBreaker, CircuitSnapshot
-from resilience.circuit import CircuitState
+from resilience.breaker import CircuitBreaker
+from resilience.circuit_states import CircuitState
 from resilience.classify import classify_error, classify_status, failures
 from resilience.decorator import region_breaker
 from resilience.errors import CircuitBreakerOpenError, ResilienceError, TenantThrottledError
@@ -26,6 +26,7 @@ from resilience.permit import Permit
 from resilience.policy import BreakerPolicy
 from resilience.recovery import Backoff
 from resilience.registry import CircuitBreakerRegistry, default_registry
+from resilience.snapshot import CircuitSnapshot
 
 __version__ = "0.1.0"
 

@@ -9,7 +9,7 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum, auto
 from functools import partial
@@ -18,20 +18,10 @@ from typing import Any, ParamSpec, Protocol, TypeVar, overload
 from resilience import _validate, scope
 from resilience._lock import lock, lock_is_held, postpone, postponed, settle_postponed
 from resilience._text import bounded_name, one_line
-from resilience.circuit import (
-    Call,
-    Circuit,
-    CircuitState,
-    Closed,
-    Open,
-    Rejection,
-    StaysClosed,
-    Ticket,
-    TrackedClosed,
-    Transition,
-    time_until,
-)
+from resilience.circuit import Circuit, Rejection, time_until
+from resilience.circuit_events import StaysClosed, Transition
 from resilience.circuit_name import CircuitName
+from resilience.circuit_states import Call, CircuitState, Closed, Open, Ticket, TrackedClosed
 from resilience.classify import check_classifiers, classify_error
 from resilience.errors import CircuitBreakerOpenError
 from resilience.events import Listener, StateChanged
@@ -56,71 +46,13 @@ from resilience.permit import EndsCalls, NestedPermit, Permit
 from resilience.policy import BreakerPolicy
 from resilience.protect import NO_POSITION, BreakerLookup, protect
 from resilience.protectable import check_awaitable, check_protectable, name_in_module
-from resilience.rules.trip import TripRule
+from resilience.snapshot import CircuitSnapshot
 from resilience.tenants import NO_TENANTS, Tenants
 from resilience.waiters import AdvancingClock, WaitQueue, runs_in_event_loop
 from resilience.watched_permit import WatchedPermit
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class CircuitSnapshot:
-    """What a breaker knows at one moment; `dataclasses.asdict` makes it ready for JSON.
-
-    Args:
-        region: The region.
-        state: The state that a call would meet now.
-        since: The breaker's clock when this state began, in seconds.
-        streak: Consecutive failures.
-        retry_after: Seconds until a call may be admitted; None while forced open.
-        reason: Why the circuit opened; None while it is CLOSED.
-        successes: Calls since the start that succeeded.
-        failures: Calls since the start that failed.
-        answered: Calls since the start that the region answered with a refusal, such as a 404.
-        ignored: Calls since the start that said nothing about the region.
-        rejected: Calls since the start that were not made.
-        probes: Calls since the start that were admitted in HALF_OPEN.
-        trips: How often failures opened the CLOSED circuit.
-        transitions: How often the state changed since the start: old state, new state, count.
-        shared: Whether other processes learn what this one knows, and it learns what they know;
-            None where the circuit belongs to this process alone.
-        ignored_probes: Probes in a row, until now, that said nothing about the region; 0 unless the
-            circuit is HALF_OPEN. While there are no others, it stays so.
-        ignored_reasons: What those probes raised, in short: the last five different ones.
-        throttled_tenants: Tenants of the region that wait, because it throttles them.
-        longest_wait: Seconds that the last of those tenants still waits.
-        drain: How far a message worker is with the backlog of an outage; None: there is no drain.
-        mode: The mode of the policy. In "observe" the state and the rejected calls are what they
-            would be, and every call is made; in "off" the circuit is not used.
-        trips_by_rule: How often each rule opened the CLOSED circuit: the rule, the count.
-        registry: The name of the registry; empty if it has none.
-    """
-
-    region: str
-    state: CircuitState
-    since: float
-    streak: int
-    retry_after: float | None
-    reason: str | None
-    successes: int
-    failures: int
-    answered: int
-    ignored: int
-    rejected: int
-    probes: int
-    trips: int
-    transitions: tuple[tuple[CircuitState, CircuitState, int], ...] = ()
-    shared: bool | None = None
-    ignored_probes: int = 0
-    ignored_reasons: tuple[str, ...] = ()
-    throttled_tenants: int = 0
-    longest_wait: float = 0.0
-    drain: DrainEstimate | None = None
-    mode: Mode = Mode.ENFORCE
-    trips_by_rule: tuple[tuple[TripRule, int], ...] = ()
-    registry: str = ""
 
 
 class DrivesCircuit(Protocol):

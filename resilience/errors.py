@@ -2,7 +2,7 @@
 
 from typing import cast
 
-from resilience.circuit import CircuitState
+from resilience.circuit_states import CircuitState
 
 
 class ResilienceError(Exception):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias
 
-from resilience.circuit import Transition
+from resilience.circuit_events import Transition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,8 +18,10 @@ from resilience import log
 from resilience._interrupts import raise_interrupt
 from resilience._introspection import name_of_class, qualified_name, type_name
 from resilience._text import one_line
-from resilience.circuit import Circuit, Closed, StaysClosed
+from resilience.circuit import Circuit
+from resilience.circuit_events import StaysClosed
 from resilience.circuit_name import CircuitName
+from resilience.circuit_states import Closed
 from resilience.classify import failures, full_name, says_client_errors
 from resilience.policy import BreakerPolicy
 

@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from resilience._lock import lock, lock_is_held
 from resilience._validate import check_callable, check_type, discard
-from resilience.circuit import ProbeExpired, ProbesIgnored, RejectionsBegan
+from resilience.circuit_events import ProbeExpired, ProbesIgnored, RejectionsBegan
 from resilience.circuit_name import CircuitName
 from resilience.errors import CircuitBreakerOpenError
 from resilience.events import StateChanged, TenantThrottled

@@ -12,14 +12,10 @@ from loguru import logger
 from resilience._introspection import traceback_of, type_name
 from resilience._text import display_name, one_line
 from resilience._validate import name_of
-from resilience.circuit import (
-    RESET,
-    CircuitState,
-    ProbeExpired,
-    ProbesIgnored,
-    RejectionsBegan,
-)
+from resilience.circuit import RESET
+from resilience.circuit_events import ProbeExpired, ProbesIgnored, RejectionsBegan
 from resilience.circuit_name import UNMENTIONED, CircuitName
+from resilience.circuit_states import CircuitState
 from resilience.events import StateChanged
 from resilience.mode import VARIABLE, Mode
 from resilience.rules.trip import TripRule

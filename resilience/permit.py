@@ -10,7 +10,8 @@ from typing import Protocol, Self, TypeVar, cast
 
 from resilience import scope
 from resilience._lock import lock, lock_is_held, postpone
-from resilience.circuit import Call, Circuit, Closed, HalfOpen, Probe, Ticket
+from resilience.circuit import Circuit
+from resilience.circuit_states import Call, Closed, HalfOpen, Probe, Ticket
 from resilience.classify import root_error
 from resilience.errors import CircuitBreakerOpenError
 from resilience.hints import Hints

@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 from weakref import WeakSet
 
 from resilience._validate import is_async
-from resilience.circuit import Call, Closed, TrackedClosed
+from resilience.circuit_states import Call, Closed, TrackedClosed
 from resilience.judge import Classifiers
 from resilience.loops import with_loops_stopped
 from resilience.unfinished import ResultWatch, unfinished

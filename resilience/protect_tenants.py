@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from resilience._validate import is_async
-from resilience.circuit import Closed
+from resilience.circuit_states import Closed
 from resilience.judge import Classifiers
 from resilience.protect import (
     AdmitsCalls,

@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 from resilience import _validate, log
 from resilience._lock import lock
 from resilience._text import LONGEST_NAME, bounded_name
-from resilience.breaker import CircuitBreaker, CircuitSnapshot, Retention
+from resilience.breaker import CircuitBreaker, Retention
 from resilience.circuit_name import DEFAULT_REGISTRY
 from resilience.classify import classify_error
 from resilience.errors import CircuitBreakerOpenError
@@ -35,6 +35,7 @@ from resilience.registry_settings import (
     check_names,
 )
 from resilience.replay import report_outage
+from resilience.snapshot import CircuitSnapshot
 
 # Of the regions that look misspelled, this many are logged: they may be made up without end.
 _MOST_WARNINGS = 10

@@ -53,18 +53,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from resilience.circuit import (
-    RESET,
-    Circuit,
-    Closed,
-    HalfOpen,
-    Open,
-    Probe,
-    Rejection,
-    State,
-    Ticket,
-    TrackedClosed,
-)
+from resilience.circuit import RESET, Circuit, Rejection
+from resilience.circuit_states import Closed, HalfOpen, Open, Probe, State, Ticket, TrackedClosed
 from resilience.outcome import Outcome, Report
 from resilience.policy import BreakerPolicy
 from resilience.shared_lease import (

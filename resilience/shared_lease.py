@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from resilience.circuit import Probe, time_until
+from resilience.circuit import time_until
+from resilience.circuit_states import Probe
 from resilience.shared_record import RecordView
 
 # All times are seconds.

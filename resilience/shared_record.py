@@ -7,7 +7,7 @@ integrations/redis/script.lua.
 from dataclasses import dataclass
 from enum import StrEnum
 
-from resilience.circuit import State
+from resilience.circuit_states import State
 
 
 class RecordState(StrEnum):

@@ -10,8 +10,8 @@ from typing import Any, Protocol, TypeVar, cast
 from resilience import scope
 from resilience._lock import lock_is_held
 from resilience.answers import read_limit
-from resilience.circuit import CircuitState
 from resilience.circuit_name import CircuitName
+from resilience.circuit_states import CircuitState
 from resilience.classify import examine, is_throttled
 from resilience.errors import TenantThrottledError
 from resilience.judge import Classifiers

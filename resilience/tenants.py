@@ -15,8 +15,8 @@ from typing import Protocol, TypeVar
 from resilience import _validate
 from resilience._lock import lock, lock_is_held, postpone
 from resilience.answers import read_limit
-from resilience.circuit import CircuitState, Closed
 from resilience.circuit_name import CircuitName
+from resilience.circuit_states import CircuitState, Closed
 from resilience.events import TenantThrottled
 from resilience.limits import (
     LimitReading,

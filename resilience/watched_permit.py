@@ -12,7 +12,7 @@ from functools import partial
 from typing import Self, TypeVar
 
 from resilience import scope
-from resilience.circuit import Call, Probe, Ticket
+from resilience.circuit_states import Call, Probe, Ticket
 from resilience.judge import Classifiers
 from resilience.outcome import Outcome, Report
 from resilience.permit import EndsCalls, Permit, RecordsOutcomes, note_outcome

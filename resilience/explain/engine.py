@@ -12,7 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from resilience.circuit import Circuit, CircuitState, Closed, Rejection, Ticket, Transition
+from resilience.circuit import Circuit, Rejection
+from resilience.circuit_events import Transition
+from resilience.circuit_states import CircuitState, Closed, Ticket
 from resilience.explain.scenario import Scenario, wait_after
 from resilience.mode import Mode
 from resilience.outcome import ABANDONED, IGNORED, SUCCESS, Outcome, Report

@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass
 
 from resilience._validate import check_type
-from resilience.circuit import CircuitState, Transition
+from resilience.circuit_events import Transition
+from resilience.circuit_states import CircuitState
 from resilience.explain.engine import Engine
 from resilience.explain.scenario import Scenario
 from resilience.policy import BreakerPolicy

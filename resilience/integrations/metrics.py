@@ -7,12 +7,13 @@ from typing import Protocol, TypeAlias
 
 from resilience._text import display_name
 from resilience._validate import kind_of, shown
-from resilience.breaker import CircuitBreaker, CircuitSnapshot
-from resilience.circuit import CircuitState
+from resilience.breaker import CircuitBreaker
 from resilience.circuit_name import UNMENTIONED
+from resilience.circuit_states import CircuitState
 from resilience.registry import CircuitBreakerRegistry
 from resilience.rules.trip import TripRule
 from resilience.shared_circuit import SharedCircuit
+from resilience.snapshot import CircuitSnapshot
 
 #: What an exporter takes: one registry, or several with different names.
 Registries: TypeAlias = CircuitBreakerRegistry | Iterable[CircuitBreakerRegistry]

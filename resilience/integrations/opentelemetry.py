@@ -15,8 +15,8 @@ from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation, g
 from opentelemetry.util.types import AttributeValue
 
 from resilience._text import display_name
-from resilience.circuit import CircuitState
 from resilience.circuit_name import UNMENTIONED
+from resilience.circuit_states import CircuitState
 from resilience.errors import CircuitBreakerOpenError
 from resilience.events import StateChanged
 from resilience.integrations.metrics import (

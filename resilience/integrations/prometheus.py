@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from resilience._text import display_name
-from resilience.circuit import CircuitState
+from resilience.circuit_states import CircuitState
 from resilience.integrations.metrics import (
     HasStats,
     QueueStats,

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from resilience import registry as registries
 from resilience._validate import check_text, check_type
-from resilience.circuit import CircuitState
+from resilience.circuit_states import CircuitState
 from resilience.registry import CircuitBreakerRegistry
 
 

@@ -20,7 +20,8 @@ from pathlib import Path
 
 from resilience import log
 from resilience._lock import lock, postpone
-from resilience.circuit import Call, Circuit, CircuitState, Closed, Open, Rejection, Ticket
+from resilience.circuit import Circuit, Rejection
+from resilience.circuit_states import Call, CircuitState, Closed, Open, Ticket
 from resilience.events import StateChanged
 from resilience.mode import FORCED_MODE, Mode
 from resilience.outcome import ABANDONED, AttemptReport, DelayingReport, Outcome, Report

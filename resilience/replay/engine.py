@@ -14,17 +14,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from resilience.circuit import (
+from resilience.circuit import Circuit, Rejection
+from resilience.circuit_events import Transition
+from resilience.circuit_states import (
     Call,
-    Circuit,
     CircuitState,
     Closed,
     HalfOpen,
     Open,
-    Rejection,
     Ticket,
     TrackedClosed,
-    Transition,
 )
 from resilience.outcome import (
     ABANDONED,

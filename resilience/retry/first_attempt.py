@@ -21,7 +21,7 @@ from tenacity.asyncio import retry as async_conditions
 from resilience import scope
 from resilience._introspection import traceback_of
 from resilience._validate import is_async
-from resilience.circuit import Closed
+from resilience.circuit_states import Closed
 from resilience.judge import Classifiers
 from resilience.permit import Permit
 from resilience.protect import FIRST_ATTEMPT, Arguments, Keywords

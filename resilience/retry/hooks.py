@@ -9,7 +9,7 @@ from typing import cast
 from tenacity import BaseRetrying, RetryCallState
 
 from resilience import scope
-from resilience.circuit import CircuitState
+from resilience.circuit_states import CircuitState
 from resilience.classify import TOO_MANY_REQUESTS, examine, is_throttled, status_of
 from resilience.outcome import Outcome
 from resilience.permit import Permit

@@ -1,7 +1,7 @@
 """open_circuit: a circuit that failures have opened."""
 
 from resilience.breaker import CircuitBreaker
-from resilience.circuit import CircuitState
+from resilience.circuit_states import CircuitState
 from resilience.mode import Mode
 from resilience.registry import CircuitBreakerRegistry, default_registry
 

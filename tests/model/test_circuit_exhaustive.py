@@ -20,7 +20,7 @@ from resilience import (
     Outcome,
     Permit,
 )
-from resilience.circuit import HalfOpen, Open, Probe, TrackedClosed
+from resilience.circuit_states import HalfOpen, Open, Probe, TrackedClosed
 from tests.support.explore import (
     CALLERS,
     MOST_BEHIND,

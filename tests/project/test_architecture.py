@@ -42,10 +42,12 @@ LEVELS = (
     {"replay"},
     {"recording"},
     {"log", "classify", "history"},
-    {"errors", "events"},
+    {"errors", "events", "snapshot"},
     {"explain"},
     {"shared_circuit", "shared_lease", "shared_probe", "shared_record", "shared_tenant_table"},
     {"circuit", "limits"},
+    {"circuit_events"},
+    {"circuit_states"},
     {"rules"},
     {"outcome", "policy", "ramp", "recovery"},
     {"explanation", "mode"},
@@ -56,6 +58,8 @@ LEVELS = (
 # What decides has no I/O, no clock, no chance, no log, and belongs to no library.
 PURE = (
     "circuit",
+    "circuit_events",
+    "circuit_states",
     "rules",
     "shared_circuit",
     "shared_lease",

@@ -28,18 +28,9 @@ from resilience import (
     Permit,
     StateChanged,
 )
-from resilience.circuit import (
-    Call as TimedCall,
-)
-from resilience.circuit import (
-    Circuit,
-    Closed,
-    HalfOpen,
-    Open,
-    Probe,
-    Ticket,
-    TrackedClosed,
-)
+from resilience.circuit import Circuit
+from resilience.circuit_states import Call as TimedCall
+from resilience.circuit_states import Closed, HalfOpen, Open, Probe, Ticket, TrackedClosed
 from resilience.classify import classify_error
 
 CALLERS = 3

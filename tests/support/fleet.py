@@ -2,7 +2,8 @@
 
 from benchmarks.twin import Twin
 from resilience import BreakerPolicy
-from resilience.circuit import Rejection, Transition, time_until
+from resilience.circuit import Rejection, time_until
+from resilience.circuit_events import Transition
 from resilience.integrations.redis.protocol import RecordProtocol, parse_replies, parse_reply
 from resilience.outcome import ANSWERED, IGNORED, SUCCESS, Outcome, Report
 from resilience.shared_circuit import SharedCircuit

@@ -10,15 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from resilience import BreakerPolicy, CircuitBreaker, CircuitState, Outcome
-from resilience.circuit import (
-    Circuit,
-    Probe,
-    ProbeExpired,
-    ProbesIgnored,
-    Rejection,
-    Totals,
-    Transition,
-)
+from resilience.circuit import Circuit, Rejection, Totals
+from resilience.circuit_events import ProbeExpired, ProbesIgnored, Transition
+from resilience.circuit_states import Probe
 from resilience.outcome import Report
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN

@@ -5,7 +5,8 @@ import math
 import pytest
 
 from resilience import BreakerPolicy
-from resilience.circuit import Closed, ProbesIgnored, RejectionsBegan
+from resilience.circuit_events import ProbesIgnored, RejectionsBegan
+from resilience.circuit_states import Closed
 from resilience.integrations.redis.protocol import parse_replies, parse_reply
 from resilience.outcome import SUCCESS
 from resilience.shared_record import Change

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from resilience.answers import requested_delay
 from resilience.breaker import CircuitBreaker
-from resilience.circuit import CircuitState
+from resilience.circuit_states import CircuitState
 from resilience.classify import root_error
 from resilience.errors import TenantThrottledError
 from resilience.integrations.rabbitmq.concurrency import ConcurrencyLimit

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from resilience.breaker import CircuitBreaker
-from resilience.circuit import CircuitState
+from resilience.circuit_states import CircuitState
 from resilience.events import StateChanged
 from resilience.integrations.rabbitmq.evidence import RegionEvidence
 from resilience.integrations.rabbitmq.handler import Attempt

@@ -31,7 +31,7 @@ from uuid import uuid4
 from weakref import WeakSet
 
 from resilience.breaker import CircuitBreaker
-from resilience.circuit import CircuitState
+from resilience.circuit_states import CircuitState
 from resilience.integrations.rabbitmq.failure_record import FailureRecord
 
 

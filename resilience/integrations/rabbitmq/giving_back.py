@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import NamedTuple
 
 from resilience.breaker import CircuitBreaker
-from resilience.circuit import CircuitState
+from resilience.circuit_states import CircuitState
 from resilience.integrations.rabbitmq.amqp import is_unsettled, return_to_queue
 from resilience.integrations.rabbitmq.consumer_warnings import ConsumerWarnings
 from resilience.integrations.rabbitmq.delivery_limit import count_returns, return_as_copy

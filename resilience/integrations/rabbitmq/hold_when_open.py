@@ -14,7 +14,7 @@ from resilience._text import one_line
 from resilience._validate import name_of
 from resilience.answers import requested_delay
 from resilience.breaker import CircuitBreaker
-from resilience.circuit import CircuitState
+from resilience.circuit_states import CircuitState
 from resilience.classify import root_error
 from resilience.errors import TenantThrottledError
 from resilience.integrations.rabbitmq.amqp import (

@@ -3,7 +3,7 @@
 import asyncio
 
 from resilience.breaker import CircuitBreaker
-from resilience.circuit import CircuitState
+from resilience.circuit_states import CircuitState
 from resilience.integrations.rabbitmq.concurrency import ConcurrencyLimit
 from resilience.integrations.rabbitmq.prefetch_choice import PrefetchChoice
 from resilience.integrations.rabbitmq.probing import Probing

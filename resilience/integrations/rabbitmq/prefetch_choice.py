@@ -4,7 +4,7 @@ import asyncio
 import math
 
 from resilience.breaker import CircuitBreaker
-from resilience.circuit import CircuitState
+from resilience.circuit_states import CircuitState
 from resilience.integrations.rabbitmq.concurrency import ConcurrencyLimit
 from resilience.integrations.rabbitmq.consumer_warnings import ConsumerWarnings
 from resilience.integrations.rabbitmq.probing import Probing

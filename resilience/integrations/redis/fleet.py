@@ -11,7 +11,8 @@ from urllib.parse import unquote
 
 from resilience._text import one_line
 from resilience._validate import check_text
-from resilience.circuit import RESET, CircuitState, Closed
+from resilience.circuit import RESET
+from resilience.circuit_states import CircuitState, Closed
 from resilience.integrations.redis.address import Address
 from resilience.integrations.redis.connection import CommandConnection
 from resilience.integrations.redis.protocol import (

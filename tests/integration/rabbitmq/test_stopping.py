@@ -10,7 +10,7 @@ import aio_pika
 import pytest
 from yarl import URL
 
-from resilience.circuit import CircuitState
+from resilience.circuit_states import CircuitState
 from resilience.integrations.rabbitmq import DeadLetterTo, RegionConsumer, SharedConsumer
 from resilience.integrations.rabbitmq.stop_schedule import StopSchedule, complete_by
 from tests.support import rabbitmq_raw as raw
