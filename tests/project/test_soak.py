@@ -1,10 +1,13 @@
-"""The page of the soak: it is written from what was measured, and from nothing else."""
+"""The soaks: what they play, and their pages, which are written from what was measured."""
 
 import json
 
+from tests.soak import edge_scenarios as edges
+from tests.soak import fault_scenarios as faults
 from tests.soak import rabbitmq_page as page
-from tests.soak import soak_rabbitmq
+from tests.soak import soak_rabbitmq, soak_redis
 from tests.soak.rabbitmq_faults import FAULTS
+from tests.support import ip
 
 PAGE = soak_rabbitmq.ROOT / "docs" / "soak-rabbitmq.md"
 
@@ -37,3 +40,12 @@ def test_a_promise_that_was_not_kept_is_on_the_page():
     text = page.render(measured)
     assert "0 of 1,985 delivered **(missed)**" in text
     assert f"- RabbitMQ {page.short(place)}, poison: 0 of 1,985 delivered" in text
+
+
+def test_what_the_page_of_the_redis_soak_shows_is_played():
+    played = {group for chapter in soak_redis.chapters(2) for group, _ in chapter.runs}
+    shown = {group for _, group, _, _ in soak_redis.PROMISED}
+    if not ip.available():  # half of a fleet cannot be cut off here
+        shown.discard("halves_go_on_and_agree_again")
+    assert shown <= played
+    assert {scenario.__name__ for scenario in (*faults.STORE_FAILS, *edges.EDGES)} <= played

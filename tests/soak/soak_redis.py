@@ -14,6 +14,7 @@ import traceback
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.report import origin, table, write
 from tests.soak import edge_scenarios as edges
@@ -21,7 +22,7 @@ from tests.soak import fault_scenarios as faults
 from tests.soak import fleet_scenarios as fleets
 from tests.soak import namespace_scenarios as halves
 from tests.soak.campaign import Campaign, HalvesCampaign
-from tests.support import namespaces
+from tests.support import ip
 from tests.support.stores import Store, binaries
 
 SERVERS = tuple(binaries())
@@ -128,7 +129,7 @@ def tell(text):
     sys.stdout.flush()
 
 
-def play(figures, runs, at_a_time, kind=Campaign):
+def play(figures, runs, at_a_time, kind):
     """Run the scenarios of (group, key), and add what they measure."""
     began = time.monotonic()
     campaign = kind([key for _, key in runs], at_a_time)
@@ -150,9 +151,34 @@ def server(number):
     return SERVERS[number % len(SERVERS)]
 
 
-def everything(figures, times):
-    """Run it all."""
-    play(figures, repeated(fleets.all_open_and_all_close, times), 1)
+class Chapter(NamedTuple):
+    """Runs that are played together."""
+
+    runs: list
+    at_a_time: int
+    kind: type = Campaign
+
+
+def chapters(times):
+    """Return all that is played, before any of it is: a mistake here costs no half hour."""
+    found = [Chapter(repeated(fleets.all_open_and_all_close, times), 1), several_at_a_time(times)]
+    store_fails = []
+    for scenario in faults.STORE_FAILS:
+        store_fails += repeated(scenario, times, poll=POLL, beside=True)
+    found.append(Chapter(store_fails, 3))
+    if ip.available():
+        cut_off = [
+            (scenario.__name__, (partial(scenario), server(number // 2), way))
+            for number in range(times)
+            for way in [tuple(halves.CUTS)[number % 2]]
+            for scenario in halves.SCENARIOS
+        ]
+        found.append(Chapter(cut_off, 4, HalvesCampaign))
+    return found
+
+
+def several_at_a_time(times):
+    """Return the scenarios whose figures do not change much while others run."""
     holders = max(1, times * 5 // (2 * ROUNDS))
     runs = []
     for scenario in (
@@ -176,19 +202,7 @@ def everything(figures, times):
         runs += [
             (storm.__name__, (partial(storm, seed=seed), server(seed))) for storm in faults.STORMS
         ]
-    play(figures, runs, 5)
-    runs = []
-    for scenario in faults.STORE_FAILS:
-        runs += repeated(scenario, times, poll=POLL, beside=True)
-    play(figures, runs, 3)
-    if namespaces.available():
-        runs = [
-            (scenario.__name__, (partial(scenario), server(number // 2), way))
-            for number in range(times)
-            for way in [tuple(halves.CUTS)[number % 2]]
-            for scenario in halves.SCENARIOS
-        ]
-        play(figures, runs, 4, HalvesCampaign)
+    return Chapter(runs, 5)
 
 
 # Instructions
@@ -396,7 +410,8 @@ def page(figures, cost, before, after):
 def main():
     times = int(sys.argv[1]) if len(sys.argv) > 1 else 20
     figures, before = Figures(), os.getloadavg()[2]
-    everything(figures, times)
+    for chapter in chapters(times):
+        play(figures, *chapter)
     figures.compare_with_promises()
     page(figures, instructions_of_a_success(), before, os.getloadavg()[2])
     return bool(figures.failures)
