@@ -25,6 +25,7 @@ from loguru import logger
 from sphinx.application import Sphinx
 from sybil import Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
+from tenacity.wait import wait_base
 
 import resilience
 import resilience.explain
@@ -331,18 +332,24 @@ def _options(name):
     }
 
 
+SHOWN_AS = {
+    inspect.Parameter.empty: "required",
+    (): "none",
+    BreakerPolicy(): "`BreakerPolicy()`",
+    resilience.retry.is_transient: "`is_transient`",
+}
+
+
 def _is_shown(default, cell):
-    if default is inspect.Parameter.empty:
-        return cell == "required"
+    if default is None:  # it stands for something, which the table names
+        return True
+    if isinstance(default, wait_base):
+        return cell.startswith("1, 2, 4")  # what it comes to
     if inspect.isfunction(default):
         return cell == f"`{default.__name__}`"
-    if default == BreakerPolicy():
-        return cell == "`BreakerPolicy()`"
-    if default == ():
-        return cell == "none"
-    # None stands for something, which the table names.
-    shown = f'`"{default}"`' if isinstance(default, str) else str(default)
-    return default is None or cell == shown
+    if isinstance(default, str):
+        return cell == f'`"{default}"`'
+    return cell == SHOWN_AS.get(default, str(default))
 
 
 @pytest.mark.parametrize(
@@ -369,6 +376,8 @@ def test_what_users_configure_has_a_table():
         "resilience.Backoff",
         "resilience.CircuitBreakerRegistry",
         "resilience.region_breaker",
+        "resilience.retry.RetryBudget",
+        "resilience.retry.transient_retry",
         "resilience.testing.FakeGenesys",
     }
 
