@@ -33,7 +33,7 @@ nitpick_ignore_regex = [
     # Protocols of decorators that keep a function's types, and what the pages describe in words.
     (r"py:class", r"resilience\.[\w.]+\.(RegionDecorator|RetryDecorator|HoldDecorator)"),
     (r"py:class", r"resilience\.[\w.]+\.(HasLoop|Retried)"),
-    (r"py:class", r"resilience\.[\w.]+\.(StructuredLogger|ClockReading|Function|Situation)"),
+    (r"py:class", r"resilience\.[\w.]+\.(StructuredLogger|Situation)"),
     (r"py:class", r"resilience\.[\w.]+\.(Settings|Sharing|Circuit|Classifiers|Subscribers)"),
 ]
 

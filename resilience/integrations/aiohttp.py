@@ -124,6 +124,9 @@ def region_session(
     Raises:
         TypeError: An argument has the wrong type.
     """
+    # Elsewhere the registry comes first; aiohttp would take it for a URL.
+    if any(isinstance(value, CircuitBreakerRegistry) for value in args):
+        raise TypeError("region_session takes the registry by keyword: registry=")
     protection = RegionMiddleware(
         registry,
         region_of=region_of,

@@ -2,8 +2,9 @@
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, cast
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
+from resilience._validate import kind_of
 from resilience.errors import CircuitBreakerOpenError
 from resilience.integrations.http_client import RequestProtection, region_of_host
 from resilience.outcome import Classifier, ResultClassifier
@@ -42,6 +43,9 @@ class _Protecting(Generic[Request, Response]):
             the permit.
     """
 
+    #: The method of the other transport that sends a request.
+    _send_method: ClassVar[str]
+
     def __init__(
         self,
         transport: Any,
@@ -54,6 +58,7 @@ class _Protecting(Generic[Request, Response]):
         rejection: type[CircuitBreakerOpenError],
         make_body: Callable[[Any, Permit], Any],
     ) -> None:
+        _check_transport(transport, self._send_method)
         self._transport = transport
         self._make_body = make_body
         self._protection: RequestProtection[Any] = RequestProtection(
@@ -78,6 +83,8 @@ class _Protecting(Generic[Request, Response]):
 
 class ProtectingTransport(_Protecting[Request, Response]):
     """Sends requests in sync code; see `RegionTransport`."""
+
+    _send_method = "handle_request"
 
     def handle_request(self, request: Request) -> Response:
         """Send a request, unless the circuit of its region is open.
@@ -115,6 +122,8 @@ class ProtectingTransport(_Protecting[Request, Response]):
 
 class AsyncProtectingTransport(_Protecting[Request, Response]):
     """Sends requests in async code; see `AsyncRegionTransport`."""
+
+    _send_method = "handle_async_request"
 
     async def handle_async_request(self, request: Request) -> Response:
         """Send a request, unless the circuit of its region is open.
@@ -223,3 +232,12 @@ def _has_host(request: Any) -> bool:
 
 def _region_of_url(request: Any) -> str:
     return region_of_host(request.url.host, request.url.port)
+
+
+def _check_transport(transport: object, method: str) -> None:
+    """Reject what cannot send requests: a registry in this place, or a transport of the other kind.
+
+    Any object with the method will do, as it does for the client.
+    """
+    if isinstance(transport, type) or not callable(getattr(transport, method, None)):
+        raise TypeError(f"transport must have the method {method}(), got {kind_of(transport)}")

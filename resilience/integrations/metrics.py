@@ -1,7 +1,7 @@
 """The figures that every exporter shows; they are read when the exporter asks, never earlier."""
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -117,6 +117,18 @@ class HasStats(Protocol):
     def stats(self) -> Iterable[QueueStats]:
         """Return the figures of each of its queues."""
         ...
+
+
+def check_consumers(consumers: Sequence[HasStats]) -> None:
+    """Reject what has no figures of queues.
+
+    Raises:
+        TypeError: One of them is not a message consumer.
+    """
+    for consumer in consumers:
+        if isinstance(consumer, type) or not callable(getattr(consumer, "stats", None)):
+            expected = "message consumers, or have stats() as these do"
+            raise TypeError(f"consumers must be {expected}, got {kind_of(consumer)}")
 
 
 def check_registries(registries: Registries) -> tuple[CircuitBreakerRegistry, ...]:

@@ -25,6 +25,7 @@ from resilience.integrations.metrics import (
     Reading,
     Registries,
     are_named,
+    check_consumers,
     check_registries,
     read_all,
 )
@@ -86,7 +87,11 @@ def observe_consumers(*consumers: HasStats, meter_provider: MeterProvider | None
     Args:
         consumers: The consumers, such as a `RegionConsumer`.
         meter_provider: The meter provider to export to; None means the global one.
+
+    Raises:
+        TypeError: One of them is not a message consumer.
     """
+    check_consumers(consumers)
     meter = get_meter("resilience", meter_provider=meter_provider)
     create = {
         "counter": meter.create_observable_counter,

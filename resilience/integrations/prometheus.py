@@ -16,6 +16,7 @@ from resilience.integrations.metrics import (
     Reading,
     Registries,
     are_named,
+    check_consumers,
     check_registries,
     read_all,
 )
@@ -67,9 +68,13 @@ class ConsumerCollector(Collector):
 
     Args:
         consumers: The consumers, such as a `RegionConsumer`; each queue has series of its own.
+
+    Raises:
+        TypeError: One of them is not a message consumer.
     """
 
     def __init__(self, *consumers: HasStats) -> None:
+        check_consumers(consumers)
         self._consumers = consumers
 
     def describe(self) -> Iterator[Metric]:

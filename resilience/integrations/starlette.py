@@ -11,6 +11,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 from starlette.websockets import WebSocket
 
+from resilience._validate import kind_of
 from resilience.errors import CallRejectedError
 from resilience.integrations.readiness import Readiness
 from resilience.integrations.unavailable import BODY, STATUS, headers_for
@@ -28,7 +29,13 @@ def handle_rejections(app: Starlette) -> None:
 
     Args:
         app: A FastAPI or a Starlette application.
+
+    Raises:
+        TypeError: It is something else.
     """
+    if not isinstance(app, Starlette):
+        expected = "a FastAPI or a Starlette application"
+        raise TypeError(f"app must be {expected}, got {kind_of(app)}")
     app.add_exception_handler(CallRejectedError, cast("Any", respond_unavailable))
 
 

@@ -1,5 +1,6 @@
 """open_circuit: a circuit that failures have opened."""
 
+from resilience._validate import check_type
 from resilience.breaker import CircuitBreaker
 from resilience.circuit_states import CircuitState
 from resilience.mode import Mode
@@ -20,11 +21,13 @@ def open_circuit(region: str, registry: CircuitBreakerRegistry | None = None) ->
         Its breaker, which is OPEN for a whole recovery timeout from now on.
 
     Raises:
-        TypeError: The region is not a string.
+        TypeError: The region is not a string, or the registry is not one.
         ValueError: The region is empty.
         RuntimeError: Failures do not open the circuit.
     """
-    breaker = (default_registry if registry is None else registry).get(region)
+    regions = default_registry if registry is None else registry
+    check_type("registry", regions, CircuitBreakerRegistry)
+    breaker = regions.get(region)
     breaker.reset()
     for _ in range(_MOST_FAILURES):
         if breaker.state is CircuitState.OPEN:

@@ -123,7 +123,7 @@ class FakeGenesys:
             RuntimeError: It has not been started.
         """
         if not self._port.number:
-            raise RuntimeError("FakeGenesys has not been started: use `async with`")
+            raise RuntimeError("FakeGenesys has not been started: use `async with`, or `with`")
         return self._port.number
 
     @property

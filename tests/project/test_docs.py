@@ -25,6 +25,7 @@ from loguru import logger
 from sphinx.application import Sphinx
 from sybil import Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
+from tenacity.wait import wait_base
 
 import resilience
 import resilience.explain
@@ -33,7 +34,7 @@ import resilience.recording
 import resilience.replay
 import resilience.retry
 import resilience.testing
-from resilience import CircuitBreakerRegistry
+from resilience import BreakerPolicy, CircuitBreakerRegistry
 from resilience.classify.libraries import LIBRARIES
 from resilience.classify.library import ClientLibrary, Codes, Meaning
 from resilience.genesys import canonical_region
@@ -99,9 +100,20 @@ class _Page:
                 unittest.defaultTestLoader.loadTestsFromTestCase(thing).run(result)
                 assert result.wasSuccessful(), result.failures + result.errors
             elif name.startswith("test_") and callable(thing):
-                result = thing()
-                if inspect.iscoroutine(result):
-                    asyncio.run(result)
+                for arguments in _cases(thing):
+                    result = thing(**arguments)
+                    if inspect.iscoroutine(result):
+                        asyncio.run(result)
+
+
+def _cases(test):
+    """Return the arguments of each run of a test that a page shows, as pytest would."""
+    marks = [mark for mark in getattr(test, "pytestmark", ()) if mark.name == "parametrize"]
+    if not marks:
+        return [{}]
+    (mark,) = marks
+    name, values = mark.args
+    return [{name: value} for value in values]
 
 
 @pytest.mark.parametrize("path", PAGES, ids=NAMES)
@@ -189,7 +201,8 @@ def test_what_is_installed_on_a_page_is_this_package_and_extras_that_it_has():
     extras += ("requests", "starlette")
     assert [extra for extra in extras if f"\n{extra} = [" not in project] == []
     # The folder of a clone, until there is a release.
-    assert installed == {"./region-breaker", *(f"region-breaker[{extra}]" for extra in extras)}
+    cloned = {"./region-breaker", "./region-breaker[aiohttp]"}
+    assert installed == cloned | {f"region-breaker[{extra}]" for extra in extras}
 
 
 def test_the_repository_has_one_address():
@@ -292,7 +305,7 @@ def test_each_word_of_the_index_leads_to_an_answer(words, answer):
         assert any(_says(page, word) for page in targets for word in words)
 
 
-# The options of the integrations
+# The options
 
 RENAMED = {"keep", "max_hold"}  # deprecated
 
@@ -308,7 +321,7 @@ def _options_tables():
 
 
 def _options(name):
-    """Return the options of a function or class of the integrations by their names."""
+    """Return the options of a function or class by their names."""
     module, _, attribute = name.rpartition(".")
     parameters = inspect.signature(getattr(importlib.import_module(module), attribute)).parameters
     return {
@@ -319,23 +332,31 @@ def _options(name):
     }
 
 
+SHOWN_AS = {
+    inspect.Parameter.empty: "required",
+    (): "none",
+    BreakerPolicy(): "`BreakerPolicy()`",
+    resilience.retry.is_transient: "`is_transient`",
+}
+
+
 def _is_shown(default, cell):
-    if default is inspect.Parameter.empty:
-        return cell == "required"
-    if default is resilience.classify_status:
-        return cell == "`classify_status`"
-    if default == ():
-        return cell == "none"
-    # None stands for something, which the table names.
-    shown = f'`"{default}"`' if isinstance(default, str) else str(default)
-    return default is None or cell == shown
+    if default is None:  # it stands for something, which the table names
+        return True
+    if isinstance(default, wait_base):
+        return cell.startswith("1, 2, 4")  # what it comes to
+    if inspect.isfunction(default):
+        return cell == f"`{default.__name__}`"
+    if isinstance(default, str):
+        return cell == f'`"{default}"`'
+    return cell == SHOWN_AS.get(default, str(default))
 
 
 @pytest.mark.parametrize(
     ("names", "defaults"),
-    [pytest.param(*table, id=table[0][0].split(".", 2)[2]) for table in _options_tables()],
+    [pytest.param(*table, id=table[0][0].partition(".")[2]) for table in _options_tables()],
 )
-def test_a_table_has_the_options_of_an_integration_with_their_defaults(names, defaults):
+def test_a_table_has_the_options_with_their_defaults(names, defaults):
     options = [_options(name) for name in names]
     assert set().union(*options) == set(defaults)
     for known in options:
@@ -343,12 +364,32 @@ def test_a_table_has_the_options_of_an_integration_with_their_defaults(names, de
         assert wrong == []
 
 
-def test_each_integration_that_has_options_has_a_table():
+def test_what_users_configure_has_a_table():
     text = (DOCS / "reference" / "integrations.md").read_text(encoding="utf-8")
     public = re.findall(r"^\.\. auto(?:function|class):: (\S+)", text, re.MULTILINE)
     with_options = {name for name in public if _options(name)}
     assert len(with_options) > 15
-    assert with_options == {name for names, _ in _options_tables() for name in names}
+    shown = {name for names, _ in _options_tables() for name in names}
+    assert with_options == {name for name in shown if name.startswith("resilience.integrations.")}
+    assert shown - with_options == {
+        "resilience.BreakerPolicy",
+        "resilience.Backoff",
+        "resilience.CircuitBreakerRegistry",
+        "resilience.region_breaker",
+        "resilience.retry.RetryBudget",
+        "resilience.retry.transient_retry",
+        "resilience.testing.FakeGenesys",
+    }
+
+
+def test_the_fixtures_for_pytest_have_the_types_that_the_page_says():
+    plugin = ast.parse((ROOT / "pytest_region_breaker.py").read_text(encoding="utf-8"))
+    page = (DOCS / "how-to" / "testing.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| \[?`([^`]+)`", page, re.MULTILINE))
+    for node in plugin.body:
+        if isinstance(node, ast.FunctionDef):
+            returned = re.sub(r"^Iterator\[(.*)\]$", r"\1", ast.unparse(node.returns))
+            assert rows[node.name] == returned
 
 
 # The reference
@@ -364,7 +405,14 @@ def test_the_reference_has_every_public_name():
     expected |= {f"resilience.testing.rabbitmq.{name}" for name in ("QueueCounts", "StubMessage")}
     expected |= {
         f"resilience.testing.conformance.{name}"
-        for name in ("BreakerAdapter", "Check", "Finding", "check_breaker", "is_failure")
+        for name in (
+            "BreakerAdapter",
+            "Check",
+            "Finding",
+            "ManualClock",
+            "check_breaker",
+            "is_failure",
+        )
     }
     expected |= {f"resilience.retry.{name}" for name in resilience.retry.__all__}
     expected |= {"resilience.history.History", "resilience.tenants.Tenants"}

@@ -131,6 +131,10 @@ async def the_function_itself_is_found(credentials: Credentials) -> None:
     function = inspect.unwrap(send)
     await function(credentials, "hello")
     assert_type(send.__name__ + fetch.__qualname__, str)
+    await inspect.unwrap(Client.send)(Client(), "hello")
+    # A type with this attribute would be an object that can be called, and no function: generic
+    # functions would lose their type variables. Those with tenacity's loop are such an object.
+    await send.__wrapped__(credentials, "hello")  # type: ignore[attr-defined]
 
 
 async def wrong_calls_are_errors(credentials: Credentials, client: Client) -> None:

@@ -34,6 +34,12 @@ def clocks() -> None:
     CircuitBreaker("eu-west-1", clock=60.0)  # type: ignore[arg-type]
 
 
+def states_that_change(clock: FakeClock, breaker: CircuitBreaker) -> None:
+    assert breaker.state == "OPEN"
+    clock.advance(60)
+    assert breaker.state == "HALF_OPEN"
+
+
 async def servers() -> None:
     async with FakeGenesys(latency=0.1, clock=FakeClock()) as genesys:
         assert_type(genesys, FakeGenesys)

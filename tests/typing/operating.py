@@ -5,18 +5,30 @@
 
 import logging
 from collections.abc import Callable
-from typing import assert_type
+from typing import ClassVar, ParamSpec, TypeVar, assert_type, cast
 
 from aiohttp import web
 
-from resilience import CircuitBreaker, CircuitBreakerRegistry, default_registry
+from resilience import (
+    CircuitBreaker,
+    CircuitBreakerOpenError,
+    CircuitBreakerRegistry,
+    default_registry,
+    region_breaker,
+)
 from resilience.integrations.logging import use_logging, use_structlog
 from resilience.integrations.opentelemetry import observe, trace_circuits
 from resilience.integrations.prometheus import CircuitCollector
 from resilience.integrations.redis import Fleet, FleetCircuit
 from resilience.integrations.status_page import bearer_token, status_page
 from resilience.testing import FakeClock, FakeGenesys, open_circuit
-from resilience.testing.conformance import BreakerAdapter, Finding, check_breaker
+from resilience.testing.conformance import (
+    CHECKS,
+    BreakerAdapter,
+    Finding,
+    ManualClock,
+    check_breaker,
+)
 
 tokens = CircuitBreakerRegistry(name="tokens")
 
@@ -82,5 +94,36 @@ def tests_of_users() -> None:
     tokens.isolated(clocks=FakeClock())  # type: ignore[call-arg]
 
 
-def conformance(adapter: type[BreakerAdapter]) -> None:
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Adapter(BreakerAdapter):
+    rejection = CircuitBreakerOpenError
+    patches: ClassVar = {"library.monotonic": "monotonic"}
+
+    def __init__(self, *, clock: ManualClock) -> None:
+        self.registry = CircuitBreakerRegistry(clock=clock.monotonic)
+
+    def protect(self, fn: Callable[P, T]) -> Callable[P, T]:
+        return region_breaker(region_from="region", registry=self.registry)(fn)
+
+    def state(self) -> str:
+        return self.registry.get("a").state.value
+
+
+Function = TypeVar("Function", bound=Callable[..., object])
+
+
+class OfALibraryWithoutTypes(Adapter):
+    def protect(self, fn: Function) -> Function:
+        return cast("Function", super().protect(fn))
+
+
+def conformance(adapter: type[BreakerAdapter], breaker: Adapter) -> None:
     assert_type(check_breaker(adapter), list[Finding])
+    assert_type(CHECKS[0].run(Adapter), Finding)
+    assert_type(check_breaker(OfALibraryWithoutTypes), list[Finding])
+    assert_type(breaker.protect(len)("abc"), int)
+
+    check_breaker(7)  # type: ignore[arg-type]

@@ -68,6 +68,18 @@ class Client:
     async def send(self, text: str) -> int:
         return len(text)
 
+    @classmethod
+    @region_breaker(region_from="region")
+    @transient_retry()
+    async def make(cls, region: str) -> "Client":
+        return cls()
+
+    @staticmethod
+    @breaker
+    @tenacity.retry(stop=stop_after_attempt(3))
+    def ping(host: str) -> float:
+        return float(host)
+
 
 async def types_are_kept(client: Client) -> None:
     assert_type(await send("hello", urgent=True), int)
@@ -100,6 +112,12 @@ def a_protected_function_keeps_its_loop(client: Client) -> None:
     assert_type(plain.__wrapped__("hello"), int)
     assert_type(plain.retry_with(wait=wait_none())("hello"), int)
     with_a_plain_loop.retry.wait = wait_none()  # type: ignore[attr-defined]
+
+
+async def static_methods_are_called_by_the_class_and_class_methods_are_not_bound() -> None:
+    assert_type(Client.ping("1"), float)
+    # mypy cannot compare a first parameter that is the class, and pyright only in other words.
+    await Client.make("eu-west-1")  # type: ignore[call-arg,arg-type]
 
 
 def loops_stay_loops() -> None:

@@ -6,7 +6,8 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 
 from resilience import BreakerPolicy, CircuitBreakerOpenError, CircuitBreakerRegistry
-from resilience.integrations.opentelemetry import observe, trace_circuits
+from resilience.integrations.opentelemetry import observe, observe_consumers, trace_circuits
+from resilience.integrations.prometheus import ConsumerCollector
 from resilience.rules.trip import TripRule
 
 
@@ -285,3 +286,15 @@ def test_what_is_not_a_registry_or_several_is_an_error():
         observe("tokens")
     with pytest.raises(ValueError, match="different names"):
         trace_circuits([CircuitBreakerRegistry(), CircuitBreakerRegistry()])
+
+
+@pytest.mark.parametrize("export_from", [observe_consumers, ConsumerCollector])
+def test_what_has_no_figures_of_queues_is_refused_before_it_is_read(registry, export_from):
+    class Consumer:
+        def stats(self):
+            return ()
+
+    export_from(Consumer())
+    for wrong, kind in ((registry, "CircuitBreakerRegistry"), (Consumer, "the class .*Consumer")):
+        with pytest.raises(TypeError, match=f"consumers must be message consumers.*got {kind}"):
+            export_from(Consumer(), wrong)

@@ -42,7 +42,7 @@ def find_refusal(
         return Refusal(400, "The Host header is missing or invalid.\n")
     name = host["name"].lower().rstrip(".")
     if name not in names and not is_address(name.strip("[]")):  # DNS rebinding needs a name
-        text = "The page does not answer to this host name: see hosts= of status_page.\n"
+        text = "The page does not answer to this host name: add it to hosts=.\n"
         return Refusal(421, text)
     # Following a link from another site is allowed.
     if site in ("cross-site", "same-site") and mode != "navigate":

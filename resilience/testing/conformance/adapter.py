@@ -1,9 +1,12 @@
 """BreakerAdapter: what the suite asks of a circuit breaker."""
 
 from collections.abc import Callable
-from typing import ClassVar, Protocol, TypeVar
+from typing import ClassVar, ParamSpec, TypeVar
 
-Function = TypeVar("Function", bound=Callable[..., object])
+from resilience.testing.conformance.clock import ManualClock
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 #: The settings of every breaker in the suite: this many failures in a row open it, it stays open
 #: for this many seconds, and this many successes in a row close it.
@@ -12,14 +15,6 @@ RECOVERY = 60.0
 SUCCESSES = 3
 
 CLOSED, OPEN, HALF_OPEN = "CLOSED", "OPEN", "HALF_OPEN"
-
-
-class ClockReading(Protocol):
-    """The clock under a breaker."""
-
-    def monotonic(self) -> float:
-        """Return its seconds."""
-        ...
 
 
 class BreakerAdapter:
@@ -39,13 +34,14 @@ class BreakerAdapter:
     #: The value is the attribute of the clock, ``"monotonic"`` or ``"datetime"``.
     patches: ClassVar[dict[str, str]] = {}
 
-    def __init__(self, *, clock: ClockReading) -> None:
+    def __init__(self, *, clock: ManualClock) -> None:
         raise NotImplementedError
 
-    def protect(self, fn: Function) -> Function:
+    def protect(self, fn: Callable[P, T]) -> Callable[P, T]:
         """Decorate a function, `async def` or `def`, that takes the region as its first argument.
 
-        What it raises is judged by `is_failure`.
+        The errors that it raises have a ``.status``, or are built-in ones. A breaker that knows
+        these needs no classifier; `is_failure` is one for those that do not.
 
         Args:
             fn: The function.
@@ -57,4 +53,4 @@ class BreakerAdapter:
         raise NotImplementedError
 
     def use_classifier_that_raises(self) -> None:
-        """Use `is_failure` as the classifier, if the breaker does not do so yet."""
+        """Use a classifier that calls `is_failure`, if the breaker does not do so yet."""

@@ -569,7 +569,7 @@ async def test_it_can_be_started_again(client):
 
 async def test_it_cannot_be_started_twice_and_has_no_port_before():
     genesys = FakeGenesys()
-    with pytest.raises(RuntimeError, match="has not been started"):
+    with pytest.raises(RuntimeError, match="has not been started: use `async with`, or `with`"):
         _ = genesys.url
     with pytest.raises(RuntimeError, match="not running"):
         genesys.refuse()

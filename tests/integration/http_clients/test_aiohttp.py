@@ -330,3 +330,8 @@ async def test_hosts_of_genesys_are_their_regions(registry):
                 await session.get(url, middlewares=[RegionMiddleware(registry), refuse])
     assert [breaker.region for breaker in registry] == ["eu-central-1"]
     assert registry.get("eu-central-1").snapshot().failures == 2
+
+
+async def test_a_registry_that_is_not_a_keyword_is_an_error_that_says_so(registry):
+    with pytest.raises(TypeError, match="region_session takes the registry by keyword: registry="):
+        region_session(registry)

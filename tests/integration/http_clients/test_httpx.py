@@ -1,5 +1,7 @@
 """The transports for httpx and httpx2: other transports inside, and how they are closed."""
 
+import re
+
 import httpx
 import httpx2
 import pytest
@@ -69,6 +71,12 @@ class Closing:
 
     def __init__(self):
         self.told = []
+
+    def handle_request(self, request):
+        self.told.append("send")
+
+    async def handle_async_request(self, request):
+        self.told.append("send")
 
     def __enter__(self):
         self.told.append("enter")
@@ -148,3 +156,20 @@ def test_trio_and_anyio_can_use_it_too(library, integration, registry):
 
     trio.run(main)
     assert outcomes(registry.get("api.example.com")) == (1, 0, 0, 0)
+
+
+@BOTH
+def test_what_cannot_send_requests_is_refused_when_the_transport_is_made(
+    library, integration, registry
+):
+    for make, method, wrong in (
+        (integration.RegionTransport, "handle_request", registry),
+        (integration.RegionTransport, "handle_request", library.AsyncHTTPTransport()),
+        (integration.AsyncRegionTransport, "handle_async_request", registry),
+        (integration.AsyncRegionTransport, "handle_async_request", library.HTTPTransport()),
+    ):
+        expected = f"transport must have the method {method}(), got {type(wrong).__name__}"
+        with pytest.raises(TypeError, match=re.escape(expected)):
+            make(wrong)
+    with pytest.raises(TypeError, match="got the class HTTPTransport"):
+        integration.RegionTransport(library.HTTPTransport)

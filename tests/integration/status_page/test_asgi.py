@@ -169,6 +169,8 @@ async def test_other_host_names_and_other_sites_are_refused(page):
             async with session.get("/", headers=headers) as answer:
                 assert answer.status == status
                 assert answer.headers["X-Frame-Options"] == "DENY"
+                if status == 421:
+                    assert "add it to hosts=" in await answer.text()
 
 
 async def test_a_client_that_reads_nothing_is_dropped(registry):

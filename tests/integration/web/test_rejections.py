@@ -142,3 +142,8 @@ async def test_an_answer_of_aiohttp_that_has_begun_is_cut(breaker):
         response = await client.get("/")
         with pytest.raises(aiohttp.ClientPayloadError):
             await response.read()
+
+
+def test_what_is_not_an_application_is_refused():
+    with pytest.raises(TypeError, match="app must be a FastAPI or a Starlette application, got"):
+        handle_rejections(web.Application())

@@ -180,3 +180,8 @@ def test_nothing_is_shared_inside_and_the_sharing_goes_on_afterwards(clock):
         assert registry.get("shared inside") is inner.joined
     assert (sharing.is_closed, inner.is_closed) == (False, True)
     assert registry.get("outside") is sharing.joined
+
+
+def test_what_is_not_a_registry_is_refused(registry):
+    with pytest.raises(TypeError, match="registry must be a CircuitBreakerRegistry, got str"):
+        open_circuit(registry, "eu-west-1")
