@@ -1,11 +1,11 @@
 """Libraries that only an extra installs: where one is missing, the error names the extra."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 
 @contextmanager
-def needs_extra(what: str, extra: str) -> Iterator[None]:
+def needs_extra(what: str, extra: str) -> Generator[None, None, None]:
     """Name an extra in the error of an import that fails in this block.
 
     Args:
