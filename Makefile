@@ -106,7 +106,7 @@ docs: $(STAMP) ## the documentation, into docs/_build/html; a warning is an erro
 
 .PHONY: ci
 ci: ## all that CI runs
-	@for step in check docs examples demo wheel test-lowest test-clients bench-count coverage; do \
+	@for step in check docs examples demo wheel test-extras test-lowest test-clients bench-count coverage; do \
 	    echo; echo "=== make $$step"; \
 	    $(MAKE) --no-print-directory $$step || exit 1; \
 	done
@@ -118,6 +118,10 @@ test-bare: $(STAMP) ## the demo and the tests in a clone that sees no server, as
 .PHONY: wheel
 wheel: $(STAMP) ## build the wheel, install it elsewhere and test it there
 	@$(VENV)/bin/python scripts/test_wheel.py
+
+.PHONY: test-extras
+test-extras: $(STAMP) ## the wheel with each extra alone: the programs of its how-to pages run
+	@$(VENV)/bin/python scripts/test_extras.py
 
 .PHONY: test-lowest
 test-lowest: $(STAMP) ## the tests with the lowest versions of the libraries that pyproject.toml allows

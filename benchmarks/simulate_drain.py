@@ -106,7 +106,7 @@ def main() -> None:
     logger.remove()
     logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # It warns of connections that end.
     played = play(PLAN)
-    lines = {name: figures.backlog for name, figures in played.items()}
+    lines = {name.replace("`", ""): figures.backlog for name, figures in played.items()}
     picture = draw(lines, x_label="seconds", y_label="Messages that wait", x_step=600)
     (report.ROOT / "docs" / PICTURE).write_text(picture, encoding="utf-8")
     report.write(

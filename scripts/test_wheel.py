@@ -10,11 +10,10 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-UV_PIP = [sys.executable, "-m", "uv", "pip"]
+from wheels import LOCK, ROOT, UV_PIP, build, extras, install, make_environment, run
+
 LEFT_BEHIND = shutil.ignore_patterns(
     "resilience",
     "pytest_region_breaker.py",
@@ -41,18 +40,6 @@ TESTS = (
     "tests/integration/status_page/test_page.py",
     "tests/integration/web",
     "tests/unit/testing",
-)
-
-EXTRAS = (
-    "aiohttp",
-    "httpx",
-    "httpx2",
-    "opentelemetry",
-    "prometheus",
-    "rabbitmq",
-    "redis",
-    "requests",
-    "starlette",
 )
 
 IMPORT_PROOF = """\
@@ -86,19 +73,15 @@ def test_wheel(folder: Path) -> None:
     """
     wheel = build(folder / "dist")
     print(f"wheel: built {wheel.name}", flush=True)
-    python = str(folder / "venv" / "bin" / "python")
-    run(sys.executable, "-m", "uv", "venv", "-q", "--python", sys.executable, str(folder / "venv"))
+    python = make_environment(folder / "venv")
 
     # First with nothing but what the wheel itself asks for: does it ask for enough?
-    constraints = ["-c", str(ROOT / "requirements.lock")]
-    run(*UV_PIP, "install", "-q", "--python", python, *constraints, str(wheel))
+    install(python, str(wheel))
     run(python, "-c", IMPORT_PROOF, where=folder)
     run(python, str(shutil.copy(ROOT / "examples" / "quickstart.py", folder)), where=folder)
 
-    extras = f"{wheel}[{','.join(EXTRAS)}]"
-    run(*UV_PIP, "install", "-q", "--python", python, *constraints, extras)
-    locked = ["--require-hashes", "-r", str(ROOT / "requirements.lock")]
-    run(*UV_PIP, "install", "-q", "--python", python, *locked)
+    install(python, f"{wheel}[{','.join(extras())}]")
+    run(*UV_PIP, "install", "-q", "--python", python, "--require-hashes", "-r", str(LOCK))
     run(
         python,
         "-m",
@@ -113,31 +96,11 @@ def test_wheel(folder: Path) -> None:
     )
 
 
-def build(folder: Path) -> Path:
-    """Build the wheel with the locked hatchling and return its path."""
-    run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder), where=ROOT)
-    (wheel,) = folder.glob("*.whl")
-    names = zipfile.ZipFile(wheel).namelist()
-    ours = ("resilience/", "region_breaker-", "pytest_region_breaker.py")
-    foreign = [name for name in names if not name.startswith(ours)]
-    if foreign or not {"resilience/py.typed", "pytest_region_breaker.py"} <= set(names):
-        sys.exit(
-            f"wheel: holds {foreign or names}, and has to hold resilience/ with its py.typed,"
-            " and the plugin of pytest, only"
-        )
-    return wheel
-
-
 def copy_tests(folder: Path) -> Path:
     """Copy the project without the package, and add a test which proves that."""
     shutil.copytree(ROOT, folder, ignore=LEFT_BEHIND)
     (folder / "tests" / "test_installed_wheel.py").write_text(TEST_PROOF)
     return folder
-
-
-def run(*command: str, where: Path | None = None) -> None:
-    """Run a command, and fail if it fails."""
-    subprocess.run(command, check=True, cwd=where)
 
 
 if __name__ == "__main__":

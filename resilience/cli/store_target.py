@@ -3,17 +3,16 @@
 from collections.abc import Generator
 from contextlib import contextmanager
 
-try:
-    import redis
+from resilience._extras import needs_extra
 
-    from resilience.integrations.redis import Fleet, FleetCircuit
-    from resilience.integrations.redis.fault import describe_fault
-    from resilience.integrations.redis.protocol import InvalidReplyError
-except ModuleNotFoundError as error:
-    raise ImportError('--redis needs redis-py: pip install "region-breaker[redis]"') from error
+with needs_extra("--redis", "redis"):
+    import redis
 
 from resilience.cli.target import ChangeLine, CircuitLine, TargetError
 from resilience.genesys import canonical_region
+from resilience.integrations.redis import Fleet, FleetCircuit
+from resilience.integrations.redis.fault import describe_fault
+from resilience.integrations.redis.protocol import InvalidReplyError
 
 
 class StoreTarget:

@@ -7,9 +7,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
-import aiohttp
-from aiohttp import ClientHandlerType, ClientMiddlewareType, ClientRequest, ClientResponse
-from yarl import URL
+from resilience._extras import needs_extra
+
+with needs_extra(__name__, "aiohttp"):
+    import aiohttp
+    from aiohttp import ClientHandlerType, ClientMiddlewareType, ClientRequest, ClientResponse
+    from yarl import URL
 
 from resilience.classify import classify_status
 from resilience.errors import CircuitBreakerOpenError

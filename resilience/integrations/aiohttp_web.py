@@ -6,7 +6,10 @@ Needs aiohttp: ``pip install "region-breaker[aiohttp]"``.
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeAlias
 
-from aiohttp import web
+from resilience._extras import needs_extra
+
+with needs_extra(__name__, "aiohttp"):
+    from aiohttp import web
 
 from resilience.errors import CallRejectedError
 from resilience.integrations.readiness import Readiness

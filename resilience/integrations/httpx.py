@@ -5,7 +5,10 @@ Needs httpx: ``pip install "region-breaker[httpx]"``.
 
 from collections.abc import Callable
 
-import httpx
+from resilience._extras import needs_extra
+
+with needs_extra(__name__, "httpx"):
+    import httpx
 
 from resilience.classify import classify_status
 from resilience.errors import CircuitBreakerOpenError

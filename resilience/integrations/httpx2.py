@@ -5,7 +5,10 @@ Needs httpx2: ``pip install "region-breaker[httpx2]"``.
 
 from collections.abc import Callable
 
-import httpx2
+from resilience._extras import needs_extra
+
+with needs_extra(__name__, "httpx2"):
+    import httpx2
 
 from resilience.classify import classify_status
 from resilience.errors import CircuitBreakerOpenError

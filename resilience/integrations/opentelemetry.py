@@ -10,9 +10,12 @@ from functools import partial
 from operator import attrgetter
 from typing import Literal
 
-from opentelemetry import trace
-from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation, get_meter
-from opentelemetry.util.types import AttributeValue
+from resilience._extras import needs_extra
+
+with needs_extra(__name__, "opentelemetry"):
+    from opentelemetry import trace
+    from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation, get_meter
+    from opentelemetry.util.types import AttributeValue
 
 from resilience._text import display_name
 from resilience.circuit_name import UNMENTIONED

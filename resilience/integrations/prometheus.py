@@ -5,8 +5,11 @@ Needs prometheus-client: ``pip install "region-breaker[prometheus]"``.
 
 from collections.abc import Iterator, Sequence
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from resilience._extras import needs_extra
+
+with needs_extra(__name__, "prometheus"):
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+    from prometheus_client.registry import Collector
 
 from resilience._text import display_name
 from resilience.circuit_states import CircuitState

@@ -9,11 +9,14 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self, cast
 from urllib.parse import urlsplit
 
-import requests
-from requests.adapters import HTTPAdapter
-from urllib3.exceptions import MaxRetryError, ResponseError
-from urllib3.util import Retry
-from urllib3.util.retry import RequestHistory
+from resilience._extras import needs_extra
+
+with needs_extra(__name__, "requests"):
+    import requests
+    from requests.adapters import HTTPAdapter
+    from urllib3.exceptions import MaxRetryError, ResponseError
+    from urllib3.util import Retry
+    from urllib3.util.retry import RequestHistory
 
 from resilience import scope
 from resilience.classify import classify_status

@@ -6,10 +6,13 @@ Needs Starlette, which FastAPI brings along: ``pip install "region-breaker[starl
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, cast
 
-from starlette.applications import Starlette
-from starlette.requests import HTTPConnection, Request
-from starlette.responses import JSONResponse, Response
-from starlette.websockets import WebSocket
+from resilience._extras import needs_extra
+
+with needs_extra(__name__, "starlette"):
+    from starlette.applications import Starlette
+    from starlette.requests import HTTPConnection, Request
+    from starlette.responses import JSONResponse, Response
+    from starlette.websockets import WebSocket
 
 from resilience._validate import kind_of
 from resilience.errors import CallRejectedError

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Self
 
-try:
+from resilience._extras import needs_extra
+
+with needs_extra("FakeGenesys", "aiohttp"):
     from aiohttp import web
-except ModuleNotFoundError as error:
-    raise ImportError('FakeGenesys needs aiohttp: pip install "region-breaker[aiohttp]"') from error
 
 from resilience._validate import shown
 from resilience.testing.api import MESSAGE_PATH, TOKEN_PATH, Api, JsonObject, error_response

@@ -62,4 +62,5 @@ def test_the_command_writes_the_page_and_the_picture(monkeypatch, tmp_path, caps
     assert "behind the backlog" in page
     picture = (tmp_path / "docs" / simulate_drain.PICTURE).read_text(encoding="utf-8")
     assert picture.count("<polyline") == 8
+    assert ">SharedConsumer, limit learned<" in picture
     assert "pacing at 95 %" in capsys.readouterr().out

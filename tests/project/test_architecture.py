@@ -51,7 +51,17 @@ LEVELS = (
     {"rules"},
     {"outcome", "policy", "ramp", "recovery"},
     {"explanation", "mode"},
-    {"circuit_name", "genesys", "identity", "_lock", "_threads", "_text", "_validate", "_by_type"},
+    {
+        "circuit_name",
+        "genesys",
+        "identity",
+        "_extras",
+        "_lock",
+        "_threads",
+        "_text",
+        "_validate",
+        "_by_type",
+    },
     {"_interrupts"},
     {"_introspection"},
 )

@@ -34,11 +34,13 @@ import resilience.recording
 import resilience.replay
 import resilience.retry
 import resilience.testing
-from resilience import BreakerPolicy, CircuitBreakerRegistry
+from resilience import BreakerPolicy, CircuitBreakerRegistry, TenantThrottledError
 from resilience.classify.libraries import LIBRARIES
 from resilience.classify.library import ClientLibrary, Codes, Meaning
 from resilience.genesys import canonical_region
 from resilience.integrations import rabbitmq
+from tests.support.extras import NEEDED
+from tests.support.stores import serving
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -63,6 +65,17 @@ def quiet_log():
     """Let a page do with the log what it likes, and give it back as it was."""
     yield
     logger.enable("resilience")
+
+
+@pytest.fixture
+def store_of_the_page(path, tmp_path, monkeypatch):
+    """What `REDIS_URL` names, for a page with a program that needs a store."""
+    if "REDIS_URL" not in path.read_text(encoding="utf-8"):
+        yield
+        return
+    with serving("valkey", tmp_path) as store:
+        monkeypatch.setenv("REDIS_URL", store.url)
+        yield
 
 
 class _Page:
@@ -117,7 +130,7 @@ def _cases(test):
 
 
 @pytest.mark.parametrize("path", PAGES, ids=NAMES)
-@pytest.mark.usefixtures("a_registry_of_the_pages_own", "quiet_log")
+@pytest.mark.usefixtures("a_registry_of_the_pages_own", "quiet_log", "store_of_the_page")
 def test_the_python_on_a_page_runs_and_prints_what_the_page_says(path, capsys, monkeypatch):
     # pickle and dataclasses look up the module that a class says it comes from.
     monkeypatch.setitem(sys.modules, "__main__", sys.modules[__name__])
@@ -148,6 +161,8 @@ def test_the_middleware_for_django_answers_a_rejection(django_settings, monkeypa
     registry = page.document.namespace["registry"]
 
     async def view(request, region):
+        if region == "throttled":
+            raise TenantThrottledError("eu-west-1", "acme", retry_after=2.5)
         registry.get(region).acquire().succeed()
         return HttpResponse("sent")
 
@@ -161,6 +176,8 @@ def test_the_middleware_for_django_answers_a_rejection(django_settings, monkeypa
     rejected = handler.get_response(RequestFactory().get("/eu-west-1"))
     assert (rejected.status_code, rejected["Retry-After"]) == (503, "60")
     assert handler.get_response(RequestFactory().get("/us-east-1")).content == b"sent"
+    throttled = handler.get_response(RequestFactory().get("/throttled"))
+    assert (throttled.status_code, throttled["Retry-After"]) == (503, "3")
     registry.get("us-east-1").force_open("an example")
     assert "Retry-After" not in handler.get_response(RequestFactory().get("/us-east-1"))
 
@@ -188,6 +205,19 @@ def test_every_make_target_on_a_page_is_in_the_menu_of_the_makefile():
     assert {"demo", "test"} <= wanted <= menu
 
 
+def _extras():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return set(project["optional-dependencies"])
+
+
+def _extras_named_in(text):
+    return {
+        extra
+        for named in re.findall(r"region-breaker\[([\w,]+)\]", text)
+        for extra in named.split(",")
+    }
+
+
 def test_what_is_installed_on_a_page_is_this_package_and_extras_that_it_has():
     installed = {
         word.strip('"')
@@ -197,12 +227,53 @@ def test_what_is_installed_on_a_page_is_this_package_and_extras_that_it_has():
     }
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert 'name = "region-breaker"' in project
-    extras = ("aiohttp", "httpx", "httpx2", "prometheus", "opentelemetry", "rabbitmq", "redis")
-    extras += ("requests", "starlette")
-    assert [extra for extra in extras if f"\n{extra} = [" not in project] == []
+    alone = {f"region-breaker[{extra}]" for extra in _extras()}
     # The folder of a clone, until there is a release.
     cloned = {"./region-breaker", "./region-breaker[aiohttp]"}
-    assert installed == cloned | {f"region-breaker[{extra}]" for extra in extras}
+    assert installed == {*cloned, "region-breaker[rabbitmq,aiohttp]", *alone}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=NAMES)
+def test_a_page_names_no_extra_that_does_not_exist(path):
+    assert _extras_named_in(path.read_text(encoding="utf-8")) <= _extras()
+
+
+def _extras_used_in(code):
+    """Return the extras that a program needs for what it imports of this package."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("resilience."):
+            for alias in node.names:
+                yield from NEEDED.keys() & {node.module, f"{node.module}:{alias.name}"}
+
+
+HOW_TOS = [page for page in PAGES if page.parent.name == "how-to" or page.name == "tutorial.md"]
+
+
+@pytest.mark.parametrize("path", HOW_TOS, ids=[page.stem for page in HOW_TOS])
+def test_a_page_names_the_extras_of_what_it_uses(path):
+    used = {NEEDED[name] for code in _blocks(path, "python") for name in set(_extras_used_in(code))}
+    assert used - _extras_named_in(path.read_text(encoding="utf-8")) == set()
+
+
+@pytest.fixture
+def script(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    yield importlib.import_module("test_extras")
+    sys.modules.pop("test_extras")
+    sys.modules.pop("wheels")
+
+
+def test_each_extra_has_a_program_that_make_test_extras_runs(script):
+    programs = script.programs()
+    assert {program.extra for program in programs} == _extras()
+    marked = sum(page.read_text(encoding="utf-8").count("<!-- a program for ") for page in PAGES)
+    assert len(programs) == marked
+
+
+def test_a_program_says_on_its_page_what_to_install(script):
+    for program in script.programs():
+        commands = "\n".join(_blocks(script.PAGES / program.page, "console"))
+        assert f'pip install "region-breaker[{program.extra}]"' in commands
 
 
 def test_the_repository_has_one_address():

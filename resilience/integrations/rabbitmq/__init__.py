@@ -24,11 +24,14 @@ Where to find what:
 - `consumer_warnings`: what is logged once, and not once per message.
 """
 
-from resilience.integrations.rabbitmq.amqp import ConsumerError, MessageError
-from resilience.integrations.rabbitmq.handler import DeadLetterTo
-from resilience.integrations.rabbitmq.hold_when_open import hold_when_open
-from resilience.integrations.rabbitmq.region_consumer import RegionConsumer
-from resilience.integrations.rabbitmq.shared_consumer import SharedConsumer
+from resilience._extras import needs_extra
+
+with needs_extra(__name__, "rabbitmq"):
+    from resilience.integrations.rabbitmq.amqp import ConsumerError, MessageError
+    from resilience.integrations.rabbitmq.handler import DeadLetterTo
+    from resilience.integrations.rabbitmq.hold_when_open import hold_when_open
+    from resilience.integrations.rabbitmq.region_consumer import RegionConsumer
+    from resilience.integrations.rabbitmq.shared_consumer import SharedConsumer
 
 __all__ = [
     "ConsumerError",

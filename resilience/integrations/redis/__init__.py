@@ -14,7 +14,10 @@ Needs redis-py: ``pip install "region-breaker[redis]"``.
   rules are in `resilience.shared_tenant_table`.
 """
 
-from resilience.integrations.redis.fleet import Fleet, FleetCircuit
-from resilience.integrations.redis.sharing import RedisSharing
+from resilience._extras import needs_extra
+
+with needs_extra(__name__, "redis"):
+    from resilience.integrations.redis.fleet import Fleet, FleetCircuit
+    from resilience.integrations.redis.sharing import RedisSharing
 
 __all__ = ["Fleet", "FleetCircuit", "RedisSharing"]

@@ -40,7 +40,9 @@ async def left_in(faststream, queue):
 @pytest.fixture
 def page(broker):
     """What the page of the docs defines, which uses the default registry."""
-    yield run_page("how-to/message-workers.md", without=["celery"], url=str(broker.url))
+    yield run_page(
+        "how-to/message-workers.md", without=["celery", "StubBroker"], url=str(broker.url)
+    )
     default_registry.clear()
 
 

@@ -66,7 +66,7 @@ def forgotten_regions():
 
 @pytest.mark.usefixtures("short_pauses", "forgotten_regions")
 async def test_the_example_of_the_page_outlives_a_region_that_fails_once(bench, mocked_http):
-    page = run_page("how-to/message-workers.md", without=["faststream", "celery"])
+    page = run_page("how-to/message-workers.md", without=["faststream", "celery", "StubBroker"])
     url = "https://api.eu-west-1.example/messages"
     for status in [503, *[200] * 5]:
         mocked_http.post(url, status=status, reason="")
