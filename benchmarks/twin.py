@@ -28,6 +28,7 @@ _MAX_LENGTH = {
 }
 _SECRET_LENGTH = {"secret": 32, "size": 15}
 _MAX_CLOCK_ERROR, _MINUTE, _DAY, _YEAR = 1000, 60_000, 86_400_000, 31_536_000_000
+_MOST_AHEAD = 100 * _YEAR
 # The answers to a command.
 _REFUSED, _DONE, _LATE = 0, 1, 2
 _VOTE = re.compile("([0-9a-fA-F]+)=([0-9]+);")
@@ -156,7 +157,7 @@ class Twin:
             return None, strange
         if not _is_valid(fields):
             return None, 1
-        version = _to_number(fields["v"], now + _YEAR)
+        version = _to_number(fields["v"], now + _MOST_AHEAD)
         since = _to_number(fields["at"], now + _MAX_CLOCK_ERROR)
         renewed_at = _to_number(fields["beat"], now + _MAX_CLOCK_ERROR)
         successes = _to_number(fields["n"], _YEAR)

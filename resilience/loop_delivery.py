@@ -2,10 +2,12 @@
 
 import asyncio
 import contextvars
+import os
 from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from resilience._lock import lock
 from resilience.circuit_name import CircuitName
 from resilience.log import Once, log_closed_loop, log_dropped_events
 
@@ -17,6 +19,9 @@ _MOST_EVENTS = 1000
 
 class LoopDelivery(Generic[E]):
     """Hands events to an event loop from any thread, in order and without waiting for it.
+
+    Like an `EventQueue` it is good for one process: the child of a fork drops what its parent is
+    delivering.
 
     Args:
         loop: The event loop.
@@ -33,6 +38,7 @@ class LoopDelivery(Generic[E]):
         "_events",
         "_is_scheduled",
         "_loop",
+        "_process",
     )
 
     def __init__(
@@ -47,6 +53,7 @@ class LoopDelivery(Generic[E]):
         # Whether the loop will run `_run`. It is set before and cleared after the events are looked
         # at, so that at worst it runs once too often.
         self._is_scheduled = False
+        self._process = os.getpid()
         self._closed_before = Once()
         self._dropped_before = Once()
 
@@ -58,6 +65,7 @@ class LoopDelivery(Generic[E]):
             circuit: Its circuit, for the log.
             chain: The length of the chain of events before it.
         """
+        self._leave_parent()
         if self._loop.is_closed():
             self._on_closed_loop(circuit)
             return
@@ -72,12 +80,21 @@ class LoopDelivery(Generic[E]):
         except RuntimeError:  # it was closed just now
             self._on_closed_loop(circuit)
 
+    def _leave_parent(self) -> None:
+        """Leave to the parent of a fork what it was delivering, and what its loop was to run."""
+        with lock:  # another thread may do the same, and have an event already
+            if self._process != os.getpid():
+                self._events.clear()
+                self._is_scheduled = False
+                self._process = os.getpid()
+
     def _on_closed_loop(self, circuit: CircuitName) -> None:
         self._events.clear()
         if self._closed_before.happens():
             log_closed_loop(circuit)
 
     def _run(self) -> None:
+        self._leave_parent()
         self._is_scheduled = False
         exit_error: BaseException | None = None
         while self._events:

@@ -110,12 +110,12 @@ class WithoutHset(Fault):
         site.admin.execute_command("ACL", "SETUSER", "default", "+hset")
 
 
-class WithoutHgetall(Fault):
+class WithoutHmget(Fault):
     def begin(self, site):
-        site.admin.execute_command("ACL", "SETUSER", "default", "-hgetall")
+        site.admin.execute_command("ACL", "SETUSER", "default", "-hmget")
 
     def end(self, site):
-        site.admin.execute_command("ACL", "SETUSER", "default", "+hgetall")
+        site.admin.execute_command("ACL", "SETUSER", "default", "+hmget")
 
 
 class WithoutPublish(Fault):
@@ -193,7 +193,7 @@ class Reset(Fault):
 
 FAULTS = (
     Killed, Stopped, BlackHole, RestartedEmpty, Full, ReadOnly, WithoutReplicas, WrongPassword,
-    WithoutHset, WithoutHgetall, WithoutPublish, CommandsDropped, Reset, Garbage, TooLarge, TooSlow,
+    WithoutHset, WithoutHmget, WithoutPublish, CommandsDropped, Reset, Garbage, TooLarge, TooSlow,
     Slow,
 )  # fmt: skip
 

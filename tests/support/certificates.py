@@ -18,8 +18,11 @@ class Authority:
         )  # fmt: skip
         self.path = str(folder / "ca.crt")
 
-    def issue(self, name):
-        """Make a certificate for the host of this name; returns the paths of it and its key."""
+    def issue(self, name, days=2):
+        """Make a certificate for the host of this name, which lasts for this many days.
+
+        Returns the paths of it and its key.
+        """
         self._openssl(
             "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
             "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}",
@@ -28,7 +31,7 @@ class Authority:
         (self._folder / "names").write_text(f"subjectAltName={kind}:{name}")
         self._openssl(
             "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key",
-            "-CAcreateserial", "-out", f"{name}.crt", "-days", "2", "-extfile", "names",
+            "-CAcreateserial", "-out", f"{name}.crt", "-days", str(days), "-extfile", "names",
         )  # fmt: skip
         return str(self._folder / f"{name}.crt"), str(self._folder / f"{name}.key")
 

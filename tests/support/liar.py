@@ -30,3 +30,14 @@ class Liar:
 
     def close(self):
         self.socket.close()
+
+
+class Impatient(Liar):
+    """A server that ends each connection as soon as it has answered this many times."""
+
+    def _serve(self, connection):
+        with connection, suppress(OSError):
+            for _ in range(self.times):
+                if not connection.recv(65536):
+                    return
+                connection.sendall(self.answer)

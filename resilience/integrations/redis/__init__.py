@@ -7,7 +7,7 @@ Needs redis-py: ``pip install "region-breaker[redis]"``.
   connects again, and how a call wakes it.
 - `protocol`, `notification`, `script.lua`: the records in the store and what is announced about
   them; the first lines of the script list what is written. The rules that a circuit follows are in
-  `resilience.shared_circuit`. `scripts` reads the Lua files; `common.lua` is what two of them begin
+  `resilience.shared_circuit`. `scripts` reads the Lua files; `common.lua` is what each begins
   with.
 - `fleet`: the same records for operators, without a circuit.
 - `throttles`, `throttle_protocol`, `throttles.lua`: the same for tenants that are throttled; their

@@ -1,7 +1,8 @@
 """Address: where the store is and who connects, taken from a URL or a client of redis-py."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from difflib import get_close_matches
 from inspect import Parameter, signature
 from typing import Any, Final, Protocol, cast
 from urllib.parse import SplitResult, parse_qsl, urlsplit
@@ -16,6 +17,9 @@ from resilience.integrations.redis.server import Server
 # Parameters of a URL that redis-py takes for its pools, not for its connections.
 _POOL_PARAMETERS: Final = frozenset({"max_connections", "timeout"})
 _CONNECTION_TYPES: Final = {"rediss": SSLConnection, "unix": UnixDomainSocketConnection}
+_STARRED: Final = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+# From this ratio on, a name of a parameter is taken for a misspelled one.
+_SIMILAR: Final = 0.75
 # Before version 6 a client does not check host names by default, and the setting does not show
 # whether somebody has chosen that.
 _CHECKS_HOST_NAMES: Final = int(redis.__version__.partition(".")[0]) >= 6  # noqa: PLR2004
@@ -168,20 +172,31 @@ def _problem_with(url: str) -> str:
 def _check_parameters(url: SplitResult) -> None:
     """Refuse parameters that would have no effect, such as one that is misspelled."""
     connection_type = _CONNECTION_TYPES.get(url.scheme, Connection)
-    known = _POOL_PARAMETERS | set(_parameters_of(connection_type)) - {"self"}
+    known = _parameters_of(connection_type)
     for name, value in parse_qsl(url.query, keep_blank_values=True):
         if name not in known:
-            shown = repr(name) if re.fullmatch("[a-z_]{1,40}", name) else "one of its parameters"
             raise ValueError(
-                f"client_or_url has an unknown parameter, {shown}; expected a setting of"
+                f"client_or_url has an unknown parameter{_similar_to(name)}; expected a setting of"
                 " redis-py's connections, such as db, ssl_ca_certs or ssl_cert_reqs"
             )
         if not value:
             raise ValueError(f"client_or_url has no value for its parameter {name!r}")
 
 
-def _parameters_of(connection_type: type) -> Iterable[str]:
+def _similar_to(name: str) -> str:
+    """Return which one is meant; what was given is not shown, since it may end a password."""
+    names = set[str]().union(*map(_parameters_of, (Connection, *_CONNECTION_TYPES.values())))
+    if name in names:
+        return f", {name!r}, which only another scheme takes"
+    similar = get_close_matches(name, sorted(names), n=1, cutoff=_SIMILAR)
+    return f", similar to {similar[0]!r}" if similar else ""
+
+
+def _parameters_of(connection_type: type) -> set[str]:
+    """Return the parameters that redis-py takes for a type of connection, and for its pools."""
+    names = set(_POOL_PARAMETERS)
     for base in connection_type.__mro__:
         if "__init__" in vars(base):
             parameters = signature(vars(base)["__init__"]).parameters.values()
-            yield from (one.name for one in parameters if one.kind is not Parameter.VAR_KEYWORD)
+            names.update(one.name for one in parameters if one.kind not in _STARRED)
+    return names - {"self"}

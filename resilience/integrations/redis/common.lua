@@ -1,13 +1,12 @@
--- What the scripts for records and for throttles begin with. Both are sent with it, as one text.
---
--- Each of them has as its first arguments: command, client id, lease in milliseconds.
+-- What the scripts begin with. Each is sent with it, as one text.
 
 local SECRET_LENGTH = {secret = 32, size = 15}
 local MAX_CLOCK_ERROR, MINUTE, HOUR, DAY, YEAR = 1000, 60000, 3600000, 86400000, 31536000000
+-- A sorted set with more members is none of these scripts'. To drop them would block the server.
+local MOST_MEMBERS = 50000
 -- The answers to a command.
 local REFUSED, DONE, LATE = 0, 1, 2
 
-local command, client_id, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 
@@ -27,17 +26,20 @@ local function read_hash(key, max_length, expected_count)
   local count = redis.pcall('HLEN', key)
   if type(count) == 'table' then
     if count.err:find('WRONGTYPE', 1, true) then return nil, 1 end
-    return error(count)
+    redis.call('HLEN', key)  -- fails with the error of the server
   end
   if count == 0 then return nil, 0 end
   if count ~= expected_count then return nil, 1 end
+  local names = {}
   for name, maximum in pairs(max_length) do
     if redis.call('HSTRLEN', key, name) > maximum then return nil, 1 end
+    names[#names + 1] = name
   end
-  local flat, fields = redis.call('HGETALL', key), {}
-  for place = 1, #flat, 2 do fields[flat[place]] = flat[place + 1] end
-  for name in pairs(max_length) do
-    if not fields[name] then return nil, 1 end
+  -- By their names: one that is not expected may be of any size.
+  local values, fields = redis.call('HMGET', key, unpack(names)), {}
+  for place, name in ipairs(names) do
+    if not values[place] then return nil, 1 end
+    fields[name] = values[place]
   end
   return fields, 0
 end
@@ -46,6 +48,16 @@ local function remove(key)
   -- Large values are removed in the background, if the user may do that.
   local removed = redis.pcall('UNLINK', key)
   if type(removed) == 'table' then redis.call('DEL', key) end
+end
+
+-- Remove the members of a sorted set with scores that are too low or too high, and whatever else
+-- stands in its place.
+local function drop_members(key, low, high)
+  local count = redis.pcall('ZCARD', key)
+  local is_other = type(count) == 'table' and count.err:find('WRONGTYPE', 1, true)
+  if is_other or (type(count) == 'number' and count > MOST_MEMBERS) then remove(key) end
+  redis.pcall('ZREMRANGEBYSCORE', key, '-inf', to_text(low))
+  redis.pcall('ZREMRANGEBYSCORE', key, to_text(high), '+inf')
 end
 
 -- Return the secret, or an empty text; and the size of the fleet.

@@ -2,7 +2,6 @@
 
 import hashlib
 import time
-from collections.abc import Sequence
 from functools import cache
 from typing import Final
 
@@ -38,7 +37,7 @@ class CommandConnection:
 
     def _connect(self) -> None:
         self._connection = self._server.connect(self._name)
-        self._connected_at = time.monotonic()
+        self._connected_at, self._peer = time.monotonic(), self._connection.peer()
         self._has_answered = False
 
     def run(self, request: Request) -> object:
@@ -69,11 +68,18 @@ class CommandConnection:
             raise InvalidReplyError
 
     def _connect_again(self, error: redis.ConnectionError) -> None:
-        """Connect again, unless the error has come as soon as the connection was made."""
+        """Connect again, unless the error has come as soon as the connection was made.
+
+        Where the name leads to another server by now, the connection for notifications is with the
+        wrong one: that is a loss, after which both are made again.
+        """
         if not self._has_answered and time.monotonic() - self._connected_at < _LASTS:
             raise error
+        peer = self._peer
         self._connection.disconnect()
         self._connect()
+        if self._peer != peer:
+            raise error
 
     def _run(self, request: Request) -> object:
         keys_and_arguments = (len(request.keys), *request.keys, *request.arguments)
@@ -81,10 +87,6 @@ class CommandConnection:
             return self._ask("EVALSHA", _digest(request.script), *keys_and_arguments)
         except NoScriptError:  # the store is new, or was flushed
             return self._ask("EVAL", request.script, *keys_and_arguments)
-
-    def evaluate(self, script: str, key: str, arguments: Sequence[str]) -> object:
-        """Run another script, which is run rarely, and return its answer."""
-        return self._ask("EVAL", script, 1, key, *arguments)
 
     def find_keys(self, pattern: str) -> set[str]:
         """Return the keys that match a pattern, without holding up the store for long.

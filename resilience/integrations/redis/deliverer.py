@@ -4,23 +4,28 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Final
 
 from resilience._lock import lock, postpone
 from resilience.circuit_name import CircuitName
 from resilience.log import describe_exception, log
 
+# At a time. A listener that is slow holds one of them for each region of which it hears something.
+_MOST_THREADS: Final = 8
+
 
 class Deliverer:
-    """A thread that runs while there are events to deliver.
+    """Threads that run while there are events to deliver, each for one region at a time.
 
-    A listener that is slow holds up the listeners of others, but neither the synchronizer nor any
-    call.
+    A listener that is slow holds up what others hear of the same region. It holds up neither the
+    other regions, unless it is slow for as many of them as there may be threads, nor the
+    synchronizer, nor any call.
     """
 
     def __init__(self) -> None:
         # At most one delivery of each breaker. Both are guarded by the lock.
         self._deliveries: deque[tuple[CircuitName, Callable[[], None]]] = deque()
-        self._is_running = False
+        self._threads = 0
 
     def put(self, circuit: CircuitName, delivery: Callable[[], None]) -> None:
         """Deliver the events of a breaker soon.
@@ -31,9 +36,9 @@ class Deliverer:
         """
         with lock:
             self._deliveries.append((circuit, delivery))
-            if self._is_running:
+            if self._threads >= _MOST_THREADS:
                 return
-            self._is_running = True
+            self._threads += 1
         try:
             # The synchronizer holds no lock here, so that it may wait until the thread runs.
             threading.Thread(target=self._run, name="resilience-listeners", daemon=True).start()
@@ -44,7 +49,7 @@ class Deliverer:
         while True:
             with lock:
                 if not self._deliveries:
-                    self._is_running = False
+                    self._threads -= 1
                     return
                 circuit, delivery = self._deliveries.popleft()
             try:

@@ -29,7 +29,14 @@ from resilience._text import one_line
 # What Valkey and Redis call the same fault if a script meets it.
 _NOPERM_IN_SCRIPT: Final = re.compile("ACL failure in script|user executing the script can't")
 # Codes of which redis-py has no type of error.
-_CODES: Final = re.compile("BUSY|CROSSSLOT|MASTERDOWN|MISCONF|NOREPLICAS|TRYAGAIN|WRONGTYPE")
+_OTHER_CODES: Final = "BUSY|CROSSSLOT|DENIED|MASTERDOWN|MISCONF|NOREPLICAS|TRYAGAIN|WRONGTYPE"
+_CODES: Final = re.compile(f"({_OTHER_CODES})")
+# Before version 7, Redis puts other words in front of the error that a script meets.
+_CODES_IN_SCRIPT: Final = re.compile(
+    rf"Error running script .{{0,200}}: -({_OTHER_CODES}|READONLY|OOM) "
+)
+_PROTECTED: Final = "DENIED"
+_NO_ROOM: Final = "max number of clients"
 _COMMAND: Final = re.compile(r"'([a-zA-Z|-]{1,40})' command")
 # redis-py takes the code off the text of these.
 _CODES_OF_TYPES: Final = (
@@ -68,7 +75,14 @@ def describe_fault(error: BaseException) -> Fault:
     """Describe an error of a connection by its code."""
     if isinstance(error, NoPrimaryError):
         return Fault(f"no Sentinel names it ({error})")
+    if isinstance(error, redis.RedisError) and _NO_ROOM in str(error):
+        return Fault("ERR: the server has as many clients as it takes")
     return _fault_of_answer(error) or _fault_of_connection(error)
+
+
+def is_protected(error: redis.ResponseError) -> bool:
+    """Return whether a server in protected mode answers like this, which then hangs up."""
+    return str(error).startswith(_PROTECTED)
 
 
 def _fault_of_answer(error: BaseException) -> Fault | None:
@@ -77,8 +91,9 @@ def _fault_of_answer(error: BaseException) -> Fault | None:
         is_missing = "required" in str(error)
         text = "NOAUTH: a password is required" if is_missing else "WRONGPASS: it is not accepted"
         return Fault(text, is_refusal=True)
+    in_script = _CODES_IN_SCRIPT.match(str(error))
     for kind, known, meaning in _CODES_OF_TYPES:
-        if isinstance(error, kind):
+        if isinstance(error, kind) or (in_script is not None and in_script[1] == known):
             return Fault(f"{known}: {meaning}")
     if not isinstance(error, redis.ResponseError):
         return None
@@ -88,8 +103,8 @@ def _fault_of_answer(error: BaseException) -> Fault | None:
         return Fault(f"NOPERM: the user has no permission for {lacking}", is_refusal=True)
     if "DB index" in str(error):
         return Fault("ERR: it has no such database", is_refusal=True)
-    code = _CODES.match(str(error))
-    return Fault(f"{code[0] if code else 'ERR'}: the server refuses a command", is_refusal=True)
+    code = in_script or _CODES.match(str(error))
+    return Fault(f"{code[1] if code else 'ERR'}: the server refuses a command", is_refusal=True)
 
 
 def _fault_of_connection(error: BaseException) -> Fault:

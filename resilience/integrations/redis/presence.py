@@ -12,11 +12,11 @@ import redis
 from resilience._text import one_line
 from resilience.integrations.redis.connection import CommandConnection
 from resilience.integrations.redis.fault import describe_fault
-from resilience.integrations.redis.protocol import RecordProtocol
+from resilience.integrations.redis.protocol import RecordProtocol, Request
 from resilience.integrations.redis.scripts import read_script
 from resilience.log import log
 
-_SCRIPT: Final = read_script("presence.lua")
+_SCRIPT: Final = read_script("common.lua", "presence.lua")
 # Seconds, and polls, without a sign of life until a process counts as gone.
 _LEAST_LIFETIME: Final = 60.0
 _POLLS_PER_LIFETIME: Final = 4
@@ -68,9 +68,10 @@ class Presence:
     def _find_others(self, commands: CommandConnection, *, ends: bool = False) -> str:
         """Describe the other processes."""
         member = f"{self._protocol.client_id} {self._protocol.client_name}"
-        arguments = (member, str(int(self._lifetime * 1000)), str(int(ends)), str(_MOST_NAMES))
+        numbers = (int(self._lifetime * 1000), int(ends), _MOST_NAMES, _MOST_BYTES)
+        arguments = [member, *(str(number) for number in numbers)]
         try:
-            answer = commands.evaluate(_SCRIPT, self._protocol.processes_key, arguments)
+            answer = commands.run(Request([self._protocol.processes_key], arguments, _SCRIPT))
         except redis.ResponseError as error:  # a user without the right to: it is only for the log
             return f"other processes, of which nothing is known: {describe_fault(error).text}"
         return self._describe(answer)

@@ -24,6 +24,7 @@ from redis.retry import Retry
 
 from resilience._text import one_line
 from resilience._validate import name_of
+from resilience.integrations.redis.fault import is_protected
 
 # The settings of a connection that say where the store is, and who connects. Those for TLS, which
 # begin with "ssl_", are kept as well; all others are chosen here.
@@ -66,6 +67,8 @@ class _Connection(Protocol):
 
     def fileno(self) -> int: ...
 
+    def peer(self) -> object: ...
+
     def receive(self, *, waits: bool) -> bytes: ...
 
 
@@ -85,6 +88,13 @@ class _Waitable:
     def fileno(self: _WithSocket) -> int:
         held = self._sock  # pyright: ignore[reportPrivateUsage]
         return -1 if held is None else held.fileno()
+
+    def peer(self: _WithSocket) -> object:
+        """Return the address at the other end; None if that is gone already."""
+        held = self._sock  # pyright: ignore[reportPrivateUsage]
+        with suppress(OSError):
+            return None if held is None else held.getpeername()
+        return None
 
     def receive(self: _WithSocket, *, waits: bool) -> bytes:
         """Return what has arrived, past redis-py: nothing if that is nothing."""
@@ -204,8 +214,7 @@ class Server:
             connection.connect()
             if name:
                 connection.send_command("CLIENT", "SETNAME", name)
-                with suppress(ResponseError):
-                    connection.read_response()
+                _read_name_is_set(connection)
         except BaseException:
             connection.disconnect()
             raise
@@ -214,7 +223,17 @@ class Server:
     def __str__(self) -> str:
         if "path" in self._settings:
             return one_line(f"unix:{self._settings['path']}")
-        return one_line(f"{self.host}:{self._settings.get('port', 6379)}")
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return one_line(f"{host}:{self._settings.get('port', 6379)}")
 
     def __repr__(self) -> str:
         return f"<Server {self}>"
+
+
+def _read_name_is_set(connection: _Connection) -> None:
+    """Read the answer to CLIENT SETNAME, which not every user may send."""
+    try:
+        connection.read_response()
+    except ResponseError as error:
+        if is_protected(error):  # it answers nothing else, and ends the connection
+            raise

@@ -29,6 +29,8 @@
 -- Times are milliseconds of this server's clock, durations are milliseconds. As in script.lua, a
 -- record holds when things have happened, and what is malformed counts as absent.
 
+local command, client_id, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
+
 local MAX_LENGTH = {at = 15, wait = 7, told = 7, kind = 1, own = 16, beat = 15}
 local FIELDS = 6
 local MOST_TENANTS, MOST_BYTES = 10000, 1000
@@ -39,7 +41,7 @@ local MOST_TENANTS, MOST_BYTES = 10000, 1000
 if command == 'find' then
   local found = {}
   for place, key in ipairs(KEYS) do
-    redis.pcall('ZREMRANGEBYSCORE', key, '-inf', to_text(now - MINUTE))
+    drop_members(key, now - MINUTE, now + HOUR + MINUTE)
     local listed, names = redis.pcall('ZREVRANGE', key, 0, tonumber(ARGV[4]) - 1, 'WITHSCORES'), {}
     if listed.err then listed = {} end
     for index = 1, #listed, 2 do
@@ -63,7 +65,7 @@ end
 
 local function unlist(key, tenant)
   redis.pcall('ZADD', key, to_text(now - MINUTE), tenant)
-  redis.pcall('ZREMRANGEBYSCORE', key, '-inf', to_text(now - MINUTE))
+  drop_members(key, now - MINUTE, now + HOUR + MINUTE)
 end
 
 -- One record

@@ -135,6 +135,9 @@ def test_why_a_store_is_not_used_when_it_is_back_is_logged_once(store, log):
     assert again.endswith(": NOAUTH: a password is required")
 
 
+IN_SCRIPT = f"Error running script (call to f_{'0' * 40}): @user_script:57: @user_script: 57: "
+
+
 @pytest.mark.parametrize(
     ("error", "text"),
     [
@@ -143,6 +146,14 @@ def test_why_a_store_is_not_used_when_it_is_back_is_logged_once(store, log):
         (redis.BusyLoadingError("Redis is loading the dataset in memory"), "LOADING"),
         (redis.exceptions.ClusterDownError("The cluster is down"), "CLUSTERDOWN"),
         (redis.ResponseError("MISCONF Redis is configured to save RDB snapshots"), "MISCONF"),
+        (redis.ResponseError("DENIED Redis is running in protected mode because"), "DENIED: the"),
+        (redis.ConnectionError("max number of clients reached"), "ERR: the server has as many cl"),
+        # Redis 6.2
+        (redis.ResponseError(f"{IN_SCRIPT}-READONLY You can't write against a"), "READONLY: the"),
+        (redis.ResponseError(f"{IN_SCRIPT}-OOM command not allowed when used"), "OOM: the"),
+        (redis.ResponseError(f"{IN_SCRIPT}-MISCONF Redis is configured to save"), "MISCONF: the"),
+        (redis.ResponseError(f"{IN_SCRIPT}-S3CRET is wrong"), "ERR: the"),
+        (redis.ResponseError(f"{IN_SCRIPT}The user executing the script can't run"), "NOPERM"),
         (redis.ResponseError("S3CRET is wrong"), "ERR"),
         (redis.ResponseError(f"unknown command 'AUTH', with args: '{SECRET}'"), "ERR"),
         (redis.exceptions.NoPermissionError(f"'{SECRET}' has no permission"), "NOPERM"),
@@ -196,13 +207,17 @@ def test_a_user_who_may_not_name_connections_shares_without_names(store, log):
 @pytest.mark.parametrize(
     ("url", "text"),
     [
-        ("redis://localhost?sll_ca_certs=x", "has an unknown parameter, 'sll_ca_certs'; expected"),
-        ("redis://localhost?db=1&dbb=2", "unknown parameter, 'dbb'"),
-        ("redis://localhost?ssl_ca_certs=x", "unknown parameter, 'ssl_ca_certs'"),
-        ("unix:///socket?ssl_ca_certs=x", "unknown parameter, 'ssl_ca_certs'"),
-        ("redis://localhost?self=1", "unknown parameter, 'self'"),
-        ("redis://localhost?kwargs=1", "unknown parameter, 'kwargs'"),
-        ("redis://localhost?s3cret!", "an unknown parameter, one of its parameters"),
+        ("redis://localhost?sll_ca_certs=x", "unknown parameter, similar to 'ssl_ca_certs'; exp"),
+        ("redis://localhost?db=1&dbb=2", "unknown parameter, similar to 'db'"),
+        ("redis://localhost?ssl_ca_certs=x", "'ssl_ca_certs', which only another scheme takes"),
+        ("unix:///socket?ssl_ca_certs=x", "'ssl_ca_certs', which only another scheme takes"),
+        ("redis://localhost?self=1", "has an unknown parameter; expected"),
+        ("redis://localhost?args=1", "has an unknown parameter; expected"),
+        ("redis://localhost?kwargs=1", "has an unknown parameter; expected"),
+        ("redis://localhost?s3cret!", "an unknown parameter; expected"),
+        # A password that ends early: what follows the & is a part of it.
+        ("redis://localhost?password=x&secretpart", "an unknown parameter; expected"),
+        ("redis://localhost?password=x&secretpart=", "an unknown parameter; expected"),
         ("redis://localhost?db=", "no value for its parameter 'db'"),
         ("redis://localhost?db=x", "not the URL of a store"),
         ("redis://localhost/x", "its path must be the number of a database"),
@@ -218,6 +233,7 @@ def test_a_url_that_would_be_misunderstood_is_refused(url, text):
     with pytest.raises(ValueError, match=text) as caught:
         RedisSharing(url)
     assert "s3cret" not in str(caught.value)
+    assert "secretpart" not in str(caught.value)
     assert caught.value.__cause__ is None
 
 
@@ -262,3 +278,16 @@ def test_no_password_is_shown_by_an_object_or_an_error():
     except redis.ConnectionError as error:
         shown += traceback.format_exception(error)
     assert SECRET not in "".join(shown)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://[::1]:1234", "[::1]:1234"),
+        ("redis://store:1234", "store:1234"),
+        ("redis://127.0.0.1", "127.0.0.1:6379"),
+        ("unix:///run/store", "unix:/run/store"),
+    ],
+)
+def test_an_address_is_shown_as_a_url_would_have_it(url, shown):
+    assert str(RedisSharing(url)._address.locate()) == shown

@@ -73,6 +73,36 @@ def test_a_slow_listener_stalls_no_sharing(two, slow):
     assert slow.threads[0] == "resilience-listeners"
 
 
+def test_a_slow_listener_of_one_region_delays_no_listener_of_another(two, slow):
+    here, there = two
+    seen = []
+    here.get(ONE).listen(slow)
+    here.get(OTHER).listen(lambda event: seen.append(event.new))
+    there.get(ONE).force_open("maintenance")
+    assert slow.started.wait(60)
+    there.get(OTHER).force_open("maintenance")
+    until(lambda: seen == ["OPEN"], "it is delivered")
+    there.get(OTHER).reset()
+    until(lambda: seen == ["OPEN", "CLOSED"], "it is delivered")
+    assert slow.seen == []
+
+
+def test_listeners_that_are_slow_for_many_regions_take_a_few_threads(two, slow):
+    here, there = two
+    here.listen(slow)
+    regions = [f"region-{number}" for number in range(20)]
+    for region in regions:
+        shared(here, region)
+        shared(there, region).force_open("maintenance")
+    until(lambda: {here.get(region).state for region in regions} == {"OPEN"}, "all are heard")
+    until(lambda: len(slow.threads) == 8, "eight threads wait for the listener")
+    running = [thread.name for thread in threading.enumerate()]
+    assert running.count("resilience-listeners") == 8
+    slow.may_end.set()
+    until(lambda: len(slow.seen) == 20, "nothing is lost")
+    assert {region for region, _ in slow.seen} == set(regions)
+
+
 def test_a_slow_listener_stalls_no_call(two, slow):
     here, there = two
     here.get(ONE).listen(slow)

@@ -89,8 +89,44 @@ def test_without_the_rights_all_else_works(store, log):
         unknown = "with other processes, of which nothing is known: NOPERM"
         until(lambda: [line for line in contacts(log) if unknown in line], "it is logged")
         _, line = start(make, store, log)
-        assert line.endswith("of which nothing is known: WRONGTYPE: the server refuses a command")
+        assert line.endswith("with no other process yet"), "and it is replaced"
     assert not lines(log, "WARNING")
+
+
+# Sizes that would block a server for all its clients, or fill the memory of a process.
+
+
+def test_a_set_of_any_size_is_removed_and_not_gone_through(store, log):
+    def removed():
+        return client.info("commandstats")["cmdstat_unlink"]["calls"]
+
+    with store.client() as client, registries() as make:
+        start(make, store, log)
+        for first in range(0, 200_000, 50_000):
+            members = {f"{number} host": number for number in range(first, first + 50_000)}
+            client.zadd(KEY, members)
+        before = removed()
+        _, line = start(make, store, log)
+        assert line.endswith("with no other process yet")
+        assert removed() == before + 1
+        assert client.zcard(KEY) == 1
+
+
+def test_a_name_of_any_length_stays_in_the_store(store, log):
+    with store.client() as client, registries() as make:
+        now = client.time()[0] * 1000
+        client.zadd(KEY, {"1 " + "x" * 5_000_000: now, "2 host/2": now})
+        sent = client.info("stats")["total_net_output_bytes"]
+        _, line = start(make, store, log)
+        assert line.endswith("with 2 other processes: host/2 and 1 more")
+        assert client.info("stats")["total_net_output_bytes"] < sent + 1_000_000
+
+
+def test_a_sign_of_life_from_the_future_is_none(store, log):
+    with store.client() as client, registries() as make:
+        client.zadd(KEY, {"1 host/1": (client.time()[0] + 3_600) * 1000})
+        _, line = start(make, store, log)
+        assert line.endswith("with no other process yet")
 
 
 PROTOCOL = RecordProtocol("prefix", "me", "host/1", 5.0, 1)
@@ -100,7 +136,7 @@ class Answering:
     def __init__(self, answer):
         self.answer = answer
 
-    def evaluate(self, script, key, arguments):
+    def run(self, request):
         return self.answer
 
 
@@ -124,8 +160,8 @@ def test_signs_of_life_are_rare(monkeypatch, clock):
     shown = []
 
     class Counting(Answering):
-        def evaluate(self, script, key, arguments):
-            shown.append(arguments)
+        def run(self, request):
+            shown.append(request.arguments)
             raise redis.ResponseError
 
     monkeypatch.setattr("resilience.integrations.redis.presence.time.monotonic", clock)

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.twin import Twin
+from resilience.integrations.redis.fault import describe_fault
 from resilience.integrations.redis.notification import newest
 from resilience.integrations.redis.protocol import SCRIPT, RecordProtocol, parse_reply
 from tests.support.needs import needs_store
@@ -328,8 +329,8 @@ def test_a_secret_that_is_none_is_replaced(region):
 
 
 def reads(client):
-    """Return how many hashes the server has read whole."""
-    return client.info("commandstats").get("cmdstat_hgetall", {"calls": 0})["calls"]
+    """Return how many hashes the server has read."""
+    return client.info("commandstats").get("cmdstat_hmget", {"calls": 0})["calls"]
 
 
 @pytest.mark.parametrize("kind", ["many fields", "one large field"])
@@ -348,6 +349,39 @@ def test_a_record_of_any_size_counts_as_absent_and_is_not_read(region, kind):
     assert (again["state"], again["malformed"]) == (b"O", 0)
     assert reads(region.client) == before
     assert region.client.hlen(region.key) == 12
+
+
+def calls(client, command):
+    """Return how often the server has run a command."""
+    return client.info("commandstats").get(f"cmdstat_{command}", {"calls": 0})["calls"]
+
+
+@pytest.mark.parametrize("missing", ["votes", "own", "sum"])
+def test_a_field_that_nobody_expects_is_not_read_in_the_place_of_another(region, missing):
+    opened = region.change("trip", A)
+    region.client.hdel(region.key, missing)
+    region.client.hset(region.key, "?", "x" * 10_000_000)
+    before = calls(region.client, "hgetall")
+    assert region.read()["malformed"] == 1
+    again = region.change("trip", A, expected=opened["version"])
+    assert (again["state"], again["malformed"]) == (b"O", 0)
+    assert calls(region.client, "hgetall") == before
+    assert region.client.hlen(region.key) == 12
+
+
+def test_something_else_in_the_place_of_the_canary_is_removed(region):
+    region.client.set("canary", "?")
+    region.poll()
+    assert region.client.hgetall("canary").keys() == {b"at"}
+
+
+@pytest.mark.parametrize("years", [2, 50])
+def test_versions_of_a_clock_that_was_years_ahead_are_outgrown(region, years):
+    seconds, _ = region.client.time()
+    ahead = (seconds + years * 31_536_000) * 1_000
+    assert region.change("trip", A, expected=ahead)["version"] > ahead
+    seen = region.read()
+    assert (seen["state"], seen["malformed"]) == (b"O", 0)
 
 
 def test_a_large_record_is_removed_also_where_unlink_is_not_allowed(region):
@@ -403,7 +437,7 @@ def test_the_version_before_finds_its_notification_among_ours(region):
 
 # Access rights
 
-RECORDS_NEED = ("hset", "hgetall", "hlen", "hstrlen", "pexpire", "publish", "time")
+RECORDS_NEED = ("hset", "hmget", "hlen", "hstrlen", "pexpire", "publish", "time")
 
 
 @pytest.mark.parametrize("name", RECORDS_NEED)
@@ -419,7 +453,7 @@ def test_a_poll_fails_where_a_change_would(region, name):
         with pytest.raises(redis.ResponseError):
             restricted.poll()
         # The record is absent, so that a change has nothing to read.
-        if name not in ("hgetall", "hstrlen"):
+        if name not in ("hmget", "hstrlen"):
             with pytest.raises(redis.ResponseError):
                 restricted.change("trip", A)
 
@@ -432,6 +466,22 @@ def test_a_poll_fails_where_the_channel_is_not_allowed(region):
     refused = pytest.raises(redis.ResponseError, match="channel")
     with redis.Redis(port=port, username="elsewhere", password="any") as client, refused:
         Region(client).poll()
+
+
+def test_a_server_without_a_check_of_rights_names_what_is_missing_when_something_changes(region):
+    """Redis before version 7: a poll that announced something each time would cost too much."""
+    region.client.execute_command(
+        "ACL", "SETUSER", "silent", "on", "nopass", "~*", "&*", "+@all", "-publish"
+    )
+    port = region.client.get_connection_kwargs()["port"]
+    with redis.Redis(port=port, username="silent", password="any") as client:
+        restricted = Region(client)
+        restricted.script = client.register_script(SCRIPT.replace("acl_check_cmd", "not_there"))
+        restricted.poll()
+        with pytest.raises(redis.ResponseError) as caught:
+            restricted.change("trip", A)
+        assert describe_fault(caught.value).text.startswith("NOPERM: ")
+        assert restricted.read()["state"] == b"O", "others find it with their next poll"
 
 
 def test_an_unknown_change_is_refused(region):

@@ -8,6 +8,8 @@ import redis.asyncio.sentinel
 import redis.sentinel
 
 from resilience.integrations.redis import RedisSharing
+from resilience.integrations.redis.backoff import Backoff
+from resilience.integrations.redis.discovery import SentinelService
 from tests.support.liar import Liar
 from tests.support.needs import needs_store
 from tests.support.sentinels import SERVICE, Sentinels
@@ -152,3 +154,34 @@ def test_a_sentinel_itself_and_a_client_of_replicas_are_refused_with_what_to_use
         RedisSharing(sentinel)
     with pytest.raises(TypeError, match="got one of its replicas, which take no writes: pass what"):
         RedisSharing(sentinel.slave_for(SERVICE))
+
+
+def test_the_first_attempt_after_the_sentinels_have_agreed_finds_the_new_primary(
+    valkey_sentinels, monkeypatch
+):
+    # What bounds the time for which a process is alone: a fail-over costs no attempt more, and
+    # this is how long it waits before one.
+    attempts, waits = [], []
+    locate, next_wait = SentinelService.locate, Backoff.next_wait
+
+    def count(service):
+        attempts.append(service)
+        return locate(service)
+
+    def note(backoff, error):
+        waits.append(next_wait(backoff, error))
+        return waits[-1]
+
+    monkeypatch.setattr(SentinelService, "locate", count)
+    monkeypatch.setattr(Backoff, "next_wait", note)
+    with registries() as make:
+        # No machine is so slow that these run out.
+        registry = make(valkey_sentinels.client(), socket_timeout=30.0, probe_lease=120.0)
+        shared(registry)
+        old = valkey_sentinels.primary()
+        old.kill()
+        failed_over(valkey_sentinels, old)
+        before = len(attempts)
+        shared(registry)
+        assert len(attempts) <= before + 1
+    assert max(waits) <= 1.5

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import weakref
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -52,7 +52,7 @@ from resilience.outcome import Outcome, Report
 from resilience.shared_record import Change, Command
 from tests.support import sharing_worker
 from tests.support.chaos_proxy import ChaosProxy
-from tests.support.liar import Liar
+from tests.support.liar import Impatient, Liar
 from tests.support.needs import needs_store
 from tests.support.sharing_worker import REGION
 from tests.support.stores import SERVERS, free_port, serving, until
@@ -677,17 +677,6 @@ def test_a_store_that_ends_idle_connections_is_not_lost(own_store, fleet, log):
     assert sharing_lines(log) == []
 
 
-class Impatient(Liar):
-    """A server that ends each connection as soon as it has answered this many times."""
-
-    def _serve(self, connection):
-        with connection, suppress(OSError):
-            for _ in range(self.times):
-                if not connection.recv(65536):
-                    return
-                connection.sendall(self.answer)
-
-
 def test_a_connection_that_ends_as_soon_as_it_is_made_is_a_loss():
     impatient = Impatient(b"", times=0)
     commands = CommandConnection(Address(impatient.url, 5.0).locate())
@@ -706,7 +695,7 @@ def test_a_store_that_speaks_without_being_asked_is_not_a_store():
     liar.close()
 
 
-@pytest.mark.parametrize("right", ["hset", "hgetall", "publish", "evalsha", "@write"])
+@pytest.mark.parametrize("right", ["hset", "hmget", "publish", "evalsha", "@write"])
 def test_a_right_that_is_withdrawn_is_a_loss_which_is_logged_once(
     own_store, fleet, log, attempts, right
 ):

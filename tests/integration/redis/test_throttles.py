@@ -279,6 +279,18 @@ def test_a_flood_of_forged_announcements_changes_nothing(make, client):
     assert list(other.throttled_tenants) == ["acme"]
 
 
+def test_a_list_of_any_size_is_removed_and_not_gone_through(make, client):
+    def removed():
+        return client.info("commandstats")["cmdstat_unlink"]["calls"]
+
+    make()
+    listed = f"{{region-breaker}}:throttled:{REGION}"
+    client.zadd(listed, {f"tenant {n}": n for n in range(60_000)})
+    before = removed()
+    make()
+    assert removed() == before + 1
+
+
 def test_records_and_lists_of_others_are_of_no_interest(make, client):
     one = make(poll_interval=0.1)
     listed, now = "{region-breaker}:throttled:eu-west-1", client.time()[0] * 1000

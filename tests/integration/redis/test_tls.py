@@ -151,3 +151,28 @@ def test_a_store_that_gets_a_certificate_of_its_own_name_is_used_then(own_store,
         start(own_store, authority, RIGHT)
         shared(registry)
         until(lambda: "sharing is back" in lines(log, "INFO"), "it is back")
+
+
+def test_a_certificate_that_runs_out_is_noticed_when_a_connection_is_made(
+    own_store, authority, log
+):
+    def use(days):
+        certificate, key = authority.issue(RIGHT, days)
+        admin.config_set("tls-cert-file", certificate, "tls-key-file", key)
+
+    start(own_store, authority, RIGHT)
+    with (
+        by_client(own_store, authority, ssl_check_hostname=False) as admin,
+        registries() as make,
+    ):
+        registry = make(by_url(own_store, authority))
+        breaker = shared(registry)
+        use(days=-1)
+        assert breaker.snapshot().shared, "connections that exist live on"
+        admin.client_kill_filter(_type="normal", skipme=True)
+        logged = warning(log)
+        assert logged.endswith("certificate not accepted: certificate has expired")
+        assert not breaker.snapshot().shared
+        use(days=2)
+        shared(registry)
+        until(lambda: "sharing is back" in lines(log, "INFO"), "it is back")

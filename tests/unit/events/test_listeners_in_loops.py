@@ -2,12 +2,14 @@
 
 import asyncio
 import contextvars
+import selectors
 import threading
 
 import pytest
 
 from resilience import CircuitBreakerRegistry, region_breaker
 from resilience.scope import enclosing_calls
+from tests.support.forks import forking, in_child
 from tests.support.threads import join_all, run_all
 
 REGION = "eu-west-1"
@@ -162,3 +164,48 @@ def test_a_listener_that_takes_its_time_keeps_ten_thousand_events(registry, log)
     assert 9_000 < len(seen) <= 10_001
     assert seen[-1] == "forced open: number 5999"
     assert len([line for line in warnings(log) if "drops events" in line]) == 1
+
+
+# Forks
+
+
+@forking
+def test_the_child_of_a_fork_leaves_to_its_parent_what_the_loop_was_to_deliver(registry):
+    # Not epoll, which the two would share.
+    loop = asyncio.SelectorEventLoop(selectors.SelectSelector())
+    seen = []
+    registry.listen(lambda event: seen.append(event.reason), loop=loop)
+    breaker = registry.get(REGION)
+    breaker.force_open("in the parent")
+
+    def child():
+        breaker.reset()
+        loop.run_until_complete(asyncio.sleep(0))
+        assert seen == ["reset by hand"]
+
+    in_child(child)
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    assert seen == ["forced open: in the parent"]
+
+
+def test_a_fork_before_the_loop_was_asked_silences_no_listener_in_the_child(registry, monkeypatch):
+    class Forking(asyncio.SelectorEventLoop):
+        was_forked = False
+
+        def call_soon_threadsafe(self, *args, **kwargs):
+            if self.was_forked:
+                return super().call_soon_threadsafe(*args, **kwargs)
+            self.was_forked = True  # and the thread that asks is not in the child
+            return None
+
+    loop = Forking()
+    seen = []
+    registry.listen(lambda event: seen.append(event.reason), loop=loop)
+    breaker = registry.get(REGION)
+    breaker.force_open("in the parent")
+    monkeypatch.setattr("os.getpid", lambda: -1)  # as in the child
+    breaker.reset()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    assert seen == ["reset by hand"]
