@@ -7,23 +7,20 @@ a browser shows it, and changes nothing unless it is told who may.
 
 from typing import TYPE_CHECKING
 
+from resilience.integrations.status_page.actions import bearer_token
 from resilience.integrations.status_page.asgi import StatusPage
+from resilience.integrations.status_page.asgi_request import ActionRequest
 
 if TYPE_CHECKING:
-    from resilience.integrations.status_page.actions import bearer_token
     from resilience.integrations.status_page.page import status_page
 
-__all__ = ["StatusPage", "bearer_token", "status_page"]
+__all__ = ["ActionRequest", "StatusPage", "bearer_token", "status_page"]
 
 
 def __getattr__(name: str) -> object:
-    # Both need aiohttp, which the page for ASGI does without.
+    # It needs aiohttp, which the page for ASGI does without.
     if name == "status_page":
         from resilience.integrations.status_page.page import status_page  # noqa: PLC0415
 
         return status_page
-    if name == "bearer_token":
-        from resilience.integrations.status_page.actions import bearer_token  # noqa: PLC0415
-
-        return bearer_token
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
