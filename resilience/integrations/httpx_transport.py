@@ -41,8 +41,8 @@ class _Protecting(Generic[Request, Response]):
         transport: The other transport.
         options: What the user has set.
         client: The client library.
-        make_body: Takes the stream of a response, a permit, the request and this transport, and
-            returns the stream that settles the permit.
+        make_body: Takes the stream of a response, a permit and the request, and returns the stream
+            that settles the permit.
     """
 
     def __init__(
@@ -50,23 +50,11 @@ class _Protecting(Generic[Request, Response]):
         transport: Any,
         options: RequestOptions[Request],
         client: HttpClient[Request],
-        make_body: Callable[[Any, Permit, Any, "_Protecting[Any, Any]"], Any],
+        make_body: Callable[[Any, Permit, Any], Any],
     ) -> None:
         self._transport = transport
         self._make_body = make_body
         self._protection: RequestProtection[Any] = RequestProtection(options, client)
-        #: How often it was closed. Another client may go on using it.
-        self.closings = 0
-
-    def settle_if_closed(self, permit: Permit, closings: int) -> None:
-        """Settle a call that has failed, if this side has closed its connection.
-
-        Args:
-            permit: The permit of the call.
-            closings: How often this transport was closed before the call.
-        """
-        if self.closings != closings:
-            permit.abandon("the client was closed")
 
     def _watch(self, permit: Permit, request: Any, response: Any) -> Response:
         """Have the stream of a response settle the call, if it has to."""
@@ -76,7 +64,7 @@ class _Protecting(Generic[Request, Response]):
             permit, response, status, has_ended=has_no_body or response.is_closed
         )
         if body_permit is not None:
-            response.stream = self._make_body(response.stream, body_permit, request, self)
+            response.stream = self._make_body(response.stream, body_permit, request)
         return cast("Response", response)
 
 
@@ -98,21 +86,17 @@ class ProtectingTransport(_Protecting[Request, Response]):
             raise self._protection.rejection_for(error) from error.__cause__
 
     def _send(self, permit: Permit, request: Any) -> Response:
-        limit, closings, given = permit.call_timeout, self.closings, request.extensions
+        limit, given = permit.call_timeout, request.extensions
         if limit is not None:  # nothing can end the call of a thread, but it can give up in time
             request.extensions = {**given, "timeout": _at_most(limit, given.get("timeout", {}))}
         try:
             response = self._transport.handle_request(request)
-        except Exception:
-            self.settle_if_closed(permit, closings)
-            raise
         finally:
             request.extensions = given  # a redirect, which may be to another region, takes them
         return self._watch(permit, request, response)
 
     def close(self) -> None:
         """Close the other transport."""
-        self.closings += 1
         self._transport.close()
 
     def __enter__(self) -> Self:
@@ -125,7 +109,6 @@ class ProtectingTransport(_Protecting[Request, Response]):
         error: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
-        self.closings += 1
         self._transport.__exit__(kind, error, traceback)
 
 
@@ -148,17 +131,10 @@ class AsyncProtectingTransport(_Protecting[Request, Response]):
             raise self._protection.rejection_for(error) from error.__cause__
 
     async def _send(self, permit: Permit, request: Request) -> Response:
-        closings = self.closings
-        try:
-            response = await self._transport.handle_async_request(request)
-        except Exception:
-            self.settle_if_closed(permit, closings)
-            raise
-        return self._watch(permit, request, response)
+        return self._watch(permit, request, await self._transport.handle_async_request(request))
 
     async def aclose(self) -> None:
         """Close the other transport."""
-        self.closings += 1
         await self._transport.aclose()
 
     async def __aenter__(self) -> Self:
@@ -171,7 +147,6 @@ class AsyncProtectingTransport(_Protecting[Request, Response]):
         error: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
-        self.closings += 1
         await self._transport.__aexit__(kind, error, traceback)
 
 
@@ -182,25 +157,15 @@ class _SettlingBody:
         stream: The stream of the response.
         permit: The permit of the call.
         request: What was sent.
-        transport: The transport that has sent it.
     """
 
     #: What the library raises if a body cannot be decoded.
     DECODING_ERROR: ClassVar[type[Exception]]
 
-    def __init__(
-        self, stream: Any, permit: Permit, request: object, transport: _Protecting[Any, Any]
-    ) -> None:
+    def __init__(self, stream: Any, permit: Permit, request: object) -> None:
         self._stream = stream
         self._permit = permit
         self._request = request
-        self._transport = transport
-        self._closings = transport.closings
-
-    def _fail(self, error: BaseException) -> None:
-        """Settle the call: reading has failed."""
-        self._transport.settle_if_closed(self._permit, self._closings)
-        self._permit.raised(error)
 
     def _end(self) -> None:
         """Settle the call, unless it has ended before: the response is closed."""
@@ -224,7 +189,7 @@ class Body(_SettlingBody):
         except GeneratorExit:  # the reader has stopped; `close` follows
             raise
         except BaseException as error:
-            self._fail(error)
+            self._permit.raised(error)
             raise
         self._permit.succeed()
 
@@ -251,7 +216,7 @@ class AsyncBody(_SettlingBody):
         except GeneratorExit:  # the reader has stopped; `aclose` follows
             raise
         except BaseException as error:
-            self._fail(error)
+            permit.raised(error)
             raise
 
     async def aclose(self) -> None:

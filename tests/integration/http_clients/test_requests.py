@@ -212,7 +212,10 @@ async def test_a_chunked_body_can_be_read_by_its_chunks(registry, server, breake
         _, body = await raw(session, server.url("/chunks"))
         assert body.headers["Transfer-Encoding"] == "chunked"
         assert await asyncio.to_thread(lambda: list(body.read_chunked())) == [b"one", b"two"]
-    assert outcomes(breaker) == (1, 0, 0, 0)
+        assert outcomes(breaker) == (1, 0, 0, 0)
+        _, body = await raw(session, server.url("/chunks"))
+        assert await asyncio.to_thread(body.read, -1) == b"onetwo"
+    assert outcomes(breaker) == (2, 0, 0, 0)
 
 
 async def test_the_raw_body_can_be_read_as_json(registry, server, breaker):
