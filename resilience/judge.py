@@ -48,6 +48,8 @@ class Classifiers(NamedTuple):
     result_classifier: ResultClassifier | None = None
     #: What else the function decides for its calls: whether the loops that are found on it stop.
     stops_found_loops: bool = True
+    #: The type of the error that ends a call by the `call_timeout`.
+    timeout_error: type[TimeoutError] = TimeoutError
 
 
 class Judge:

@@ -196,6 +196,17 @@ class Permit(KeepsIdentity):
         """Return whether loops that nobody has gated, and that were found, stop with the call."""
         return self._classifiers is None or self._classifiers.stops_found_loops
 
+    @property
+    def call_timeout(self) -> float | None:
+        """Seconds after which the policy wants the call to end; None: it may take any time."""
+        if self.breaker.bypass is not None:
+            return None
+        return self.breaker.circuit.policy.call_timeout
+
+    async def go_on(self, awaitable: Awaitable[T]) -> T:
+        """Await a part of the call after its function has returned; settle nothing."""
+        return await awaitable
+
     def judge(self) -> Judge:
         """Return what decides about the errors and results of this call."""
         judge = self.breaker.judge

@@ -63,7 +63,8 @@ class BreakerPolicy:
             that number grows each time that as many calls were answered: ``(2, 2)`` allows 2, 4, 8,
             and so on. None: all of them, immediately.
         call_timeout: Seconds after which the breaker ends a call of an `async def` with a
-            `TimeoutError` and counts a failure. None: calls have no timeout here.
+            `TimeoutError` and counts a failure. The integrations of HTTP clients limit requests of
+            sync code as far as they can. None: calls have no timeout here.
         abandoned_threshold: Calls in a row, cancelled from outside without an answer between them,
             that trip the circuit. None: they are not counted.
         stranded_after: Seconds; a call that is in flight for as long, while the region has answered

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from enum import Enum, auto
 from functools import partial
-from typing import Self, TypeVar
+from typing import Self, TypeVar, cast
 
 from resilience import scope
 from resilience.circuit_states import Call, Probe, Ticket
@@ -83,7 +83,7 @@ class WatchedPermit(Permit):
     be ended when the circuit opens. Blocks of `with` and plain functions run to their own end.
     """
 
-    __slots__ = ()
+    __slots__ = ("began", "waited")
 
     def begin(
         self,
@@ -92,6 +92,10 @@ class WatchedPermit(Permit):
         classifiers: Classifiers | None = None,
     ) -> Self:
         """Begin the call, as every permit does; where no failure counts, it cannot be stranded."""
+        #: When the event loop began to wait for the region; None: it does not.
+        self.began: float | None = None
+        #: Seconds for which it has waited before.
+        self.waited = 0.0
         outcomes = scope.watched_outcomes.get()
         is_ignored = outcomes is not None and outcomes.ignore_failures
         if is_ignored and isinstance(ticket, Call | Probe):
@@ -113,8 +117,36 @@ class WatchedPermit(Permit):
         with self:
             return self.returned(await self._watch(wait))
 
+    async def go_on(self, awaitable: Awaitable[T]) -> T:
+        """Await a part of the call after its function has returned, in the time that is left.
+
+        The time between two parts is the caller's own, and does not count.
+
+        Raises:
+            TimeoutError: The time was up; the call is settled as a failure.
+        """
+        limit, task = self.call_timeout, _current_task()
+        if limit is None or self.ticket is None or task is None:
+            return await awaitable
+        call, loop = RunningCall(task), task.get_loop()
+        began = loop.time()
+        timers = [call.end_after(limit - self.waited)]
+        try:
+            result = await awaitable
+        except BaseException as error:
+            if _stop_watching(call, timers, None, error) is None:
+                raise
+            raise self._time_is_up("end of the answer", limit) from error
+        finally:
+            self.waited += loop.time() - began
+        _stop_watching(call, timers, None, None)
+        return result
+
     def _continuation(self) -> Permit:
-        return WatchedPermit().begin(self.breaker, None, self._classifiers)
+        permit = WatchedPermit().begin(self.breaker, None, self._classifiers)
+        if self.began is not None:  # it has waited for the function until now
+            permit.waited = asyncio.get_running_loop().time() - self.began
+        return permit
 
     async def _watch(
         self, fn: Callable[..., Awaitable[T]], /, *args: object, **kwargs: object
@@ -123,6 +155,7 @@ class WatchedPermit(Permit):
         if task is None:  # driven by something else than asyncio
             return await fn(*args, **kwargs)
         call, policy = RunningCall(task), self.breaker.circuit.policy
+        self.began = task.get_loop().time()
         timers = self._set_timers(call, policy)
         running_calls = self.breaker.running_calls
         if running_calls is not None:
@@ -139,8 +172,8 @@ class WatchedPermit(Permit):
 
     def _set_timers(self, call: RunningCall, policy: BreakerPolicy) -> list[asyncio.TimerHandle]:
         timers: list[asyncio.TimerHandle] = []
-        if policy.call_timeout is not None and self.breaker.bypass is None:
-            timers.append(call.end_after(policy.call_timeout))
+        if self.call_timeout is not None:
+            timers.append(call.end_after(self.call_timeout))
         if policy.stranded_after is not None:
             count = self.breaker.count_stranded
             timers.append(call.call_after(policy.stranded_after, count))
@@ -151,9 +184,18 @@ class WatchedPermit(Permit):
         if cause is _Cause.OPENING:
             self.abandon("cancelled when the circuit opened")
             return self.breaker.rejection()
-        seconds = policy.call_timeout
-        error = TimeoutError(f"no answer within the call_timeout of {seconds:g} s")
-        report = Report(Outcome.FAILURE, f"no answer within {seconds:g} s (call_timeout)")
+        return self._time_is_up("answer", cast("float", policy.call_timeout))
+
+    def _time_is_up(self, missing: str, seconds: float) -> TimeoutError:
+        """Settle as a failure, and return what the caller gets.
+
+        Args:
+            missing: What has not come.
+            seconds: The `call_timeout`.
+        """
+        kind = TimeoutError if self._classifiers is None else self._classifiers.timeout_error
+        error = kind(f"no {missing} within the call_timeout of {seconds:g} s")
+        report = Report(Outcome.FAILURE, f"no {missing} within {seconds:g} s (call_timeout)")
         self._settle(note_outcome(error, report))
         return error
 

@@ -152,9 +152,11 @@ def _history(options: argparse.Namespace, target: Target) -> int:
     if options.json:
         print(json.dumps([asdict(change) for change in changes], indent=2))
     elif not changes:
-        print("no circuit has changed its state")
+        print("no change of state is known")
     for change in () if options.json else changes:
         _print_change(change)
+    if target.missing_history:
+        sys.stderr.write(f"resilience: {target.missing_history}\n")
     return 0
 
 
@@ -191,7 +193,8 @@ def _print_circuits(circuits: Sequence[CircuitLine]) -> None:
 
 def _print_change(change: ChangeLine) -> None:
     name = _name(change.registry, change.region)
-    print(f"{change.time}  {name}  {change.old} -> {change.new}: {change.reason}", flush=True)
+    move = f"{change.old} -> {change.new}" if change.old else f"-> {change.new}"
+    print(f"{change.time}  {name}  {move}: {change.reason}", flush=True)
 
 
 def _change(old: str, circuit: CircuitLine) -> ChangeLine:

@@ -43,6 +43,8 @@ class PageTarget:
         where: What error texts call it.
     """
 
+    missing_history = ""
+
     def __init__(
         self,
         connect: Callable[[], http.client.HTTPConnection],

@@ -2,12 +2,14 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 
 from resilience._extras import needs_extra
 
 with needs_extra("--redis", "redis"):
     import redis
 
+from resilience.circuit import CircuitState
 from resilience.cli.target import ChangeLine, CircuitLine, TargetError
 from resilience.genesys import canonical_region
 from resilience.integrations.redis import Fleet, FleetCircuit
@@ -23,6 +25,11 @@ class StoreTarget:
         prefix: The prefix of the processes' `RedisSharing`.
         name: What the processes call whoever makes a change.
     """
+
+    missing_history = (
+        "the store keeps only the last change of each region, for ten recovery timeouts;"
+        " a process knows more: use --url or --socket"
+    )
 
     def __init__(self, url: str, prefix: str, name: str) -> None:
         with _faults_explained():
@@ -44,8 +51,24 @@ class StoreTarget:
         ]
 
     def history(self) -> list[ChangeLine]:
-        """Raise an error: the store remembers no changes."""
-        raise TargetError("the store keeps no history: ask a process, with --url or --socket")
+        """Return the last change of each circuit that the store knows, oldest first."""
+        with _faults_explained():
+            circuits = self._fleet.circuits()
+        now = datetime.now(UTC)
+        circuits.sort(key=lambda circuit: circuit.seconds_in_state, reverse=True)
+        return [
+            ChangeLine(
+                time=(now - timedelta(seconds=circuit.seconds_in_state)).isoformat(
+                    timespec="seconds"
+                ),
+                registry="",
+                region=circuit.region,
+                old="",
+                new=circuit.state.value,
+                reason=_cause(circuit),
+            )
+            for circuit in circuits
+        ]
 
     def force_open(self, region: str, registry: str, reason: str) -> str:
         """Hold a circuit open in all processes."""
@@ -85,8 +108,17 @@ def _faults_explained() -> Generator[None, None, None]:
 
 
 def _note(circuit: FleetCircuit) -> str:
-    if circuit.state.value == "CLOSED":
+    if circuit.state is CircuitState.CLOSED:
         return ""
     probed = "; a probe is under way" if circuit.is_probed else ""
-    by = f", by {circuit.by}" if circuit.by else ""
-    return f"{circuit.reason}{by}{probed}"
+    return f"{_reason_and_who(circuit)}{probed}"
+
+
+def _cause(circuit: FleetCircuit) -> str:
+    # What a record has about a circuit that is probed is why it was opened, and who did it.
+    why = _reason_and_who(circuit)
+    return f"after {why}" if circuit.state is CircuitState.HALF_OPEN else why
+
+
+def _reason_and_who(circuit: FleetCircuit) -> str:
+    return f"{circuit.reason}, by {circuit.by}" if circuit.by else circuit.reason

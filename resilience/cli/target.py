@@ -36,7 +36,7 @@ class ChangeLine:
         time: The time of day, with its time zone.
         registry: The name of the registry; empty if there is only one.
         region: The region.
-        old: The state before.
+        old: The state before; empty: unknown.
         new: The state after.
         reason: Why.
     """
@@ -51,6 +51,9 @@ class ChangeLine:
 
 class Target(Protocol):
     """Running circuits; every method may raise a `TargetError`."""
+
+    #: What `history` leaves out, for the operator; empty: nothing.
+    missing_history: str
 
     def circuits(self) -> Sequence[CircuitLine]:
         """Return all circuits."""

@@ -16,7 +16,12 @@ with needs_extra(__name__, "aiohttp"):
 
 from resilience.classify import classify_status
 from resilience.errors import CircuitBreakerOpenError
-from resilience.integrations.http_client import RequestProtection, region_of_host
+from resilience.integrations.http_client import (
+    HttpClient,
+    RequestOptions,
+    RequestProtection,
+    region_of_host,
+)
 from resilience.outcome import Classifier, ResultClassifier
 from resilience.permit import Permit
 from resilience.registry import CircuitBreakerRegistry
@@ -26,6 +31,10 @@ T = TypeVar("T")
 
 class RequestRejectedError(CircuitBreakerOpenError, aiohttp.ClientError):
     """A request was not sent, because the circuit of its region admits none."""
+
+
+class RequestTimeoutError(aiohttp.ServerTimeoutError):
+    """The `call_timeout` of the policy has ended a request, or the reading of its response."""
 
 
 class RegionMiddleware:
@@ -62,21 +71,15 @@ class RegionMiddleware:
         result_classifier: ResultClassifier | None = classify_status,
         observe_limits: bool = False,
     ) -> None:
-        self._protection: RequestProtection[ClientRequest] = RequestProtection(
-            registry=registry,
-            region_of=region_of,
-            classifier=classifier,
-            result_classifier=result_classifier,
-            observe_limits=observe_limits,
-            region_of_url=_region_of_url,
-            rejection=RequestRejectedError,
-        )
+        options = RequestOptions(registry, region_of, classifier, result_classifier, observe_limits)
+        self._protection: RequestProtection[ClientRequest] = RequestProtection(options, _AIOHTTP)
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """Send a request, unless the circuit of its region is open.
 
         Raises:
             RequestRejectedError: It is.
+            RequestTimeoutError: The response has not begun within the `call_timeout`.
         """
         try:
             permit = self._protection.admit(request)
@@ -87,8 +90,13 @@ class RegionMiddleware:
     async def _send(
         self, permit: Permit, request: ClientRequest, handler: ClientHandlerType
     ) -> ClientResponse:
-        with _timer_of(request):
-            response = await handler(request)
+        try:
+            with _timer_of(request):
+                response = await handler(request)
+        except Exception:
+            if _is_session_closed(request):  # then it was this side that has cut the connection
+                permit.abandon("the session was closed")
+            raise
         body = response.content
         body_permit = self._protection.answered(
             permit, response, response.status, has_ended=body.is_eof()
@@ -151,9 +159,19 @@ def _timer_of(request: ClientRequest) -> AbstractContextManager[object]:
     return nullcontext() if timer is None else timer
 
 
+def _is_session_closed(request: ClientRequest) -> bool:
+    session: aiohttp.ClientSession | None = getattr(request, "session", None)
+    return session is not None and session.closed
+
+
 def _region_of_url(request: ClientRequest) -> str:
     url: URL = request.url
-    return region_of_host(url.host or "", None if url.is_default_port() else url.port)
+    return region_of_host(url.raw_host or "", None if url.is_default_port() else url.port)
+
+
+_AIOHTTP: HttpClient[ClientRequest] = HttpClient(
+    _region_of_url, RequestRejectedError, RequestTimeoutError
+)
 
 
 class _Body(aiohttp.StreamReader):
@@ -234,7 +252,7 @@ class _Body(aiohttp.StreamReader):
 
     async def _watch(self, reading: Awaitable[T]) -> T:
         try:
-            return await reading
+            return await self._permit.go_on(reading)
         except BaseException as error:
             self._permit.raised(error)
             raise

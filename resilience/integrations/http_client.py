@@ -6,6 +6,7 @@ of an error.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Generic, TypeVar, cast
 
@@ -32,58 +33,84 @@ def region_of_host(host: str, port: int | None) -> str:
     """Return the region that a host belongs to.
 
     Args:
-        host: The host of a URL.
+        host: The host of a URL, a name with other letters than ASCII as it is sent: `xn--...`.
         port: Its port; None: that of its scheme.
 
     Returns:
         The AWS name for a host of Genesys Cloud; otherwise the host, with the port if it has one.
     """
-    region = canonical_region(host.lower())
+    # The dot at the end of a whole name changes nothing about whose name it is.
+    region = canonical_region(host.lower().removesuffix("."))
     if region in KNOWN_REGIONS or port is None:
         return region
     return f"[{region}]:{port}" if ":" in region else f"{region}:{port}"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestOptions(Generic[R]):
+    """The options that the integrations of all clients have.
+
+    Args:
+        registry: Whose circuits to use; None means `default_registry`.
+        region_of: Takes a request and returns its region; None: the region is that of the host.
+        classifier: Classifies what a request raises; None: the registry's does.
+        result_classifier: Classifies the answers; None: the registry's does.
+        observe_limits: Whether the rate limit headers of each answer are read.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+    """
+
+    registry: CircuitBreakerRegistry | None
+    region_of: Callable[[R], str] | None
+    classifier: Classifier | None
+    result_classifier: ResultClassifier | None
+    observe_limits: bool
+
+    def __post_init__(self) -> None:
+        if self.registry is not None:
+            check_type("registry", self.registry, CircuitBreakerRegistry)
+        takes = "a request and returns its region"
+        check_callable("region_of", self.region_of, takes, optional=True)
+        asked = classify_error if self.classifier is None else self.classifier
+        check_classifiers(asked, self.result_classifier)
+        check_type("observe_limits", self.observe_limits, bool)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpClient(Generic[R]):
+    """What differs from one client library to the next.
+
+    Args:
+        region_of_url: Returns the region that a request is for by its URL.
+        rejection: The type of the rejection, which is also an error of the library.
+        timeout_error: The type of the error that ends a request by the `call_timeout`, likewise.
+    """
+
+    region_of_url: Callable[[R], str]
+    rejection: type[CircuitBreakerOpenError]
+    timeout_error: type[TimeoutError] = TimeoutError
 
 
 class RequestProtection(Generic[R]):
     """Puts the requests of a client through the circuit breakers of their regions.
 
     Args:
-        registry: Whose circuits to use; None means `default_registry`.
-        region_of: Takes a request and returns its region; None: `region_of_url` does.
-        classifier: Classifies what a request raises; None: the registry's does.
-        result_classifier: Classifies the answers; None: the registry's does.
-        observe_limits: Whether the rate limit headers of each answer are read.
-        region_of_url: Returns the region that a request is for by its URL.
-        rejection: The type of the rejection, which is also an error of the client.
-
-    Raises:
-        TypeError: An argument has the wrong type.
+        options: What the user has set.
+        client: The client library.
     """
 
-    def __init__(
-        self,
-        *,
-        registry: CircuitBreakerRegistry | None,
-        region_of: Callable[[R], str] | None,
-        classifier: Classifier | None,
-        result_classifier: ResultClassifier | None,
-        observe_limits: bool,
-        region_of_url: Callable[[R], str],
-        rejection: type[CircuitBreakerOpenError],
-    ) -> None:
+    def __init__(self, options: RequestOptions[R], client: HttpClient[R]) -> None:
+        registry, region_of = options.registry, options.region_of
         self._registry = registries.default_registry if registry is None else registry
-        check_type("registry", self._registry, CircuitBreakerRegistry)
-        takes = "a request and returns its region"
-        check_callable("region_of", region_of, takes, optional=True)
-        asked = classify_error if classifier is None else classifier
-        check_classifiers(asked, result_classifier)
-        check_type("observe_limits", observe_limits, bool)
-        self._region_of = region_of_url if region_of is None else region_of
-        self._classifiers = Classifiers(classifier, result_classifier)
+        self._region_of = client.region_of_url if region_of is None else region_of
+        self._classifiers = Classifiers(
+            options.classifier, options.result_classifier, timeout_error=client.timeout_error
+        )
         # Then most answers need not be shown to a classifier, which takes as long as all the rest.
-        self._needs_status_only = result_classifier is classify_status
-        self._observe_limits = observe_limits
-        self._rejection = rejection
+        self._needs_status_only = options.result_classifier is classify_status
+        self._observe_limits = options.observe_limits
+        self._rejection = client.rejection
 
     def admit(self, request: R) -> Permit:
         """Admit a request.

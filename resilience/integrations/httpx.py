@@ -12,19 +12,30 @@ with needs_extra(__name__, "httpx"):
 
 from resilience.classify import classify_status
 from resilience.errors import CircuitBreakerOpenError
+from resilience.integrations.http_client import HttpClient, RequestOptions
 from resilience.integrations.httpx_transport import (
     AsyncBody,
     AsyncProtectingTransport,
     Body,
+    PickledWithoutRequest,
     ProtectingTransport,
-    RejectsRequest,
+    region_of_url,
 )
 from resilience.outcome import Classifier, ResultClassifier
 from resilience.registry import CircuitBreakerRegistry
 
 
-class RequestRejectedError(RejectsRequest, CircuitBreakerOpenError, httpx.TransportError):
+class RequestRejectedError(PickledWithoutRequest, CircuitBreakerOpenError, httpx.TransportError):
     """A request was not sent, because the circuit of its region admits none."""
+
+
+class RequestTimeoutError(PickledWithoutRequest, httpx.TimeoutException, TimeoutError):
+    """The `call_timeout` of the policy has ended a request, or the reading of its response."""
+
+
+_CLIENT: HttpClient[httpx.Request] = HttpClient(
+    region_of_url, RequestRejectedError, RequestTimeoutError
+)
 
 
 class RegionTransport(ProtectingTransport[httpx.Request, httpx.Response], httpx.BaseTransport):
@@ -61,13 +72,9 @@ class RegionTransport(ProtectingTransport[httpx.Request, httpx.Response], httpx.
     ) -> None:
         super().__init__(
             httpx.HTTPTransport() if transport is None else transport,
-            registry,
-            region_of=region_of,
-            classifier=classifier,
-            result_classifier=result_classifier,
-            observe_limits=observe_limits,
-            rejection=RequestRejectedError,
-            make_body=_Body,
+            RequestOptions(registry, region_of, classifier, result_classifier, observe_limits),
+            _CLIENT,
+            _Body,
         )
 
 
@@ -102,19 +109,19 @@ class AsyncRegionTransport(
     ) -> None:
         super().__init__(
             httpx.AsyncHTTPTransport() if transport is None else transport,
-            registry,
-            region_of=region_of,
-            classifier=classifier,
-            result_classifier=result_classifier,
-            observe_limits=observe_limits,
-            rejection=RequestRejectedError,
-            make_body=_AsyncBody,
+            RequestOptions(registry, region_of, classifier, result_classifier, observe_limits),
+            _CLIENT,
+            _AsyncBody,
         )
 
 
 class _Body(Body, httpx.SyncByteStream):
     """A body, as httpx asks for it."""
 
+    DECODING_ERROR = httpx.DecodingError
+
 
 class _AsyncBody(AsyncBody, httpx.AsyncByteStream):
     """A body, as httpx asks for it in async code."""
+
+    DECODING_ERROR = httpx.DecodingError

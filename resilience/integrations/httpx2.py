@@ -12,19 +12,30 @@ with needs_extra(__name__, "httpx2"):
 
 from resilience.classify import classify_status
 from resilience.errors import CircuitBreakerOpenError
+from resilience.integrations.http_client import HttpClient, RequestOptions
 from resilience.integrations.httpx_transport import (
     AsyncBody,
     AsyncProtectingTransport,
     Body,
+    PickledWithoutRequest,
     ProtectingTransport,
-    RejectsRequest,
+    region_of_url,
 )
 from resilience.outcome import Classifier, ResultClassifier
 from resilience.registry import CircuitBreakerRegistry
 
 
-class RequestRejectedError(RejectsRequest, CircuitBreakerOpenError, httpx2.TransportError):
+class RequestRejectedError(PickledWithoutRequest, CircuitBreakerOpenError, httpx2.TransportError):
     """A request was not sent, because the circuit of its region admits none."""
+
+
+class RequestTimeoutError(PickledWithoutRequest, httpx2.TimeoutException, TimeoutError):
+    """The `call_timeout` of the policy has ended a request, or the reading of its response."""
+
+
+_CLIENT: HttpClient[httpx2.Request] = HttpClient(
+    region_of_url, RequestRejectedError, RequestTimeoutError
+)
 
 
 class RegionTransport(ProtectingTransport[httpx2.Request, httpx2.Response], httpx2.BaseTransport):
@@ -56,13 +67,9 @@ class RegionTransport(ProtectingTransport[httpx2.Request, httpx2.Response], http
     ) -> None:
         super().__init__(
             httpx2.HTTPTransport() if transport is None else transport,
-            registry,
-            region_of=region_of,
-            classifier=classifier,
-            result_classifier=result_classifier,
-            observe_limits=observe_limits,
-            rejection=RequestRejectedError,
-            make_body=_Body,
+            RequestOptions(registry, region_of, classifier, result_classifier, observe_limits),
+            _CLIENT,
+            _Body,
         )
 
 
@@ -97,19 +104,19 @@ class AsyncRegionTransport(
     ) -> None:
         super().__init__(
             httpx2.AsyncHTTPTransport() if transport is None else transport,
-            registry,
-            region_of=region_of,
-            classifier=classifier,
-            result_classifier=result_classifier,
-            observe_limits=observe_limits,
-            rejection=RequestRejectedError,
-            make_body=_AsyncBody,
+            RequestOptions(registry, region_of, classifier, result_classifier, observe_limits),
+            _CLIENT,
+            _AsyncBody,
         )
 
 
 class _Body(Body, httpx2.SyncByteStream):
     """A body, as httpx2 asks for it."""
 
+    DECODING_ERROR = httpx2.DecodingError
+
 
 class _AsyncBody(AsyncBody, httpx2.AsyncByteStream):
     """A body, as httpx2 asks for it in async code."""
+
+    DECODING_ERROR = httpx2.DecodingError

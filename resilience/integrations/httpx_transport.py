@@ -1,23 +1,30 @@
 """What the transports for httpx and httpx2 share: the two libraries have the same interface."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 from resilience._validate import kind_of
 from resilience.errors import CircuitBreakerOpenError
-from resilience.integrations.http_client import RequestProtection, region_of_host
-from resilience.outcome import Classifier, ResultClassifier
+from resilience.integrations.http_client import (
+    HttpClient,
+    RequestOptions,
+    RequestProtection,
+    region_of_host,
+)
 from resilience.permit import Permit
-from resilience.registry import CircuitBreakerRegistry
 
 # Those of httpx or of httpx2.
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 
+_NO_CONTENT = 204
+_WAITS = ("connect", "read", "write", "pool")
 
-class RejectsRequest:
-    """What the rejections of both libraries have: the request is not part of a pickle."""
+
+class PickledWithoutRequest:
+    """What the errors for both libraries have: the request is not part of a pickle."""
 
     # Set by the client. It holds the headers of the request, and tokens in them.
     _request: Any = None
@@ -33,14 +40,10 @@ class _Protecting(Generic[Request, Response]):
 
     Args:
         transport: The other transport.
-        registry: Whose circuits to use; None means `default_registry`.
-        region_of: Takes a request and returns its region; None: the region is that of the host.
-        classifier: Classifies what a request raises; None: the registry's does.
-        result_classifier: Classifies the responses; None: the registry's does.
-        observe_limits: Whether the rate limit headers of each response are read.
-        rejection: The type of the rejection.
-        make_body: Takes the stream of a response and a permit, and returns the stream that settles
-            the permit.
+        options: What the user has set.
+        client: The client library.
+        make_body: Takes the stream of a response, a permit and the request, and returns the stream
+            that settles the permit.
     """
 
     #: The method of the other transport that sends a request.
@@ -49,35 +52,24 @@ class _Protecting(Generic[Request, Response]):
     def __init__(
         self,
         transport: Any,
-        registry: CircuitBreakerRegistry | None,
-        *,
-        region_of: Callable[[Request], str] | None,
-        classifier: Classifier | None,
-        result_classifier: ResultClassifier | None,
-        observe_limits: bool,
-        rejection: type[CircuitBreakerOpenError],
-        make_body: Callable[[Any, Permit], Any],
+        options: RequestOptions[Request],
+        client: HttpClient[Request],
+        make_body: Callable[[Any, Permit, Any], Any],
     ) -> None:
         _check_transport(transport, self._send_method)
         self._transport = transport
         self._make_body = make_body
-        self._protection: RequestProtection[Any] = RequestProtection(
-            registry=registry,
-            region_of=region_of,
-            classifier=classifier,
-            result_classifier=result_classifier,
-            observe_limits=observe_limits,
-            region_of_url=_region_of_url,
-            rejection=rejection,
-        )
+        self._protection: RequestProtection[Any] = RequestProtection(options, client)
 
-    def _watch(self, permit: Permit, response: Any) -> Response:
+    def _watch(self, permit: Permit, request: Any, response: Any) -> Response:
         """Have the stream of a response settle the call, if it has to."""
+        status = response.status_code
+        has_no_body = request.method == "HEAD" or status == _NO_CONTENT
         body_permit = self._protection.answered(
-            permit, response, response.status_code, has_ended=response.is_closed
+            permit, response, status, has_ended=has_no_body or response.is_closed
         )
         if body_permit is not None:
-            response.stream = self._make_body(response.stream, body_permit)
+            response.stream = self._make_body(response.stream, body_permit, request)
         return cast("Response", response)
 
 
@@ -100,8 +92,15 @@ class ProtectingTransport(_Protecting[Request, Response]):
         except CircuitBreakerOpenError as error:
             raise self._protection.rejection_for(error) from error.__cause__
 
-    def _send(self, permit: Permit, request: Request) -> Response:
-        return self._watch(permit, self._transport.handle_request(request))
+    def _send(self, permit: Permit, request: Any) -> Response:
+        limit, given = permit.call_timeout, request.extensions
+        if limit is not None:  # nothing can end the call of a thread, but it can give up in time
+            request.extensions = {**given, "timeout": _at_most(limit, given.get("timeout", {}))}
+        try:
+            response = self._transport.handle_request(request)
+        finally:
+            request.extensions = given  # a redirect, which may be to another region, takes them
+        return self._watch(permit, request, response)
 
     def close(self) -> None:
         """Close the other transport."""
@@ -130,6 +129,7 @@ class AsyncProtectingTransport(_Protecting[Request, Response]):
 
         Raises:
             RequestRejectedError: It is.
+            RequestTimeoutError: The response has not begun within the `call_timeout`.
         """
         if not _has_host(request):
             return cast("Response", await self._transport.handle_async_request(request))
@@ -140,7 +140,7 @@ class AsyncProtectingTransport(_Protecting[Request, Response]):
             raise self._protection.rejection_for(error) from error.__cause__
 
     async def _send(self, permit: Permit, request: Request) -> Response:
-        return self._watch(permit, await self._transport.handle_async_request(request))
+        return self._watch(permit, request, await self._transport.handle_async_request(request))
 
     async def aclose(self) -> None:
         """Close the other transport."""
@@ -159,17 +159,38 @@ class AsyncProtectingTransport(_Protecting[Request, Response]):
         await self._transport.__aexit__(kind, error, traceback)
 
 
-class Body:
+class _SettlingBody:
     """The body of a response: what becomes of it settles the call.
 
     Args:
         stream: The stream of the response.
         permit: The permit of the call.
+        request: What was sent.
     """
 
-    def __init__(self, stream: Any, permit: Permit) -> None:
+    #: What the library raises if a body cannot be decoded.
+    DECODING_ERROR: ClassVar[type[Exception]]
+
+    def __init__(self, stream: Any, permit: Permit, request: object) -> None:
         self._stream = stream
         self._permit = permit
+        self._request = request
+
+    def _end(self) -> None:
+        """Settle the call, unless it has ended before: the response is closed."""
+        # The response decodes what it reads from here. If that fails, it is closed for this error.
+        error = sys.exception()
+        is_of_decoder = isinstance(error, self.DECODING_ERROR)
+        if is_of_decoder and getattr(error, "_request", None) is self._request:
+            self._permit.raised(cast("Exception", error))
+        self._permit.answered()
+
+    def __del__(self) -> None:
+        self._permit.answered()
+
+
+class Body(_SettlingBody):
+    """A body in sync code."""
 
     def __iter__(self) -> Iterator[bytes]:
         try:
@@ -186,52 +207,42 @@ class Body:
         try:
             self._stream.close()
         finally:
-            self._permit.answered()  # unless it has ended before
-
-    def __del__(self) -> None:
-        self._permit.answered()
+            self._end()
 
 
-class AsyncBody:
-    """The same, in async code.
-
-    Args:
-        stream: The stream of the response.
-        permit: The permit of the call.
-    """
-
-    def __init__(self, stream: Any, permit: Permit) -> None:
-        self._stream = stream
-        self._permit = permit
+class AsyncBody(_SettlingBody):
+    """A body in async code."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        permit, pieces = self._permit, aiter(self._stream)
+        is_limited = permit.call_timeout is not None  # a piece would cost 100 ns more otherwise
         try:
-            async for piece in self._stream:
-                yield piece
+            while True:
+                piece = anext(pieces)
+                yield await (permit.go_on(piece) if is_limited else piece)
+        except StopAsyncIteration:
+            permit.succeed()
         except GeneratorExit:  # the reader has stopped; `aclose` follows
             raise
         except BaseException as error:
-            self._permit.raised(error)
+            permit.raised(error)
             raise
-        self._permit.succeed()
 
     async def aclose(self) -> None:
         """End the stream."""
         try:
             await self._stream.aclose()
         finally:
-            self._permit.answered()  # unless it has ended before
+            self._end()
 
-    def __del__(self) -> None:
-        self._permit.answered()
+
+def region_of_url(request: Any) -> str:
+    """Return the region that a request is for by its URL."""
+    return region_of_host(request.url.raw_host.decode("ascii"), request.url.port)
 
 
 def _has_host(request: Any) -> bool:
     return bool(request.url.host)
-
-
-def _region_of_url(request: Any) -> str:
-    return region_of_host(request.url.host, request.url.port)
 
 
 def _check_transport(transport: object, method: str) -> None:
@@ -241,3 +252,9 @@ def _check_transport(transport: object, method: str) -> None:
     """
     if isinstance(transport, type) or not callable(getattr(transport, method, None)):
         raise TypeError(f"transport must have the method {method}(), got {kind_of(transport)}")
+
+
+def _at_most(limit: float, timeouts: Mapping[str, float | None]) -> dict[str, float]:
+    """Return the timeouts of a client, each of them no longer than this many seconds."""
+    given = {name: timeouts.get(name) for name in _WAITS}
+    return {name: limit if one is None else min(one, limit) for name, one in given.items()}

@@ -5,6 +5,7 @@ Needs requests: ``pip install "region-breaker[requests]"``.
 
 import copy
 import io
+import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self, cast
 from urllib.parse import urlsplit
@@ -15,14 +16,19 @@ with needs_extra(__name__, "requests"):
     import requests
     from requests.adapters import HTTPAdapter
     from urllib3.exceptions import MaxRetryError, ResponseError
-    from urllib3.util import Retry
+    from urllib3.util import Retry, Timeout
     from urllib3.util.retry import RequestHistory
 
 from resilience import scope
 from resilience.classify import classify_status
 from resilience.errors import CircuitBreakerOpenError
 from resilience.identity import KeepsIdentity
-from resilience.integrations.http_client import RequestProtection, region_of_host
+from resilience.integrations.http_client import (
+    HttpClient,
+    RequestOptions,
+    RequestProtection,
+    region_of_host,
+)
 from resilience.outcome import Classifier, ResultClassifier
 from resilience.permit import Permit
 from resilience.registry import CircuitBreakerRegistry
@@ -73,14 +79,11 @@ class RegionAdapter(KeepsIdentity, HTTPAdapter):
         observe_limits: bool = False,
         **options: Any,
     ) -> None:
+        own_options = RequestOptions(
+            registry, region_of, classifier, result_classifier, observe_limits
+        )
         self._protection: RequestProtection[requests.PreparedRequest] = RequestProtection(
-            registry=registry,
-            region_of=region_of,
-            classifier=classifier,
-            result_classifier=result_classifier,
-            observe_limits=observe_limits,
-            region_of_url=_region_of_url,
-            rejection=RequestRejectedError,
+            own_options, _REQUESTS
         )
         super().__init__(**options)
         self.max_retries = _stopping_with_circuit(self.max_retries)
@@ -100,14 +103,24 @@ class RegionAdapter(KeepsIdentity, HTTPAdapter):
             raise self._protection.rejection_for(error) from error.__cause__
 
     def _send(
-        self, permit: Permit, request: requests.PreparedRequest, *args: Any, **kwargs: Any
+        self,
+        permit: Permit,
+        request: requests.PreparedRequest,
+        stream: Any = None,
+        timeout: Any = None,
+        *args: Any,
+        **kwargs: Any,
     ) -> requests.Response:
+        limit = permit.call_timeout
+        if limit is not None:  # nothing can end the call of a thread, but it can give up in time
+            timeout = _at_most(limit, timeout)
         try:
-            response = super().send(request, *args, **kwargs)
+            response = super().send(request, stream, timeout, *args, **kwargs)
         except _RetriesStoppedError as stopped:
             raise permit.breaker.rejection() from stopped.last_error
+        has_ended = getattr(response.raw, "length_remaining", None) == 0
         body_permit = self._protection.answered(
-            permit, response, response.status_code, has_ended=False
+            permit, response, response.status_code, has_ended=has_ended
         )
         if body_permit is not None:
             response.raw = _Body(response.raw, body_permit)
@@ -118,6 +131,29 @@ def _region_of_url(request: requests.PreparedRequest) -> str:
     url = urlsplit(request.url or "")
     port = None if url.port == _DEFAULT_PORTS.get(url.scheme) else url.port
     return region_of_host(url.hostname or "", port)
+
+
+_REQUESTS: HttpClient[requests.PreparedRequest] = HttpClient(_region_of_url, RequestRejectedError)
+
+
+def _at_most(limit: float, timeout: Any) -> Any:
+    """Return a timeout with which an attempt waits for its headers no longer than these seconds.
+
+    Args:
+        limit: The seconds.
+        timeout: What `requests.Session.request` takes as `timeout=`.
+    """
+    if isinstance(timeout, Timeout):
+        shortened = timeout.clone()
+    elif not isinstance(timeout, tuple):
+        shortened = Timeout(connect=timeout, read=timeout)
+    elif len(timeout) == 2:  # noqa: PLR2004
+        shortened = Timeout(connect=timeout[0], read=timeout[1])
+    else:
+        return timeout  # requests explains what is wrong with it
+    total = shortened.total
+    shortened.total = min(total, limit) if isinstance(total, int | float) else limit
+    return shortened
 
 
 class _Body(io.IOBase):
@@ -150,11 +186,21 @@ class _Body(io.IOBase):
 
     def read(self, amt: int | None = None, *args: Any, **kwargs: Any) -> bytes:
         """Read this many bytes at most, or all."""
-        return self._read(self._body.read, amt, *args, **kwargs)
+        reads_all = amt is None or amt < 0
+        return self._read(self._body.read, amt, *args, reads_all=reads_all, **kwargs)
 
     def read1(self, amt: int | None = None, *args: Any, **kwargs: Any) -> bytes:
         """Read what is there."""
-        return self._read(self._body.read1, amt, *args, **kwargs)
+        return self._read(self._body.read1, amt, *args, reads_all=False, **kwargs)
+
+    @property
+    def data(self) -> bytes:
+        """All of the body."""
+        return self._read(lambda _: self._body.data, None, reads_all=True)
+
+    def json(self) -> Any:
+        """Return what all of the body says in JSON."""
+        return json.loads(self.data.decode())
 
     def readinto(self, buffer: Any) -> int:
         """Read into a buffer."""
@@ -200,14 +246,22 @@ class _Body(io.IOBase):
         self._permit.succeed()
 
     def _read(
-        self, read: Callable[..., bytes], amt: int | None, *args: Any, **kwargs: Any
+        self,
+        read: Callable[..., bytes],
+        amt: int | None,
+        *args: Any,
+        reads_all: bool,
+        **kwargs: Any,
     ) -> bytes:
         try:
             piece = read(amt, *args, **kwargs)
         except BaseException as error:
             self._permit.raised(error)
             raise
-        if amt is None or (amt and not piece) or self._body.length_remaining == 0:
+        left = self._body.length_remaining
+        # `read1` without an amount does not notice that a body is cut.
+        is_at_end = not piece and amt != 0 and not left
+        if reads_all or is_at_end or left == 0:
             self._permit.succeed()
         return piece
 

@@ -500,6 +500,7 @@ def test_the_reference_has_every_public_name():
     expected |= {
         f"resilience.integrations.{name}"
         for name in (
+            "status_page.ActionRequest",
             "status_page.bearer_token",
             "status_page.status_page",
             "status_page.StatusPage",
@@ -522,6 +523,7 @@ def test_the_reference_has_every_public_name():
                 f"{library}.RequestRejectedError"
                 for library in ("aiohttp", "httpx", "httpx2", "requests")
             ),
+            *(f"{library}.RequestTimeoutError" for library in ("aiohttp", "httpx", "httpx2")),
             "logging.use_logging",
             "logging.use_structlog",
             "redis.Fleet",

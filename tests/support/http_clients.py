@@ -24,6 +24,9 @@ async def run(function, *args):
 class OfAiohttp:
     family = aiohttp.ClientError
     rejection = for_aiohttp.RequestRejectedError
+    call_timeout = for_aiohttp.RequestTimeoutError
+    timeouts = aiohttp.ServerTimeoutError
+    undecodable = aiohttp.ClientPayloadError
     cut = aiohttp.ClientPayloadError
     timeout = stopped = TimeoutError
 
@@ -32,8 +35,8 @@ class OfAiohttp:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, registry, **options):
-        timeout = aiohttp.ClientTimeout(sock_connect=5, sock_read=READ_TIMEOUT)
+    async def open(cls, registry, *, read_timeout=READ_TIMEOUT, **options):
+        timeout = aiohttp.ClientTimeout(sock_connect=5, sock_read=read_timeout)
         async with for_aiohttp.region_session(
             timeout=timeout, registry=registry, **options
         ) as session:
@@ -49,8 +52,16 @@ class OfAiohttp:
             await response.read()
             return response.status
 
-    async def start(self, url):
-        self.response = await self.session.get(url)
+    async def head(self, url):
+        async with self.session.head(url) as response:
+            return response.status
+
+    async def get_without_redirects(self, url):
+        async with self.session.get(url, allow_redirects=False) as response:
+            return response.status
+
+    async def start(self, url, method="GET"):
+        self.response = await self.session.request(method, url)
         return self.response.status
 
     async def read_first(self):
@@ -58,6 +69,9 @@ class OfAiohttp:
 
     async def read_rest(self):
         return await self.response.content.read()
+
+    async def shut(self):
+        await self.session.close()
 
     async def close(self):
         self.response.close()
@@ -74,15 +88,18 @@ class OfHttpxAsync:
         self.client = client
         self.family = self.library.TransportError
         self.rejection = self.integration.RequestRejectedError
+        self.call_timeout = self.integration.RequestTimeoutError
+        self.timeouts = self.library.TimeoutException
+        self.undecodable = self.library.DecodingError
         self.cut = self.library.RemoteProtocolError
         self.timeout = self.stopped = self.library.ReadTimeout
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, registry, **options):
+    async def open(cls, registry, *, read_timeout=READ_TIMEOUT, **options):
         transport = cls.integration.AsyncRegionTransport(None, registry, **options)
         async with cls.library.AsyncClient(
-            transport=transport, timeout=READ_TIMEOUT, follow_redirects=True
+            transport=transport, timeout=read_timeout, follow_redirects=True
         ) as client:
             yield cls(client)
 
@@ -92,8 +109,15 @@ class OfHttpxAsync:
     async def post(self, url):
         return (await self.client.post(url)).status_code
 
-    async def start(self, url):
-        self.response = await self.client.send(self.client.build_request("GET", url), stream=True)
+    async def head(self, url):
+        return (await self.client.head(url)).status_code
+
+    async def get_without_redirects(self, url):
+        return (await self.client.get(url, follow_redirects=False)).status_code
+
+    async def start(self, url, method="GET"):
+        request = self.client.build_request(method, url)
+        self.response = await self.client.send(request, stream=True)
         self.pieces = self.response.aiter_raw()
         return self.response.status_code
 
@@ -102,6 +126,9 @@ class OfHttpxAsync:
 
     async def read_rest(self):
         return b"".join([piece async for piece in self.pieces])
+
+    async def shut(self):
+        await self.client.aclose()
 
     async def close(self):
         await self.response.aclose()
@@ -124,15 +151,18 @@ class OfHttpx:
         self.client = client
         self.family = self.library.TransportError
         self.rejection = self.integration.RequestRejectedError
+        self.call_timeout = self.integration.RequestTimeoutError
+        self.timeouts = self.library.TimeoutException
+        self.undecodable = self.library.DecodingError
         self.cut = self.library.RemoteProtocolError
         self.timeout = self.stopped = self.library.ReadTimeout
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, registry, **options):
+    async def open(cls, registry, *, read_timeout=READ_TIMEOUT, **options):
         transport = cls.integration.RegionTransport(None, registry, **options)
         with cls.library.Client(
-            transport=transport, timeout=READ_TIMEOUT, follow_redirects=True
+            transport=transport, timeout=read_timeout, follow_redirects=True
         ) as client:
             yield cls(client)
 
@@ -142,8 +172,14 @@ class OfHttpx:
     async def post(self, url):
         return (await run(self.client.post, url)).status_code
 
-    async def start(self, url):
-        request = self.client.build_request("GET", url)
+    async def head(self, url):
+        return (await run(self.client.head, url)).status_code
+
+    async def get_without_redirects(self, url):
+        return (await run(lambda: self.client.get(url, follow_redirects=False))).status_code
+
+    async def start(self, url, method="GET"):
+        request = self.client.build_request(method, url)
         self.response = await run(lambda: self.client.send(request, stream=True))
         self.pieces = self.response.iter_raw()
         return self.response.status_code
@@ -172,27 +208,38 @@ class OfRequests:
     rejection = for_requests.RequestRejectedError
     cut = requests.exceptions.ChunkedEncodingError
     timeout = requests.exceptions.ReadTimeout
+    timeouts = requests.Timeout
+    undecodable = requests.exceptions.ContentDecodingError
     stopped = requests.ConnectionError
 
-    def __init__(self, session):
+    def __init__(self, session, read_timeout):
         self.session = session
+        self.options = {"timeout": read_timeout}
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, registry, **options):
+    async def open(cls, registry, *, read_timeout=READ_TIMEOUT, **options):
         with requests.Session() as session:
             session.trust_env = False
             session.mount("http://", for_requests.RegionAdapter(registry, **options))
-            yield cls(session)
+            yield cls(session, read_timeout)
 
     async def get(self, url):
-        return (await run(lambda: self.session.get(url, timeout=READ_TIMEOUT))).status_code
+        return (await run(lambda: self.session.get(url, **self.options))).status_code
 
     async def post(self, url):
-        return (await run(lambda: self.session.post(url, timeout=READ_TIMEOUT))).status_code
+        return (await run(lambda: self.session.post(url, **self.options))).status_code
 
-    async def start(self, url):
-        self.response = await run(lambda: self.session.get(url, timeout=READ_TIMEOUT, stream=True))
+    async def head(self, url):
+        return (await run(lambda: self.session.head(url, **self.options))).status_code
+
+    async def get_without_redirects(self, url):
+        options = self.options | {"allow_redirects": False}
+        return (await run(lambda: self.session.get(url, **options))).status_code
+
+    async def start(self, url, method="GET"):
+        options = self.options | {"stream": True}
+        self.response = await run(lambda: self.session.request(method, url, **options))
         self.pieces = self.response.iter_content(5)
         return self.response.status_code
 

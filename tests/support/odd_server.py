@@ -19,9 +19,9 @@ class OddServer:
     """One server.
 
     `/ok`, `/status/503`, `/limits` (200 with the headers of a rate limit), `/hang`, `/drop`,
-    `/sequence`, `/cut` (four bytes of 1,000), `/cut-chunked`, `/stream` (five bytes, and five more
-    after `go_on`), `/chunks` (two), `/to?url=...` (a redirect), `/socket`, `/slow-body` (five
-    bytes, and then nothing).
+    `/sequence`, `/empty` (200 without a body), `/json`, `/broken-gzip`, `/cut` (four bytes of
+    1,000), `/cut-chunked`, `/stream` (five bytes, and five more after `go_on`), `/chunks` (two),
+    `/to?url=...` (a redirect), `/socket`, `/slow-body` (five bytes, and then nothing).
     """
 
     def __init__(self):
@@ -54,6 +54,9 @@ class OddServer:
             "/stream": self._stream,
             "/slow-body": self._slow_body,
             "/chunks": self._chunks,
+            "/empty": self._empty,
+            "/json": self._json,
+            "/broken-gzip": self._broken_gzip,
             "/to": self._redirect,
             "/sequence": self._next,
             "/socket": self._socket,
@@ -62,6 +65,16 @@ class OddServer:
 
     async def _ok(self, _):
         return web.Response(text="ok")
+
+    async def _empty(self, _):
+        return web.Response()
+
+    async def _json(self, _):
+        return web.json_response({"id": 7})
+
+    async def _broken_gzip(self, request):
+        headers = {"Content-Encoding": "gzip", "Content-Length": "10"}
+        return await self._begin(request, b"not a gzip", headers)
 
     async def _next(self, _):
         return web.Response(status=self.sequence.pop(0) if self.sequence else 200)

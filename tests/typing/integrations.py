@@ -28,7 +28,12 @@ from resilience.integrations.aiohttp_web import readiness_handler, rejection_mid
 from resilience.integrations.asgi import ReadinessApp
 from resilience.integrations.readiness import is_ready
 from resilience.integrations.starlette import handle_rejections, readiness_endpoint
-from resilience.integrations.status_page import StatusPage
+from resilience.integrations.status_page import (
+    ActionRequest,
+    StatusPage,
+    bearer_token,
+    status_page,
+)
 
 registry = CircuitBreakerRegistry()
 
@@ -54,6 +59,11 @@ async def of_aiohttp() -> None:
         as_rejection: CircuitBreakerOpenError = error
         assert_type(as_rejection.region, str)
         assert_type(as_client_error.args, tuple[Any, ...])
+    except for_aiohttp.RequestTimeoutError as late:
+        as_server_timeout: aiohttp.ServerTimeoutError = late
+        as_timeout: TimeoutError = late
+        assert_type(as_server_timeout.args, tuple[Any, ...])
+        assert_type(as_timeout.args, tuple[Any, ...])
 
     for_aiohttp.region_session(observe_limits="yes")  # type: ignore[arg-type]
     for_aiohttp.RegionMiddleware(region_of=len)  # type: ignore[arg-type]
@@ -94,6 +104,22 @@ def of_servers() -> None:
     assert_type(is_ready(registry), bool)
 
     is_ready(required=[7])  # type: ignore[list-item]
+
+
+def of_status_pages() -> None:
+    def who(request: ActionRequest) -> str:
+        return request.headers.get("X-User", "")
+
+    async def who_in_aiohttp(request: web.Request) -> bool:
+        return "X-User" in request.headers
+
+    StatusPage(registry, actions=who)
+    StatusPage(registry, actions=bearer_token("a-secret-of-some-length"))
+    status_page(registry, actions=who_in_aiohttp)
+    status_page(registry, actions=bearer_token("a-secret-of-some-length"))
+
+    status_page(registry, actions=who)  # type: ignore[arg-type]
+    StatusPage(registry, actions=who_in_aiohttp)  # type: ignore[arg-type]
 
 
 async def last_known(rejection: CircuitBreakerOpenError, region: str) -> int:

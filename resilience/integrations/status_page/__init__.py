@@ -5,27 +5,24 @@ is for every ASGI server and framework and needs no library. The page reads the 
 a browser shows it, and changes nothing unless it is told who may.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from resilience._extras import needs_extra
+from resilience.integrations.status_page.actions import bearer_token
 from resilience.integrations.status_page.asgi import StatusPage
+from resilience.integrations.status_page.asgi_request import ActionRequest
 
 if TYPE_CHECKING:
-    from resilience.integrations.status_page.actions import bearer_token
     from resilience.integrations.status_page.page import status_page
 
-__all__ = ["StatusPage", "bearer_token", "status_page"]
-
-# These need aiohttp, which the page for ASGI does without.
-_MODULES = {
-    "bearer_token": "resilience.integrations.status_page.actions",
-    "status_page": "resilience.integrations.status_page.page",
-}
+__all__ = ["ActionRequest", "StatusPage", "bearer_token", "status_page"]
 
 
 def __getattr__(name: str) -> object:
-    if name not in _MODULES:
+    # It needs aiohttp, which the page for ASGI does without.
+    if name != "status_page":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     with needs_extra(name, "aiohttp"):
-        return getattr(import_module(_MODULES[name]), name)
+        from resilience.integrations.status_page.page import status_page  # noqa: PLC0415
+
+        return status_page

@@ -4,24 +4,35 @@ import hmac
 import inspect
 import json
 import re
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeAlias, TypedDict, cast
-
-from aiohttp import web
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias, TypedDict, cast
 
 from resilience._text import display_name, one_line
-from resilience._validate import check_text
+from resilience._validate import check_text, kind_of
 from resilience.breaker import CircuitBreaker
+from resilience.integrations.status_page.access import Refusal
 from resilience.log import describe_exception, log, log_fault
 from resilience.registry import CircuitBreakerRegistry
 
-#: Takes a request, and returns whether it may change circuits, or the name of who asks for it.
-MayAct: TypeAlias = Callable[[web.Request], bool | str | Awaitable[bool | str]]
+#: What a check answers: whether a request may change circuits, or the name of who asks for it.
+Permission: TypeAlias = bool | str | Awaitable[bool | str]
+
+#: The path of the actions below that of the page.
+PATH = "/api/actions"
 
 _MAX_BODY = 4096  # bytes
 _SHORTEST_TOKEN = 16  # characters
 _HEADER = "X-Resilience-Action"
 _BEARER = re.compile(r"Bearer +(\S+)", re.IGNORECASE)
+
+
+class HasHeaders(Protocol):
+    """What a request of every web server has."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers, by their names in upper or lower case."""
+        ...
 
 
 class _Order(TypedDict):
@@ -33,8 +44,23 @@ class _Order(TypedDict):
     reason: str
 
 
-def bearer_token(token: str) -> MayAct:
-    """Return a check for `actions=` of `status_page`: it lets in whoever sends this token.
+class ActionRefusedError(Exception):
+    """An action was not carried out.
+
+    Args:
+        status: The status of the answer.
+        text: Its text, without the end of the line.
+        headers: Its headers.
+    """
+
+    def __init__(self, status: int, text: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(text)
+        self.refusal = Refusal(status, f"{text}\n")
+        self.headers: Mapping[str, str] = headers or {}
+
+
+def bearer_token(token: str) -> Callable[[HasHeaders], bool]:
+    """Return a check for `actions=` of both status pages: it lets in whoever sends this token.
 
     Args:
         token: The secret, at least 16 characters; clients send ``Authorization: Bearer <token>``.
@@ -48,7 +74,7 @@ def bearer_token(token: str) -> MayAct:
         expected = f"at least {_SHORTEST_TOKEN} printable ASCII characters without spaces"
         raise ValueError(f"token must have {expected}")  # and the text does not show it
 
-    def check(request: web.Request) -> bool:
+    def check(request: HasHeaders) -> bool:
         sent = _BEARER.fullmatch(request.headers.get("Authorization", ""))
         return sent is not None and hmac.compare_digest(sent[1].encode(), token.encode())
 
@@ -61,17 +87,44 @@ class Actions:
     Args:
         registries: The registries that are shown.
         may_act: Checks each request.
+        is_answer: Whether what `may_act` raises is an answer, in the way of the web server.
+
+    Raises:
+        TypeError: `may_act` is not a function.
     """
 
-    def __init__(self, registries: Sequence[CircuitBreakerRegistry], may_act: MayAct) -> None:
+    def __init__(
+        self,
+        registries: Sequence[CircuitBreakerRegistry],
+        may_act: Callable[[Any], Permission],
+        is_answer: Callable[[Exception], bool],
+    ) -> None:
+        if not callable(may_act):
+            got = kind_of(may_act)
+            raise TypeError(f"actions must be a function that takes a request, got {got}")
         self._registries = registries
         self._may_act = may_act
+        self._is_answer = is_answer
 
-    async def serve(self, request: web.Request) -> web.Response:
-        """Carry out one action, or refuse it."""
-        _check_is_not_forged(request)
+    async def carry_out(
+        self, request: HasHeaders, read_body: Callable[[int], Awaitable[bytes]]
+    ) -> str:
+        """Carry out one action.
+
+        Args:
+            request: The request for it.
+            read_body: Returns its body; of one that is longer than this many bytes, the beginning
+                with at least one more.
+
+        Returns:
+            The answer, in JSON.
+
+        Raises:
+            ActionRefusedError: It was not carried out.
+        """
+        _check_is_not_forged(request.headers)
         who = await self._who(request)
-        order = await _read_order(request)
+        order = _parse_order(await read_body(_MAX_BODY))
         breaker = self._find(order)
         by = f" by {who}" if who else ""
         text = f"is asked over the status page{by} to {order['action']} region {{}}"
@@ -80,26 +133,22 @@ class Actions:
             breaker.reset()
         else:
             breaker.force_open(f"{order['reason']}{by}")
-        return web.json_response({"state": breaker.state.value})
+        return json.dumps({"state": breaker.state.value})
 
-    async def _who(self, request: web.Request) -> str:
+    async def _who(self, request: HasHeaders) -> str:
         """Return the name of who asks, which may be empty; a stranger is refused."""
         try:
             answer = self._may_act(request)
             if inspect.isawaitable(answer):
                 answer = await answer
-        except web.HTTPException:
-            raise
-        except Exception as error:  # noqa: BLE001 - a check that fails lets nobody in
+        except Exception as error:
+            if self._is_answer(error):
+                raise
             log_fault("actions", self._may_act, describe_exception(error), "")
-            raise web.HTTPInternalServerError(
-                text="The check of who may act has failed.\n"
-            ) from None
+            raise ActionRefusedError(500, "The check of who may act has failed.") from None
         if answer is True or (isinstance(answer, str) and answer):
             return "" if answer is True else one_line(answer)
-        raise web.HTTPUnauthorized(
-            text="You may not do this.\n", headers={"WWW-Authenticate": "Bearer"}
-        )
+        raise ActionRefusedError(401, "You may not do this.", {"WWW-Authenticate": "Bearer"})
 
     def _find(self, order: _Order) -> CircuitBreaker:
         """Return the breaker of a region that is in use: no name from outside makes one."""
@@ -111,42 +160,38 @@ class Actions:
             for breaker in registry:
                 if display_name(breaker.region) == order["region"]:
                     return breaker
-        raise web.HTTPNotFound(text="This process has no circuit of this name.\n")
+        raise ActionRefusedError(404, "This process has no circuit of this name.")
 
 
-def _check_is_not_forged(request: web.Request) -> None:
+def _check_is_not_forged(headers: Mapping[str, str]) -> None:
     """Refuse what another site may have made a browser send.
 
     A form can send neither this header nor JSON, and a script of another site may not.
     """
-    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    site, origin = headers.get("Sec-Fetch-Site"), headers.get("Origin")
     if site is not None:
         is_own = site == "same-origin"
     else:  # an old browser, or none
-        is_own = origin is None or origin.partition("://")[2].lower() == request.host.lower()
+        host = headers.get("Host", "").lower()
+        is_own = origin is None or origin.partition("://")[2].lower() == host
     if not is_own:
-        raise web.HTTPForbidden(text="Other sites may not request this.\n")
-    if request.content_type != "application/json" or _HEADER not in request.headers:
+        raise ActionRefusedError(403, "Other sites may not request this.")
+    content_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if content_type != "application/json" or _HEADER not in headers:
         expected = f"an action is JSON, with the header {_HEADER}"
-        raise web.HTTPUnsupportedMediaType(text=f"This is not an action: {expected}.\n")
+        raise ActionRefusedError(415, f"This is not an action: {expected}.")
 
 
-async def _read_order(request: web.Request) -> _Order:
-    body = b""
-    while len(body) <= _MAX_BODY:
-        more = await request.content.read(_MAX_BODY + 1 - len(body))
-        if not more:
-            break
-        body += more
-    else:
-        raise web.HTTPRequestEntityTooLarge(max_size=_MAX_BODY, actual_size=len(body))
+def _parse_order(body: bytes) -> _Order:
+    if len(body) > _MAX_BODY:
+        raise ActionRefusedError(413, f"An action has at most {_MAX_BODY} bytes.")
     try:
         order: object = json.loads(body)
     except (ValueError, RecursionError):
         order = None
     if not isinstance(order, dict) or not _is_order(cast("dict[str, object]", order)):
         names = '"action" ("reset" or "force-open"), "region", "registry" and "reason"'
-        raise web.HTTPBadRequest(text=f"An action has the texts {names}.\n")
+        raise ActionRefusedError(400, f"An action has the texts {names}.")
     return cast("_Order", order)
 
 

@@ -2,11 +2,19 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 
 from resilience._validate import check_count, check_type
 from resilience.integrations.asgi import Receive, Scope, Send, encode_headers, respond
 from resilience.integrations.metrics import Registries, check_registries
 from resilience.integrations.status_page.access import Refusal, find_refusal, host_names
+from resilience.integrations.status_page.actions import (
+    PATH,
+    ActionRefusedError,
+    Actions,
+    Permission,
+)
+from resilience.integrations.status_page.asgi_request import ActionRequest, Headers, read_body
 from resilience.integrations.status_page.clients import (
     NO_ROOM_HEADERS,
     NO_ROOM_STATUS,
@@ -20,9 +28,9 @@ from resilience.integrations.status_page.state import PageState
 from resilience.integrations.status_page.stream import Stream
 
 _OK = 200
-_METHOD_NOT_ALLOWED = Refusal(405, "Only GET is allowed.\n")
 _NOT_FOUND = Refusal(404, "Not found.\n")
 _TEXT = "text/plain; charset=utf-8"
+_JSON = "application/json; charset=utf-8"
 
 
 class StatusPage:
@@ -37,6 +45,9 @@ class StatusPage:
         max_listeners: The number of browsers that may be connected at the same time, and of clients
             that may be reading the data as JSON.
         show_tenants: Whether throttled tenants are shown by name; otherwise only their number is.
+        actions: A function, also an `async def`, that decides who may reset a circuit or force it
+            open. It takes an `ActionRequest`, and returns True, the name of who asks for it, or
+            False; see `bearer_token`. None: nobody may, and the page has no buttons for it.
 
     Raises:
         TypeError: An argument has the wrong type.
@@ -50,13 +61,16 @@ class StatusPage:
         hosts: Iterable[str] = (),
         max_listeners: int = 100,
         show_tenants: bool = False,
+        actions: Callable[[ActionRequest], Permission] | None = None,
     ) -> None:
         registries = check_registries(registry)
         check_count("max_listeners", max_listeners)
         check_type("show_tenants", show_tenants, bool)
-        state = PageState(registries, show_tenants=show_tenants)
+        has_actions = actions is not None
+        state = PageState(registries, show_tenants=show_tenants, has_actions=has_actions)
         self._stream = Stream(state, max_listeners=max_listeners)
         self._download = Download(state, max_clients=max_listeners)
+        self._actions = None if actions is None else Actions(registries, actions, _is_answer)
         self._names = host_names(hosts)
         self._files = read_files()
 
@@ -64,12 +78,14 @@ class StatusPage:
         """Answer one request."""
         if scope["type"] != "http":
             raise ValueError(f"StatusPage answers HTTP requests only, got {scope['type']}")
-        refusal = self._find_refusal(scope)
+        path = _path_below_mount(scope)
+        actions = self._actions if path == PATH else None
+        refusal = self._find_refusal(scope, "GET" if actions is None else "POST")
         if refusal is not None:
             await _respond_text(send, refusal)
-            return
-        path = _path_below_mount(scope)
-        if path == "":  # the links of the page need the slash
+        elif actions is not None:
+            await _act(actions, scope, receive, send)
+        elif path == "":  # the links of the page need the slash
             location = str(scope["path"]).rpartition("/")[2] + "/"
             await respond(send, 308, {**HEADERS, "Location": location}, b"")
         elif path == "/api/circuits":
@@ -88,14 +104,12 @@ class StatusPage:
         self._stream.close()
         self._download.close()
 
-    def _find_refusal(self, scope: Scope) -> Refusal | None:
-        headers = scope["headers"]
-        hosts = [value.decode("latin-1") for name, value in headers if name.lower() == b"host"]
-        named = {name.lower(): value.decode("latin-1") for name, value in headers}
-        site, mode = named.get(b"sec-fetch-site", ""), named.get(b"sec-fetch-mode", "")
-        refusal = find_refusal(self._names, hosts, site, mode)
-        if refusal is None and scope["method"] != "GET":
-            return _METHOD_NOT_ALLOWED
+    def _find_refusal(self, scope: Scope, method: str) -> Refusal | None:
+        headers = Headers(scope["headers"])
+        site, mode = headers.get("Sec-Fetch-Site", ""), headers.get("Sec-Fetch-Mode", "")
+        refusal = find_refusal(self._names, [headers.get("Host", "")], site, mode)
+        if refusal is None and scope["method"] != method:
+            return Refusal(405, f"Only {method} is allowed.\n")
         return refusal
 
     async def _serve(
@@ -161,6 +175,20 @@ class _AsgiConnection:
 
     def abort(self) -> None:
         """Do nothing: only the server can close a connection."""
+
+
+async def _act(actions: Actions, scope: Scope, receive: Receive, send: Send) -> None:
+    try:
+        answer = await actions.carry_out(ActionRequest(scope), partial(read_body, receive))
+    except ActionRefusedError as refused:
+        await _respond_text(send, refused.refusal, refused.headers)
+        return
+    await respond(send, _OK, {**HEADERS, "Content-Type": _JSON}, answer.encode())
+
+
+def _is_answer(error: Exception) -> bool:
+    """Return whether the framework makes an answer of an error, such as an `HTTPException`."""
+    return isinstance(getattr(error, "status_code", None), int)
 
 
 async def _finish(

@@ -1,14 +1,20 @@
 """The application for aiohttp: the files of the page, its stream, its data as JSON."""
 
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Protocol, TypeAlias
 
 from aiohttp import web
 
-from resilience._validate import check_count, check_type, kind_of
+from resilience._validate import check_count, check_type
 from resilience.integrations.metrics import Registries, check_registries
 from resilience.integrations.status_page.access import find_refusal, host_names
-from resilience.integrations.status_page.actions import Actions, MayAct
+from resilience.integrations.status_page.actions import (
+    PATH,
+    ActionRefusedError,
+    Actions,
+    Permission,
+)
 from resilience.integrations.status_page.aiohttp_connection import AiohttpConnection
 from resilience.integrations.status_page.clients import (
     NO_ROOM_HEADERS,
@@ -30,7 +36,7 @@ def status_page(
     hosts: Iterable[str] = (),
     max_listeners: int = 100,
     show_tenants: bool = False,
-    actions: MayAct | None = None,
+    actions: Callable[[web.Request], Permission] | None = None,
 ) -> web.Application:
     """Return an aiohttp application that shows the circuits of a registry, or of several.
 
@@ -63,9 +69,6 @@ def status_page(
     registries = check_registries(registry)
     check_count("max_listeners", max_listeners)
     check_type("show_tenants", show_tenants, bool)
-    if actions is not None and not callable(actions):
-        got = kind_of(actions)
-        raise TypeError(f"actions must be a function that takes a request, got {got}")
     has_actions = actions is not None
     state = PageState(registries, show_tenants=show_tenants, has_actions=has_actions)
     stream = Stream(state, max_listeners=max_listeners)
@@ -73,7 +76,7 @@ def status_page(
     app = web.Application(middlewares=[_access_control(host_names(hosts))])
     _add_routes(app, stream, download)
     if actions is not None:
-        app.router.add_post("/api/actions", Actions(registries, actions).serve)
+        app.router.add_post(PATH, _act(Actions(registries, actions, _is_answer)))
 
     async def on_shutdown(_: web.Application) -> None:
         stream.close()
@@ -109,6 +112,32 @@ def _serve(serve: Callable[[Connection], Awaitable[None]]) -> _Handler:
         return connection.response
 
     return answer
+
+
+def _act(actions: Actions) -> _Handler:
+    async def act(request: web.Request) -> web.Response:
+        try:
+            answer = await actions.carry_out(request, partial(_read_body, request))
+        except ActionRefusedError as refused:
+            status, text = refused.refusal
+            return web.Response(status=status, text=text, headers=refused.headers)
+        return web.Response(text=answer, content_type="application/json")
+
+    return act
+
+
+def _is_answer(error: Exception) -> bool:
+    return isinstance(error, web.HTTPException)
+
+
+async def _read_body(request: web.Request, most: int) -> bytes:
+    body = b""
+    while len(body) <= most:
+        more = await request.content.read(most + 1 - len(body))
+        if not more:
+            break
+        body += more
+    return body
 
 
 async def _redirect_to_page(request: web.Request) -> web.StreamResponse:

@@ -171,4 +171,4 @@ def test_a_change_names_the_process_that_has_caused_it(server):
 def test_no_change_is_one_line(server, capsys):
     serve(server, {"regions": [], "history": []})
     assert main(["history", "--url", server.url]) == 0
-    assert capsys.readouterr().out == "no circuit has changed its state\n"
+    assert capsys.readouterr().out == "no change of state is known\n"

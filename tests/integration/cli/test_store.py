@@ -2,11 +2,12 @@
 
 import json
 import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from resilience import CircuitState
-from tests.support.sharing import registries, shared, trip
+from tests.support.sharing import QUICK, registries, shared, trip
 from tests.support.stores import serving, until
 
 
@@ -68,10 +69,41 @@ def test_a_genesys_region_may_be_spelled_in_any_way(cli, store):
     assert out.startswith("eu-west-1 is held open")
 
 
-def test_the_store_has_no_history(cli, store):
-    code, _, err = cli("history", RESILIENCE_REDIS=store.url)
-    assert code == 1
-    assert "the store keeps no history: ask a process, with --url or --socket" in err
+LEFT_OUT = (
+    "resilience: the store keeps only the last change of each region, for ten recovery timeouts;"
+    " a process knows more: use --url or --socket\n"
+)
+
+
+def test_history_is_the_last_change_of_each_region(cli, store, join):
+    where = ("--redis", store.url)
+    assert cli("history", *where) == (0, "no change of state is known\n", LEFT_OUT)
+    trip(shared(join(store.url, name="busy")))
+    until(lambda: "OPEN" in cli("status", *where)[1], "it is in the store")
+    cli("force-open", "us-east-1", "--reason", "moving", *where, USER="ann")
+    cli("reset", "us-east-1", *where, USER="bob")
+    code, out, err = cli("history", *where)
+    assert (code, err) == (0, LEFT_OUT)
+    opened, closed = out.splitlines()
+    assert re.fullmatch(r"\S+  eu-west-1  -> OPEN: TimeoutError, by \S+/busy", opened)
+    assert re.fullmatch(r"\S+  us-east-1  -> CLOSED: reset by hand, by operator bob", closed)
+    first, last = json.loads(cli("history", *where, "--json")[1])
+    times = [datetime.fromisoformat(change["time"]) for change in (first, last)]
+    assert times == sorted(times)
+    assert all(timedelta(0) <= datetime.now(UTC) - time < timedelta(hours=1) for time in times)
+    assert (last["old"], last["new"]) == ("", "CLOSED")
+
+
+def test_the_history_of_a_circuit_that_is_probed_says_who_opened_it(cli, store, join):
+    where = ("--redis", store.url)
+    breaker = shared(join(store.url, policy=QUICK, name="busy"))
+    trip(breaker)
+    until(lambda: breaker.block_until_ready(1), "it may be probed")
+    permit = breaker.acquire()
+    until(lambda: "HALF_OPEN" in cli("status", *where)[1], "it is in the store")
+    _, out, _ = cli("history", *where)
+    assert re.fullmatch(r"\S+  eu-west-1  -> HALF_OPEN: after TimeoutError, by \S+/busy\n", out)
+    permit.ignore()
 
 
 def test_a_store_that_is_away_is_one_line_without_the_password(cli, store):

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import socket
 from types import SimpleNamespace
 
 import aiohttp
@@ -184,6 +185,20 @@ async def test_a_total_timeout_in_the_body_is_a_failure(registry, server, breake
     assert outcomes(breaker) == (0, 1, 0, 0)
 
 
+class LoopbackResolver(AbstractResolver):
+    """Every host is one server."""
+
+    def __init__(self, port):
+        self._port = port
+
+    async def resolve(self, host, *_, **__):
+        found = {"hostname": host, "host": "127.0.0.1", "port": self._port, "proto": 0, "flags": 0}
+        return [{**found, "family": socket.AF_INET}]
+
+    async def close(self):
+        pass
+
+
 class HangingResolver(AbstractResolver):
     async def resolve(self, *_, **__):
         await asyncio.Event().wait()
@@ -238,6 +253,38 @@ async def test_a_websocket_is_a_call_until_it_is_connected(session, server, brea
         assert outcomes(breaker) == (1, 0, 0, 0)
         assert (await socket.receive_str()) == "hello"
     assert outcomes(breaker) == (1, 0, 0, 0)
+
+
+async def test_an_own_check_of_the_response_leaves_an_answer(registry, server, breaker):
+    async def refuse(response):
+        raise KeyError("of the check")
+
+    async with region_session(registry=registry, raise_for_status=refuse) as session:
+        with pytest.raises(KeyError):
+            await session.get(server.url("/stream"))
+    assert outcomes(breaker) == (0, 0, 1, 0)
+
+
+async def test_a_proxy_is_not_the_region(session, server, registry):
+    server.port.refuse()
+    with pytest.raises(aiohttp.ClientError):
+        await session.get("http://api.example.com/", proxy=server.url(""))
+    assert outcomes(registry.get("api.example.com")) == (0, 1, 0, 0)
+    server.port.open()
+    async with session.get("http://api.example.com/ok", proxy=server.url("")) as response:
+        assert await response.read() == b"ok"
+    assert outcomes(registry.get("api.example.com")) == (1, 1, 0, 0)
+    assert len(list(registry)) == 1
+
+
+async def test_a_host_with_other_letters_is_the_region_that_is_sent(registry, server):
+    resolver = LoopbackResolver(server.port.number)
+    connector = aiohttp.TCPConnector(resolver=resolver)
+    async with region_session(registry=registry, connector=connector) as session:
+        for host in ("bücher.example", "BÜCHER.example", "xn--bcher-kva.example."):
+            async with session.get(f"http://{host}/ok") as response:
+                assert response.status == 200
+    assert [breaker.region for breaker in registry] == ["xn--bcher-kva.example"]
 
 
 async def test_raise_for_status_counts_once(registry, server, breaker):

@@ -12,11 +12,22 @@ from resilience import (
     CircuitBreakerRegistry,
     CircuitState,
     Outcome,
+    classify_error,
 )
-from resilience.integrations.http_client import RequestProtection
-from tests.support.http_clients import ASYNC_CLIENTS, CLIENTS, OfAiohttp, drop
+from resilience.integrations.http_client import HttpClient, RequestOptions, RequestProtection
+from tests.support.http_clients import (
+    ASYNC_CLIENTS,
+    CLIENTS,
+    OfAiohttp,
+    OfHttpx2,
+    OfHttpx2Async,
+    OfHttpxAsync,
+    OfRequests,
+    drop,
+)
 from tests.support.odd_server import odd_server
 
+FOR_EVER = 60  # seconds; a watchdog
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 
 
@@ -177,6 +188,51 @@ async def test_a_redirect_to_a_region_that_is_down_is_rejected(client, server, r
         assert not other.requests
 
 
+async def test_a_redirect_that_is_not_followed_is_a_good_answer(client, server, counts):
+    assert await client.get_without_redirects(server.url("/to?url=/ok")) == 302
+    assert server.requests.total() == 1
+    assert counts() == {"successes": 1}
+
+
+async def test_what_a_proxy_answers_says_nothing_about_the_region(client, server, counts):
+    assert await client.get(server.url("/status/407")) == 407
+    assert counts() == {"ignored": 1}
+
+
+async def test_a_body_that_cannot_be_decoded_is_a_failure(client, kind, server, counts):
+    await fail(client, server.url("/broken-gzip"), error=client.undecodable)
+    # httpx2 closes a response before it raises.
+    outcome = "answered" if kind in (OfHttpx2, OfHttpx2Async) else "failures"
+    assert counts() == {outcome: 1}
+
+
+# Answers without a body
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("HEAD", "/ok"), ("HEAD", "/status/204"), ("GET", "/status/204")]
+)
+async def test_an_answer_without_a_body_is_a_success_unread(client, server, counts, method, path):
+    await client.start(server.url(path), method)
+    assert counts() == {"successes": 1}
+    await client.close()
+    assert counts() == {"successes": 1}
+
+
+# httpx says nothing about a body before it is read.
+@pytest.mark.parametrize("kind", [OfAiohttp, OfRequests])
+async def test_an_empty_body_is_a_success_unread(client, server, counts):
+    await client.start(server.url("/empty"))
+    assert counts() == {"successes": 1}
+    await client.close()
+
+
+async def test_a_request_for_the_headers_is_a_call(client, server, counts):
+    assert await client.head(server.url("/ok")) == 200
+    assert await client.head(server.url("/status/503")) == 503
+    assert counts() == {"successes": 1, "failures": 1}
+
+
 # Bodies that are read piece by piece
 
 
@@ -249,6 +305,123 @@ async def test_a_stream_that_outlives_its_circuit_changes_nothing(client, server
     await client.close()
     assert breaker.state is OPEN
     assert breaker.snapshot().successes == 0
+
+
+# The call_timeout of the policy
+
+
+@pytest.fixture
+async def hasty(kind, clock):
+    """A client whose own timeouts are never up, and its registry."""
+    policy = BreakerPolicy(failure_threshold=3, call_timeout=0.2)
+    registry = CircuitBreakerRegistry(policy, clock=clock)
+    async with kind.open(registry, read_timeout=FOR_EVER) as client:
+        yield client, registry
+
+
+async def test_a_request_that_takes_too_long_is_an_error_of_the_client(hasty, kind, server):
+    client, registry = hasty
+    with pytest.raises(client.timeouts) as caught:
+        await client.get(server.url("/hang"))
+    assert isinstance(caught.value, client.family)
+    assert classify_error(caught.value) is Outcome.FAILURE  # for a circuit breaker around it
+    snapshot = registry.get(server.region).snapshot()
+    assert (snapshot.failures, snapshot.ignored) == (1, 0)
+    if kind in ASYNC_CLIENTS:
+        assert type(caught.value) is client.call_timeout
+        assert isinstance(caught.value, TimeoutError)
+        assert str(caught.value) == "no answer within the call_timeout of 0.2 s"
+
+
+async def test_a_body_that_takes_too_long_is_a_failure(hasty, kind, server):
+    client, registry = hasty
+    await client.start(server.url("/slow-body"))
+    assert await client.read_first() == b"first"
+    with pytest.raises(client.family) as caught:
+        await client.read_rest()
+    await client.close()
+    snapshot = registry.get(server.region).snapshot()
+    assert (snapshot.failures, snapshot.answered, snapshot.ignored) == (1, 0, 0)
+    if kind in ASYNC_CLIENTS:
+        assert type(caught.value) is client.call_timeout
+        assert str(caught.value) == "no end of the answer within the call_timeout of 0.2 s"
+
+
+async def test_a_body_that_comes_in_time_is_a_success(kind, server, clock):
+    registry = CircuitBreakerRegistry(BreakerPolicy(call_timeout=FOR_EVER), clock=clock)
+    server.go_on.set()
+    async with kind.open(registry) as client:
+        await client.start(server.url("/stream"))
+        assert await client.read_rest() == b"first-last"
+        await client.close()
+        await client.get(server.url("/ok"))
+    assert registry.get(server.region).snapshot().successes == 2
+
+
+@pytest.mark.parametrize("kind", ASYNC_CLIENTS)
+async def test_a_request_that_took_too_long_travels_without_itself(hasty, server):
+    client, _ = hasty
+    with pytest.raises(client.call_timeout) as caught:
+        await client.get(server.url("/hang?token=hunter2"))
+    pickled = pickle.dumps(caught.value)
+    assert b"hunter2" not in pickled
+    back = pickle.loads(pickled)
+    assert (type(back), str(back)) == (client.call_timeout, str(caught.value))
+
+
+@pytest.mark.parametrize("kind", ASYNC_CLIENTS)
+async def test_an_own_timeout_around_a_body_keeps_its_meaning(kind, server, clock):
+    registry = CircuitBreakerRegistry(BreakerPolicy(call_timeout=FOR_EVER), clock=clock)
+    async with kind.open(registry, read_timeout=FOR_EVER) as client:
+        await client.start(server.url("/slow-body"))
+        await client.read_first()
+        with pytest.raises(TimeoutError) as caught:
+            async with asyncio.timeout(0.01):
+                await client.read_rest()
+        await client.close()
+    assert type(caught.value) is TimeoutError
+    assert registry.get(server.region).snapshot().ignored == 1
+
+
+@pytest.mark.parametrize("kind", ASYNC_CLIENTS)
+async def test_a_timeout_of_the_client_in_a_body_keeps_its_meaning(kind, server, clock):
+    registry = CircuitBreakerRegistry(BreakerPolicy(call_timeout=FOR_EVER), clock=clock)
+    async with kind.open(registry) as client:
+        await client.start(server.url("/slow-body"))
+        with pytest.raises(client.stopped) as caught:
+            await client.read_rest()
+        await client.close()
+    assert type(caught.value) is not client.call_timeout
+    assert registry.get(server.region).snapshot().failures == 1
+
+
+# Connections that this side closes
+
+
+@pytest.mark.parametrize("kind", ASYNC_CLIENTS)
+async def test_a_request_whose_client_is_closed_says_nothing(kind, server, registry, counts):
+    async with kind.open(registry, read_timeout=FOR_EVER) as client:
+        request = asyncio.create_task(client.post(server.url("/hang")))
+        await server.arrived.wait()
+        await client.shut()
+        with pytest.raises(client.family):
+            await request
+    assert counts() == {"ignored": 1}
+
+
+# A body of aiohttp is never ended by this.
+@pytest.mark.parametrize("kind", [OfHttpxAsync, OfHttpx2Async])
+async def test_a_body_whose_client_is_closed_says_nothing(kind, server, registry, counts):
+    async with kind.open(registry, read_timeout=FOR_EVER) as client:
+        await client.start(server.url("/slow-body"))
+        await client.read_first()
+        reading = asyncio.create_task(client.read_rest())
+        await asyncio.sleep(0)
+        await client.shut()
+        with pytest.raises(client.family):
+            await reading
+        await client.close()
+    assert counts() == {"ignored": 1}
 
 
 # Settings
@@ -339,15 +512,8 @@ async def test_a_body_decides_where_an_own_classifier_is_content(kind, server, r
 async def test_a_rejection_that_is_one_of_the_client_already_stays_as_it_is(kind, registry):
     async with kind.open(registry) as client:
         inner = client.rejection("elsewhere", OPEN, "ServerError 503", 2.0)
-    protection = RequestProtection(
-        registry=registry,
-        region_of=None,
-        classifier=None,
-        result_classifier=None,
-        observe_limits=False,
-        region_of_url=str,
-        rejection=client.rejection,
-    )
+    options = RequestOptions(registry, None, None, None, observe_limits=False)
+    protection = RequestProtection(options, HttpClient(str, client.rejection))
     assert protection.rejection_for(inner) is inner
 
 

@@ -192,6 +192,8 @@ async def test_the_raw_body_can_be_read_in_every_way(registry, server, breaker):
         "lines": b"".join,
         "readline": lambda body: body.readline() + body.read(),
         "readlines": lambda body: b"".join(body.readlines()),
+        "to the end": lambda body: body.read(-1),
+        "data": lambda body: body.data,
         "buffered": lambda body: io.BufferedReader(body).read(10),
     }
     if not hasattr(urllib3.HTTPResponse, "read1"):  # not in every version
@@ -210,7 +212,32 @@ async def test_a_chunked_body_can_be_read_by_its_chunks(registry, server, breake
         _, body = await raw(session, server.url("/chunks"))
         assert body.headers["Transfer-Encoding"] == "chunked"
         assert await asyncio.to_thread(lambda: list(body.read_chunked())) == [b"one", b"two"]
+        assert outcomes(breaker) == (1, 0, 0, 0)
+        _, body = await raw(session, server.url("/chunks"))
+        assert await asyncio.to_thread(body.read, -1) == b"onetwo"
+    assert outcomes(breaker) == (2, 0, 0, 0)
+
+
+async def test_the_raw_body_can_be_read_as_json(registry, server, breaker):
+    with session_with(registry) as session:
+        _, body = await raw(session, server.url("/json"))
+        assert await asyncio.to_thread(body.json) == {"id": 7}
     assert outcomes(breaker) == (1, 0, 0, 0)
+
+
+@pytest.mark.skipif(not hasattr(urllib3.HTTPResponse, "read1"), reason="not in every version")
+async def test_what_is_there_is_not_the_end(registry, server, breaker):
+    with session_with(registry) as session:
+        response, body = await raw(session, server.url("/stream"))
+        assert await asyncio.to_thread(body.read1) == b"first"
+        assert outcomes(breaker) == (0, 0, 0, 0)
+        server.go_on.set()
+        assert await asyncio.to_thread(body.read1) == b"-last"
+        assert outcomes(breaker) == (1, 0, 0, 0)
+        response, body = await raw(session, server.url("/cut"))
+        assert b"".join([await asyncio.to_thread(body.read1) for _ in range(2)]) == b"half"
+        response.close()
+    assert outcomes(breaker) == (1, 0, 1, 0)  # urllib3 does not notice it this way
 
 
 async def test_a_raw_body_that_is_cut_is_a_failure(registry, server, breaker):
@@ -239,6 +266,47 @@ async def test_reading_nothing_is_not_the_end(registry, server, breaker):
         response.close()
 
 
+# The call_timeout
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        (None, "connect=None, read=None, total=5"),
+        (3, "connect=3, read=3, total=5"),
+        (60, "connect=60, read=60, total=5"),
+        ((None, 60), "connect=None, read=60, total=5"),
+        (urllib3.Timeout(60, connect=1, read=None), "connect=1, read=None, total=5"),
+        (urllib3.Timeout(2, connect=1, read=9), "connect=1, read=9, total=2"),
+    ],
+    ids=str,
+)
+def test_no_timeout_is_longer_than_the_call_timeout(clock, given, sent):
+    registry = CircuitBreakerRegistry(BreakerPolicy(call_timeout=5), clock=clock)
+    timeouts = []
+
+    def send(_adapter, _request, _stream, timeout, *_args, **_kwargs):
+        timeouts.append(str(timeout))
+        return requests.Response()
+
+    request = requests.Request("GET", "https://api.example.com/").prepare()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HTTPAdapter, "send", send)
+        adapter = RegionAdapter(registry, result_classifier=lambda _: None)
+        adapter.send(request, timeout=given)
+        registry.configure(policy=BreakerPolicy(call_timeout=5, mode="observe"))
+        adapter.send(request, timeout=given)
+        registry.configure(policy=BreakerPolicy())
+        adapter.send(request, timeout=given)
+    assert timeouts == [f"Timeout({sent})", str(given), str(given)]
+
+
+def test_a_wrong_timeout_is_explained_by_requests(clock):
+    registry = CircuitBreakerRegistry(BreakerPolicy(call_timeout=5), clock=clock)
+    with session_with(registry) as session, pytest.raises(ValueError, match="Invalid timeout"):
+        session.get("http://127.0.0.1:9/", timeout=(1, 2, 3))
+
+
 # Sessions
 
 
@@ -259,11 +327,45 @@ async def test_a_url_without_a_port_is_its_host_alone(registry, server):
     prepared = requests.Request("GET", "https://API.mypurecloud.ie/api/v2/users").prepare()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(HTTPAdapter, "send", lambda *_, **__: requests.Response())
-        for url in (prepared.url, "http://api.example.com:80/", "https://[::1]:8443/"):
+        for url in (
+            prepared.url,
+            "http://api.example.com:80/",
+            "http://API.Example.com./",
+            "https://[::1]:8443/",
+        ):
             prepared.url = url
             RegionAdapter(registry, result_classifier=lambda _: None).send(prepared)
     regions = {breaker.region for breaker in registry}
     assert regions == {"eu-west-1", "api.example.com", "[::1]:8443"}
+
+
+async def test_a_proxy_is_not_the_region(registry, server):
+    with session_with(registry) as session:
+        proxies = {"http": server.url("")}
+        response = await get(session, "http://api.example.com/ok", proxies=proxies)
+        assert response.text == "ok"
+        server.port.refuse()
+        with pytest.raises(requests.exceptions.ProxyError):
+            await get(session, "http://api.example.com/ok", proxies=proxies)
+    assert [breaker.region for breaker in registry] == ["api.example.com"]
+    assert outcomes(registry.get("api.example.com")) == (1, 1, 0, 0)
+
+
+async def test_a_url_that_cannot_be_sent_is_explained_by_the_library(registry):
+    with session_with(registry) as session:
+        for url in ("/relative", "http://", "http:///path", "http://host:port/", "ftp://host/"):
+            with pytest.raises(requests.RequestException):
+                session.get(url)
+    assert not list(registry)
+
+
+async def test_a_host_with_other_letters_is_the_region_that_is_sent(registry):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HTTPAdapter, "send", lambda *_, **__: requests.Response())
+        adapter = RegionAdapter(registry, result_classifier=lambda _: None)
+        for host in ("bücher.example", "BÜCHER.example:80", "xn--bcher-kva.example."):
+            adapter.send(requests.Request("GET", f"http://{host}/").prepare())
+    assert [breaker.region for breaker in registry] == ["xn--bcher-kva.example"]
 
 
 async def test_a_rejection_has_no_request_and_no_response(registry, server, breaker):

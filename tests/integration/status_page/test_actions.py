@@ -1,13 +1,27 @@
-"""Actions of the status page: who may change circuits, and what is refused."""
+"""Actions of both status pages: who may change circuits, and what is refused."""
 
+import asyncio
 import json
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import aiohttp
+import django
 import pytest
 from aiohttp import web
+from django.conf import settings
+from django.core.asgi import get_asgi_application
+from fastapi import FastAPI, HTTPException
+from starlette.applications import Starlette
+from starlette.authentication import AuthCredentials, AuthenticationBackend, SimpleUser
+from starlette.middleware import Middleware
+from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Mount
 
 from resilience import BreakerPolicy, CircuitBreakerRegistry, CircuitState
-from resilience.integrations.status_page import bearer_token, status_page
+from resilience.integrations.status_page import StatusPage, bearer_token, status_page
+from resilience.integrations.status_page.asgi_request import read_body
+from tests.support.asgi_server import serve_asgi
 
 TOKEN = "a-token-for-tests"
 HEADERS = {
@@ -32,34 +46,72 @@ def breaker(registry):
     return registry.get("eu-west-1")
 
 
+@asynccontextmanager
+async def in_aiohttp(registries, actions):
+    app = web.Application()
+    app.add_subapp("/circuits", status_page(registries, actions=actions))
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+@asynccontextmanager
+async def in_fastapi(registries, actions):
+    app = FastAPI()
+    app.mount("/circuits", StatusPage(registries, actions=actions))
+    async with serve_asgi(app) as url:
+        yield url
+
+
+@asynccontextmanager
+async def in_django(registries, actions):
+    if not settings.configured:
+        settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=(), SECRET_KEY="of a test")
+        django.setup()
+    page, application = StatusPage(registries, actions=actions), get_asgi_application()
+
+    async def app(scope, receive, send):
+        if scope["type"] == "http" and scope["path"].startswith("/circuits"):
+            await page({**scope, "root_path": "/circuits"}, receive, send)
+        elif scope["type"] == "http":
+            await application(scope, receive, send)
+        else:
+            raise NotImplementedError
+
+    async with serve_asgi(app) as url:
+        yield url
+
+
+@pytest.fixture(params=[in_aiohttp, in_fastapi, in_django], ids=lambda place: place.__name__)
+def place(request):
+    return request.param
+
+
+async def ask_at(session, order, headers=HEADERS, path=PATH, method="POST"):
+    data = order if isinstance(order, bytes) else json.dumps(order)
+    async with session.request(method, path, data=data, headers=headers) as answer:
+        return answer.status, await answer.text(), answer.headers.get("X-Frame-Options")
+
+
 @pytest.fixture
-async def serve(registry):
+async def serve(place, registry):
     """Serve the page; return a function that asks for an action, and gives status and text."""
-    runners, sessions = [], []
+    async with AsyncExitStack() as stack:
 
-    async def start(actions, registries=registry):
-        app = web.Application()
-        app.add_subapp("/circuits", status_page(registries, actions=actions))
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        runners.append(runner)
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        session = aiohttp.ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}")
-        sessions.append(session)
+        async def start(actions, registries=registry):
+            url = await stack.enter_async_context(place(registries, actions))
+            session = await stack.enter_async_context(aiohttp.ClientSession(url))
 
-        async def ask(order, headers=HEADERS, path=PATH, method="POST"):
-            data = order if isinstance(order, bytes) else json.dumps(order)
-            async with session.request(method, path, data=data, headers=headers) as answer:
-                assert answer.headers["X-Frame-Options"] == "DENY"
-                return answer.status, await answer.text()
+            async def ask(*args, **options):
+                status, text, frames = await ask_at(session, *args, **options)
+                assert frames == "DENY"
+                return status, text
 
-        return ask
+            return ask
 
-    yield start
-    for session in sessions:
-        await session.close()
-    for runner in runners:
-        await runner.cleanup()
+        yield start
 
 
 async def test_a_circuit_is_reset_and_held_open(serve, breaker, log):
@@ -105,6 +157,7 @@ async def test_a_check_that_fails_lets_nobody_in(serve, breaker, log):
     assert TOKEN not in str(log)
 
 
+@pytest.mark.parametrize("place", [in_aiohttp])
 async def test_a_check_may_answer_by_itself(serve, breaker):
     def check(_request):
         raise web.HTTPForbidden(text="ask ann\n")
@@ -112,6 +165,102 @@ async def test_a_check_may_answer_by_itself(serve, breaker):
     ask = await serve(check)
     assert await ask(RESET) == (403, "ask ann\n")
     assert breaker.state is CircuitState.OPEN
+
+
+async def test_a_check_may_answer_in_the_way_of_its_framework(registry, breaker):
+    def check(_request):
+        raise HTTPException(403, "ask ann")
+
+    async with in_fastapi(registry, check) as url, aiohttp.ClientSession(url) as session:
+        assert (await ask_at(session, RESET))[:2] == (403, '{"detail":"ask ann"}')
+    assert breaker.state is CircuitState.OPEN
+
+
+class ByHeader(AuthenticationBackend):
+    async def authenticate(self, conn):
+        return AuthCredentials(), SimpleUser(conn.headers["X-User"])
+
+
+async def test_a_check_may_ask_the_framework_who_it_is(registry, breaker):
+    page = StatusPage(registry, actions=lambda request: request.scope["user"].display_name)
+    app = Starlette(
+        routes=[Mount("/circuits", app=page)],
+        middleware=[Middleware(AuthenticationMiddleware, backend=ByHeader())],
+    )
+    async with serve_asgi(app) as url, aiohttp.ClientSession(url) as session:
+        assert (await ask_at(session, FORCE, HEADERS | {"X-User": "ann"}))[0] == 200
+        assert breaker.snapshot().reason == "forced open: moving by ann"
+        assert (await ask_at(session, RESET, HEADERS | {"X-User": ""}))[0] == 401
+
+
+async def test_a_framework_that_lets_every_site_in_lets_none_act(registry, breaker):
+    page = StatusPage(registry, actions=lambda _request: True)
+    everything = {"allow_origins": ["*"], "allow_methods": ["*"], "allow_headers": ["*"]}
+    app = Starlette(
+        routes=[Mount("/circuits", app=page)],
+        middleware=[Middleware(CORSMiddleware, **everything)],
+    )
+    foreign = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
+    async with serve_asgi(app) as url, aiohttp.ClientSession(url) as session:
+        for headers in (foreign, {"Origin": "https://evil.example"}):
+            assert (await ask_at(session, RESET, HEADERS | headers))[0] == 403
+    assert breaker.state is CircuitState.OPEN
+
+
+@pytest.mark.parametrize("name", [b"sec-fetch-site", b"content-type", b"authorization", b"host"])
+async def test_a_header_that_comes_twice_is_neither_of_them(registry, breaker, name):
+    page = StatusPage(registry, actions=bearer_token(TOKEN))
+    headers = [(key.lower().encode(), value.encode()) for key, value in HEADERS.items()]
+    headers += [(b"host", b"localhost"), (b"sec-fetch-site", b"same-origin")]
+    twice = next(value for key, value in headers if key == name)
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    async def receive():
+        return {"type": "http.request", "body": json.dumps(RESET).encode()}
+
+    scope = {"type": "http", "method": "POST", "path": "/api/actions", "headers": headers}
+    await page({**scope, "headers": [*headers, (name, twice)]}, receive, send)
+    assert sent[0]["status"] in (400, 401, 403, 415)
+    assert breaker.state is CircuitState.OPEN
+    await page(scope, receive, send)
+    assert breaker.state is CircuitState.CLOSED
+
+
+async def test_a_client_that_leaves_in_the_middle_has_asked_for_nothing(registry, breaker):
+    page = StatusPage(registry, actions=bearer_token(TOKEN))
+    parts = [
+        {"type": "http.request", "body": json.dumps(RESET)[:10].encode(), "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    async def receive():
+        return parts.pop(0)
+
+    headers = [(key.encode(), value.encode()) for key, value in HEADERS.items()]
+    scope = {"type": "http", "method": "POST", "path": "/api/actions"}
+    await page({**scope, "headers": [*headers, (b"Host", b"localhost")]}, receive, send)
+    assert sent[0]["status"] == 400
+    assert breaker.state is CircuitState.OPEN
+
+
+async def test_no_more_is_read_than_an_action_needs():
+    reads = 0
+
+    async def receive():
+        nonlocal reads
+        reads += 1
+        await asyncio.sleep(0)
+        return {"type": "http.request", "body": b"x" * 1000, "more_body": True}
+
+    assert len(await read_body(receive, 4096)) == 5000
+    assert reads == 5
 
 
 @pytest.mark.parametrize(
@@ -237,7 +386,8 @@ async def test_only_post_acts(serve, breaker, method):
 
 async def test_without_actions_there_is_no_such_path(serve, breaker):
     ask = await serve(None)
-    assert (await ask(RESET))[0] == 404
+    assert (await ask(RESET))[0] in (404, 405)
+    assert (await ask(RESET, method="GET"))[0] == 404
     assert breaker.state is CircuitState.OPEN
 
 
@@ -253,5 +403,6 @@ def test_a_token_that_is_no_secret_is_refused_and_not_shown(token):
 
 
 def test_what_is_not_a_check_is_refused(registry):
-    with pytest.raises(TypeError, match="actions must be a function that takes a request"):
-        status_page(registry, actions="token")
+    for page in (status_page, StatusPage):
+        with pytest.raises(TypeError, match="actions must be a function that takes a request"):
+            page(registry, actions="token")

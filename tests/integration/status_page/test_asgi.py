@@ -241,7 +241,7 @@ def test_the_page_needs_no_library():
         "import sys",
         "sys.modules['aiohttp'] = None",
         "from resilience import default_registry",
-        "from resilience.integrations.status_page import StatusPage",
-        "StatusPage(default_registry)",
+        "from resilience.integrations.status_page import StatusPage, bearer_token",
+        "StatusPage(default_registry, actions=bearer_token('a-token-for-tests'))",
     )
     subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True)

@@ -1,21 +1,30 @@
 """The status page as a person sees it, in a real Chromium."""
 
+import asyncio
 import contextlib
 import functools
 import itertools
+import os
 import re
 import shutil
+import socket
 import time
 
 import aiohttp
 import pytest
 from aiohttp import web
 from playwright.async_api import async_playwright, expect
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from resilience import BreakerPolicy, CircuitBreakerRegistry
-from resilience.integrations.status_page import bearer_token, status_page
+from resilience.integrations.status_page import StatusPage, bearer_token, status_page
 from resilience.integrations.status_page import page as page_module
+from tests.support.asgi_server import serve_asgi
 from tests.support.needs import needs
+from tests.support.sharing import registries, shared, trip
+from tests.support.sharing_worker import REGION
+from tests.support.stores import serving, until
 
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -457,11 +466,20 @@ async def test_without_actions_there_is_no_button_for_them(browser, url, registr
         await shows(page.locator("footer"), "This page is read-only.")
 
 
-async def test_an_operator_holds_a_circuit_open_and_resets_it(browser, registry):
+@contextlib.asynccontextmanager
+async def served_by_asgi(registries, **settings):
+    page = StatusPage(registries, **settings)
+    async with serve_asgi(Starlette(routes=[Mount("/circuits", app=page)])) as url:
+        yield f"{url}/circuits/"
+        page.close()
+
+
+@pytest.mark.parametrize("serve", [served, served_by_asgi])
+async def test_an_operator_holds_a_circuit_open_and_resets_it(browser, registry, serve):
     breaker = registry.get("eu-west-1")
     breaker.acquire().succeed()
     actions = bearer_token("a-token-for-tests")
-    async with served(registry, actions=actions) as url:
+    async with serve(registry, actions=actions) as url:
         context = await browser.new_context()
         page = await context.new_page()
         page.set_default_timeout(LIMIT)
@@ -482,3 +500,61 @@ async def test_an_operator_holds_a_circuit_open_and_resets_it(browser, registry)
         await expect(page.get_by_role("dialog")).to_have_count(0)
         assert await page.locator("img").count() == 0
         await context.close()
+
+
+# A fleet: circuits that are shared through a store
+
+
+PROBES = {"failure_threshold": 2, "recovery_timeout": 0.5, "probe_timeout": 600.0}
+
+
+@pytest.fixture
+def store(tmp_path):
+    with serving("valkey", tmp_path) as store:
+        yield store
+
+
+@pytest.fixture
+def fleet(store):
+    """Two registries that share: the one that trips, and another one."""
+    with registries() as make:
+        yield tuple(make(store.url, name=name) for name in ("busy", "quiet"))
+
+
+def probe(breaker):
+    """Begin a probe that never ends."""
+    until(lambda: breaker.block_until_ready(1), "it may be probed")
+    return breaker.acquire()
+
+
+async def test_who_opened_a_shared_circuit_who_probes_and_who_is_alone(browser, fleet, store):
+    busy, quiet = [await asyncio.to_thread(shared, registry) for registry in fleet]
+    async with (
+        served(fleet[0]) as url,
+        served(fleet[1]) as other_url,
+        opened(browser, url) as page,
+        opened(browser, other_url) as other,
+    ):
+        seen, seen_there = (row(one, REGION).locator(".fleet") for one in (page, other))
+        await expect(seen).to_have_text("")
+        await shows(page.locator("#fleet"), "circuits are shared with other processes")
+        trip(busy)
+        await expect(seen).to_have_text("opened by this process", timeout=LIMIT)
+        name = f"{socket.gethostname()}/{os.getpid()}/busy"
+        await expect(seen_there).to_have_text(f"opened by {name}", timeout=LIMIT)
+        await shows(other.locator("#events li").first, f"by {name}")
+
+        for registry in fleet:
+            registry.configure(policy=BreakerPolicy(**PROBES))
+        permit = await asyncio.to_thread(probe, quiet)
+        probed = f"opened by {name}, this process probes"
+        await expect(seen_there).to_have_text(probed, timeout=LIMIT)
+        probed = "opened by this process, another process probes"
+        await expect(seen).to_have_text(probed, timeout=LIMIT)
+
+        store.kill()
+        for place, text in ((seen, "this process"), (seen_there, name)):
+            alone = f"opened by {text}, on its own: the store cannot be reached"
+            await expect(place).to_have_text(alone, timeout=LIMIT)
+        await shows(page.locator("#fleet"), "1 of 1 circuits are on their own")
+        permit.ignore()

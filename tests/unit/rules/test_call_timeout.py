@@ -179,6 +179,79 @@ def test_outside_of_asyncio_there_is_no_timeout():
     assert caught.value.value == "delivered"
 
 
+# What goes on after its function has returned
+
+
+async def begin(permit):
+    """Wait for two of the five seconds, and go on elsewhere."""
+    await asyncio.sleep(2)
+    return permit.hand_over()
+
+
+def test_what_goes_on_has_the_time_that_is_left():
+    breaker = breaker_of()
+
+    async def main():
+        permit = breaker.acquire()
+        rest = await permit.call_async(begin, (permit,), {})
+        assert await rest.go_on(asyncio.sleep(2, "a part")) == "a part"
+        await asyncio.sleep(100)  # the time of whoever reads
+        with pytest.raises(TimeoutError, match="no end of the answer within the call_timeout of 5"):
+            await rest.go_on(hang())
+        assert await rest.go_on(asyncio.sleep(100, "later")) == "later"
+        return loop_time()
+
+    assert run_in_virtual_time(main(), FakeClock()) == 2 + 2 + 100 + 1 + 100
+    assert breaker.snapshot().failures == 1
+    breaker.acquire().fail()
+    assert breaker.snapshot().trips == 1
+
+
+def test_what_goes_on_may_fail_by_itself():
+    breaker = breaker_of()
+
+    async def late():
+        await asyncio.sleep(1)
+        raise TimeoutError("of the client")
+
+    async def main():
+        permit = breaker.acquire()
+        rest = await permit.call_async(begin, (permit,), {})
+        with pytest.raises(TimeoutError, match="of the client"):
+            await rest.go_on(late())
+        rest.fail()
+
+    run_in_virtual_time(main(), FakeClock())
+    assert breaker.snapshot().failures == 1
+
+
+@pytest.mark.parametrize(
+    "policy", [{"mode": "observe"}, {"call_timeout": None, "cancel_stranded": True}]
+)
+def test_what_goes_on_may_take_any_time_without_the_rule(policy):
+    breaker = breaker_of(**policy)
+
+    async def main():
+        permit = breaker.acquire()
+        rest = await permit.call_async(begin, (permit,), {})
+        assert await rest.go_on(asyncio.sleep(100, "late")) == "late"
+        rest.succeed()
+
+    run_in_virtual_time(main(), FakeClock())
+    assert breaker.snapshot().successes == 1
+
+
+def test_what_goes_on_outside_of_asyncio_may_take_any_time():
+    async def call():
+        return "delivered"
+
+    for breaker in (breaker_of(), CircuitBreaker("eu-west-1")):
+        permit = breaker.acquire()
+        with pytest.raises(StopIteration) as caught:
+            permit.hand_over().go_on(call()).send(None)
+        assert caught.value.value == "delivered"
+
+
 def test_it_can_be_switched_on_for_a_circuit_that_exists():
     breaker = breaker_of(call_timeout=None)
 
