@@ -9,7 +9,7 @@ from resilience._extras import needs_extra
 with needs_extra("--redis", "redis"):
     import redis
 
-from resilience.circuit import CircuitState
+from resilience.circuit_states import CircuitState
 from resilience.cli.target import ChangeLine, CircuitLine, TargetError
 from resilience.genesys import canonical_region
 from resilience.integrations.redis import Fleet, FleetCircuit
