@@ -23,7 +23,7 @@ class World:
     def hold(self, handler, **settings):
         return hold_when_open(region_of=lambda _: "eu", registry=self.registry, **settings)(handler)
 
-    def run(self, callback, *, messages=1, seconds=60, at_the_end=lambda: None):
+    def run(self, callback, *, messages=1, seconds=60, at_the_end=lambda: None, no_ack=False):
         for _ in range(messages):
             self.broker.publish("eu", Message(b"x"))
 
@@ -31,7 +31,7 @@ class World:
             async with self.broker:
                 queue = await self.broker.get_queue("eu")
                 await queue.channel.set_qos(5)
-                await queue.consume(callback)
+                await queue.consume(callback, no_ack=no_ack)
                 await asyncio.sleep(seconds)
                 at_the_end()
 
@@ -105,3 +105,54 @@ def test_a_handler_that_settles_messages_whose_calls_failed_is_logged_once(world
     assert "hold_when_open of" in line
     assert "process has a handler" in line
     assert "(ConnectionError)" in line
+
+
+def test_messages_that_are_settled_already_are_handled_and_logged_once(world, log):
+    """Such as those of a consumer with no_ack: they would be lost without a call."""
+    handled, raised = [], []
+
+    async def handle(message):
+        handled.append(message.body)
+        raise LookupError
+
+    decorated = world.hold(handle)
+
+    async def callback(message):
+        with pytest.raises(LookupError) as caught:
+            await decorated(message)
+        raised.append(caught.value)
+
+    world.run(callback, messages=3, no_ack=True)
+    assert (len(handled), len(raised)) == (3, 3)
+    [line] = [one["message"] for one in log if "settled already" in one["message"]]
+    assert "hold_when_open of" in line
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, LookupError])
+def test_a_region_of_that_raises_sends_its_message_to_on_error(world, error):
+    errors = []
+
+    def region_of(_):
+        raise error
+
+    async def on_error(message, raised):
+        errors.append(raised)
+        await message.ack()
+
+    world.run(hold_when_open(region_of=region_of, on_error=on_error)(acknowledge))
+    assert len(errors) == 1
+    assert world.broker.counts("eu").acked == 1
+
+
+def test_a_call_that_the_handler_returns_instead_of_awaiting_it_is_awaited(world):
+    handled = []
+
+    async def call(message):
+        handled.append(message.body)
+
+    async def forgetful(message):
+        return call(message)
+
+    world.run(world.hold(forgetful))
+    assert handled == [b"x"]
+    assert world.broker.counts("eu").acked == 1

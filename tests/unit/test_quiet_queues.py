@@ -23,17 +23,25 @@ class AnsweredError(Exception):
         self.status = status
 
 
+# What a call fails with: a server's answer, a connection that is lost, or no answer in time.
+ERRORS = (AnsweredError, ConnectionError, TimeoutError)
+TIMEOUT = 10.0  # seconds
+
+
 class World:
-    """A queue, and a region that answers some messages always with an error.
+    """A queue, and a region in which the calls with some messages always fail.
 
     Args:
-        duration: Seconds that a call takes.
+        duration: Seconds that a call takes, unless it times out.
         settings: The consumer's settings.
         kind: The class of the consumer.
         policy: The breaker's policy.
+        error: What a call fails with.
     """
 
-    def __init__(self, kind=RegionConsumer, duration=0.0, policy=None, **settings):
+    def __init__(
+        self, kind=RegionConsumer, duration=0.0, policy=None, error=AnsweredError, **settings
+    ):
         random.seed(15)  # the pauses between the attempts of a message
         self.clock = FakeClock()
         self.registry = CircuitBreakerRegistry(BreakerPolicy(**policy or {}), clock=self.clock)
@@ -44,14 +52,15 @@ class World:
         self.settings = {"max_attempts": 5, "on_error": self.give_up, **settings}
         self.sent, self.done, self.ended = {}, {}, {}
         self.numbers = count()
-        self.error = AnsweredError
+        self.error = error
         self.answers = lambda body: 500 if body.startswith(b"bad") else 200
 
     async def handle(self, message):
         with self.breaker.acquire():
-            await asyncio.sleep(self.duration)
             status = self.answers(message.body)
-            if status != 200:
+            fails = status != 200
+            await asyncio.sleep(TIMEOUT if fails and self.error is TimeoutError else self.duration)
+            if fails:
                 raise self.error(status)
         self.done[message.body] = self.clock()
 
@@ -68,7 +77,7 @@ class World:
         """Publish a good message now and then."""
         end = self.clock() + hours * HOUR
         while self.clock() < end:
-            await asyncio.sleep(every)
+            await asyncio.sleep(every() if callable(every) else every)
             self.publish("good")
 
     async def consumer(self):
@@ -108,8 +117,9 @@ def assert_poison_has_ended(world, poisons):
     assert len(world.ended) == poisons
     assert all(body.startswith(b"bad") for body in world.ended)
     assert world.breaker.state is CircuitState.CLOSED
-    # One that comes while the circuit is OPEN waits for the next probe.
-    assert world.longest_wait < 61
+    # One that comes while the circuit is OPEN waits for the next probe, and without an answer it is
+    # not clear at first that it is not the region.
+    assert world.longest_wait < (61 if world.error is AnsweredError else 121)
 
 
 @pytest.mark.parametrize(
@@ -127,10 +137,11 @@ def assert_poison_has_ended(world, poisons):
     ],
 )
 @pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize("error", ERRORS)
 def test_poison_in_a_quiet_queue_has_an_end_and_the_circuit_closes(
-    every, poisons, settings, is_first
+    every, poisons, settings, is_first, error
 ):
-    world = World(**settings)
+    world = World(error=error, **settings)
 
     async def story():
         async with await world.consumer():
@@ -144,11 +155,31 @@ def test_poison_in_a_quiet_queue_has_an_end_and_the_circuit_closes(
 
     world.run(story())
     assert_poison_has_ended(world, poisons)
+    assert {type(last) for last in world.ended.values()} == {error}
 
 
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("settings", [{}, {"policy": {"success_threshold": 1}}])
+def test_poison_without_an_end_does_not_keep_the_circuit_open(error, settings):
+    world = World(error=error, max_attempts=None, **settings)
+
+    async def story():
+        async with await world.consumer():
+            world.publish("bad")
+            await world.publish_good(300, hours=1)
+            trips = world.breaker.snapshot().trips
+            await world.publish_good(300, hours=3)
+            assert world.breaker.snapshot().trips == trips
+
+    world.run(story())
+    assert world.ended == {}
+    assert world.breaker.state is CircuitState.CLOSED
+
+
+@pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("kind", [RegionConsumer, SharedConsumer])
-def test_poison_in_a_quiet_queue_has_an_end_after_a_restart_of_the_consumer(kind):
-    world = World(kind)
+def test_poison_in_a_quiet_queue_has_an_end_after_a_restart_of_the_consumer(kind, error):
+    world = World(kind, error=error)
 
     async def story():
         world.publish("bad")
@@ -161,9 +192,10 @@ def test_poison_in_a_quiet_queue_has_an_end_after_a_restart_of_the_consumer(kind
     assert_poison_has_ended(world, 1)
 
 
+@pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("kind", [RegionConsumer, SharedConsumer])
-def test_poison_has_an_end_also_if_every_third_message_is_poison(kind):
-    world = World(kind)
+def test_poison_has_an_end_also_if_every_third_message_is_poison(kind, error):
+    world = World(kind, error=error)
 
     async def story():
         async with await world.consumer():
@@ -193,28 +225,18 @@ def test_a_region_whose_good_answers_are_all_refusals_ends_poison_too():
     assert [error.status for error in world.ended.values()] == [404, 500]
 
 
-def test_a_message_that_is_not_answered_may_be_an_outage():
-    """No answer shows nothing about the message: the circuit goes on to protect the region."""
-    world = World()
-    world.error = ConnectionError
-
-    async def story():
-        async with await world.consumer():
-            world.publish("bad")
-            await world.publish_good(300, hours=3)
-            await asyncio.sleep(70)
-
-    world.run(story())
-    assert world.ended == {}
-    assert world.longest_wait < 121
+# Outages
 
 
 @pytest.mark.parametrize(
     ("kind", "share", "every"),
     [(RegionConsumer, 0.02, 30), (RegionConsumer, 0.1, 900), (SharedConsumer, 0.02, 300)],
 )
-def test_single_good_answers_of_a_region_that_is_down_cost_no_message_its_end(kind, share, every):
-    world = World(kind)
+@pytest.mark.parametrize("error", [AnsweredError, ConnectionError])
+def test_single_good_answers_of_a_region_that_is_down_cost_no_message_its_end(
+    kind, share, every, error
+):
+    world = World(kind, error=error)
     rolls = random.Random(7)
     is_up = False
     world.answers = lambda _: 200 if is_up or rolls.random() < share else 503
@@ -225,6 +247,43 @@ def test_single_good_answers_of_a_region_that_is_down_cost_no_message_its_end(ki
             await world.publish_good(every, hours=6)
             is_up = True
             await asyncio.sleep(2 * HOUR)
+
+    world.run(story())
+    assert world.ended == {}
+    assert world.done.keys() == world.sent.keys()
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("probes", [1, 3])
+def test_an_outage_of_any_length_ends_no_message(probes, error, seed):
+    """Nor does one that is too short to open the circuit, or that ends while probes run."""
+    rolls = random.Random(seed)
+    every = rolls.choice([20, 60, 300])
+    world = World(
+        rolls.choice([RegionConsumer, SharedConsumer]),
+        duration=rolls.choice([0.0, 0.5, 3.0]),
+        policy={"half_open_probes": probes, "success_threshold": rolls.choice([1, 3])},
+        error=error,
+        max_attempts=2,
+    )
+    is_up = True
+    world.answers = lambda _: 200 if is_up else 503
+
+    async def break_down():
+        nonlocal is_up
+        for length in (5, 40, 150, 250, 600, 5000):
+            await asyncio.sleep(rolls.uniform(900, 1200))
+            is_up = False
+            await asyncio.sleep(length * rolls.uniform(0.7, 1.3))
+            is_up = True
+
+    async def story():
+        async with await world.consumer():
+            breaking_down = asyncio.create_task(break_down())
+            while not breaking_down.done():
+                await world.publish_good(lambda: rolls.expovariate(1 / every), hours=0.1)
+            await asyncio.sleep(HOUR)
 
     world.run(story())
     assert world.ended == {}

@@ -142,6 +142,7 @@ def test_a_shared_queue_parks_the_messages_of_a_region_that_is_down(world):
 
 def test_a_broker_that_restarts_delivers_again_what_was_unacked(world):
     world.broker.declare("eu", arguments=QUORUM)
+    world.broker.declare("failed")
     world.publish("eu", b"1")
     started = []
 
@@ -152,7 +153,11 @@ def test_a_broker_that_restarts_delivers_again_what_was_unacked(world):
     async def story():
         queue = await world.broker.get_queue("eu")
         async with RegionConsumer(
-            queue, slow, region="eu-west-1", on_error=DeadLetterTo("eu"), registry=world.registry
+            queue,
+            slow,
+            region="eu-west-1",
+            on_error=DeadLetterTo("failed"),
+            registry=world.registry,
         ):
             await asyncio.sleep(5)
             assert world.broker.messages("eu")[0].unacked
@@ -205,7 +210,7 @@ def test_a_queue_that_deletes_itself_is_refused_as_on_a_real_broker(world):
                 queue,
                 world.handle,
                 region="eu-west-1",
-                on_error=DeadLetterTo("eu"),
+                on_error=DeadLetterTo("failed"),
                 registry=world.registry,
             ):
                 pass

@@ -100,6 +100,15 @@ def cancellation_requested() -> bool:
     return task is not None and task.cancelling() > 0
 
 
+def as_exception(raised: BaseException) -> Exception:
+    """Return what a function of the user has raised, in a form that `on_error` takes."""
+    if isinstance(raised, Exception):
+        return raised
+    error = MessageError(f"a function of the consumer raised {type(raised).__name__}")
+    error.__cause__ = raised
+    return error
+
+
 # Settling messages
 
 

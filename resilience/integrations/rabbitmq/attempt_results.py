@@ -1,7 +1,6 @@
 """AttemptResults: what an attempt that has ended shows, and when its message is attempted again."""
 
 import asyncio
-from typing import NamedTuple
 
 from resilience.answers import requested_delay
 from resilience.breaker import CircuitBreaker
@@ -10,6 +9,7 @@ from resilience.classify import root_error
 from resilience.errors import TenantThrottledError
 from resilience.integrations.rabbitmq.concurrency import ConcurrencyLimit
 from resilience.integrations.rabbitmq.disposition import Disposition, rejection_in
+from resilience.integrations.rabbitmq.evidence import Beginning
 from resilience.integrations.rabbitmq.handler import Attempt
 from resilience.integrations.rabbitmq.next_message import GRACE_PERIOD
 from resilience.integrations.rabbitmq.pacing import NO_TENANT, wait_asked_by
@@ -19,20 +19,6 @@ from resilience.integrations.rabbitmq.unacked import Delivery
 
 # The most seconds that a message waits which was rejected while other code holds the probe's place.
 _LONGEST_WAIT_FOR_PLACE = 1.0
-
-
-class Beginning(NamedTuple):
-    """What was known when an attempt began.
-
-    Args:
-        position: Its position in the order of the region's evidence.
-        success: The position of a call that has shown that the region was working; 0: none has.
-        is_probe: Whether it is a probe.
-    """
-
-    position: int
-    success: int
-    is_probe: bool
 
 
 class AttemptResults:
@@ -53,10 +39,7 @@ class AttemptResults:
 
     def begin(self, delivery: Delivery) -> Beginning:
         """Return what is known when an attempt begins."""
-        evidence = self._limit.evidence
-        return Beginning(
-            evidence.next_event(), evidence.success_since(delivery.failures), self._is_half_open()
-        )
+        return self._limit.evidence.begin(delivery.failures)
 
     def note_success(self, delivery: Delivery, attempt: Attempt, beginning: Beginning) -> None:
         """Take note of an attempt after which the message is done with."""
@@ -68,11 +51,11 @@ class AttemptResults:
             self._limit.evidence.doubt_known()
             self._limit.record_success()
         else:
-            self._limit.record_end(attempt, beginning.position)
+            self._record_end(delivery, attempt, beginning)
 
-    def note_error(self, attempt: Attempt, beginning: Beginning) -> None:
+    def note_error(self, delivery: Delivery, attempt: Attempt, beginning: Beginning) -> None:
         """Take note of an attempt after which the message goes to `on_error`."""
-        self._limit.record_end(attempt, beginning.position)
+        self._record_end(delivery, attempt, beginning)
 
     def note_failure(self, delivery: Delivery, attempt: Attempt, beginning: Beginning) -> None:
         """Take note of an attempt that has failed, unless a circuit rejected it."""
@@ -86,9 +69,7 @@ class AttemptResults:
             self._probing.failed += 1
         delivery.failures.note(error)
         delivery.is_given_up = False
-        self._limit.evidence.record_failure(
-            delivery.failures, counts=region_failed, success=beginning.success
-        )
+        self._limit.evidence.record_failure(delivery.failures, beginning, counts=region_failed)
 
     def postpone(self, delivery: Delivery, attempt: Attempt) -> None:
         """Set when a message that stays unacked is attempted again."""
@@ -118,6 +99,11 @@ class AttemptResults:
             delivery.due = _now()  # The circuit decides when.
         else:
             delivery.postpone(_now(), at_least)
+
+    def _record_end(self, delivery: Delivery, attempt: Attempt, beginning: Beginning) -> None:
+        if delivery.failures.has_failed:
+            self._limit.evidence.doubt_unanswered()
+        self._limit.record_end(attempt, beginning.position)
 
     def _is_half_open(self) -> bool:
         return not self._limit.is_closed and self._breaker.state is CircuitState.HALF_OPEN

@@ -65,6 +65,7 @@ class Consumer(ABC):
         if not isinstance(on_error, DeadLetterTo):
             check_async("on_error", on_error, A_MESSAGE_AND_AN_ERROR, " or a DeadLetterTo")
         self._queue, self._given_queue = queue.name, queue
+        check_dead_letters(on_error, queue.name)
         self._connection = connection_of(queue)
         self._warnings = ConsumerWarnings(self._queue)
         self._reading = ReadingConnection(self._connection, self._warnings)
@@ -205,6 +206,15 @@ class Consumer(ABC):
         for worker, run in zip(self._workers, self._runs, strict=True):
             if not worker.finishing:
                 run.cancel()
+
+
+def check_dead_letters(on_error: OnError, *queues: str) -> None:
+    """Reject a queue for dead letters that is consumed: they would go round without end."""
+    if isinstance(on_error, DeadLetterTo) and on_error.queue in queues:
+        raise ValueError(
+            f"on_error must name another queue than {on_error.queue!r}: it is consumed, and dead "
+            "letters would go round"
+        )
 
 
 def registry_or_default(registry: CircuitBreakerRegistry | None) -> CircuitBreakerRegistry:

@@ -1,6 +1,7 @@
 """Declaring a queue over a channel of its own: a refusal of the broker closes the channel."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import cast
 
 from aio_pika.abc import AbstractConnection, FieldValue
@@ -54,9 +55,40 @@ async def declare_queue(
     Raises:
         ConsumerError: The connection was lost.
     """
+    opening = partial(open_channel, connection)
+    try:
+        return await declare_over(
+            opening, name, passive=passive, durable=durable, arguments=arguments
+        )
+    except CONNECTION_LOST as error:
+        raise ConsumerError(
+            f"queue {name!r} cannot be checked: the connection to the broker was lost"
+        ) from error
+
+
+async def declare_over(
+    opening: Callable[[], Awaitable[Channel]],
+    name: str,
+    *,
+    passive: bool = False,
+    durable: bool = True,
+    arguments: Mapping[str, object] | None = None,
+) -> AMQPChannelError | None:
+    """Declare a queue, as `declare_queue` does, or raise one of `CONNECTION_LOST`.
+
+    Args:
+        opening: Opens a channel, which is closed again.
+        name: The queue's name.
+        passive: Whether the queue has to exist; the rest is not compared then.
+        durable: Whether the queue outlives a restart of the broker.
+        arguments: Its arguments.
+
+    Returns:
+        The error of a broker that refuses; None if it does not.
+    """
     channel: Channel | None = None
     try:
-        channel = await open_channel(connection)
+        channel = await opening()
         underlay = await broker_reply(channel.get_underlay_channel())
         fields = cast("dict[str, FieldValue]", dict(arguments or {}))
         await broker_reply(
@@ -64,10 +96,6 @@ async def declare_queue(
         )
     except AMQPChannelError as error:
         return error
-    except CONNECTION_LOST as error:
-        raise ConsumerError(
-            f"queue {name!r} cannot be checked: the connection to the broker was lost"
-        ) from error
     finally:
         await close_channel(channel)
     return None

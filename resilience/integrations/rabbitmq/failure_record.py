@@ -21,6 +21,8 @@ PENDING = "x-resilience-pending"
 DEAD_LETTERED_AT = "x-resilience-dead-lettered-at"
 # Quorum queues count how often a message was returned, or its consumer vanished.
 _DELIVERY_COUNT = "x-delivery-count"
+# Somebody else may have written the numbers in headers. What is added to them has to fit, too.
+_LARGEST_COUNT = 1_000_000_000
 
 
 @dataclass(eq=False, slots=True, weakref_slot=True)
@@ -48,9 +50,9 @@ class FailureRecord:
     _provisional: int = 0
     # Of the counted ones, those of which no call that began later went well until now.
     _unconfirmed: int = 0
-    # What is to be decided: how many attempts, whether there is anything, and since when.
-    _pending: int = 0
-    _pending_since: float | None = None
+    # Whether an attempt counts with the next call that goes well, and when the last one failed.
+    _counts_next: bool = False
+    _failed_at: float = 0.0
     # The last failure's position in the order of events, and how many calls had gone well by then.
     position: int = 0
     answers: int = 0
@@ -70,6 +72,11 @@ class FailureRecord:
     def fails_by_itself(self) -> bool:
         """Whether the message is known to fail while others succeed."""
         return self.is_suspect or self.counted > 0
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether an attempt is known that failed because of the message, or of its region."""
+        return self.is_undecided or self._counts_next or self.fails_by_itself
 
     @property
     def fails_as_before(self) -> bool:
@@ -94,9 +101,8 @@ class FailureRecord:
             now: The breaker's time.
             counts: Whether it would count towards `max_attempts`.
         """
-        self._pending += counts
-        if self._pending_since is None:
-            self._pending_since = now
+        self._counts_next |= counts
+        self._failed_at = now
 
     def count_unconfirmed(self, now: float, interval: float) -> None:
         """Count an attempt of a message that is known to fail, unless one was counted just now."""
@@ -105,12 +111,15 @@ class FailureRecord:
             self._unconfirmed += 1
             self.last_counted_at = now
 
-    def confirm(self, now: float) -> None:
-        """Count all failures that are pending: the region was working."""
-        self.counted += self._pending - self._unconfirmed
+    def confirm(self) -> None:
+        """Count the failures that are pending, as one: the region works, but may have been down.
+
+        An outage that is too short to open the circuit may be the reason of all of them.
+        """
+        self.counted += max(0, self._counts_next - self._unconfirmed)
         self.own_answer = self.answer
-        self.since = self._pending_since if self.since is None else self.since
-        self.last_counted_at = now
+        self.since = self._failed_at if self.since is None else self.since
+        self.last_counted_at = self._failed_at
         self.is_undecided, self._provisional = False, 0
         self._forget_pending()
 
@@ -138,25 +147,12 @@ class FailureRecord:
     def drop_pending(self) -> None:
         """Count none of the failures that are pending: the region may be down."""
         self.drop_unconfirmed()
-        self.is_undecided |= self._pending > 0
+        self.is_undecided |= self._counts_next
         self._forget_pending()
 
     def _forget_pending(self) -> None:
-        self._pending = self._unconfirmed = 0
-        self._pending_since = None
-
-    def after_return(self) -> "FailureRecord":
-        """Return what is known when the message is delivered again after it was given back.
-
-        Its attempts begin again, but circuits go on to ignore its failures.
-        """
-        return FailureRecord(
-            attempts=self.attempts,
-            first_failed_at=self.first_failed_at,
-            error=self.error,
-            answer=self.answer,
-            is_suspect=True,
-        )
+        self._unconfirmed = 0
+        self._counts_next = False
 
     # Copies
 
@@ -171,7 +167,7 @@ class FailureRecord:
         }
         if self.error is not None:
             headers[ERROR] = describe(self.error)
-        if self._pending or self.is_undecided:
+        if self._counts_next or self.is_undecided:
             headers[PENDING] = f"{self.evidence} {self.position} {self.answers}"
         return headers
 
@@ -207,7 +203,7 @@ def record_of(message: AbstractIncomingMessage, now: float) -> FailureRecord:
     if FIRST_FAILED_AT not in headers:
         return FailureRecord()
     record = FailureRecord(
-        attempts=_count(headers.get(ATTEMPTS)), counted=_count(headers.get(COUNTED_ATTEMPTS))
+        attempts=count_in(headers.get(ATTEMPTS)), counted=count_in(headers.get(COUNTED_ATTEMPTS))
     )
     try:
         record.first_failed_at = datetime.fromisoformat(str(headers[FIRST_FAILED_AT]))
@@ -234,5 +230,6 @@ def was_delivered_before(message: AbstractIncomingMessage) -> bool:
     return bool(headers.get(_DELIVERY_COUNT))
 
 
-def _count(value: object) -> int:
-    return max(0, value) if isinstance(value, int) else 0
+def count_in(value: object) -> int:
+    """Return the number in a header of a message; 0 if there is none."""
+    return min(max(0, value), _LARGEST_COUNT) if isinstance(value, int) else 0

@@ -60,11 +60,15 @@ class GivingBack:
         self._prefetch, self._copies, self._max_unacked = prefetch, copies, max_unacked
         self._known = ReturnedFailures()
 
-    def recall(self, delivery: Delivery) -> None:
-        """Add what is known of a message that was delivered before, if it was given back here."""
+    def recall(self, delivery: Delivery) -> bool:
+        """Go on with what is known of a message that was delivered before, if it is known here."""
         failures = self._known.take(delivery.message)
-        if failures is not None:
-            delivery.kind, delivery.failures = Kind.FAILED, failures
+        if failures is None:
+            return False
+        delivery.failures = failures
+        if failures.fails_by_itself:
+            delivery.kind = Kind.FAILED
+        return True
 
     def drop_lost(self) -> None:
         """Forget the messages of channels that are gone: they are in the queue again."""

@@ -1,7 +1,7 @@
 """Calling the user's handler with a message, and `on_error` with a message that failed for good."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
@@ -96,10 +96,12 @@ class MessageHandler:
         """
         error: BaseException | None = None
         outcomes = scope.watch_outcomes(ignore_failures=ignore_failures)
-        with outcomes as recorded, self._watch_duration():
+        with outcomes as recorded, self._watch_duration("a call"):
             try:
                 check_readable(message)
-                await self.handler(message)
+                result = await self.handler(message)
+                if result is not None:
+                    await finish(result)
             except asyncio.CancelledError as cancelled:
                 if cancellation_requested():
                     raise
@@ -132,9 +134,10 @@ class MessageHandler:
         if not is_unsettled(message):
             return
         try:
-            await self._call_on_error(
-                message, error, from_wait_queue=from_wait_queue, headers=headers or {}
-            )
+            with self._watch_duration("an on_error"):
+                await self._call_on_error(
+                    message, error, from_wait_queue=from_wait_queue, headers=headers or {}
+                )
         except asyncio.CancelledError:
             if cancellation_requested():
                 raise
@@ -168,24 +171,33 @@ class MessageHandler:
             self.warnings.warn("dead letter", text)
 
     @contextmanager
-    def _watch_duration(self) -> Generator[None, None, None]:
-        """Warn of a call that is still running when its message should go back to the queue."""
+    def _watch_duration(self, what: str) -> Generator[None, None, None]:
+        """Warn of what is still running when its message should go back to the queue."""
         loop = asyncio.get_running_loop()
-        timer = loop.call_later(self.max_unacked, self._warn_of_long_call)
+        timer = loop.call_later(self.max_unacked, self._warn_of_long_call, what)
         try:
             yield
         finally:
             timer.cancel()
 
-    def _warn_of_long_call(self) -> None:
+    def _warn_of_long_call(self, what: str) -> None:
         self.warnings.warn(
-            "long call",
-            f"has a call that is still running after {self.max_unacked:g} s (max_unacked); "
+            f"long {what}",
+            f"has {what} that is still running after {self.max_unacked:g} s (max_unacked); "
             "after its consumer_timeout, the broker closes the channel and delivers it again",
         )
 
     def _warn_of_settled_message(self, error: BaseException) -> None:
         self.warnings.warn("settled", settled_text(error))
+
+
+async def finish(result: object) -> None:
+    """Await what a handler has returned, if that is a call which has not ended.
+
+    Without an `await` in the handler, nothing of the call may have happened yet.
+    """
+    while isinstance(result, Coroutine | asyncio.Future):
+        result = await result
 
 
 def settled_text(error: BaseException) -> str:

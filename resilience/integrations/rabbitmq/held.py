@@ -31,9 +31,9 @@ class HeldMessages:
     _released: dict[str, float] = field(default_factory=dict[str, float])
 
     def __iter__(self) -> Iterator[Delivery]:
-        """Iterate over all of them."""
-        for deliveries in self._by_tenant.values():
-            yield from deliveries
+        """Iterate over all of them; any thread may do so while the event loop changes them."""
+        for deliveries in tuple(self._by_tenant.values()):
+            yield from tuple(deliveries)
 
     def __len__(self) -> int:
         """Return the number of all of them."""

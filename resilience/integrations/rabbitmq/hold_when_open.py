@@ -19,6 +19,7 @@ from resilience.classify import root_error
 from resilience.errors import TenantThrottledError
 from resilience.integrations.rabbitmq.amqp import (
     acknowledge,
+    as_exception,
     cancellation_requested,
     is_unsettled,
     return_to_queue,
@@ -30,7 +31,12 @@ from resilience.integrations.rabbitmq.disposition import (
     disposition_of,
     rejection_in,
 )
-from resilience.integrations.rabbitmq.handler import Attempt, ErrorHandler, settled_text
+from resilience.integrations.rabbitmq.handler import (
+    Attempt,
+    ErrorHandler,
+    finish,
+    settled_text,
+)
 from resilience.integrations.rabbitmq.handler_registry import warn_of_other_registry
 from resilience.integrations.rabbitmq.held_message import check_takes_message, message_in
 from resilience.integrations.rabbitmq.hold_returns import HeldReturns
@@ -47,6 +53,10 @@ P = ParamSpec("P")
 # Seconds before a message is attempted again while its own circuit admits calls.
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 _MAX_DOUBLINGS = 6
+_CANNOT_HOLD = (
+    "is called with messages that are settled already, as with no_ack: they cannot be held, and "
+    "are lost if their calls fail"
+)
 # Seconds after which a message is let go of that somebody else has settled.
 _POLL_INTERVAL = 1.0
 
@@ -83,7 +93,8 @@ def hold_when_open(
     Any other error goes to `on_error`. Without one it goes through to aio-pika, and the message is
     NACKed after `max_unacked` seconds, unless a caller of the decorated function settles it. The
     handler must not wrap the call in ``message.process()``, which rejects the message when the call
-    fails, so that it can no longer be held.
+    fails, so that it can no longer be held. A message that is settled already when it comes,
+    such as one of a consumer with `no_ack`, is handled once and not held.
 
     This way no message is lost, none spins, and none stays unacked for ever. Held messages do take
     up the prefetch of the channel: in a queue of several regions whose first `prefetch` messages
@@ -133,17 +144,22 @@ def hold_when_open(
         check_takes_message(fn)
         whose = f"hold_when_open of {one_line(name_of(fn))}"
         warn_of_other_registry(fn, breakers, partial(_warn, whose))
-        settled = _SettledWarning(whose)
+        settled, cannot_hold = _Warning(whose), _Warning(whose)
         returns = HeldReturns(queue, partial(_warn, whose))
 
         @functools.wraps(fn)
         async def on_message(*args: P.args, **kwargs: P.kwargs) -> None:
             message = message_in(args, kwargs)
+            if message.processed:
+                cannot_hold.warn(_CANNOT_HOLD)
+                await fn(*args, **kwargs)
+                return
             hold = _Hold(message, max_unacked, on_error, settled, returns)
             try:
                 breaker = breakers.get(region_of(message))
-            except Exception as error:  # noqa: BLE001 - The user's function may raise anything.
-                await hold.give_up("unknown", error)
+            # The user's function may raise anything; nothing is awaited that could be cancelled.
+            except (Exception, asyncio.CancelledError) as raised:  # noqa: BLE001
+                await hold.give_up("unknown", as_exception(raised))
             else:
                 await hold.until_handled(breaker, lambda: fn(*args, **kwargs))
 
@@ -156,8 +172,8 @@ def _warn(whose: str, text: str) -> None:
     log.log("WARNING", "", f"{whose} {text}")
 
 
-class _SettledWarning:
-    """The warning of a handler that settles messages whose calls have failed, logged once.
+class _Warning:
+    """A warning about what is decorated, logged once.
 
     Args:
         whose: What is decorated, for the log.
@@ -166,11 +182,11 @@ class _SettledWarning:
     def __init__(self, whose: str) -> None:
         self._whose, self._is_logged = whose, False
 
-    def warn(self, error: BaseException) -> None:
+    def warn(self, text: str) -> None:
         """Log the warning, unless it was logged before."""
         if not self._is_logged:
             self._is_logged = True
-            _warn(self._whose, settled_text(error))
+            _warn(self._whose, text)
 
 
 class _Hold:
@@ -189,7 +205,7 @@ class _Hold:
         message: AbstractIncomingMessage,
         max_unacked: float,
         on_error: ErrorHandler | None,
-        settled: _SettledWarning,
+        settled: _Warning,
         returns: HeldReturns,
     ) -> None:
         self._message, self._on_error, self._settled = message, on_error, settled
@@ -216,7 +232,7 @@ class _Hold:
                 await acknowledge(self._message)
                 return
             if self._message.processed:
-                self._settled.warn(error)
+                self._settled.warn(settled_text(error))
                 raise error
             if disposition is Disposition.ON_ERROR and isinstance(error, Exception):
                 await self.give_up(breaker.region, error)
@@ -255,7 +271,7 @@ class _Hold:
         error: BaseException | None = None
         with scope.watch_outcomes() as recorded:
             try:
-                await handle()
+                await finish(await handle())
             except asyncio.CancelledError as cancelled:
                 if cancellation_requested():
                     await return_to_queue([self._message])

@@ -12,7 +12,7 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from resilience.integrations.rabbitmq.amqp import MessageError, acknowledge
 from resilience.integrations.rabbitmq.consumer_warnings import ConsumerWarnings
-from resilience.integrations.rabbitmq.failure_record import FailureRecord
+from resilience.integrations.rabbitmq.failure_record import FailureRecord, count_in
 from resilience.integrations.rabbitmq.publisher import Publisher, copy_of
 
 #: The header with the number of times that a message was moved to the end of its queue.
@@ -85,8 +85,7 @@ class PassingOver:
 
 
 def _count(message: AbstractIncomingMessage) -> int:
-    count = message.headers.get(PASSED_OVER)
-    return count if isinstance(count, int) else 0
+    return count_in(message.headers.get(PASSED_OVER))
 
 
 def _now() -> float:

@@ -2,8 +2,8 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable
-from contextlib import suppress
+from collections.abc import Awaitable, Generator
+from contextlib import contextmanager, suppress
 from uuid import uuid4
 
 from aio_pika import Message
@@ -44,6 +44,8 @@ ORIGINAL_ROUTING_KEY = "x-original-routing-key"
 _HEADERS_OF_THE_OLD_QUEUE = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count")
 # With these the broker would deliver the copy again to everybody who received the original.
 _HEADERS_WITH_RECEIVERS = frozenset({"CC", "BCC"})
+# Seconds after which a message is logged that the broker has not confirmed: nothing ends the wait.
+_LONG_CONFIRM = 60.0
 
 
 class Publisher:
@@ -120,7 +122,8 @@ class Publisher:
         finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._unconfirmed[message_id] = finished
         try:
-            return await self._publish(message, queue, cut_headers=cut_headers)
+            with self._watch_confirm(queue):
+                return await self._publish(message, queue, cut_headers=cut_headers)
         finally:
             del self._unconfirmed[message_id]
             finished.set_result(None)
@@ -166,6 +169,23 @@ class Publisher:
                 )
             return False
         return True
+
+    @contextmanager
+    def _watch_confirm(self, queue: str) -> Generator[None, None, None]:
+        """Warn of a message that the broker does not confirm for long."""
+
+        def warn() -> None:
+            self._warnings.warn(
+                f"unconfirmed {queue}",
+                f"waits for the broker to confirm a message for queue {one_line(queue)} for more "
+                f"than {_LONG_CONFIRM:g} s; it stays unacked meanwhile",
+            )
+
+        timer = asyncio.get_running_loop().call_later(_LONG_CONFIRM, warn)
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     async def _encode(
         self, message: Message, channel: Channel, drop_headers_for: str | None

@@ -241,9 +241,7 @@ class RegionWorker(Worker):
             message, self._counts.deliveries, now=now, breaker_now=self._breaker.now()
         )
         delivery.tenant = self._tenants.find(message)
-        if delivery.kind is not Kind.NEW:
-            self._giving_back.recall(delivery)
-        if delivery.kind is Kind.FAILED:
+        if delivery.kind is not Kind.NEW and not self._giving_back.recall(delivery):
             self._limit.evidence.adopt(delivery.failures)
         slot = self._slot_immediately(delivery)
         if slot is not None:
@@ -348,7 +346,7 @@ class RegionWorker(Worker):
             return False  # Even if the ack was not sent: what is done is not done again.
         if disposition is Disposition.ON_ERROR and isinstance(error, Exception):
             slot.release()  # To publish a dead letter can take as long as an alarm lasts.
-            self._results.note_error(attempt, beginning)
+            self._results.note_error(delivery, attempt, beginning)
             delivery.failures.note(error)
             await self._handle_error(delivery, error)
         else:

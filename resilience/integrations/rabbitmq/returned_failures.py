@@ -2,8 +2,9 @@
 
 A message that goes back to its queue is delivered again without what was learned of it: only its
 publisher can write headers. A message that is known to fail because of itself would then open the
-circuit again each time. What is known is therefore kept here until the message comes back, as far
-as it comes back to this process.
+circuit again each time, and one that is attempted more often than good messages come would never be
+known. What is known is therefore kept here until the message comes back, as far as it comes back to
+this process.
 """
 
 from collections.abc import Iterable
@@ -24,17 +25,24 @@ _Content: TypeAlias = tuple[str | None, bytes]
 
 
 class ReturnedFailures:
-    """The failures of messages that are known to fail, while these are back in their queue."""
+    """The failures of messages that have failed, while these are back in their queue."""
 
     def __init__(self) -> None:
         self._records: dict[_Content, FailureRecord] = {}
 
     def keep(self, deliveries: Iterable[Delivery]) -> None:
-        """Remember what is known of messages that have gone back to their queue."""
+        """Remember what is known of messages that have gone back to their queue.
+
+        In an outage, all messages have failed. They do not replace those that are known to fail
+        because of themselves.
+        """
         for delivery in deliveries:
-            if delivery.failures.fails_by_itself:
-                self._records.pop(content := _content_of(delivery.message), None)
-                self._records[content] = delivery.failures.after_return()
+            failures = delivery.failures
+            if not failures.has_failed:
+                continue
+            self._records.pop(content := _content_of(delivery.message), None)
+            if failures.fails_by_itself or len(self._records) < _MOST_REMEMBERED:
+                self._records[content] = failures
         while len(self._records) > _MOST_REMEMBERED:
             del self._records[next(iter(self._records))]
 

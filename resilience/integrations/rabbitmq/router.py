@@ -1,5 +1,6 @@
 """Router: consumes a shared queue all the time, and moves what cannot be attempted elsewhere."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from math import ceil
 
@@ -10,6 +11,7 @@ from resilience.integrations.metrics import QueueStats
 from resilience.integrations.rabbitmq.amqp import (
     MessageError,
     acknowledge,
+    as_exception,
     is_unsettled,
     return_to_queue,
 )
@@ -18,6 +20,7 @@ from resilience.integrations.rabbitmq.connections import ReadingConnection
 from resilience.integrations.rabbitmq.consumer_warnings import ConsumerWarnings
 from resilience.integrations.rabbitmq.deliveries import DeliveryCounts
 from resilience.integrations.rabbitmq.disposition import Disposition
+from resilience.integrations.rabbitmq.evidence import Beginning
 from resilience.integrations.rabbitmq.failure_record import FailureRecord, record_of
 from resilience.integrations.rabbitmq.handler import Attempt, MessageHandler
 from resilience.integrations.rabbitmq.pacing import PacedCall, Pacing, end_with
@@ -158,7 +161,9 @@ class Router(Worker):
         try:
             check_readable(message)
             breaker = self._breaker_of(message)
-        except Exception as error:  # noqa: BLE001 - The user's function may raise anything.
+        # The user's function may raise anything; nothing is awaited here that could be cancelled.
+        except (Exception, asyncio.CancelledError) as raised:  # noqa: BLE001
+            error = as_exception(raised)
             failures = FailureRecord()
             failures.note(error)
             await self._handle_error(self._queue, message, error, failures)
@@ -191,7 +196,8 @@ class Router(Worker):
             if not is_unsettled(message):
                 return True  # Its channel fell while it waited: it will be delivered again.
             call = pacing.begin(tenant, live=True) if pacing.is_needed else None
-            attempt = await self._call_handler(breaker, message, call)
+            beginning = limit.evidence.begin(failures)
+            attempt = await self._call_handler(breaker, message, call, beginning)
         finally:
             slot.release()
         disposition, error = attempt
@@ -199,20 +205,22 @@ class Router(Worker):
             failures.note(error)
             if disposition is not Disposition.ON_ERROR:
                 counts = disposition is Disposition.REGION_FAILED
-                limit.evidence.record_failure(failures, counts=counts)
+                limit.evidence.record_failure(failures, beginning, counts=counts)
         if disposition is Disposition.ON_ERROR and isinstance(error, Exception):
             await self._handle_error(breaker.region, message, error, failures)
         return disposition in (Disposition.ACK, Disposition.ON_ERROR)
 
     async def _call_handler(
-        self, breaker: CircuitBreaker, message: AbstractIncomingMessage, call: PacedCall | None
+        self,
+        breaker: CircuitBreaker,
+        message: AbstractIncomingMessage,
+        call: PacedCall | None,
+        beginning: Beginning,
     ) -> Attempt:
         """Call the handler, and acknowledge the message if it is done."""
-        limit = self._limits[breaker]
-        began = limit.evidence.next_event()
         attempt = await end_with(call, self._handler.attempt(breaker, message))
         if attempt.disposition in (Disposition.ACK, Disposition.ON_ERROR):
-            limit.record_end(attempt, began)
+            self._limits[breaker].record_end(attempt, beginning.position)
         if attempt.disposition is Disposition.ACK:
             await acknowledge(message)
         return attempt

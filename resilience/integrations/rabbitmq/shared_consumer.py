@@ -6,7 +6,7 @@ from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 
 from resilience import _validate
 from resilience.breaker import CircuitBreaker
-from resilience.integrations.rabbitmq.consumer import Consumer
+from resilience.integrations.rabbitmq.consumer import Consumer, check_dead_letters
 from resilience.integrations.rabbitmq.delivery_limit import most_returns
 from resilience.integrations.rabbitmq.handler import Handler, OnError
 from resilience.integrations.rabbitmq.queue_lifetime import EXPIRES
@@ -147,6 +147,7 @@ class SharedConsumer(Consumer):
         self._wait_queues = _wait_queues(
             _breakers(self._registry, regions), wait_queue, shared_queue=self._queue
         )
+        check_dead_letters(on_error, *self._wait_queues.values())
 
     async def declare(self) -> None:
         """Declare the wait queues; a queue that exists and is the same is left as it is.

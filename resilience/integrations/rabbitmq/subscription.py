@@ -11,7 +11,11 @@ from aio_pika.abc import (
     AbstractQueue,
     FieldValue,
 )
-from aio_pika.exceptions import AMQPChannelError, ChannelPreconditionFailed
+from aio_pika.exceptions import (
+    AMQPChannelError,
+    ChannelNotFoundEntity,
+    ChannelPreconditionFailed,
+)
 
 from resilience.integrations.rabbitmq.amqp import (
     CONNECTION_LOST,
@@ -22,6 +26,7 @@ from resilience.integrations.rabbitmq.amqp import (
 )
 from resilience.integrations.rabbitmq.connections import ReadingConnection
 from resilience.integrations.rabbitmq.consumer_warnings import ConsumerWarnings
+from resilience.integrations.rabbitmq.queue_lifetime import check_lifetime_again
 from resilience.integrations.rabbitmq.subscription_settings import SubscriptionSettings
 from resilience.integrations.rabbitmq.unavailability import Unavailability
 
@@ -69,6 +74,8 @@ class Subscription:
         # The queue on the open channel; None while there is no channel.
         self._queue: AbstractQueue | None = None
         self._unavailability = Unavailability(queue, region, settings.unavailable_timeout)
+        # Whether the queue was deleted, and may have been declared again in another way.
+        self._was_deleted = False
         #: The prefetch of the running consumer; 0 if there is none.
         self.prefetch = 0
         #: The tag of the running consumer.
@@ -87,7 +94,8 @@ class Subscription:
 
         Raises:
             ConsumerError: The connection will not come back, the queue has been unavailable for too
-                long, or the broker does not accept the arguments of the consumer.
+                long or would lose messages, or the broker does not accept the arguments of the
+                consumer.
         """
         if _now() < self.retry_at:
             return
@@ -134,10 +142,12 @@ class Subscription:
             self.consumer_tag, self.prefetch = None, 0
             await broker_reply(queue.cancel(tag))
         if prefetch:
+            if self._was_deleted:
+                await check_lifetime_again(self._connection.open_channel, self.queue)
             queue = await self._open() if self._queue is None else self._queue
             await broker_reply(queue.channel.set_qos(prefetch_count=prefetch))
             self.consumer_tag = await broker_reply(self._consume(queue))
-            self.prefetch = prefetch
+            self.prefetch, self._was_deleted = prefetch, False
 
     async def _consume(self, queue: AbstractQueue) -> str:
         return await queue.consume(
@@ -157,6 +167,7 @@ class Subscription:
     async def _recover_from(self, error: BaseException) -> None:
         """Close the channel and let `set_prefetch` try again later, unless no retry can succeed."""
         self._unavailability.record_failure(_now(), error)
+        self._was_deleted |= isinstance(error, ChannelNotFoundEntity)
         await self.close()
         self._on_lost()
         queue, reason = self.queue, server_text(error)
@@ -180,6 +191,7 @@ class Subscription:
         """Note that the broker has ended the consumer: its queue is gone, or moves."""
         if frame.consumer_tag == self.consumer_tag:
             self.prefetch, self.consumer_tag = 0, None
+            self._was_deleted = True
             self._on_lost()
 
     def _on_close(self, channel: AbstractChannel | None, error: BaseException | None) -> None:

@@ -1,5 +1,6 @@
 """Finding the tenant of a message, with the user's function."""
 
+import asyncio
 from dataclasses import dataclass
 
 from aio_pika.abc import AbstractIncomingMessage
@@ -29,7 +30,8 @@ class TenantLookup:
             return NO_TENANT
         try:
             tenant: object = self.tenant_of(message)
-        except Exception as fault:  # noqa: BLE001 - The user's function may raise anything.
+        # The user's function may raise anything; nothing is awaited here that could be cancelled.
+        except (Exception, asyncio.CancelledError) as fault:  # noqa: BLE001
             self._warn(log.describe_exception(fault))
             return NO_TENANT
         if tenant is None or isinstance(tenant, str):

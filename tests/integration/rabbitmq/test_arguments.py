@@ -69,6 +69,7 @@ def shared_consumer(queue, **settings):
         ({"max_attempts": 0}, ValueError, "max_attempts must be a whole number of at least 1"),
         ({"max_attempts": 1.5}, TypeError, "max_attempts must be a whole number of at least 1"),
         ({"max_age": 0}, ValueError, "max_age must be a finite number of seconds > 0"),
+        ({"on_error": DeadLetterTo("work")}, ValueError, "must name another queue than 'work'"),
     ],
 )
 async def test_both_consumers_reject(queue, make, settings, error, text):

@@ -47,15 +47,16 @@ class AnsweredError(Exception):
 
 def fail(breaker, evidence, record, error=None, *, counts=True):
     """Let a call with a message fail."""
+    beginning, is_known = evidence.begin(record), record.fails_by_itself
     record.note(error or AnsweredError(500))
-    if not record.fails_by_itself:
+    if not is_known:
         breaker.acquire().fail()
-    evidence.record_failure(record, counts=counts)
+    evidence.record_failure(record, beginning, counts=counts)
 
 
 def succeed(breaker, evidence):
     """Let a call with another message succeed."""
-    began = evidence.next_event()
+    began = evidence.begin(FailureRecord()).position
     breaker.acquire().succeed()
     return evidence.record_success(began)
 
@@ -63,11 +64,48 @@ def succeed(breaker, evidence):
 def test_a_failure_counts_when_a_later_call_succeeds(breaker, evidence):
     record = FailureRecord()
     fail(breaker, evidence, record)
-    fail(breaker, evidence, record)
     assert record.counted == 0
     assert succeed(breaker, evidence)
-    assert record.counted == 2
+    assert record.counted == 1
     assert not succeed(breaker, evidence)
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_failures_without_a_success_between_them_count_as_one(breaker, evidence, clock, counts):
+    """The region may have been down for as long, and the circuit may not have opened for that."""
+    record = FailureRecord()
+    for _ in range(2):
+        fail(breaker, evidence, record, counts=counts)
+        clock.advance(100)
+    assert succeed(breaker, evidence)
+    assert record.counted == counts
+    assert not record.is_spent(None, 1)
+    fail(breaker, evidence, record, counts=counts)
+    clock.advance(100)
+    assert succeed(breaker, evidence)
+    assert record.counted == 2 * counts
+    assert record.is_spent(None, 100)
+    assert not record.is_spent(None, 101)
+
+
+@pytest.mark.parametrize("began", ["as a probe", "before the last opening"])
+def test_a_failure_counts_only_if_the_circuit_was_closed_all_the_time(
+    breaker, evidence, clock, began
+):
+    """The region may have been down when the attempt began."""
+    record, other = FailureRecord(), FailureRecord()
+    if began == "before the last opening":
+        beginning = evidence.begin(record)
+    fail_to_open(breaker, evidence, other, clock)
+    if began == "as a probe":
+        beginning = evidence.begin(record)
+    for _ in range(3):
+        succeed(breaker, evidence)
+    assert breaker.state is CircuitState.CLOSED
+    record.note(TimeoutError())
+    evidence.record_failure(record, beginning, counts=True)
+    assert not succeed(breaker, evidence)
+    assert record.counted == 0
 
 
 def test_a_failure_keeps_nothing_of_a_message_that_is_gone(breaker, evidence):
@@ -75,7 +113,7 @@ def test_a_failure_keeps_nothing_of_a_message_that_is_gone(breaker, evidence):
     records = [FailureRecord() for _ in range(3)]
     for record in records:
         record.note(AnsweredError(429))
-        evidence.record_failure(record, counts=False)
+        evidence.record_failure(record, evidence.begin(record), counts=False)
     kept, gone = weakref.ref(records[0]), weakref.ref(records[-1])
     del records[1:], record
     assert kept() is records[0]
@@ -121,9 +159,9 @@ def test_known_poison_alone_is_counted_once_per_recovery_timeout(breaker, eviden
         clock.advance(seconds)
         fail(breaker, evidence, record)
         assert record.counted == counted
-    # All five have failed before a call that succeeds, and each of them counts once.
+    # Nothing that was counted without a success is counted again by one.
     assert succeed(breaker, evidence)
-    assert record.counted == 6
+    assert record.counted == 3
 
 
 @pytest.mark.parametrize("error", [AnsweredError(503), TimeoutError(), ConnectionError()])
@@ -174,41 +212,120 @@ def fail_to_open(breaker, evidence, record, clock):
     clock.advance(60)
 
 
-def fail_again(breaker, evidence, record, error=None):
-    """Let another attempt of a message fail, of which it was asked before what is known."""
-    success = evidence.success_since(record)
-    is_known = record.fails_by_itself
-    record.note(error or AnsweredError(500))
-    if not is_known:
-        breaker.acquire().fail()
-    evidence.record_failure(record, counts=True, success=success)
-
-
 def test_a_message_that_fails_before_and_after_a_success_is_suspect(breaker, evidence, clock):
     record = FailureRecord()
     fail_to_open(breaker, evidence, record, clock)
     succeed(breaker, evidence)
-    fail_again(breaker, evidence, record)
+    fail(breaker, evidence, record)
     assert record.fails_by_itself
     assert record.counted == 0
     evidence.drop_pending()
     clock.advance(60)
-    fail_again(breaker, evidence, record)  # Nothing went well since.
+    fail(breaker, evidence, record)  # Nothing went well since.
     assert record.counted == 0
     for counted in (1, 2):
         succeed(breaker, evidence)
-        fail_again(breaker, evidence, record)
+        fail(breaker, evidence, record)
         assert record.counted == counted
     assert record.is_spent(2, None)
 
 
+def fail_as_probe(breaker, evidence, record, clock, error=None):
+    """Let a probe with a message fail, which opens the circuit unless the message is suspect."""
+    fail(breaker, evidence, record, error)
+    if breaker.state is CircuitState.OPEN:
+        evidence.drop_pending()
+        clock.advance(60)
+
+
 @pytest.mark.parametrize("error", [TimeoutError(), ConnectionError()])
-def test_a_message_that_is_not_answered_does_not_become_suspect(breaker, evidence, clock, error):
+def test_a_message_that_is_not_answered_between_two_successes_is_suspect(
+    breaker, evidence, clock, error
+):
     record = FailureRecord()
     fail_to_open(breaker, evidence, record, clock)
-    succeed(breaker, evidence)
-    fail_again(breaker, evidence, record, error)
+    assert not succeed(breaker, evidence)
+    for _ in range(3):  # Only the first one is later than the first success.
+        fail_as_probe(breaker, evidence, record, clock, error)
+        assert not record.fails_by_itself
+    assert succeed(breaker, evidence)
+    assert record.fails_by_itself
+    assert record.counted == 0
+    for counted in (0, 1):
+        fail(breaker, evidence, record, error)
+        assert record.counted == counted
+        assert succeed(breaker, evidence)
+        assert record.counted == counted + 1
+    assert record.is_spent(2, None)
+    assert breaker.state is CircuitState.CLOSED
+    evidence.doubt_known()
     assert not record.fails_by_itself
+
+
+def test_a_message_that_is_not_answered_is_counted_once_in_a_closed_circuit(
+    breaker, evidence, clock
+):
+    record = FailureRecord()
+    fail_to_open(breaker, evidence, record, clock)
+    for _ in range(3):
+        succeed(breaker, evidence)
+    assert breaker.state is CircuitState.CLOSED
+    fail(breaker, evidence, record, TimeoutError())
+    assert succeed(breaker, evidence)
+    assert record.counted == 1
+    assert not succeed(breaker, evidence)
+
+
+@pytest.mark.parametrize("when", ["before the attempt", "after the attempt"])
+@pytest.mark.parametrize("what", ["another message", "other code", "a late success", "recovery"])
+def test_what_is_not_answered_while_the_region_fails_others_shows_nothing(
+    breaker, evidence, clock, what, when
+):
+    record, other = FailureRecord(), FailureRecord()
+    fail_to_open(breaker, evidence, record, clock)
+    if what == "recovery":
+        fail_as_probe(breaker, evidence, other, clock, TimeoutError())
+
+    def show_that_the_region_fails_others():
+        if what == "another message":
+            fail_as_probe(breaker, evidence, FailureRecord(), clock, TimeoutError())
+        elif what == "other code":
+            breaker.acquire().fail()
+            evidence.drop_pending()
+            clock.advance(60)
+        elif what == "recovery":
+            assert other.has_failed
+            evidence.doubt_unanswered()
+
+    late = evidence.begin(FailureRecord()).position
+    succeed(breaker, evidence)
+    if when == "before the attempt":
+        show_that_the_region_fails_others()
+    fail_as_probe(breaker, evidence, record, clock, TimeoutError())
+    if when == "after the attempt":
+        show_that_the_region_fails_others()
+    if what == "a late success":  # of a call that began before the failure
+        assert not evidence.record_success(late)
+    else:
+        assert not succeed(breaker, evidence)
+    assert not record.fails_by_itself
+
+
+def test_a_success_makes_one_message_suspect_of_those_that_are_not_answered(
+    breaker, evidence, clock
+):
+    records = [FailureRecord() for _ in range(2)]
+    fail(breaker, evidence, records[1])
+    fail_to_open(breaker, evidence, records[0], clock)
+    succeed(breaker, evidence)
+    for suspects in ([True, False], [True, True]):
+        beginnings = [evidence.begin(record) for record in records]
+        for record, beginning in zip(records, beginnings, strict=True):
+            record.note(TimeoutError())
+            evidence.record_failure(record, beginning, counts=True)
+        assert succeed(breaker, evidence)
+        assert [record.fails_by_itself for record in records] == suspects
+    assert [record.counted for record in records] == [1, 0]
 
 
 def test_a_success_makes_one_message_suspect(breaker, evidence, clock):
@@ -216,11 +333,11 @@ def test_a_success_makes_one_message_suspect(breaker, evidence, clock):
     fail(breaker, evidence, records[1])
     fail_to_open(breaker, evidence, records[0], clock)
     succeed(breaker, evidence)
-    successes = [evidence.success_since(record) for record in records]
-    assert all(successes)
-    for record, success in zip(records, successes, strict=True):
+    beginnings = [evidence.begin(record) for record in records]
+    assert all(beginning.success for beginning in beginnings)
+    for record, beginning in zip(records, beginnings, strict=True):
         record.note(AnsweredError(500))
-        evidence.record_failure(record, counts=True, success=success)
+        evidence.record_failure(record, beginning, counts=True)
     assert [record.fails_by_itself for record in records] == [True, False]
 
 
@@ -239,7 +356,7 @@ def test_a_message_does_not_become_suspect_without_a_success(breaker, evidence, 
         breaker.acquire().fail()
         evidence.drop_pending()
         clock.advance(60)
-    assert evidence.success_since(record) == 0
+    assert evidence.begin(record).success == 0
 
 
 def test_no_message_is_suspect_when_one_has_succeeded_that_was(breaker, evidence, clock):
@@ -248,44 +365,47 @@ def test_no_message_is_suspect_when_one_has_succeeded_that_was(breaker, evidence
     succeed(breaker, evidence)
     fail_to_open(breaker, evidence, suspect, clock)
     succeed(breaker, evidence)
-    fail_again(breaker, evidence, suspect)
+    fail(breaker, evidence, suspect)
     evidence.drop_pending()
     clock.advance(60)
     succeed(breaker, evidence)
-    fail_again(breaker, evidence, suspect)
+    fail(breaker, evidence, suspect)
     assert (suspect.counted, known.counted) == (1, 1)
     evidence.doubt_known()
     assert not suspect.fails_by_itself
     assert known.counted == 1
 
 
-def test_a_message_that_was_given_back_stays_suspect_and_has_its_attempts_before_it(
-    breaker, evidence
-):
-    record = FailureRecord()
-    for _ in range(2):
-        fail(breaker, evidence, record)
-        succeed(breaker, evidence)
-    again = record.after_return()
-    evidence.adopt(again)
-    assert again.fails_by_itself
-    assert (again.counted, again.attempts, again.error) == (0, 2, record.error)
-    evidence.doubt_known()
-    assert not again.fails_by_itself
+def returned_delivery(number, failures):
+    message = SimpleNamespace(message_id=None, body=b"%d" % number)
+    return Delivery(message, number, 0.0, failures=failures)
 
 
 def test_the_messages_that_went_back_last_are_remembered():
-    def delivery(number):
-        message = SimpleNamespace(message_id=None, body=b"%d" % number)
-        return Delivery(message, number, 0.0, failures=FailureRecord(is_suspect=number % 2 == 0))
-
     returned = ReturnedFailures()
-    deliveries = [delivery(number) for number in range(2010)]
+    deliveries = [
+        returned_delivery(number, FailureRecord(is_suspect=number % 2 == 0))
+        for number in range(2010)
+    ]
     returned.keep(deliveries)
-    assert returned.take(deliveries[-1].message) is None  # It is not known to fail.
+    assert returned.take(deliveries[-1].message) is None  # It has not failed.
     assert returned.take(deliveries[0].message) is None  # It is too long ago.
-    assert returned.take(deliveries[-2].message).is_suspect
+    assert returned.take(deliveries[-2].message) is deliveries[-2].failures
     assert returned.take(deliveries[-2].message) is None
+
+
+def test_those_that_failed_in_an_outage_do_not_replace_those_that_fail_because_of_themselves():
+    returned = ReturnedFailures()
+    suspect = returned_delivery(0, FailureRecord(is_suspect=True))
+    returned.keep([suspect])
+    outage = [
+        returned_delivery(number, FailureRecord(is_undecided=True)) for number in range(1, 1010)
+    ]
+    for _ in range(2):
+        returned.keep(outage)
+    assert returned.take(suspect.message) is suspect.failures
+    assert returned.take(outage[0].message) is outage[0].failures
+    assert returned.take(outage[-1].message) is None
 
 
 def test_what_an_opening_leaves_undecided_is_moved_with_the_message(breaker, evidence, clock):
@@ -294,7 +414,7 @@ def test_what_an_opening_leaves_undecided_is_moved_with_the_message(breaker, evi
     copy = move(record, breaker)
     evidence.adopt(copy)
     succeed(breaker, evidence)
-    fail_again(breaker, evidence, copy)
+    fail(breaker, evidence, copy)
     assert copy.fails_by_itself
 
 

@@ -80,6 +80,18 @@ async def test_a_queue_that_deletes_itself_is_refused(bench, layout, known, case
     assert await bench.look(queue) == (1, 0)
 
 
+@pytest.mark.parametrize("layout", [consume, share])
+@pytest.mark.parametrize("known", ["declared", "ensured", "by name"])
+@pytest.mark.parametrize("more", [{}, {"x-max-age": "1h"}])
+async def test_a_stream_is_refused(bench, region, layout, known, more):
+    """It would go on with what is published later each time that the circuit has closed."""
+    arguments = {"x-queue-type": "stream", **more}
+    queue = await declared(bench, known, {"arguments": arguments, **DURABLE})
+    with pytest.raises(ConsumerError, match=f"queue '{queue.name}' is a stream: RabbitMQ"):
+        async with layout(queue, region):
+            pass
+
+
 @pytest.mark.parametrize("known", ["declared", "ensured", "by name"])
 @pytest.mark.parametrize("declaration", LASTING)
 async def test_a_queue_that_lasts_is_accepted(bench, region, known, declaration):

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import aio_pika
 import pytest
 from aio_pika.exceptions import ChannelInvalidStateError, ChannelNotFoundEntity
 
@@ -92,6 +93,53 @@ async def test_after_unavailable_timeout_the_consumer_ends(bench, registry, regi
             await until(lambda: consumer._workers[0]._subscription.consumer_tag)
             await bench.channel.queue_delete(name)
             await asyncio.sleep(60)
+
+
+@pytest.mark.usefixtures("short_pauses")
+@pytest.mark.parametrize("layout", [consume, share])
+@pytest.mark.parametrize(
+    "case",
+    [
+        ({"auto_delete": True}, "is an auto-delete queue"),
+        ({"arguments": {"x-expires": 60_000}}, "has x-expires"),
+        ({"arguments": {"x-queue-type": "stream"}, "durable": True}, "is a stream"),
+    ],
+)
+async def test_a_queue_that_comes_back_as_one_that_loses_messages_ends_the_consumer(
+    bench, registry, region, layout, case
+):
+    name, (declaration, text) = bench.name(), case
+    queue = await bench.queue(name=name)
+    consumer = layout(queue, region, registry)
+    if layout is share:
+        await consumer.declare()
+        bench.forget(f"wait.{name}.eu-west-1")
+    with pytest.raises(ConsumerError, match=f"queue '{name}' {text}"):
+        async with consumer:
+            await until(lambda: consumer._workers[0]._subscription.consumer_tag)
+            await bench.channel.queue_delete(name)
+            await refused(consumer, 1)
+            channel = await bench.connection.channel()  # The other one knows the first declaration.
+            await channel.declare_queue(name, **declaration)
+            await asyncio.sleep(60)
+    assert await bench.look(name) == (0, 0)
+
+
+@pytest.mark.usefixtures("short_pauses")
+async def test_a_queue_that_somebody_else_has_for_itself_for_a_while_is_waited_for(
+    broker, bench, registry, region, log
+):
+    name = bench.name()
+    queue = await bench.queue(name=name)
+    async with consume(queue, region, registry) as consumer:
+        await until(lambda: consumer._workers[0]._subscription.consumer_tag)
+        await bench.channel.queue_delete(name)
+        async with await aio_pika.connect(broker.url) as connection:
+            await (await connection.channel()).declare_queue(name, exclusive=True)
+            await until(lambda: [one for one in log if "RESOURCE_LOCKED" in one["message"]])
+        await bench.queue(name=name)
+        await bench.publish(name, "done")
+        await until(lambda: region.done == ["done"])
 
 
 REFUSED = ChannelNotFoundEntity("NOT_FOUND - no queue 'q'")
