@@ -32,7 +32,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"resilience\.[\w.]+\.[FLPT]"),
     # Protocols of decorators that keep a function's types, and what the pages describe in words.
     (r"py:class", r"resilience\.[\w.]+\.(RegionDecorator|RetryDecorator|HoldDecorator)"),
-    (r"py:class", r"resilience\.[\w.]+\.(HasLoop|Retried)"),
+    (r"py:class", r"resilience\.[\w.]+\.(HasLoop|HasFirst|Retried)"),
     (r"py:class", r"resilience\.[\w.]+\.(StructuredLogger|Situation)"),
     (r"py:class", r"resilience\.[\w.]+\.(Settings|Sharing|Circuit|Classifiers|Subscribers)"),
 ]

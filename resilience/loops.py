@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 S = TypeVar("S")
+S_contra = TypeVar("S_contra", contravariant=True)
 T_co = TypeVar("T_co", covariant=True)
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -74,6 +75,18 @@ class HasLoop(Protocol[P, T_co]):
         ...
 
 
+class HasFirst(Protocol[S_contra, P, T_co]):
+    """A protected function with a first parameter.
+
+    mypy compares the type of that parameter in a `Callable`, but not in a `Retried`.
+    """
+
+    @property
+    def __wrapped__(self) -> Callable[Concatenate[S_contra, P], T_co]:
+        """The function without its protection."""
+        ...
+
+
 class Retried(Protocol[P, T_co]):
     """A protected function that keeps what tenacity offers on it."""
 
@@ -95,11 +108,18 @@ class Retried(Protocol[P, T_co]):
         """Call it."""
         ...
 
-    @overload
-    def __get__(self, instance: None, owner: type | None = None, /) -> "Retried[P, T_co]": ...
-    @overload
+    # A class method and a static one are recognized by their first parameter alone.
+    @overload  # a class method: it takes the class
     def __get__(
-        self: "Retried[Concatenate[S, Q], T_co]", instance: S, owner: type | None = None, /
+        self: HasFirst[S, Q, T_co], instance: object, owner: S, /
     ) -> "Retried[Q, T_co]": ...
-    def __get__(self, instance: object, owner: type | None = None, /) -> Any:
+    @overload  # a method or a static method, of the class
+    def __get__(self, instance: None, owner: type | None = None, /) -> "Retried[P, T_co]": ...
+    @overload  # a method, of an object
+    def __get__(
+        self: HasFirst[S, Q, T_co], instance: S, owner: type | None = None, /
+    ) -> "Retried[Q, T_co]": ...
+    @overload  # a static method, of an object
+    def __get__(self, instance: object, owner: type | None = None, /) -> "Retried[P, T_co]": ...
+    def __get__(self, instance: object, owner: Any = None, /) -> Any:
         """Bind a method, as a function does."""

@@ -81,6 +81,9 @@ class Client:
         return float(host)
 
 
+class SpecialClient(Client): ...
+
+
 async def types_are_kept(client: Client) -> None:
     assert_type(await send("hello", urgent=True), int)
     task = asyncio.create_task(send("hello"))  # it takes nothing but coroutines
@@ -114,10 +117,21 @@ def a_protected_function_keeps_its_loop(client: Client) -> None:
     with_a_plain_loop.retry.wait = wait_none()  # type: ignore[attr-defined]
 
 
-async def static_methods_are_called_by_the_class_and_class_methods_are_not_bound() -> None:
+async def class_methods_and_static_methods_are_bound(client: Client) -> None:
+    assert_type(await Client.make("eu-west-1"), Client)
+    assert_type(await client.make(region="eu-west-1"), Client)
+    assert_type(await SpecialClient.make("eu-west-1"), Client)
     assert_type(Client.ping("1"), float)
-    # mypy cannot compare a first parameter that is the class, and pyright only in other words.
-    await Client.make("eu-west-1")  # type: ignore[call-arg,arg-type]
+    assert_type(client.ping(host="1"), float)
+    assert_type(await Client.send(client, "hello"), int)
+    assert_type(await SpecialClient().send("hello"), int)
+    Client.make.retry.wait = wait_none()
+    client.ping.retry.wait = wait_none()
+
+    await Client.make()  # type: ignore[call-arg]
+    await client.make(1)  # type: ignore[arg-type]
+    Client.ping(1)  # type: ignore[arg-type]
+    await Client.send("hello")  # type: ignore[call-arg,arg-type]
 
 
 def loops_stay_loops() -> None:
