@@ -180,9 +180,11 @@ class _SettlingBody:
         """Settle the call, unless it has ended before: the response is closed."""
         # The response decodes what it reads from here. If that fails, it is closed for this error.
         error = sys.exception()
-        is_of_decoder = isinstance(error, self.DECODING_ERROR)
-        if is_of_decoder and getattr(error, "_request", None) is self._request:
-            self._permit.raised(cast("Exception", error))
+        if (
+            isinstance(error, self.DECODING_ERROR)
+            and getattr(error, "_request", None) is self._request
+        ):
+            self._permit.raised(error)
         self._permit.answered()
 
     def __del__(self) -> None:

@@ -196,7 +196,12 @@ class _Body(io.IOBase):
     @property
     def data(self) -> bytes:
         """All of the body."""
-        return self._read(lambda _: self._body.data, None, reads_all=True)
+
+        def read(_: object) -> bytes:
+            everything: bytes = self._body.data
+            return everything
+
+        return self._read(read, None, reads_all=True)
 
     def json(self) -> Any:
         """Return what all of the body says in JSON."""

@@ -5,7 +5,7 @@ import inspect
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias, TypedDict, cast
+from typing import Any, TypeAlias, TypedDict, cast
 
 from resilience._text import display_name, one_line
 from resilience._validate import check_text, kind_of
@@ -24,15 +24,6 @@ _MAX_BODY = 4096  # bytes
 _SHORTEST_TOKEN = 16  # characters
 _HEADER = "X-Resilience-Action"
 _BEARER = re.compile(r"Bearer +(\S+)", re.IGNORECASE)
-
-
-class HasHeaders(Protocol):
-    """What a request of every web server has."""
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """The headers, by their names in upper or lower case."""
-        ...
 
 
 class _Order(TypedDict):
@@ -59,7 +50,7 @@ class ActionRefusedError(Exception):
         self.headers: Mapping[str, str] = headers or {}
 
 
-def bearer_token(token: str) -> Callable[[HasHeaders], bool]:
+def bearer_token(token: str) -> Callable[[Any], bool]:
     """Return a check for `actions=` of both status pages: it lets in whoever sends this token.
 
     Args:
@@ -74,7 +65,7 @@ def bearer_token(token: str) -> Callable[[HasHeaders], bool]:
         expected = f"at least {_SHORTEST_TOKEN} printable ASCII characters without spaces"
         raise ValueError(f"token must have {expected}")  # and the text does not show it
 
-    def check(request: HasHeaders) -> bool:
+    def check(request: Any) -> bool:
         sent = _BEARER.fullmatch(request.headers.get("Authorization", ""))
         return sent is not None and hmac.compare_digest(sent[1].encode(), token.encode())
 
@@ -107,12 +98,16 @@ class Actions:
         self._is_answer = is_answer
 
     async def carry_out(
-        self, request: HasHeaders, read_body: Callable[[int], Awaitable[bytes]]
+        self,
+        request: object,
+        headers: Mapping[str, str],
+        read_body: Callable[[int], Awaitable[bytes]],
     ) -> str:
         """Carry out one action.
 
         Args:
-            request: The request for it.
+            request: The request for it, as the check takes it.
+            headers: Its headers, by their names in upper or lower case.
             read_body: Returns its body; of one that is longer than this many bytes, the beginning
                 with at least one more.
 
@@ -122,7 +117,7 @@ class Actions:
         Raises:
             ActionRefusedError: It was not carried out.
         """
-        _check_is_not_forged(request.headers)
+        _check_is_not_forged(headers)
         who = await self._who(request)
         order = _parse_order(await read_body(_MAX_BODY))
         breaker = self._find(order)
@@ -135,7 +130,7 @@ class Actions:
             breaker.force_open(f"{order['reason']}{by}")
         return json.dumps({"state": breaker.state.value})
 
-    async def _who(self, request: HasHeaders) -> str:
+    async def _who(self, request: object) -> str:
         """Return the name of who asks, which may be empty; a stranger is refused."""
         try:
             answer = self._may_act(request)

@@ -178,8 +178,9 @@ class _AsgiConnection:
 
 
 async def _act(actions: Actions, scope: Scope, receive: Receive, send: Send) -> None:
+    request = ActionRequest(scope)
     try:
-        answer = await actions.carry_out(ActionRequest(scope), partial(read_body, receive))
+        answer = await actions.carry_out(request, request.headers, partial(read_body, receive))
     except ActionRefusedError as refused:
         await _respond_text(send, refused.refusal, refused.headers)
         return

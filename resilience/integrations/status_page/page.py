@@ -117,7 +117,8 @@ def _serve(serve: Callable[[Connection], Awaitable[None]]) -> _Handler:
 def _act(actions: Actions) -> _Handler:
     async def act(request: web.Request) -> web.Response:
         try:
-            answer = await actions.carry_out(request, partial(_read_body, request))
+            read_body = partial(_read_body, request)
+            answer = await actions.carry_out(request, request.headers, read_body)
         except ActionRefusedError as refused:
             status, text = refused.refusal
             return web.Response(status=status, text=text, headers=refused.headers)
