@@ -19,7 +19,12 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Mount
 
 from resilience import BreakerPolicy, CircuitBreakerRegistry, CircuitState
-from resilience.integrations.status_page import StatusPage, bearer_token, status_page
+from resilience.integrations.status_page import (
+    ActionRequest,
+    StatusPage,
+    bearer_token,
+    status_page,
+)
 from resilience.integrations.status_page.asgi_request import read_body
 from tests.support.asgi_server import serve_asgi
 
@@ -406,3 +411,10 @@ def test_what_is_not_a_check_is_refused(registry):
     for page in (status_page, StatusPage):
         with pytest.raises(TypeError, match="actions must be a function that takes a request"):
             page(registry, actions="token")
+
+
+def test_the_headers_of_a_request_are_found_in_upper_and_lower_case():
+    request = ActionRequest({"headers": [(b"Host", b"a"), (b"X-One", b"1"), (b"x-one", b"2")]})
+    assert dict(request.headers) == {"host": "a", "x-one": "1, 2"}
+    assert len(request.headers) == 2
+    assert (request.headers["HOST"], request.headers.get("Other")) == ("a", None)
