@@ -11,7 +11,6 @@ NEEDED = {
     "resilience.integrations.redis": "redis",
     "resilience.integrations.requests": "requests",
     "resilience.integrations.starlette": "starlette",
-    "resilience.integrations.status_page:bearer_token": "aiohttp",
     "resilience.integrations.status_page:status_page": "aiohttp",
     "resilience.testing:FakeGenesys": "aiohttp",
     "resilience.testing:StubBroker": "rabbitmq",
