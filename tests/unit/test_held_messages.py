@@ -113,17 +113,19 @@ def test_messages_that_are_settled_already_are_handled_and_logged_once(world, lo
 
     async def handle(message):
         handled.append(message.body)
-        raise LookupError
+        if len(handled) == 2:
+            raise LookupError
 
     decorated = world.hold(handle)
 
     async def callback(message):
-        with pytest.raises(LookupError) as caught:
+        try:
             await decorated(message)
-        raised.append(caught.value)
+        except LookupError as error:
+            raised.append(error)
 
     world.run(callback, messages=3, no_ack=True)
-    assert (len(handled), len(raised)) == (3, 3)
+    assert (len(handled), len(raised)) == (3, 1)
     [line] = [one["message"] for one in log if "settled already" in one["message"]]
     assert "hold_when_open of" in line
 

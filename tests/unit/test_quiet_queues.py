@@ -288,3 +288,31 @@ def test_an_outage_of_any_length_ends_no_message(probes, error, seed):
     world.run(story())
     assert world.ended == {}
     assert world.done.keys() == world.sent.keys()
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize(("up", "down", "every"), [(60, 60, 60), (5, 60, 30)])
+def test_a_region_that_flaps_sends_no_good_message_to_on_error(up, down, every, error):
+    rolls = random.Random(1)
+    world = World(duration=0.5, error=error)
+    is_up = True
+    world.answers = lambda _: 200 if is_up else 503
+
+    async def flap():
+        nonlocal is_up
+        while True:
+            await asyncio.sleep(rolls.expovariate(1 / (up if is_up else down)))
+            is_up = not is_up
+
+    async def story():
+        nonlocal is_up
+        async with await world.consumer():
+            flapping = asyncio.create_task(flap())
+            await world.publish_good(lambda: rolls.expovariate(1 / every), hours=2)
+            flapping.cancel()
+            is_up = True
+            await asyncio.sleep(HOUR)
+
+    world.run(story())
+    assert world.ended == {}
+    assert world.done.keys() == world.sent.keys()

@@ -201,6 +201,39 @@ def test_dead_letters_wait_for_the_end_of_an_alarm(world):
     assert world.broker.messages("eu") == []
 
 
+@pytest.mark.parametrize("auto_delete", [True, False])
+def test_a_queue_that_was_deleted_is_looked_at_again_when_it_is_back(world, auto_delete):
+    world.broker.declare("eu")
+    world.broker.declare("failed")
+
+    async def consume(channel):
+        async with RegionConsumer(
+            await world.broker.get_queue("eu"),
+            world.handle,
+            region="eu-west-1",
+            on_error=DeadLetterTo("failed"),
+            registry=world.registry,
+        ):
+            await asyncio.sleep(5)
+            world.broker.delete("eu")
+            await asyncio.sleep(5)
+            await channel.declare_queue("eu", durable=True, auto_delete=auto_delete)
+            world.publish("eu", b"1")
+            await asyncio.sleep(60)
+
+    async def story():
+        channel = await (await world.broker.connect()).channel()
+        if auto_delete:
+            with pytest.raises(ConsumerError, match="'eu' is an auto-delete queue"):
+                await consume(channel)
+            assert len(world.broker.messages("eu")) == 1
+        else:
+            await consume(channel)
+            assert world.handled == [b"1"]
+
+    world.run(story)
+
+
 def test_a_queue_that_deletes_itself_is_refused_as_on_a_real_broker(world):
     async def story():
         channel = await (await world.broker.connect()).channel()
