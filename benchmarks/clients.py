@@ -140,6 +140,7 @@ class RawBody:
     """A body as urllib3 has it."""
 
     closed = False
+    length_remaining = 2
 
     def __init__(self) -> None:
         self.headers: dict[str, str] = {}

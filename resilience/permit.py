@@ -199,9 +199,7 @@ class Permit(KeepsIdentity):
     @property
     def call_timeout(self) -> float | None:
         """Seconds after which the policy wants the call to end; None: it may take any time."""
-        if self.breaker.bypass is not None:
-            return None
-        return self.breaker.circuit.policy.call_timeout
+        return None
 
     async def go_on(self, awaitable: Awaitable[T]) -> T:
         """Await a part of the call after its function has returned; settle nothing."""

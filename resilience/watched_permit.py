@@ -102,6 +102,13 @@ class WatchedPermit(Permit):
             ticket.may_strand = False
         return super().begin(breaker, ticket, classifiers)
 
+    @property
+    def call_timeout(self) -> float | None:
+        """Seconds after which the policy wants the call to end; None: it may take any time."""
+        if self.breaker.bypass is not None:
+            return None
+        return self.breaker.circuit.policy.call_timeout
+
     async def call_async(
         self, fn: Callable[..., Awaitable[T]], args: Arguments, kwargs: Keywords, /
     ) -> T:

@@ -14,6 +14,7 @@ from resilience.integrations.http_client import (
     region_of_host,
 )
 from resilience.permit import Permit
+from resilience.watched_permit import WatchedPermit
 
 # Those of httpx or of httpx2.
 Request = TypeVar("Request")
@@ -217,11 +218,11 @@ class AsyncBody(_SettlingBody):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         permit, pieces = self._permit, aiter(self._stream)
-        is_limited = permit.call_timeout is not None  # a piece would cost 100 ns more otherwise
+        is_watched = isinstance(permit, WatchedPermit)  # every piece would cost 100 ns otherwise
         try:
             while True:
                 piece = anext(pieces)
-                yield await (permit.go_on(piece) if is_limited else piece)
+                yield await (permit.go_on(piece) if is_watched else piece)
         except StopAsyncIteration:
             permit.succeed()
         except GeneratorExit:  # the reader has stopped; `aclose` follows
