@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import signal
 from unittest.mock import Mock
 
 import aiohttp
@@ -29,6 +30,12 @@ __all__ = ["pytest_addoption", "pytest_sessionfinish", "pytest_terminal_summary"
 def pytest_xdist_auto_num_workers():
     """Run one test more at a time than there are cores: many of them wait for servers."""
     return (os.cpu_count() or 1) + 1
+
+
+def pytest_configure():
+    """Let Ctrl-C reach the tests, and what they start, also where a shell runs them behind it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

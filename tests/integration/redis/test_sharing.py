@@ -856,6 +856,16 @@ def test_a_flood_of_notifications_keeps_nobody_from_anything(one_store, fleet, l
     assert sharing_lines(log) == []
 
 
+def test_more_notifications_than_are_read_in_a_row_are_all_heard(one_store, fleet, monkeypatch):
+    # So that two are more than that.
+    monkeypatch.setattr("resilience.integrations.redis.connection._TIMES_IN_A_ROW", 1)
+    one, other = (shared(fleet(one_store.url, poll_interval=600.0)) for _ in range(2))
+    one.force_open("maintenance")
+    until(lambda: other.state == "OPEN", "it is heard")
+    one.reset()
+    until(lambda: other.state == "CLOSED", "it is heard")
+
+
 def test_a_notification_that_was_signed_spares_the_read(one_store, fleet):
     one, other = (shared(fleet(one_store.url, poll_interval=600.0)) for _ in range(2))
     before = counted(one_store)["evalsha"]

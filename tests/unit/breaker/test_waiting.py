@@ -556,7 +556,8 @@ async def test_a_task_that_gives_up_in_the_middle_of_the_queue_wakes_nobody(cloc
 
 @pytest.mark.parametrize("fate", ["stopped", "closed"])
 async def test_a_loop_that_runs_no_more_holds_up_nobody_behind_it(fate):
-    breaker = CircuitBreaker("eu-west-1", BreakerPolicy(recovery_timeout=0.05))
+    now = 0.0  # it stands still until both wait, and wakes nobody
+    breaker = CircuitBreaker("eu-west-1", BreakerPolicy(recovery_timeout=0.05), clock=lambda: now)
     trip(breaker)
     dead = asyncio.new_event_loop()
     ahead = dead.create_task(breaker.wait_until_ready())
@@ -568,7 +569,9 @@ async def test_a_loop_that_runs_no_more_holds_up_nobody_behind_it(fate):
             dead.close()
 
     await asyncio.to_thread(run_until_it_waits)
-    assert await breaker.wait_until_ready() is True
+    (behind,) = await waiting(breaker)
+    now = 60.0
+    assert await behind is True
     if fate == "stopped":
         ahead.cancel()
         with pytest.raises(asyncio.CancelledError):
