@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import inspect
 import socket
 from types import SimpleNamespace
 
@@ -255,6 +256,10 @@ async def test_a_websocket_is_a_call_until_it_is_connected(session, server, brea
     assert outcomes(breaker) == (1, 0, 0, 0)
 
 
+@pytest.mark.skipif(
+    "if resp is not None" not in inspect.getsource(aiohttp.ClientSession._request),
+    reason="older versions keep the connection, and the response with it",
+)
 async def test_an_own_check_of_the_response_leaves_an_answer(registry, server, breaker):
     async def refuse(response):
         raise KeyError("of the check")

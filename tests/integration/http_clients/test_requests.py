@@ -182,6 +182,15 @@ async def raw(session, url):
     return response, response.raw
 
 
+def takes_negative_amounts():
+    """Whether this version of urllib3 does; without this package, too."""
+    body = urllib3.HTTPResponse(io.BytesIO(b"body"), preload_content=False)
+    try:
+        return body.read(-1) == b"body"
+    except RuntimeError:
+        return False
+
+
 async def test_the_raw_body_can_be_read_in_every_way(registry, server, breaker):
     server.go_on.set()
     readers = {
@@ -198,6 +207,8 @@ async def test_the_raw_body_can_be_read_in_every_way(registry, server, breaker):
     }
     if not hasattr(urllib3.HTTPResponse, "read1"):  # not in every version
         del readers["read1"]
+    if not takes_negative_amounts():
+        del readers["to the end"]
     with session_with(registry) as session:
         for number, (name, read) in enumerate(readers.items(), 1):
             _, body = await raw(session, server.url("/stream"))
@@ -213,9 +224,10 @@ async def test_a_chunked_body_can_be_read_by_its_chunks(registry, server, breake
         assert body.headers["Transfer-Encoding"] == "chunked"
         assert await asyncio.to_thread(lambda: list(body.read_chunked())) == [b"one", b"two"]
         assert outcomes(breaker) == (1, 0, 0, 0)
-        _, body = await raw(session, server.url("/chunks"))
-        assert await asyncio.to_thread(body.read, -1) == b"onetwo"
-    assert outcomes(breaker) == (2, 0, 0, 0)
+        if takes_negative_amounts():
+            _, body = await raw(session, server.url("/chunks"))
+            assert await asyncio.to_thread(body.read, -1) == b"onetwo"
+            assert outcomes(breaker) == (2, 0, 0, 0)
 
 
 async def test_the_raw_body_can_be_read_as_json(registry, server, breaker):
