@@ -185,17 +185,16 @@ def test_known_poison_does_not_open_the_circuit(broker, http_error):
         poison = set(numbers(15))
         world.region.fails_for = {body: http_error(500) for body in poison}
         async with world.consume(queue):
-            for number in poison:  # Each fails while others succeed.
+            for good, number in enumerate(poison, 1):  # Each fails while others succeed.
                 await world.bench.publish(queue, number, *range(100, 110))
-                await world.until(lambda: ten_more_are_done(world), within=RECOVERY)
+                await world.until(
+                    lambda good=10 * good: len(world.region.done) == good, within=RECOVERY
+                )
             before = world.region.total
             await world.until(lambda: world.region.total >= before + 100, within=30 * RECOVERY)
             snapshot = world.region.breaker.snapshot()
         assert (snapshot.state, snapshot.trips) == (CircuitState.CLOSED, 0)
         assert snapshot.ignored >= 100
-
-    def ten_more_are_done(world):
-        return world.region.done and len(world.region.done) % 10 == 0
 
     play(broker, scenario)
 
