@@ -21,6 +21,8 @@ PENDING = "x-resilience-pending"
 DEAD_LETTERED_AT = "x-resilience-dead-lettered-at"
 # Quorum queues count how often a message was returned, or its consumer vanished.
 _DELIVERY_COUNT = "x-delivery-count"
+# The last word of `PENDING` where the failure does not count with the next call that goes well.
+_UNDECIDED = "undecided"
 # Somebody else may have written the numbers in headers. What is added to them has to fit, too.
 _LARGEST_COUNT = 1_000_000_000
 
@@ -58,6 +60,8 @@ class FailureRecord:
     answers: int = 0
     #: Whether the circuit opened, or was not CLOSED, before it could be decided whether it counts.
     is_undecided: bool = False
+    #: Whether that was so when the message was moved.
+    was_undecided: bool = False
     # What has written the position down; empty if nothing has.
     evidence: str = ""
 
@@ -168,7 +172,8 @@ class FailureRecord:
         if self.error is not None:
             headers[ERROR] = describe(self.error)
         if self._counts_next or self.is_undecided:
-            headers[PENDING] = f"{self.evidence} {self.position} {self.answers}"
+            kind = "pending" if self._counts_next else _UNDECIDED
+            headers[PENDING] = f"{self.evidence} {self.position} {self.answers} {kind}"
         return headers
 
     def dead_letter_headers(self, error: Exception) -> HeadersType:
@@ -217,8 +222,9 @@ def record_of(message: AbstractIncomingMessage, now: float) -> FailureRecord:
         record.since = record.last_counted_at = now - max(0.0, age)
         record.own_answer = record.answer
     with suppress(ValueError):  # There is none, or somebody else has written it.
-        evidence, position, answers = str(headers.get(PENDING)).split()
+        evidence, position, answers, kind = str(headers.get(PENDING)).split()
         record.position, record.answers, record.evidence = int(position), int(answers), evidence
+        record.was_undecided = kind == _UNDECIDED
     return record
 
 
