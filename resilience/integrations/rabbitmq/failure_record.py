@@ -36,6 +36,8 @@ class FailureRecord:
     first_failed_at: datetime | None = None
     #: The last error, for `on_error`.
     error: Exception | None = None
+    #: Its type and its HTTP status.
+    description: str | None = None
     #: What the server has answered to the last one; None if it has not.
     answer: str | None = None
     #: What it answered to this message while it answered others well.
@@ -68,7 +70,7 @@ class FailureRecord:
     def note(self, error: Exception) -> None:
         """Note a failed attempt, of which nothing is known but its error."""
         self.attempts += 1
-        self.error = error
+        self.error, self.description = error, describe(error)
         self.answer = _answer_in(error)
         self.first_failed_at = self.first_failed_at or datetime.now(UTC)
 
@@ -169,8 +171,8 @@ class FailureRecord:
             COUNTED_ATTEMPTS: self.counted,
             FIRST_FAILED_AT: self.first_failed_at.isoformat(timespec="milliseconds"),
         }
-        if self.error is not None:
-            headers[ERROR] = describe(self.error)
+        if self.description is not None:
+            headers[ERROR] = self.description
         if self._counts_next or self.is_undecided:
             kind = "pending" if self._counts_next else _UNDECIDED
             headers[PENDING] = f"{self.evidence} {self.position} {self.answers} {kind}"

@@ -40,11 +40,16 @@ class ReturnedFailures:
         """
         for delivery in deliveries:
             failures = delivery.failures
-            if failures.has_failed:
-                content = _content_of(delivery.message)
-                self._forget(content)
-                kept = self._known if failures.fails_by_itself else self._others
-                kept[content] = failures
+            if not failures.has_failed:
+                continue
+            content = _content_of(delivery.message)
+            self._forget(content)
+            if failures.fails_by_itself:
+                self._known[content] = failures
+            else:
+                self._others[content] = failures
+                # It holds the message, and its channel. The next attempt has an error of its own.
+                failures.error = None
         while len(self._known) + len(self._others) > _MOST_REMEMBERED:
             kept = self._others or self._known
             del kept[next(iter(kept))]

@@ -409,6 +409,17 @@ def test_those_that_failed_in_an_outage_do_not_replace_those_that_fail_because_o
     assert returned.take(outage[-1].message) is None
 
 
+def test_a_message_that_went_back_is_not_kept_in_memory_by_what_it_failed_with():
+    records = FailureRecord(is_undecided=True), FailureRecord(is_suspect=True)
+    for number, record in enumerate(records):
+        record.note(AnsweredError(503))
+        ReturnedFailures().keep([returned_delivery(number, record)])
+        assert record.headers()["x-resilience-error"] == "AnsweredError 503"
+    undecided, suspect = records
+    assert undecided.error is None
+    assert suspect.error is not None  # `on_error` may need it before the next attempt.
+
+
 def test_what_an_opening_leaves_undecided_is_moved_with_the_message(breaker, evidence, clock):
     record = FailureRecord()
     fail_to_open(breaker, evidence, record, clock)
