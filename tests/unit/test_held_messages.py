@@ -130,6 +130,19 @@ def test_messages_that_are_settled_already_are_handled_and_logged_once(world, lo
     assert "hold_when_open of" in line
 
 
+def test_a_call_of_a_message_that_is_settled_already_is_awaited_if_the_handler_returns_it(world):
+    handled = []
+
+    async def handle(message):
+        handled.append(message.body)
+
+    async def forgetful(message):
+        return handle(message)
+
+    world.run(world.hold(forgetful), messages=2, no_ack=True)
+    assert len(handled) == 2
+
+
 @pytest.mark.parametrize("error", [asyncio.CancelledError, LookupError])
 def test_a_region_of_that_raises_sends_its_message_to_on_error(world, error):
     errors = []

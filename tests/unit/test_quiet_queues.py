@@ -8,7 +8,7 @@ import pytest
 from aio_pika import Message
 
 from resilience import BreakerPolicy, CircuitBreakerRegistry, CircuitState
-from resilience.integrations.rabbitmq import RegionConsumer, SharedConsumer
+from resilience.integrations.rabbitmq import DeadLetterTo, RegionConsumer, SharedConsumer
 from resilience.testing import FakeClock, StubBroker, run_in_virtual_time
 
 REGION = "eu-west-1"
@@ -316,3 +316,45 @@ def test_a_region_that_flaps_sends_no_good_message_to_on_error(up, down, every, 
     world.run(story())
     assert world.ended == {}
     assert world.done.keys() == world.sent.keys()
+
+
+def test_a_message_that_fails_in_two_outages_only_and_is_moved_meanwhile_has_no_end():
+    """Its call ends after the circuit has opened, and it is delivered again when it is CLOSED."""
+    world = World(SharedConsumer, prefetch=10, max_attempts=2, policy={"failure_threshold": 5})
+
+    async def handle(message):
+        with world.breaker.acquire():
+            await asyncio.sleep(1.5 if message.body == b"late" and world.clock() < 10 else 1.0)
+            if world.clock() < 50 or len(world.done) == 30:
+                raise AnsweredError(500)
+        world.done[message.body] = world.clock()
+
+    world.handle = handle
+
+    async def story():
+        world.broker.publish("q", Message(b"late"))
+        for _ in range(30):
+            world.publish("good")
+        async with await world.consumer():
+            await asyncio.sleep(2000)
+
+    world.run(story())
+    assert len(world.done) == 30
+    assert not world.ended
+
+
+def test_a_dead_letter_from_a_wait_queue_has_all_its_attempts_before_it():
+    world = World(SharedConsumer, on_error=DeadLetterTo("dead"))
+    world.broker.declare("dead")
+
+    async def story():
+        async with await world.consumer():
+            world.publish("good")
+            world.publish("bad")
+            await world.publish_good(every=5, hours=0.2)
+        [letter] = world.broker.messages("dead")
+        assert letter.headers["x-resilience-attempts"] > 1
+        names = ("x-resilience-counted-attempts", "x-resilience-pending")
+        assert not any(name in letter.headers for name in names)
+
+    world.run(story())

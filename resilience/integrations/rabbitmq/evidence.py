@@ -197,12 +197,12 @@ class RegionEvidence:
             self._known.add(record)
         if record.evidence != self._id:
             return
-        if record.position > self._opened and self._is_closed():
+        if record.was_undecided or record.position <= self._opened or not self._is_closed():
+            record.is_undecided = True
+        else:
             record.suspend(self._breaker.now(), counts=True)
             self._pending.add(record)
             self._confirm(self._succeeded)
-        else:
-            record.is_undecided = True
 
     def record_success(self, began: int) -> bool:
         """Note that a call went well.

@@ -21,6 +21,8 @@ PENDING = "x-resilience-pending"
 DEAD_LETTERED_AT = "x-resilience-dead-lettered-at"
 # Quorum queues count how often a message was returned, or its consumer vanished.
 _DELIVERY_COUNT = "x-delivery-count"
+# The last word of `PENDING` where the failure does not count with the next call that goes well.
+_UNDECIDED = "undecided"
 # Somebody else may have written the numbers in headers. What is added to them has to fit, too.
 _LARGEST_COUNT = 1_000_000_000
 
@@ -34,6 +36,8 @@ class FailureRecord:
     first_failed_at: datetime | None = None
     #: The last error, for `on_error`.
     error: Exception | None = None
+    #: Its type and its HTTP status.
+    description: str | None = None
     #: What the server has answered to the last one; None if it has not.
     answer: str | None = None
     #: What it answered to this message while it answered others well.
@@ -58,13 +62,15 @@ class FailureRecord:
     answers: int = 0
     #: Whether the circuit opened, or was not CLOSED, before it could be decided whether it counts.
     is_undecided: bool = False
+    #: Whether that was so when the message was moved.
+    was_undecided: bool = False
     # What has written the position down; empty if nothing has.
     evidence: str = ""
 
     def note(self, error: Exception) -> None:
         """Note a failed attempt, of which nothing is known but its error."""
         self.attempts += 1
-        self.error = error
+        self.error, self.description = error, describe(error)
         self.answer = _answer_in(error)
         self.first_failed_at = self.first_failed_at or datetime.now(UTC)
 
@@ -165,10 +171,11 @@ class FailureRecord:
             COUNTED_ATTEMPTS: self.counted,
             FIRST_FAILED_AT: self.first_failed_at.isoformat(timespec="milliseconds"),
         }
-        if self.error is not None:
-            headers[ERROR] = describe(self.error)
+        if self.description is not None:
+            headers[ERROR] = self.description
         if self._counts_next or self.is_undecided:
-            headers[PENDING] = f"{self.evidence} {self.position} {self.answers}"
+            kind = "pending" if self._counts_next else _UNDECIDED
+            headers[PENDING] = f"{self.evidence} {self.position} {self.answers} {kind}"
         return headers
 
     def dead_letter_headers(self, error: Exception) -> HeadersType:
@@ -217,8 +224,9 @@ def record_of(message: AbstractIncomingMessage, now: float) -> FailureRecord:
         record.since = record.last_counted_at = now - max(0.0, age)
         record.own_answer = record.answer
     with suppress(ValueError):  # There is none, or somebody else has written it.
-        evidence, position, answers = str(headers.get(PENDING)).split()
+        evidence, position, answers, kind = str(headers.get(PENDING)).split()
         record.position, record.answers, record.evidence = int(position), int(answers), evidence
+        record.was_undecided = kind == _UNDECIDED
     return record
 
 

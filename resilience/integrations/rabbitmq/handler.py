@@ -20,6 +20,7 @@ from resilience.integrations.rabbitmq.amqp import (
 )
 from resilience.integrations.rabbitmq.consumer_warnings import ConsumerWarnings
 from resilience.integrations.rabbitmq.disposition import Disposition, disposition_of
+from resilience.integrations.rabbitmq.failure_record import COUNTED_ATTEMPTS
 from resilience.integrations.rabbitmq.publisher import Publisher, copy_of
 from resilience.integrations.rabbitmq.unreadable import check_readable
 
@@ -162,6 +163,7 @@ class MessageHandler:
             await self.on_error(message, error)
             return
         copy = copy_of(message, from_wait_queue=from_wait_queue)
+        copy.headers.pop(COUNTED_ATTEMPTS, None)  # Published again, it has all its attempts.
         copy.headers.update(headers)
         try:
             if await self.publisher.publish(copy, self.on_error.queue, cut_headers=True):

@@ -152,7 +152,7 @@ def hold_when_open(
             message = message_in(args, kwargs)
             if message.processed:
                 cannot_hold.warn(_CANNOT_HOLD)
-                await fn(*args, **kwargs)
+                await finish(await fn(*args, **kwargs))
                 return
             hold = _Hold(message, max_unacked, on_error, settled, returns)
             try:

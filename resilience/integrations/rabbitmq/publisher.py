@@ -35,6 +35,7 @@ from resilience.integrations.rabbitmq.encoding import (
     drop_headers,
     encoded_copy,
 )
+from resilience.integrations.rabbitmq.failure_record import PENDING
 
 #: The headers that name the exchange and the routing key of the first publish of a copy.
 ORIGINAL_EXCHANGE = "x-original-exchange"
@@ -42,8 +43,9 @@ ORIGINAL_ROUTING_KEY = "x-original-routing-key"
 
 # The broker writes these about a queue that the copy leaves.
 _HEADERS_OF_THE_OLD_QUEUE = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count")
-# With these the broker would deliver the copy again to everybody who received the original.
-_HEADERS_WITH_RECEIVERS = frozenset({"CC", "BCC"})
+# With the first two the broker would deliver the copy again to everybody who received the original.
+# With the third, which is that of an earlier copy, a failure would count again.
+_NOT_COPIED = frozenset({"CC", "BCC", PENDING})
 # Seconds after which a message is logged that the broker has not confirmed: nothing ends the wait.
 _LONG_CONFIRM = 60.0
 
@@ -297,8 +299,8 @@ def copy_of(message: AbstractIncomingMessage, *, from_wait_queue: bool = False) 
     """Return a copy of a message for another queue.
 
     These are not copied: `user_id`, which the broker accepts from its owner only; `expiration`,
-    since the copy has to stay; and the headers `x-death`, `x-delivery-count`, `CC` and `BCC`. A
-    copy without a `message_id` gets a new one when it is published.
+    since the copy has to stay; and the headers `x-death`, `x-delivery-count`, `CC`, `BCC` and
+    `x-resilience-pending`. A copy without a `message_id` gets a new one when it is published.
 
     Args:
         message: The message as it was delivered.
@@ -308,7 +310,7 @@ def copy_of(message: AbstractIncomingMessage, *, from_wait_queue: bool = False) 
     headers: HeadersType = {
         name: value
         for name, value in message.headers.items()
-        if not name.startswith(_HEADERS_OF_THE_OLD_QUEUE) and name not in _HEADERS_WITH_RECEIVERS
+        if not name.startswith(_HEADERS_OF_THE_OLD_QUEUE) and name not in _NOT_COPIED
     }
     if not from_wait_queue:
         headers[ORIGINAL_EXCHANGE] = message.exchange or ""

@@ -28,27 +28,40 @@ class ReturnedFailures:
     """The failures of messages that have failed, while these are back in their queue."""
 
     def __init__(self) -> None:
-        self._records: dict[_Content, FailureRecord] = {}
+        # Those of messages that were known to fail because of themselves, and all others.
+        self._known: dict[_Content, FailureRecord] = {}
+        self._others: dict[_Content, FailureRecord] = {}
 
     def keep(self, deliveries: Iterable[Delivery]) -> None:
         """Remember what is known of messages that have gone back to their queue.
 
         In an outage, all messages have failed. They do not replace those that are known to fail
-        because of themselves.
+        because of themselves. They replace each other: some may have gone to another process.
         """
         for delivery in deliveries:
             failures = delivery.failures
             if not failures.has_failed:
                 continue
-            self._records.pop(content := _content_of(delivery.message), None)
-            if failures.fails_by_itself or len(self._records) < _MOST_REMEMBERED:
-                self._records[content] = failures
-        while len(self._records) > _MOST_REMEMBERED:
-            del self._records[next(iter(self._records))]
+            content = _content_of(delivery.message)
+            self._forget(content)
+            if failures.fails_by_itself:
+                self._known[content] = failures
+            else:
+                self._others[content] = failures
+                # It holds the message, and its channel. The next attempt has an error of its own.
+                failures.error = None
+        while len(self._known) + len(self._others) > _MOST_REMEMBERED:
+            kept = self._others or self._known
+            del kept[next(iter(kept))]
 
     def take(self, message: AbstractIncomingMessage) -> FailureRecord | None:
         """Return what is known of a message that was delivered again, and forget it."""
-        return self._records.pop(_content_of(message), None) if self._records else None
+        if not self._known and not self._others:
+            return None
+        return self._forget(_content_of(message))
+
+    def _forget(self, content: _Content) -> FailureRecord | None:
+        return self._known.pop(content, None) or self._others.pop(content, None)
 
 
 def _content_of(message: AbstractIncomingMessage) -> _Content:

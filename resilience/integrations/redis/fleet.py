@@ -18,6 +18,7 @@ from resilience.integrations.redis.connection import CommandConnection
 from resilience.integrations.redis.protocol import (
     InvalidReplyError,
     RecordProtocol,
+    Reply,
     check_prefix,
     parse_replies,
     parse_reply,
@@ -127,7 +128,7 @@ class Fleet:
             some = keys[first : first + _RECORDS_PER_REQUEST]
             answer = self._commands.run(self._protocol.read(some))
             for key, reply in zip(some, parse_replies(answer, len(some), 0.0), strict=True):
-                if reply.view.state is not RecordState.ABSENT:
+                if _has_ever_changed(reply):
                     region = one_line(unquote(key.removeprefix(start)))
                     circuits.append(_describe(region, reply.view))
         return circuits
@@ -176,6 +177,15 @@ class Fleet:
         if not reply.view.done:
             raise InvalidReplyError
         return known.view.state is not RecordState.ABSENT
+
+
+def _has_ever_changed(reply: Reply) -> bool:
+    """Return whether a record is of a circuit that was not always CLOSED.
+
+    Where a quorum is needed, it may hold votes alone. It is in its state since 1970 then.
+    """
+    view = reply.view
+    return view.state is not RecordState.ABSENT and view.age < reply.store_time / 1000
 
 
 def _describe(region: str, view: RecordView) -> FleetCircuit:

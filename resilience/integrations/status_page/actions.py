@@ -23,7 +23,7 @@ PATH = "/api/actions"
 _MAX_BODY = 4096  # bytes
 _SHORTEST_TOKEN = 16  # characters
 _HEADER = "X-Resilience-Action"
-_BEARER = re.compile(r"Bearer +(\S+)", re.IGNORECASE)
+_BEARER = re.compile(r"Bearer +([!-~]+)", re.IGNORECASE)
 
 
 class _Order(TypedDict):

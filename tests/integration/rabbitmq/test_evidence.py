@@ -404,8 +404,20 @@ def test_those_that_failed_in_an_outage_do_not_replace_those_that_fail_because_o
     for _ in range(2):
         returned.keep(outage)
     assert returned.take(suspect.message) is suspect.failures
-    assert returned.take(outage[0].message) is outage[0].failures
+    assert returned.take(outage[0].message) is None  # It is too long ago.
+    assert returned.take(outage[-1].message) is outage[-1].failures
     assert returned.take(outage[-1].message) is None
+
+
+def test_a_message_that_went_back_is_not_kept_in_memory_by_what_it_failed_with():
+    records = FailureRecord(is_undecided=True), FailureRecord(is_suspect=True)
+    for number, record in enumerate(records):
+        record.note(AnsweredError(503))
+        ReturnedFailures().keep([returned_delivery(number, record)])
+        assert record.headers()["x-resilience-error"] == "AnsweredError 503"
+    undecided, suspect = records
+    assert undecided.error is None
+    assert suspect.error is not None  # `on_error` may need it before the next attempt.
 
 
 def test_what_an_opening_leaves_undecided_is_moved_with_the_message(breaker, evidence, clock):
@@ -416,6 +428,37 @@ def test_what_an_opening_leaves_undecided_is_moved_with_the_message(breaker, evi
     succeed(breaker, evidence)
     fail(breaker, evidence, copy)
     assert copy.fails_by_itself
+
+
+@pytest.mark.parametrize("began", ["as a probe", "before the last opening"])
+def test_a_message_that_failed_in_an_outage_is_moved_and_does_not_count(
+    breaker, evidence, clock, began
+):
+    """It ended after the circuit had opened, and is delivered again when it is CLOSED."""
+    record, other = FailureRecord(), FailureRecord()
+    if began == "before the last opening":
+        beginning = evidence.begin(record)
+    fail_to_open(breaker, evidence, other, clock)
+    if began == "as a probe":
+        beginning = evidence.begin(record)
+    record.note(TimeoutError())
+    evidence.record_failure(record, beginning, counts=True)
+    for _ in range(3):
+        succeed(breaker, evidence)
+    assert breaker.state is CircuitState.CLOSED
+    copy = move(record, breaker)
+    evidence.adopt(copy)
+    succeed(breaker, evidence)
+    assert copy.has_failed
+    assert (copy.counted, copy.fails_by_itself) == (0, False)
+
+
+def test_what_another_process_has_left_undecided_is_not_known(breaker, evidence, clock):
+    record = FailureRecord()
+    fail_to_open(breaker, evidence, record, clock)
+    copy = move(record, breaker)
+    RegionEvidence(breaker).adopt(copy)
+    assert not copy.has_failed
 
 
 def test_refusals_of_other_requests_show_that_the_region_works(breaker, evidence, clock):
@@ -510,7 +553,7 @@ def test_a_moved_message_is_not_counted_after(breaker, evidence, what):
     assert succeed(breaker, adopts) is (what == "no success")
 
 
-@pytest.mark.parametrize("pending", ["", "a b", "a b c", "1 2 3 4", 7, None])
+@pytest.mark.parametrize("pending", ["", "a b", "a b c", "a b c d", "1 2 3 4", 7, None])
 def test_a_pending_failure_that_somebody_else_has_written_is_ignored(breaker, evidence, pending):
     headers = {ATTEMPTS: 1, FIRST_FAILED_AT: datetime.now(UTC).isoformat(), PENDING: pending}
     copy = record_of(delivered(**headers), breaker.now())

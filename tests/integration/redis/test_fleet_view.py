@@ -41,6 +41,15 @@ def test_a_change_by_hand_is_in_the_store(fleet):
     assert (circuit.state, circuit.forced) == (CircuitState.CLOSED, False)
 
 
+def test_a_vote_to_open_a_circuit_is_not_a_change_of_it(fleet, store, join):
+    trip(shared(join(store.url, quorum=2)))
+    with store.client() as client:
+        until(lambda: client.keys("{region-breaker}:1:*"), "the vote is in the store")
+    assert fleet.circuits() == []
+    trip(shared(join(store.url, quorum=2)))
+    until(fleet.circuits, "the quorum is reached")
+
+
 def test_many_regions_with_odd_names_are_found(fleet, store, monkeypatch):
     monkeypatch.setattr(fleet_module, "_RECORDS_PER_REQUEST", 2)
     names = ["a", "b/c", "d e", "ü", "%41", "*"]

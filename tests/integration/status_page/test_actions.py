@@ -3,6 +3,7 @@
 import asyncio
 import json
 from contextlib import AsyncExitStack, asynccontextmanager
+from types import SimpleNamespace
 
 import aiohttp
 import django
@@ -405,6 +406,12 @@ def test_a_token_that_is_no_secret_is_refused_and_not_shown(token):
     assert token not in str(caught.value)
     with pytest.raises(TypeError):
         bearer_token(None)
+
+
+def test_a_token_that_is_not_text_is_refused():
+    """As aiohttp decodes a byte that is not UTF-8: a check that fails is logged each time."""
+    sent = {"Authorization": b"Bearer \xff".decode("utf-8", "surrogateescape")}
+    assert not bearer_token(TOKEN)(SimpleNamespace(headers=sent))
 
 
 def test_what_is_not_a_check_is_refused(registry):

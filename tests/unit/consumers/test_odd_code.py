@@ -9,7 +9,7 @@ from aio_pika import Message
 from resilience.integrations.rabbitmq import DeadLetterTo, SharedConsumer
 from resilience.integrations.rabbitmq.consumer_warnings import ConsumerWarnings
 from resilience.integrations.rabbitmq.held import HeldMessages
-from resilience.integrations.rabbitmq.publisher import Publisher
+from resilience.integrations.rabbitmq.publisher import Publisher, copy_of
 from resilience.integrations.rabbitmq.unacked import Delivery
 from resilience.testing import FakeClock, run_in_virtual_time
 from tests.unit.consumers.world import QUEUE, REGION, World, bodies
@@ -174,6 +174,13 @@ def test_throttled_messages_whose_count_is_full_are_moved_all_the_same(log):
 
     world.run(story)
     assert [line for line in lines_of(log) if "cannot move" in line] == []
+
+
+def test_what_is_pending_of_an_earlier_copy_is_not_copied():
+    """It would count again each time that a message of a throttled tenant is moved."""
+    headers = {"x-resilience-pending": "a 1 2 pending", "x-resilience-attempts": 1}
+    copy = copy_of(Message(b"", headers=headers), from_wait_queue=True)
+    assert copy.headers == {"x-resilience-attempts": 1}
 
 
 # Other threads
