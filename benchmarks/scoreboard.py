@@ -18,7 +18,7 @@ INTRODUCTION = """\
 # Scoreboard
 
 Every breaker has the same settings (ten failures in a row open it, after 60 seconds it may be
-tried again, three successes close it; 5xx, time-outs and connection errors count, 4xx never), is
+tried again, three successes close it; 5xx, timeouts and connection errors count, 4xx never), is
 put into the same situation, and is judged by what reached the server. Time is moved by hand under
 each library, so that nothing depends on how fast the machine is.
 
