@@ -213,7 +213,7 @@ bench-replay: $(STAMP) ## how long a million recorded outcomes take to replay, p
 soak: soak-rabbitmq soak-redis ## all soaks, one after the other
 
 .PHONY: soak-rabbitmq
-soak-rabbitmq: $(STAMP) ## message workers in outages, killed, on RabbitMQ 3.10 and 4.0: docs/soak-rabbitmq.md (1 h)
+soak-rabbitmq: $(STAMP) ## message workers in outages, killed, on RabbitMQ 3.10 and 4.0: docs/soak-rabbitmq.md (40 min)
 	@$(RUN) tests.soak.soak_rabbitmq $(ARGS)
 
 .PHONY: soak-redis

@@ -1,6 +1,6 @@
 """The soak of message workers: every promise at full length, on RabbitMQ 3.10 and 4.0.
 
-    make soak-rabbitmq                               all of it; takes about an hour
+    make soak-rabbitmq                               all of it; takes about 40 minutes
     make soak-rabbitmq ARGS="--on debian13"          on one broker
     make soak-rabbitmq ARGS="--only faults kills"    some chapters
     make soak-rabbitmq ARGS=--page                   only writes the page again
