@@ -49,7 +49,7 @@ def first_reading(clock: Callable[[], float] | None) -> float:
     if not isinstance(now, int | float) or isinstance(now, bool):
         discard(now)
         raise TypeError(f"{expected}, got {kind_of(now)}")
-    if not math.isfinite(now):
+    if not _is_a_float(now) or not math.isfinite(now):
         raise ValueError(f"{expected}, got {shown(now)}")
     return now
 
@@ -100,7 +100,7 @@ def check_count(name: str, value: object) -> None:
     expected = "a whole number of at least 1"
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name} must be {expected}, got {kind_of(value)}")
-    if value < 1:
+    if value < 1 or not _is_a_float(value):
         raise ValueError(f"{name} must be {expected}, got {shown(value)}")
 
 

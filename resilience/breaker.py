@@ -869,10 +869,10 @@ class CircuitBreaker(KeepsIdentity):
         """Return the time; not a number where the user's clock raises, or gives none."""
         try:
             now = clock()
+            return now if math.isfinite(now) else math.nan
         except Exception as fault:  # noqa: BLE001 - the call's own error or result goes first
             log_fault("clock", clock, describe_exception(fault), self.name)
             return math.nan
-        return now if math.isfinite(now) else math.nan
 
     # Waiting
 

@@ -96,7 +96,7 @@ RESET = "reset by hand"
 # A probe may end at any moment: a call that was rejected while it ran should come back soon.
 MAX_WAIT_FOR_PROBE = 1.0
 # After this many recovery timeouts without a sign of life, what a circuit knows is worthless.
-_STALE_AFTER = 10
+_STALE_AFTER = 10.0
 # After this many IGNORED probes in a row, the circuit may stay HALF_OPEN without end.
 _IGNORED_PROBES_TO_REPORT = 10
 # After this many failures that have not tripped it, a circuit may never trip.
@@ -249,6 +249,8 @@ class Circuit:
         elif ticket is not state:
             if isinstance(ticket, Call) and ticket.state is state:
                 self._record_call(ticket, report, now)
+            else:
+                self._give_back_place(ticket, report)
             return
         if report.outcome is Outcome.FAILURE:
             self._record_failure(state, report, now)
@@ -322,7 +324,7 @@ class Circuit:
     def give_tickets(self, *, to_all: bool) -> None:
         """Let each call have its own ticket from now on, or only where the policy needs it.
 
-        A window that a CLOSED circuit has starts empty, and a ramp ends.
+        A window that a CLOSED circuit has starts empty, and a ramp goes on.
         """
         self.is_recorded = to_all
         if isinstance(self.state, Closed):
@@ -441,18 +443,20 @@ class Circuit:
 
     # The steps
 
-    def make_closed(self, now: float, *, recovered: bool = False) -> Closed:
+    def make_closed(
+        self, now: float, *, recovered: bool = False, ramp: Ramp | None = None
+    ) -> Closed:
         """Return a new CLOSED state, in which calls count as the policy demands.
 
         Args:
             now: When it begins.
             recovered: Whether the region was down until now, so that a ramp begins.
+            ramp: The ramp that goes on; None: there is none.
         """
         policy = self.policy
         if self._mode is Mode.OFF:  # nothing of it is used, and all may be wrong
             return Closed(now)
         window = SlidingWindow(policy.window, now) if policy.watches_rates else None
-        ramp = None
         if recovered and policy.ramp is not None:
             start, factor = policy.ramp
             ramp = Ramp(start, factor, policy.probe_lease)
@@ -584,7 +588,7 @@ class Circuit:
             return
         # What is in the window cannot be measured again: it starts empty.
         self._totals = self.totals()
-        self.state = renewed = self.make_closed(state.since)
+        self.state = renewed = self.make_closed(state.since, ramp=_ramp_of(state))
         renewed.streak, renewed.last_activity = state.streak, state.last_activity
 
     def _fits(self, state: Closed) -> bool:
@@ -698,6 +702,12 @@ class Circuit:
             state.ramp.end(call, was_answered=was_answered)
             if state.ramp.is_over:
                 state.end_ramp()
+
+    def _give_back_place(self, ticket: Ticket, report: Report) -> None:
+        """Give back the place of a call that is late, but began on the ramp that goes on."""
+        ramp, goes_on = _ramp_of(self.state), isinstance(report, AttemptReport)
+        if ramp is not None and isinstance(ticket, Call) and not goes_on:
+            ramp.end(ticket, was_answered=False)
 
     def _is_abandoned_too_often(self) -> bool:
         """Count an abandoned call; return whether the row of them is too long."""

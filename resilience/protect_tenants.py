@@ -134,10 +134,13 @@ class _Calls:
         permit.begin(breaker, closed, self._classifiers)
         permit.make, permit.tenant, permit.tenant_call = self._make, tenant, None
         try:
-            return await call_retried(permit, closed, args, kwargs)
+            result = await call_retried(permit, closed, args, kwargs)
         except BaseException as error:
             permit.end_tenant_call(error)
             raise
+        if permit.tenant_call is not None:
+            permit.tenant_call.leave()
+        return result
 
     def run_sync(
         self, breaker: AdmitsTenants, tenant: str, args: Arguments, kwargs: Keywords
@@ -154,6 +157,8 @@ class _Calls:
         except BaseException as error:
             permit.end_tenant_call(error)
             raise
+        if permit.tenant_call is not None:
+            permit.tenant_call.leave()
         if unfinished.of(type(result)) is None:
             return result
         return self._make(breaker, tenant).returned_by_sync(result)

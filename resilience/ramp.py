@@ -77,4 +77,4 @@ class Ramp:
         self._answers += was_answered
         if self._answers >= self.limit:
             self._answers = 0
-            self.limit = math.ceil(self.limit * self.factor)
+            self.limit = math.ceil(min(self.limit * self.factor, _FULL_SPEED + 1))

@@ -45,7 +45,7 @@ class Backoff:
         check_factor("factor", self.factor)
         check_seconds("maximum", self.maximum)
         check_amount("jitter", self.jitter)
-        least = self.first * (1 + self.jitter)
+        least = self.first * (1.0 + self.jitter)
         if self.maximum < least:
             needed = "first" if self.jitter == 0 else "first with its jitter"
             got = shown(self.maximum)

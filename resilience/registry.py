@@ -198,24 +198,10 @@ class CircuitBreakerRegistry(KeepsIdentity):
                 closed.
         """
         check_names(settings)
-        old = self._settings
-        new = replace(old, **settings)
-        policies, allows = new.policies_by_name(), new.allows()
-        now = _validate.first_reading(new.clock)
-        with lock:
-            breakers = self._all_breakers()
-            new.check_replaces(old, breakers)
-            if new.sharing is not None and new.sharing is not old.sharing:
-                new.sharing.bind(self)
-                for breaker in breakers:
-                    new.sharing.adopt(breaker)
-            self._settings, self._policies, self._allows = new, policies, allows
-            if new.allowed_regions is not old.allowed_regions:
-                self.aliases.clear()
-            for breaker in breakers:
-                self._configure_breaker(breaker)
-            self._eviction_order.rebuild()
-            self._evict(new.max_regions, now)
+        is_done = False
+        while not is_done:  # again if another thread has changed others meanwhile
+            old = self._settings
+            is_done = self._replace_settings(old, replace(old, **settings))
 
     @property
     def max_regions(self) -> int:
@@ -347,16 +333,20 @@ class CircuitBreakerRegistry(KeepsIdentity):
             TypeError: An argument has the wrong type.
             ValueError: `limit` is not positive, or the file at the path is not a recording.
             OSError: The file cannot be written.
-            RuntimeError: The registry records already.
+            RuntimeError: The registry records already, or another one of this process records to
+                the same path.
         """
         _validate.check_type("path", path, str, Path)
         _validate.check_count("limit", limit)
         takes = "the text of a report"
         _validate.check_callable("on_outage", on_outage, takes, optional=True)
-        if self._recording is not None:
+        if self._recording is not None and self._recording.is_open:
             raise RuntimeError("the registry records already: close that recording first")
-        report = None if on_outage is None else partial(report_outage, Path(path), on_outage)
-        recording = Recording(Path(path), limit, self.now(), report)
+        if self._recording is not None:  # it has failed, or is that of a parent process
+            self._recording.close()
+        place = Path(path).absolute()  # whatever the working directory will be
+        report = None if on_outage is None else partial(report_outage, place, on_outage)
+        recording = Recording(place, limit, self.now(), report)
         stop_listening = self._subscribers.listeners.add(recording.note_change)
         recording.on_close = partial(self._stop_recording, recording, stop_listening)
         with lock:
@@ -415,6 +405,30 @@ class CircuitBreakerRegistry(KeepsIdentity):
         if not isinstance(region, str) or not region.strip():
             return False
         return self._settings.name(str.__str__(region)) in self._breakers
+
+    # Changing settings
+
+    def _replace_settings(self, old: CheckedSettings, new: CheckedSettings) -> bool:
+        """Put new settings into force; False: the old ones are not in force any more."""
+        policies, allows = new.policies_by_name(), new.allows()
+        now = _validate.first_reading(new.clock)
+        with lock:
+            if self._settings is not old:
+                return False
+            breakers = self._all_breakers()
+            new.check_replaces(old, breakers)
+            if new.sharing is not None and new.sharing is not old.sharing:
+                new.sharing.bind(self)
+                for breaker in breakers:
+                    new.sharing.adopt(breaker)
+            self._settings, self._policies, self._allows = new, policies, allows
+            if new.allowed_regions is not old.allowed_regions:
+                self.aliases.clear()
+            for breaker in breakers:
+                self._configure_breaker(breaker)
+            self._eviction_order.rebuild()
+            self._evict(new.max_regions, now)
+            return True
 
     # Finding and making
 

@@ -276,7 +276,12 @@ class Tenants:
 
         Returns:
             False when the time was up before that.
+
+        Raises:
+            TypeError: The timeout is not a number.
+            ValueError: The timeout is negative or NaN.
         """
+        _validate.check_timeout(timeout)
         with self._in_line(tenant) as queue:
             return await queue.wait(timeout)
 

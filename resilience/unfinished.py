@@ -84,8 +84,15 @@ unfinished: ByType[Unfinished | None] = ByType(_find)
 def must_be_awaited(result: object) -> bool:
     """Return whether what a `def` returned must be awaited."""
     how = unfinished.of(type(result))
-    # `types.coroutine` makes generators that can be awaited.
-    return how is Unfinished.AWAITABLE or (how is Unfinished.LAZY and inspect.isawaitable(result))
+    if how is Unfinished.LAZY:
+        return _is_awaitable_generator(result)
+    return how is Unfinished.AWAITABLE
+
+
+def _is_awaitable_generator(result: object) -> bool:
+    """Return whether a result is a generator that can be awaited: `types.coroutine` makes them."""
+    flag = inspect.CO_ITERABLE_COROUTINE
+    return is_a(result, GeneratorType) and bool(result.gi_code.co_flags & flag)
 
 
 class ResultWatch:

@@ -127,23 +127,24 @@ class WatchedPermit(Permit):
     async def go_on(self, awaitable: Awaitable[T]) -> T:
         """Await a part of the call after its function has returned, in the time that is left.
 
-        The time between two parts is the caller's own, and does not count.
+        The time between two parts is the caller's own, and does not count for the `call_timeout`.
 
         Raises:
             TimeoutError: The time was up; the call is settled as a failure.
         """
         limit, task = self.call_timeout, _current_task()
-        if limit is None or self.ticket is None or task is None:
+        has_times = limit is not None or self.breaker.circuit.policy.stranded_after is not None
+        if not has_times or self.ticket is None or task is None:
             return await awaitable
         call, loop = RunningCall(task), task.get_loop()
         began = loop.time()
-        timers = [call.end_after(limit - self.waited)]
+        timers = self._set_timers_for_part(call, limit, began)
         try:
             result = await awaitable
         except BaseException as error:
             if _stop_watching(call, timers, None, error) is None:
                 raise
-            raise self._time_is_up("end of the answer", limit) from error
+            raise self._time_is_up("end of the answer", cast("float", limit)) from error
         finally:
             self.waited += loop.time() - began
         _stop_watching(call, timers, None, None)
@@ -152,6 +153,7 @@ class WatchedPermit(Permit):
     def _continuation(self) -> Permit:
         permit = WatchedPermit().begin(self.breaker, None, self._classifiers)
         if self.began is not None:  # it has waited for the function until now
+            permit.began = self.began
             permit.waited = asyncio.get_running_loop().time() - self.began
         return permit
 
@@ -184,6 +186,19 @@ class WatchedPermit(Permit):
         if policy.stranded_after is not None:
             count = self.breaker.count_stranded
             timers.append(call.call_after(policy.stranded_after, count))
+        return timers
+
+    def _set_timers_for_part(
+        self, call: RunningCall, limit: float | None, now: float
+    ) -> list[asyncio.TimerHandle]:
+        timers: list[asyncio.TimerHandle] = []
+        if limit is not None:
+            timers.append(call.end_after(limit - self.waited))
+        stranded_after = self.breaker.circuit.policy.stranded_after
+        if stranded_after is not None and self.began is not None:
+            left = self.began + stranded_after - now
+            if left > 0.0:  # otherwise it was looked at before
+                timers.append(call.call_after(left, self.breaker.count_stranded))
         return timers
 
     def _error_for(self, cause: _Cause, policy: BreakerPolicy) -> Exception:

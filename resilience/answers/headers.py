@@ -168,10 +168,11 @@ def _read_google(headers: Headers, details: object) -> None:
 def _seconds_of(duration: object) -> str:
     """Return a protobuf Duration, or a timedelta, in seconds; an empty text is neither."""
     if is_a(duration, timedelta):
-        return f"{duration.total_seconds():f}"
+        return f"{timedelta.total_seconds(duration):f}"
     seconds, nanos = safe_getattr(duration, "seconds"), safe_getattr(duration, "nanos")
     if not is_a(seconds, int) or not is_a(nanos, int):
         return ""
+    seconds, nanos = int.__int__(seconds), int.__int__(nanos)  # they may compare in their own way
     is_valid = 0 <= seconds < _MOST_SECONDS and 0 <= nanos < _NANOS
     return f"{seconds}.{nanos:09}" if is_valid else ""
 

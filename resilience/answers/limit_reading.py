@@ -1,5 +1,8 @@
 """What one answer says about a rate limit: how much is allowed, what remains of it, until when."""
 
+import math
+
+from resilience._introspection import is_a
 from resilience.answers.delay import find_delay
 from resilience.answers.headers import Headers, headers_of
 from resilience.answers.rate_limit import (
@@ -40,7 +43,7 @@ def read_limit(answer: object) -> LimitReading:
 
 
 def _says_throttled(answer: object) -> bool:
-    if isinstance(answer, BaseException):
+    if is_a(answer, BaseException):
         _, root, status = examine(answer)
         return is_throttled(root, status)
     return status_of(answer) == TOO_MANY_REQUESTS
@@ -55,7 +58,8 @@ def _limit_in(headers: Headers) -> RateLimit | None:
     limits: list[RateLimit] = []
     for text, window in policies:
         allowed = parse_seconds(text)
-        if allowed and window:
+        # A number may have as many digits as a header has room for.
+        if allowed and window and 0.0 < allowed / window < math.inf:
             limits.append(shared_limit(allowed, window))
     return min(limits, key=lambda limit: limit.per_second, default=None)
 

@@ -89,7 +89,8 @@ def last_attempt(error: object) -> Future[object] | None:
         return None
     try:
         is_over = Future.done(attempt) and not Future.cancelled(attempt)
-    except AttributeError:  # of a class that makes no real Future
+    except BaseException as fault:  # noqa: BLE001 - of a class that makes no real Future
+        raise_interrupt(fault)
         return None
     return attempt if is_over else None
 

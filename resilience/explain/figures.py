@@ -129,8 +129,11 @@ class _Load:
         seconds = sum(share**number * step for number, step in enumerate(steps))
         offered = traffic.calls_per_second * seconds
         self._lost = _lost(offered, traffic.concurrency)
-        #: Calls that end in a second.
-        self.per_second = traffic.calls_per_second * (1 - self._lost)
+        #: Calls that end in a second. Where a float cannot hold the few that find room, all places
+        #: are taken at any time.
+        self.per_second = traffic.calls_per_second * (1 - self._lost) or (
+            traffic.concurrency / seconds
+        )
 
     def is_steady_for(self, calls: float) -> bool:
         """Whether this many calls are enough for the beginning to lose its weight.

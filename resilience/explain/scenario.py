@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from resilience._validate import check_amount, check_count, check_seconds
+from resilience._validate import check_amount, check_count, check_seconds, kind_of
 
 # As those of `transient_retry`: 1 s, 2 s, 4 s and so on, each plus up to 1 s at random.
 _LONGEST_WAIT = 32.0
@@ -81,7 +81,8 @@ class Scenario:
         given: object = self.phases
         is_tuple = isinstance(given, tuple) and len(self.phases) > 0
         if not is_tuple or not all(isinstance(phase, Phase) for phase in self.phases):
-            raise TypeError(f"phases must be a tuple of at least one Phase, got {given!r}")
+            got = "()" if isinstance(given, tuple) and not given else kind_of(given)
+            raise TypeError(f"phases must be a tuple of at least one Phase, got {got}")
         check_seconds("calls_per_second", self.calls_per_second)
         check_count("concurrency", self.concurrency)
         check_count("attempts", self.attempts)

@@ -6,6 +6,7 @@ under way at that moment is refused as well; it counts only once.
 """
 
 from resilience import _validate
+from resilience.limits.throttle import LONGEST_WAIT
 
 # Requests a second.
 _INITIAL, _LOWEST, _HIGHEST = 1.0, 0.1, 10_000.0
@@ -48,10 +49,12 @@ class AdaptiveRate:
 
         Args:
             now: The time, in seconds.
-            wait: Seconds that the server asks to wait: nothing is under way until then.
+            wait: Seconds that the server asks to wait, at most an hour of which counts: nothing is
+                under way until then.
         """
         if self._backed_off_at <= now < self._cooled_down_at:
             return
         self.per_second = max(self.per_second * _DECREASE, _LOWEST)
-        self._backed_off_at, self._cooled_down_at = now, now + _COOL_DOWN + wait
+        cool_down = _COOL_DOWN + min(wait, LONGEST_WAIT)
+        self._backed_off_at, self._cooled_down_at = now, now + cool_down
         self._grown_at = now

@@ -16,7 +16,7 @@ class RateLimit:
 
     Raises:
         TypeError: An argument is not a number.
-        ValueError: An argument is not above 0, or is infinite.
+        ValueError: An argument, or the rate that they make, is not above 0, or is infinite.
     """
 
     allowed: float
@@ -25,6 +25,7 @@ class RateLimit:
     def __post_init__(self) -> None:
         _validate.check_seconds("window", self.window)
         _validate.check_above_zero("allowed", self.allowed)
+        _validate.check_above_zero("allowed / window", self.per_second)
 
     @property
     def per_second(self) -> float:

@@ -10,6 +10,7 @@ import math
 import os
 import secrets
 import stat
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -20,9 +21,11 @@ from pathlib import Path
 
 from resilience import log
 from resilience._lock import lock, postpone
+from resilience._text import one_line
 from resilience.circuit import Circuit, Rejection
 from resilience.circuit_states import Call, CircuitState, Closed, Open, Ticket
 from resilience.events import StateChanged
+from resilience.identity import KeepsIdentity
 from resilience.mode import FORCED_MODE, Mode
 from resilience.outcome import ABANDONED, AttemptReport, DelayingReport, Outcome, Report
 from resilience.policy import BreakerPolicy
@@ -42,7 +45,7 @@ _KINDS = {
 }
 
 
-class Recording:
+class Recording(KeepsIdentity):
     """A recording that is being written; `CircuitBreakerRegistry.record` starts one.
 
     The file holds the most recent outcomes. When it has half of `limit`, it becomes `path` with
@@ -56,8 +59,11 @@ class Recording:
 
     Raises:
         OSError: The file cannot be written.
+        RuntimeError: Another recording of this process writes there.
         ValueError: There is a file at the path that is not a recording.
     """
+
+    NOT_PICKLED = "it writes a file of this process; read that file where it is needed"
 
     def __init__(
         self,
@@ -82,13 +88,19 @@ class Recording:
         self._is_full = log.Once()
         #: What ends the registry's part of it.
         self.on_close: Callable[[], object] = _nothing
-        self._file: int | None = self._begin_file()
+        self._file: int | None = None
+        _claim(self)
+        try:
+            self._file = self._begin_file()
+        except BaseException:
+            _give_up(self)
+            raise
         atexit.register(self.close)
 
     @property
     def is_open(self) -> bool:
         """Whether outcomes are still written."""
-        return self._file is not None
+        return self._file is not None and self._process == os.getpid()
 
     def flush(self) -> None:
         """Write what was collected."""
@@ -152,8 +164,8 @@ class Recording:
                 name="resilience-outage-report",
                 daemon=True,
             )
-            self._reports = [*filter(threading.Thread.is_alive, self._reports), report]
             report.start()
+            self._reports = [*filter(threading.Thread.is_alive, self._reports), report]
 
     def _report(self, on_outage: Callable[[str], object], region: str) -> None:
         try:
@@ -236,6 +248,7 @@ class Recording:
                 os.close(self._file)
         self._file = None
         self._buffer.clear()
+        _give_up(self)
 
 
 @dataclass(slots=True)
@@ -345,7 +358,7 @@ class CircuitRecorder:
         call = self._running.get(ticket)
         if call is not None:
             if isinstance(report, DelayingReport) and report.retry_after:
-                self.note({"delay": report.retry_after})
+                self.note({"delay": min(report.retry_after, sys.float_info.max)})
             word = self._words
             if call.attempt is not None and isinstance(ticket, Call):
                 call.is_counted = ticket.is_counted and report.outcome is Outcome.FAILURE
@@ -393,6 +406,27 @@ class CircuitRecorder:
         chance = self._chance()
         self.note({"chance": chance})
         return chance
+
+
+# Which recording of this process writes at a path, or moves its files there.
+_writers: dict[str, Recording] = {}
+
+
+def _claim(recording: Recording) -> None:
+    """Let a recording have its path, or refuse it if another one writes there."""
+    path = os.path.realpath(recording.path)
+    with lock:
+        if not _writers.keys().isdisjoint((path, f"{path}.1")):
+            what = "another recording writes there: give each of them a path of its own"
+            raise RuntimeError(f"cannot record to {one_line(str(recording.path))}: {what}")
+        _writers.update({path: recording, f"{path}.1": recording})
+
+
+def _give_up(recording: Recording) -> None:
+    """Leave the path of a recording to others; the caller may hold the lock."""
+    with lock:
+        for path in [path for path, writer in _writers.items() if writer is recording]:
+            del _writers[path]
 
 
 def _has_lease(ticket: Ticket) -> bool:

@@ -18,6 +18,8 @@ _MOST_STEPS: Final = 20_000
 _MEAN_WINDOW: Final = 119 / 120
 # Terms that are smaller than the greatest one by this factor do not matter for their sum.
 _NEGLIGIBLE: Final = 1e-9
+# No Poisson number is above its mean by more than as many times one plus its square root.
+_NEVER_MORE: Final = 40
 
 
 def mean_calls_until_streak(share: float, threshold: int) -> float:
@@ -83,21 +85,26 @@ def _rate_trips_per_second(policy: BreakerPolicy, share: float, calls_per_second
     The failures and the other calls in the window are two independent Poisson numbers.
     """
     threshold = policy.failure_rate_threshold
-    if threshold is None or share in (0, 1):
-        return 0.0
     calls = calls_per_second * policy.window * _MEAN_WINDOW
+    if threshold is None or share in (0, 1) or calls * share == 0:
+        return 0.0
     if share >= threshold and calls >= policy.minimum_calls:
         return calls_per_second * share  # as soon as there are enough calls, any failure trips
-    log_failures, log_others = _log_poisson(calls * share), _log_poisson(calls * (1 - share))
+    mean_others = calls * (1 - share)
+    log_failures, log_others = _log_poisson(calls * share), _log_poisson(mean_others)
+    # There are hardly ever more others: nobody needs to look there.
+    most_others = mean_others + _NEVER_MORE * (1 + math.sqrt(mean_others))
 
     def chance(failures: int) -> float:
         """Return the chance of this many failures, and of others with which one more trips."""
-        most = math.floor((failures + 1) / threshold + _NEGLIGIBLE) - failures - 1
+        in_all = min((failures + 1) / threshold + _NEGLIGIBLE, failures + 1 + most_others)
+        most = math.floor(in_all) - failures - 1
         total = 0.0
         for others in range(most, max(0, policy.minimum_calls - failures - 1) - 1, -1):
             value = math.exp(log_failures(failures) + log_others(others))
             total += value
-            if value < total * _NEGLIGIBLE:
+            # Below the mean they only become less likely, down to nothing.
+            if value <= total * _NEGLIGIBLE and others <= mean_others:
                 break
         return total
 

@@ -227,3 +227,14 @@ def test_without_a_probe_timeout_a_lease_lasts_for_the_recovery_timeout(
 def test_a_breaker_takes_nothing_but_a_policy(policy):
     with pytest.raises(TypeError, match="policy"):
         CircuitBreaker("eu-west-1", policy)
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_a_count_with_which_nobody_can_calculate_is_refused(name):
+    with pytest.raises(ValueError, match=f"^{name} must be a whole number .*, got int$"):
+        BreakerPolicy(**{name: 10**400})
+
+
+def test_a_backoff_whose_jitter_has_no_room_in_any_number_is_refused():
+    with pytest.raises(ValueError, match=r"^maximum must be at least inf s"):
+        Backoff(10**308, jitter=9)

@@ -314,14 +314,20 @@ class ConcurrencyLimit:
             self.pacing.begin_drain()
             if self.pacing.knows_limit and self._breaker.policy.ramp is None:
                 self._step = None  # The pace is gentle enough.
+        elif self._step is None:  # The circuit opened while its mode kept nobody away.
+            self._step, self._factor = self._ramp
         self._changed.set()
         self._serve_and_wake()
 
-    def _follow_mode(self) -> None:
-        """Go on at full rate after an opening that keeps nobody away any more.
+    # That the mode has changed is not an event of the circuit.
 
-        That the mode has changed is not an event of the circuit.
-        """
+    def notice_opening(self) -> None:
+        """Begin a slow start if the circuit opened while its mode kept nobody away."""
+        if self._step is None and not self.is_closed:
+            self._on_state_change(self._breaker.state)
+
+    def _follow_mode(self) -> None:
+        """Go on at full rate after an opening that keeps nobody away any more."""
         if self._step is not None and not self._counts_successes:
             self._step = None
             self._on_state_change(CircuitState.CLOSED)

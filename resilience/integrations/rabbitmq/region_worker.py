@@ -184,6 +184,7 @@ class RegionWorker(Worker):
 
     def _note_recovery(self) -> None:
         """Make the failed messages due when the circuit has closed."""
+        self._limit.notice_opening()
         closed = self._limit.is_closed
         if closed and not self._was_closed:
             self._probing.failed = 0

@@ -149,9 +149,23 @@ def test_a_call_that_may_not_be_over_is_not_asked_for_its_metadata():
     assert requested_delay(ClientError(response=call)) is None
 
 
+class BitingDuration(timedelta):
+    def total_seconds(self):
+        raise RuntimeError("bitten")
+
+
+class BitingNumber(int):
+    def __ge__(self, _other):
+        raise RuntimeError("bitten")
+
+    __lt__ = __format__ = __ge__
+
+
 @pytest.mark.parametrize(
     ("detail", "seconds"),
     [
+        (SimpleNamespace(retry_delay=BitingDuration(seconds=7)), 7),
+        (SimpleNamespace(retry_delay=SimpleNamespace(seconds=BitingNumber(7), nanos=0)), 7),
         (SimpleNamespace(retry_delay=SimpleNamespace(seconds=7, nanos=250_000_000)), 7.25),
         (SimpleNamespace(retry_delay=SimpleNamespace(seconds=0, nanos=1_000_000)), 0.001),
         (SimpleNamespace(retry_delay=timedelta(minutes=1, seconds=7.5)), 67.5),

@@ -1,11 +1,12 @@
 """Clocks that jump, step back, are frozen, or take locks of their own."""
 
+import asyncio
 import threading
 
 import pytest
 from freezegun import freeze_time
 
-from resilience import CircuitBreaker, CircuitBreakerOpenError
+from resilience import BreakerPolicy, CircuitBreaker, CircuitBreakerOpenError
 from tests.support.driving import CLOSED, HOUR, OPEN, admits, close, half_open, rejection, trip
 
 
@@ -116,3 +117,25 @@ def test_a_clock_that_takes_a_lock_of_its_own_cannot_deadlock_two_breakers():
     other.acquire().succeed()
     go_on.set()
     thread.join()
+
+
+@pytest.mark.parametrize("reading", [None, "noon", 10**400])
+def test_a_clock_that_gives_no_number_during_a_call_replaces_neither_result_nor_error(reading):
+    readings = [0.0]
+    policy = BreakerPolicy(failure_rate_threshold=0.5)  # each call is timed
+    breaker = CircuitBreaker("eu-west-1", policy, clock=lambda: readings[-1])
+
+    @breaker
+    async def send(error=None):
+        readings.append(reading)
+        if error is not None:
+            raise error
+        return "sent"
+
+    assert asyncio.run(send()) == "sent"
+    readings.append(1.0)
+    with pytest.raises(TimeoutError):
+        asyncio.run(send(TimeoutError()))
+    readings.append(2.0)
+    snapshot = breaker.snapshot()
+    assert (snapshot.successes, snapshot.failures) == (1, 1)

@@ -167,6 +167,12 @@ def test_a_clock_that_returns_no_time_is_refused_when_it_is_given(give, reading)
 
 
 @clock_places
+def test_a_clock_that_returns_a_number_without_end_is_refused_when_it_is_given(give):
+    with pytest.raises(ValueError, match=r"^clock must return a finite .*, got int$"):
+        give(clock=lambda: 10**400)
+
+
+@clock_places
 def test_a_clock_that_raises_is_refused_when_it_is_given(give):
     with pytest.raises(ValueError, match=r"^clock raised OSError$"):
         give(clock=raising_clock)

@@ -2,6 +2,7 @@
 
 import asyncio
 import pickle
+from concurrent.futures import Future
 
 import pytest
 import trio
@@ -103,7 +104,19 @@ def test_an_error_whose_properties_raise_is_judged_by_the_rest_of_it():
     assert classify_error(BitingResponseError()) is IGNORED
 
 
+class BitingFuture(Future):
+    """A future that is none."""
+
+    def __init__(self):
+        pass
+
+    @property
+    def _condition(self):
+        raise RuntimeError("bitten")
+
+
 def test_the_classifier_raises_for_no_error():
+    assert classify_error(StatusError(last_attempt=BitingFuture())) is IGNORED
     assert classify_error(BitingComparisonError()) in Outcome
     assert classify_error(StatusError(response=BitingResponseError.Response())) is IGNORED
     assert classify_error(StatusError(last_attempt="none", reason=7, os_error=7)) is IGNORED

@@ -12,7 +12,7 @@ from resilience.integrations.rabbitmq.held import HeldMessages
 from resilience.integrations.rabbitmq.publisher import Publisher, copy_of
 from resilience.integrations.rabbitmq.unacked import Delivery
 from resilience.testing import FakeClock, run_in_virtual_time
-from tests.unit.consumers.world import QUEUE, REGION, World, bodies
+from tests.unit.consumers.world import QUEUE, REGION, TooManyRequestsError, World, bodies
 
 LAYOUTS = pytest.mark.parametrize("shared", [False, True], ids=["region", "shared"])
 LARGEST = 2**63 - 1  # the largest number that a header may have
@@ -246,5 +246,23 @@ def test_a_queue_for_dead_letters_is_not_one_that_is_consumed():
             await world.consumer(on_error=DeadLetterTo(QUEUE))
         with pytest.raises(ValueError, match=f"another queue than 'wait.{REGION}'"):
             await world.consumer(on_error=DeadLetterTo(f"wait.{REGION}"))
+
+    world.run(story)
+
+
+@LAYOUTS
+@pytest.mark.parametrize("with_tenant_from", [False, True])
+def test_a_limit_without_end_in_an_answer_ends_no_worker(shared, with_tenant_from):
+    world = World(shared=shared, with_tenant_from=with_tenant_from)
+    world.errors["A.0"] = TooManyRequestsError(wait=1)
+    world.errors["A.0"].headers["inin-ratelimit-allowed"] = "9" * 400
+
+    async def story():
+        world.publish(*bodies("A", 2), *bodies("B", 2))
+        async with await world.consumer():
+            await asyncio.sleep(10)
+            assert sorted(world.done_of("B")) == bodies("B", 2)
+            world.errors.clear()
+            await world.until(lambda: sorted(world.done_of("A")) == bodies("A", 2))
 
     world.run(story)

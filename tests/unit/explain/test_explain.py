@@ -147,3 +147,24 @@ def test_wrong_arguments_are_named(arguments):
     (name,) = arguments
     with pytest.raises(ValueError, match=name):
         BreakerPolicy().explain(**arguments)
+
+
+@pytest.mark.parametrize("threshold", [5e-324, 1e-9])
+def test_a_rate_that_any_failure_reaches_can_be_explained(threshold):
+    policy = BreakerPolicy(failure_rate_threshold=threshold, minimum_calls=1_000)
+    assert policy.explain(attempts=1).errors_50.after < 1_000
+
+
+def test_traffic_of_any_size_can_be_explained():
+    policy = BreakerPolicy(failure_rate_threshold=0.5)
+    found = [
+        policy.explain(calls_per_second=calls, concurrency=10**6).healthy_error_rate
+        for calls in (1e-300, 1, 100, 10_000, 100_000)
+    ]
+    assert found[0] == 1.0
+    assert 0.5 < found[4] < found[3] < found[2] < 1
+
+
+def test_more_calls_than_find_room_can_be_explained():
+    explanation = BreakerPolicy().explain(calls_per_second=1e20)
+    assert 0 < explanation.errors_50.after < math.inf

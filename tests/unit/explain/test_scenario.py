@@ -28,8 +28,8 @@ def test_a_wrong_phase_is_refused(fields, error, text):
     ("fields", "error", "text"),
     [
         ({"phases": ()}, TypeError, "phases must be a tuple of at least one Phase, got \\(\\)"),
-        ({"phases": HOUR}, TypeError, "phases must be a tuple"),
-        ({"phases": (HOUR, 5)}, TypeError, "phases must be a tuple"),
+        ({"phases": HOUR}, TypeError, "phases must be a tuple of at least one Phase, got Phase$"),
+        ({"phases": (HOUR, 5)}, TypeError, "phases must be a tuple .*, got tuple$"),
         ({"calls_per_second": 0}, ValueError, "calls_per_second"),
         ({"concurrency": 1.5}, TypeError, "concurrency"),
         ({"attempts": 0}, ValueError, "attempts"),

@@ -171,3 +171,16 @@ def test_a_drain_counts_what_it_has_taken():
     assert drain.backlog == 1
     assert drain.report(9) == DrainReport(seconds=9, requests=4, refused=1)
     assert drain.wait(1, live=True) >= 7
+
+
+@pytest.mark.parametrize(("allowed", "window"), [(1e-300, 1e300), (1e300, 1e-300)])
+def test_a_limit_that_makes_no_rate_is_refused(allowed, window):
+    with pytest.raises(ValueError, match=r"^allowed / window must be a finite number > 0, got"):
+        RateLimit(allowed, window)
+
+
+def test_a_rate_is_not_cooled_down_for_longer_than_the_longest_wait():
+    rate = AdaptiveRate(0, initial=16)
+    rate.back_off(0, 10**9)
+    rate.back_off(LONGEST_WAIT + 1)
+    assert rate.per_second == 4

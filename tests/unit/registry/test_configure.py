@@ -167,3 +167,18 @@ def test_normalize_and_clock_are_fixed_once_there_are_breakers(registry, change)
     with pytest.raises(RuntimeError, match=next(iter(change))):
         registry.configure(policy=BreakerPolicy(failure_threshold=2), **change)
     assert kept.policy == BreakerPolicy()
+
+
+def test_settings_that_are_changed_at_the_same_time_are_all_changed():
+    registry = CircuitBreakerRegistry()
+    asked = []
+
+    def normalize(region):
+        if not asked:
+            asked.append(region)
+            registry.configure(max_regions=7)  # as another thread would
+        return region
+
+    registry.configure(normalize=normalize, policies={"a": BreakerPolicy(failure_threshold=3)})
+    assert registry.max_regions == 7
+    assert registry.get("a").policy.failure_threshold == 3

@@ -169,3 +169,11 @@ def test_one_that_is_called_again_and_again_learns_although_it_was_evicted(clock
         call.fail()
         del call
     assert registry.get("a").state is CircuitState.OPEN
+
+
+def test_a_recovery_timeout_without_end_stops_no_eviction(clock):
+    policy = BreakerPolicy(recovery_timeout=10**308)
+    registry = CircuitBreakerRegistry(policy, max_regions=1, clock=clock)
+    registry.get("a").acquire().fail()
+    registry.get("b").acquire().fail()
+    assert [breaker.region for breaker in registry] == ["b"]

@@ -1,7 +1,9 @@
 """`registry.record`: what is written, when, and what becomes of the file."""
 
 import asyncio
+import copy
 import os
+import pickle
 import threading
 
 import pytest
@@ -12,7 +14,7 @@ from resilience.mode import Mode
 from resilience.recording import read_recording
 from resilience.recording.layout import Kind
 from resilience.replay import compare, replay
-from tests.support.driving import close, rejection, trip
+from tests.support.driving import ServerError, close, rejection, trip
 from tests.support.recorded_traffic import read_regions
 
 
@@ -526,3 +528,94 @@ def test_a_recording_that_is_closed_twice_leaves_the_next_one_alone(path, clock)
         clock.advance(breaker.retry_after)
     second.close()
     assert compare(read_regions(path)["eu-west-1"], {}).differences == 0
+
+
+def test_two_registries_do_not_record_to_the_same_path(registry, path, clock):
+    others = CircuitBreakerRegistry(clock=clock)
+    recording = registry.record(path)
+    for same in (path, f"{path}.1", path.parent / "." / "outcomes"):
+        with pytest.raises(RuntimeError, match="another recording writes there"):
+            others.record(same)
+    registry.get("eu-west-1").acquire().succeed()
+    recording.close()
+    assert kinds(path) == [Kind.SUCCESS]
+    others.record(path).close()
+
+
+def test_a_recording_that_cannot_begin_leaves_its_path_to_others(registry, path):
+    path.write_text("precious data")
+    with pytest.raises(ValueError, match="not a recording"):
+        registry.record(path)
+    path.unlink()
+    registry.record(path).close()
+
+
+def test_a_recording_that_has_failed_makes_way_for_another(registry, path, log, monkeypatch):
+    failed = registry.record(path)
+    registry.get("eu-west-1").acquire().succeed()
+
+    def write(_file, _data):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", write)
+        failed.flush()
+    _wait_for(log, "stopped recording")
+    recording = registry.record(path)
+    registry.get("eu-west-1").acquire().answered()
+    failed.close()
+    registry.get("eu-west-1").acquire().answered()
+    recording.close()
+    assert kinds(path) == [Kind.ANSWERED, Kind.ANSWERED]
+
+
+def test_a_recording_is_copied_as_itself_and_not_pickled(registry, path):
+    recording = registry.record(path)
+    assert copy.copy(recording) is copy.deepcopy(recording) is recording
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        pickle.dumps(recording)
+    recording.close()
+
+
+def test_a_delay_without_end_can_be_read_again(path, clock):
+    policy = BreakerPolicy(failure_threshold=1, recovery_timeout=Backoff(1), honor_retry_after=True)
+    registry = CircuitBreakerRegistry(policy, clock=clock)
+    recording = registry.record(path)
+    registry.get("eu-west-1").acquire().fail(ServerError(headers={"Retry-After": "9" * 400}))
+    recording.close()
+    [recorded] = read_recording(path).regions
+    assert compare(recorded, {}).differences == 0
+    assert len(recorded.changes) == 1
+
+
+def test_a_report_whose_thread_does_not_start_keeps_no_recording_from_ending(
+    path, clock, monkeypatch
+):
+    registry = CircuitBreakerRegistry(BreakerPolicy(failure_threshold=1), clock=clock)
+    recording = registry.record(path, on_outage=print)
+    breaker = registry.get("eu-west-1")
+    breaker.acquire().fail()
+
+    def start(_thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        breaker.reset()
+    recording.close()
+    assert not recording.is_open
+
+
+def test_a_recording_stays_where_it_is_when_the_working_directory_changes(
+    registry, tmp_path, monkeypatch
+):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(tmp_path)
+    recording = registry.record("outcomes", limit=2)
+    monkeypatch.chdir(elsewhere)
+    for _ in range(3):
+        registry.get("eu-west-1").acquire().succeed()
+    recording.close()
+    assert kinds(tmp_path / "outcomes") == [Kind.SUCCESS, Kind.SUCCESS]
+    assert list(elsewhere.iterdir()) == []

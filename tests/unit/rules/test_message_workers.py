@@ -9,7 +9,7 @@ from resilience import BreakerPolicy, CircuitBreakerRegistry, CircuitState
 from resilience.integrations.rabbitmq import DeadLetterTo, RegionConsumer
 from resilience.limits import RateLimit
 from resilience.testing import FakeClock, StubBroker, run_in_virtual_time
-from tests.support.driving import ServerError
+from tests.support.driving import ServerError, trip
 
 REGION = "eu-west-1"
 
@@ -19,8 +19,8 @@ class World:
 
     def __init__(self, **policy):
         self.clock = FakeClock()
-        rules = {"failure_threshold": 3, "success_threshold": 1, **policy}
-        self.registry = CircuitBreakerRegistry(BreakerPolicy(**rules), clock=self.clock)
+        self.rules = {"failure_threshold": 3, "success_threshold": 1, **policy}
+        self.registry = CircuitBreakerRegistry(BreakerPolicy(**self.rules), clock=self.clock)
         self.breaker = self.registry.get(REGION)
         self.broker = StubBroker()
         self.broker.declare("eu")
@@ -29,6 +29,8 @@ class World:
         self.handled = []
         self.attempts = 0
         self.running = self.most_running = 0
+        # How many attempts were running when each of them began, itself included.
+        self.running_at_start = []
 
     def publish(self, *bodies):
         for body in bodies:
@@ -37,6 +39,7 @@ class World:
     async def handle(self, message):
         self.attempts += 1
         self.running += 1
+        self.running_at_start.append(self.running)
         self.most_running = max(self.most_running, self.running)
         try:
             with self.breaker.acquire():
@@ -46,6 +49,9 @@ class World:
         finally:
             self.running -= 1
         self.handled.append(message.body)
+
+    def set_mode(self, mode):
+        self.registry.configure(policy=BreakerPolicy(**{**self.rules, "mode": mode}))
 
     def run(self, story, **settings):
         async def running():
@@ -144,3 +150,45 @@ def test_a_worker_that_was_stopped_goes_on_at_full_rate_where_nobody_is_rejected
         assert len(world.handled) == 400
 
     world.run(story, prefetch=50)
+
+
+@pytest.mark.parametrize("first", ["enforce", "observe", "off"])
+@pytest.mark.parametrize("second", ["observe", "off"])
+def test_after_an_opening_that_kept_nobody_away_a_worker_waits_and_starts_slowly(first, second):
+    world = World()
+    world.publish(*(b"%d" % number for number in range(5000)))
+
+    async def story():
+        world.set_mode(first)
+        await asyncio.sleep(0.5)
+        world.set_mode("observe" if first == "off" else first)
+        trip(world.breaker)
+        world.set_mode(second)
+        await asyncio.sleep(3.005)
+        assert world.running == 8
+        world.set_mode("enforce")
+        await asyncio.sleep(1)
+        assert (world.breaker.state, world.running) == (CircuitState.OPEN, 0)
+        attempts = len(world.running_at_start)
+        await asyncio.sleep(60)
+        # A probe; then steps of one call at a time, of two, and so on.
+        assert world.running_at_start[attempts : attempts + 4] == [1, 1, 1, 2]
+        assert world.most_running == 8
+
+    world.run(story, prefetch=8)
+
+
+def test_a_worker_that_waited_for_its_first_message_in_enforce_again_starts_slowly():
+    world = World(mode="observe")
+
+    async def story():
+        trip(world.breaker)
+        await asyncio.sleep(3)
+        world.set_mode("enforce")
+        await asyncio.sleep(70)
+        world.publish(*(b"%d" % number for number in range(100)))
+        await asyncio.sleep(5)
+        assert world.running_at_start[:4] == [1, 1, 1, 2]
+        assert len(world.handled) == 100
+
+    world.run(story, prefetch=8)

@@ -221,3 +221,33 @@ async def test_waiting_callers_all_get_through(clock):
     for before, at_once in most:
         steps = [2**step for step in range(9) if 2**step - 1 <= before]
         assert at_once <= steps[-1]
+
+
+def test_a_ramp_goes_on_when_a_recording_begins_and_when_it_ends(clock, tmp_path):
+    rules = {"failure_threshold": 1, "success_threshold": 1, "recovery_timeout": 10}
+    registry = CircuitBreakerRegistry(BreakerPolicy(ramp=(2, 2), **rules), clock=clock)
+    breaker = registry.get("eu-west-1")
+    recover(breaker, clock)
+    first, second = admitted(breaker)
+    recording = registry.record(tmp_path / "outcomes")
+    assert admitted(breaker) == []
+    second.attempt_failed(ServerError())
+    assert admitted(breaker) == []
+    first.succeed()
+    (third,) = admitted(breaker)  # in the place of the first
+    recording.close()
+    assert admitted(breaker) == []
+    for permit in (second, third):
+        permit.succeed()
+    fourth, fifth = admitted(breaker)  # what is late takes no part in the steps
+    fourth.succeed()
+    fifth.succeed()
+    assert len(admitted(breaker)) == 4
+
+
+def test_the_largest_factor_ends_a_ramp_with_its_first_step(clock):
+    breaker = breaker_of(clock, ramp=(2, 1e308))
+    recover(breaker, clock)
+    for permit in admitted(breaker):
+        permit.succeed()
+    assert len(admitted(breaker)) == 2000

@@ -167,6 +167,41 @@ def test_a_black_hole_is_noticed_without_another_call():
     run_in_virtual_time(main(), FakeClock())
 
 
+@pytest.mark.parametrize("call_timeout", [None, 60])
+def test_a_body_that_does_not_come_is_noticed_without_another_call(call_timeout):
+    breaker = breaker_of(loop_time, failure_threshold=1, call_timeout=call_timeout)
+
+    async def main():
+        permit = breaker.acquire()
+
+        async def receive_headers():
+            await asyncio.sleep(2)
+            return permit.hand_over()
+
+        body = await permit.call_async(receive_headers, (), {})
+        assert await body.go_on(asyncio.sleep(1, "a part")) == "a part"
+        reading = asyncio.ensure_future(body.go_on(hang()))
+        await asyncio.sleep(1.5)
+        assert breaker.state is CLOSED
+        await asyncio.sleep(0.5)
+        await asyncio.sleep(0)
+        assert breaker.state is OPEN
+        assert await body.go_on(asyncio.sleep(0, "late")) == "late"
+        reading.cancel()
+        await asyncio.wait([reading])
+
+    run_in_virtual_time(main(), FakeClock())
+
+
+async def test_the_rest_of_a_block_that_began_elsewhere_has_no_timer():
+    breaker = breaker_of(loop_time)
+    with breaker.acquire() as permit:
+        body = permit.hand_over()
+    assert await body.go_on(asyncio.sleep(0, "a part")) == "a part"
+    body.succeed()
+    assert breaker.snapshot().successes == 1
+
+
 # Cancelling what is in flight
 
 

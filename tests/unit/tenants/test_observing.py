@@ -33,6 +33,10 @@ LIMITS = {
     "nothing allowed": ({"RateLimit-Policy": "0;w=60"}, None),
     "bytes": ([(b"RateLimit-Policy", b"100;w=50")], RateLimit(100, 50)),
     "nothing": ({}, None),
+    "a number without end": ({"RateLimit-Policy": f"{'9' * 400};w=60"}, None),
+    "a window without end": ({"RateLimit-Policy": f"100;w={'9' * 400}"}, None),
+    "no end of both": ({"RateLimit-Policy": f"{'9' * 400};w={'9' * 400}"}, None),
+    "next to nothing": ({"RateLimit-Policy": f"0.{'0' * 310}1;w={'9' * 308}"}, None),
 }
 
 

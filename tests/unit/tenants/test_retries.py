@@ -5,7 +5,7 @@ import asyncio
 import pytest
 import tenacity
 
-from resilience import TenantThrottledError, classify_status
+from resilience import TenantThrottledError, classify_status, scope
 from resilience.retry import gate, transient_retry
 from tests.unit.tenants.conftest import HttpError, throttled
 
@@ -168,3 +168,36 @@ async def test_retries_and_a_result_classifier_go_together(protected, region, br
         await send("acme")
     assert region.requests["acme"] == 1
     assert "acme" in breaker.throttled_tenants
+
+
+@pytest.mark.parametrize("colour", ["async", "sync"])
+async def test_a_call_that_went_well_at_its_second_attempt_is_over(
+    protected, region, breaker, colour
+):
+    decorate, retry = protected().decorate, transient_retry(wait=tenacity.wait_none())
+    answers = []
+
+    @decorate
+    @retry
+    async def send_async(tenant):
+        return answer()
+
+    @decorate
+    @retry
+    def send_sync(tenant):
+        return answer()
+
+    def answer():
+        if answers:
+            raise answers.pop()
+        return "sent"
+
+    async def send(tenant):
+        answers.append(HttpError(503))
+        return await send_async(tenant) if colour == "async" else send_sync(tenant)
+
+    for _ in range(3):
+        assert await send("acme") == "sent"
+        assert list(scope.enclosing_calls()) == []
+    breaker.tenants.throttle("acme", 7)
+    assert await send("other") == "sent"  # in the same task, and none of acme's business

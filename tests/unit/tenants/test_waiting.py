@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from math import nan
 
 import pytest
 
@@ -24,6 +25,15 @@ async def start_waiting(functions, region, clock, count, seconds=7):
     await settle()
     assert region.requests["acme"] == 1
     return tasks
+
+
+@pytest.mark.parametrize(
+    ("timeout", "error"), [("1", TypeError), (True, TypeError), (-1, ValueError), (nan, ValueError)]
+)
+async def test_a_wrong_timeout_is_refused(breaker, timeout, error):
+    breaker.tenants.throttle("acme", 7)
+    with pytest.raises(error, match=r"^timeout must be None or seconds of at least 0, got"):
+        await breaker.tenants.wait("acme", timeout)
 
 
 async def test_one_goes_first_and_then_all(protected, region, clock):
