@@ -133,6 +133,8 @@ class RegionEvidence:
         if not (began_closed and self._is_closed()):
             record.is_undecided |= counts
             return
+        if beginning.position < record.confirmed:
+            return  # It began before the call that has counted the one before: they count as one.
         record.suspend(now, counts=counts)
         self._pending.add(record)
         # Failures of messages that are known to fail are not among those that circuits count.
@@ -243,6 +245,7 @@ class RegionEvidence:
         proven = self._before(began, self._pending)
         for record in proven:
             record.confirm()
+            record.confirmed = began
             self._known.add(record)
         self._pending.difference_update(proven)
         self._unanswered.difference_update(proven)

@@ -60,6 +60,8 @@ class FailureRecord:
     # The last failure's position in the order of events, and how many calls had gone well by then.
     position: int = 0
     answers: int = 0
+    #: The position of the beginning of the call that has shown last that a failure counts.
+    confirmed: int = 0
     #: Whether the circuit opened, or was not CLOSED, before it could be decided whether it counts.
     is_undecided: bool = False
     #: Whether that was so when the message was moved.

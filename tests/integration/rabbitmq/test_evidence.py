@@ -88,6 +88,21 @@ def test_failures_without_a_success_between_them_count_as_one(breaker, evidence,
     assert not record.is_spent(None, 101)
 
 
+def test_two_attempts_that_began_before_the_same_success_count_as_one(breaker, evidence):
+    """The region may have been down when both began, and the second one has timed out."""
+    record = FailureRecord()
+    fail(breaker, evidence, record)
+    beginning = evidence.begin(record)
+    succeed(breaker, evidence)
+    record.note(TimeoutError())
+    evidence.record_failure(record, beginning, counts=True)
+    succeed(breaker, evidence)
+    assert record.counted == 1
+    fail(breaker, evidence, record)
+    succeed(breaker, evidence)
+    assert record.counted == 2
+
+
 @pytest.mark.parametrize("began", ["as a probe", "before the last opening"])
 def test_a_failure_counts_only_if_the_circuit_was_closed_all_the_time(
     breaker, evidence, clock, began
