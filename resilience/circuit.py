@@ -44,8 +44,8 @@ The rules:
 14. Where the policy watches rates, each call in CLOSED has its own ticket, which shows when the
     call began. Calls that say something about the region count in a sliding window when they end.
     A failure or a slow call trips the circuit if the window then holds enough calls and a rate has
-    reached its threshold; a call that goes well trips nothing. Each CLOSED begins with an empty
-    window. How the rates are counted is in `rules/`.
+    reached its threshold; any other call that goes well trips nothing. Each CLOSED begins with an
+    empty window. How the rates are counted is in `rules/`.
 15. After a recovery, a policy with a ramp admits only some calls at a time in CLOSED, more with
     each step, and rejects the rest. A place is a lease, as that of a probe is.
 16. Where the policy says so, a call counts as a failure once it is in flight for too long while the
