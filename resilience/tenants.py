@@ -149,9 +149,7 @@ class Tenants:
             answer: A response, or an error that holds one.
             tenant: Whose call it was; None: the limit is that of each tenant.
         """
-        reading = self._read_answer(answer)
-        if reading is not None:
-            self.learn(reading, tenant)
+        self.learn(read_limit(answer), tenant)
 
     def learn(
         self, reading: LimitReading, tenant: str | None, probe: TenantProbe | None = None
@@ -369,14 +367,6 @@ class Tenants:
         except Exception as fault:  # noqa: BLE001 - the call's own error or result goes first
             log_fault("clock", type(self), describe_exception(fault), self._breaker.name)
         return self._now
-
-    def _read_answer(self, answer: object) -> LimitReading | None:
-        try:
-            return read_limit(answer)
-        except Exception as fault:  # noqa: BLE001 - an object of a stranger's class
-            wrong = describe_exception(fault)
-            log_fault("an answer's class", type(answer), wrong, self._breaker.name)
-            return None
 
     def _read(self, query: Callable[[float], T]) -> T:
         now = self._breaker.now()
