@@ -704,7 +704,7 @@ class Circuit:
                 state.end_ramp()
 
     def _give_back_place(self, ticket: Ticket, report: Report) -> None:
-        """Give back the place of a call that is late, but began on the ramp that goes on."""
+        """Give back the place of a late call that began on the ramp that is still in force."""
         ramp, goes_on = _ramp_of(self.state), isinstance(report, AttemptReport)
         if ramp is not None and isinstance(ticket, Call) and not goes_on:
             ramp.end(ticket, was_answered=False)

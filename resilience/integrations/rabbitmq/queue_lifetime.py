@@ -75,7 +75,7 @@ async def check_lifetime_again(opening: Callable[[], Awaitable[Channel]], name: 
 
     Raises:
         ConsumerError: The queue may lose messages now.
-        AMQPChannelError: There is no such queue yet, or another connection has it for itself.
+        AMQPChannelError: The queue does not exist yet, or is exclusive to another connection.
     """
     refusal = await declare_over(opening, name, passive=True)
     if refusal is not None:

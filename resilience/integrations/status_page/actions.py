@@ -14,7 +14,7 @@ from resilience.integrations.status_page.access import Refusal
 from resilience.log import describe_exception, log, log_fault
 from resilience.registry import CircuitBreakerRegistry
 
-#: What a check answers: whether a request may change circuits, or the name of who asks for it.
+#: What a check returns: whether a request may change circuits, or the name of the caller.
 Permission: TypeAlias = bool | str | Awaitable[bool | str]
 
 #: The path of the actions below that of the page.
@@ -131,7 +131,7 @@ class Actions:
         return json.dumps({"state": breaker.state.value})
 
     async def _who(self, request: object) -> str:
-        """Return the name of who asks, which may be empty; a stranger is refused."""
+        """Return the name of the caller, which may be empty; a stranger is refused."""
         try:
             answer = self._may_act(request)
             if inspect.isawaitable(answer):

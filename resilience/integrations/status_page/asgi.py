@@ -46,7 +46,7 @@ class StatusPage:
             that may be reading the data as JSON.
         show_tenants: Whether throttled tenants are shown by name; otherwise only their number is.
         actions: A function, also an `async def`, that decides who may reset a circuit or force it
-            open. It takes an `ActionRequest`, and returns True, the name of who asks for it, or
+            open. It takes an `ActionRequest`, and returns True, the name of the caller, or
             False; see `bearer_token`. None: nobody may, and the page has no buttons for it.
 
     Raises:

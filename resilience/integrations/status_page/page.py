@@ -56,7 +56,7 @@ def status_page(
         show_tenants: Whether throttled tenants are shown by name, the hundred of each region that
             wait longest; they may be customers. Otherwise only their number is.
         actions: A function, also an `async def`, that decides who may reset a circuit or force it
-            open. It takes the request, and returns True, the name of who asks for it, or False; see
+            open. It takes the request, and returns True, the name of the caller, or False; see
             `bearer_token`. None: nobody may, and the page has no buttons for it.
 
     Returns:

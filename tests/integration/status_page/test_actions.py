@@ -6,11 +6,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from types import SimpleNamespace
 
 import aiohttp
-import django
 import pytest
 from aiohttp import web
-from django.conf import settings
-from django.core.asgi import get_asgi_application
 from fastapi import FastAPI, HTTPException
 from starlette.applications import Starlette
 from starlette.authentication import AuthCredentials, AuthenticationBackend, SimpleUser
@@ -27,7 +24,7 @@ from resilience.integrations.status_page import (
     status_page,
 )
 from resilience.integrations.status_page.asgi_request import read_body
-from tests.support.asgi_server import serve_asgi
+from tests.support.asgi_server import django_passing_on, serve_asgi
 
 TOKEN = "a-token-for-tests"
 HEADERS = {
@@ -73,19 +70,7 @@ async def in_fastapi(registries, actions):
 
 @asynccontextmanager
 async def in_django(registries, actions):
-    if not settings.configured:
-        settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=(), SECRET_KEY="of a test")
-        django.setup()
-    page, application = StatusPage(registries, actions=actions), get_asgi_application()
-
-    async def app(scope, receive, send):
-        if scope["type"] == "http" and scope["path"].startswith("/circuits"):
-            await page({**scope, "root_path": "/circuits"}, receive, send)
-        elif scope["type"] == "http":
-            await application(scope, receive, send)
-        else:
-            raise NotImplementedError
-
+    app = django_passing_on(StatusPage(registries, actions=actions))
     async with serve_asgi(app) as url:
         yield url
 

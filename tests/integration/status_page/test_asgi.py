@@ -6,11 +6,8 @@ import subprocess
 import sys
 
 import aiohttp
-import django
 import pytest
 from aiohttp import web
-from django.conf import settings
-from django.core.asgi import get_asgi_application
 from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.routing import Mount
@@ -18,7 +15,7 @@ from starlette.routing import Mount
 from resilience import BreakerPolicy, CircuitBreakerRegistry
 from resilience.integrations import status_page as package
 from resilience.integrations.status_page import StatusPage, status_page
-from tests.support.asgi_server import serve_asgi
+from tests.support.asgi_server import django_passing_on, serve_asgi
 
 
 @pytest.fixture
@@ -43,23 +40,6 @@ def in_starlette(page):
     return Starlette(routes=[Mount("/circuits", app=page)])
 
 
-def in_django(page):
-    if not settings.configured:
-        settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=(), SECRET_KEY="of a test")
-        django.setup()
-    application = get_asgi_application()
-
-    async def app(scope, receive, send):
-        if scope["type"] == "http" and scope["path"].startswith("/circuits"):
-            await page({**scope, "root_path": "/circuits"}, receive, send)
-        elif scope["type"] == "http":
-            await application(scope, receive, send)
-        else:
-            raise NotImplementedError
-
-    return app
-
-
 def alone(page):
     async def app(scope, receive, send):
         if scope["type"] != "http":
@@ -70,7 +50,7 @@ def alone(page):
     return app
 
 
-EVERYWHERE = pytest.mark.parametrize("mount", [in_fastapi, in_starlette, in_django, alone])
+EVERYWHERE = pytest.mark.parametrize("mount", [in_fastapi, in_starlette, django_passing_on, alone])
 
 
 @EVERYWHERE
