@@ -24,7 +24,8 @@ from resilience.integrations.status_page import (
     status_page,
 )
 from resilience.integrations.status_page.asgi_request import read_body
-from tests.support.asgi_server import django_passing_on, serve_asgi
+from tests.support.asgi_server import serve_asgi
+from tests.support.django_page import django_passing_on
 
 TOKEN = "a-token-for-tests"
 HEADERS = {

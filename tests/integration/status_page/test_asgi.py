@@ -15,7 +15,8 @@ from starlette.routing import Mount
 from resilience import BreakerPolicy, CircuitBreakerRegistry
 from resilience.integrations import status_page as package
 from resilience.integrations.status_page import StatusPage, status_page
-from tests.support.asgi_server import django_passing_on, serve_asgi
+from tests.support.asgi_server import serve_asgi
+from tests.support.django_page import django_passing_on
 
 
 @pytest.fixture
